@@ -1,0 +1,123 @@
+//! The record: every decision once, in order; loss is counted and recorded.
+//!
+//! *Standing*: the proxy and the resolver open an entry when they decide and close it when the
+//! bytes have gone. *Never*: blocks the path it records.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use crate::rules::{Code, Denial, Permit};
+
+/// By which door a flow came.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Door {
+    /// The jail turned the connection.
+    Redirect,
+    /// The program spoke to the proxy as a proxy (CONNECT, absolute-form).
+    Explicit,
+    /// The built-in resolver.
+    Dns,
+    /// The kernel refused it before there was a connection.
+    Kernel,
+}
+
+/// The process that asked, as the kernel knew it when it asked.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Process {
+    /// Thread-group id, in boundary's pid namespace.
+    pub pid: u32,
+    /// User id, in the initial user namespace.
+    pub uid: u32,
+    /// The thread's name.
+    pub comm: String,
+    /// The executable, where it could be read.
+    pub exe: Option<PathBuf>,
+    /// The cgroup's id.
+    pub cgroup: u64,
+}
+
+/// Who asked and from where: what every record of one flow has in common.
+#[derive(Debug, Clone)]
+pub struct Subject {
+    /// By which door.
+    pub door: Door,
+    /// Who, if the jail knows.
+    pub process: Option<Process>,
+    /// The address the program meant to reach.
+    pub target: Option<SocketAddr>,
+}
+
+/// What was decided.
+#[derive(Debug, Clone)]
+pub enum Decision {
+    /// A rule granted it.
+    Allow(Permit),
+    /// It was refused.
+    Deny(Denial),
+    /// A name was answered by the built-in resolver, or refused with a code.
+    Dns {
+        /// The name asked for.
+        name: String,
+        /// The type asked for (`A`, `AAAA`, `HTTPS`, …).
+        kind: String,
+        /// Why it was refused, if it was.
+        refused: Option<Code>,
+    },
+    /// The kernel half refused a socket or a datagram.
+    Dropped {
+        /// The protocol: `udp`, `icmp`, `raw`, ….
+        proto: &'static str,
+        /// Why.
+        code: Code,
+    },
+}
+
+/// What an entry carried, known when it ends.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// The status that the client saw, for HTTP.
+    pub http_status: Option<u16>,
+    /// Bytes of content from the client.
+    pub bytes_up: u64,
+    /// Bytes of content to the client.
+    pub bytes_down: u64,
+}
+
+/// Takes decisions and hands them to the sinks.
+#[derive(Debug, Clone)]
+pub struct Recorder {
+    shared: Arc<()>,
+}
+
+impl Recorder {
+    /// Records a decision. The entry is closed with what it carried, or empty when dropped.
+    pub fn decide(&self, _subject: &Subject, _decision: Decision) -> Entry {
+        unimplemented!()
+    }
+}
+
+/// A decision on record whose outcome is still to come.
+#[must_use]
+#[derive(Debug)]
+pub struct Entry {
+    recorder: Recorder,
+    sequence: u64,
+}
+
+impl Entry {
+    /// The dense number of the decision, from 0.
+    pub fn sequence(&self) -> u64 {
+        self.sequence
+    }
+
+    /// Notes the address that was dialled for it.
+    pub fn dialled(&mut self, _address: SocketAddr) {
+        unimplemented!()
+    }
+
+    /// Closes the entry.
+    pub fn close(self, _tally: Tally) {
+        unimplemented!()
+    }
+}

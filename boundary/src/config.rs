@@ -1,0 +1,1 @@
+//! What was meant: flags, environment and file become a Config that cannot be invalid.

@@ -1,0 +1,1 @@
+//! The walls: turn every packet toward a door, or drop it. Know no rules.

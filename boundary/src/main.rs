@@ -1,0 +1,3 @@
+//! The edge: parse, run, exit code.
+
+fn main() {}

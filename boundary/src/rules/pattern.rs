@@ -1,0 +1,1 @@
+//! Host labels, path segments, methods, ports.

@@ -1,0 +1,1 @@
+//! Every unsafe call user space makes, behind safe signatures.
