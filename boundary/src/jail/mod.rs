@@ -1,1 +1,25 @@
 //! The walls: turn every packet toward a door, or drop it. Know no rules.
+
+pub mod canary;
+pub mod child;
+pub mod filter;
+pub mod mounts;
+
+use std::io;
+
+/// A kernel call that failed, by name.
+#[derive(Debug, thiserror::Error)]
+#[error("{call}: {source}")]
+pub struct Call {
+    /// The call, as its manual page names it.
+    pub call: &'static str,
+    /// What the kernel answered.
+    pub source: io::Error,
+}
+
+impl Call {
+    /// Names the call in an error: `mount(…).map_err(Call::to("mount"))`.
+    pub fn to<E: Into<io::Error>>(call: &'static str) -> impl FnOnce(E) -> Self {
+        move |error| Self { call, source: error.into() }
+    }
+}

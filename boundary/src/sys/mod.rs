@@ -1,1 +1,3 @@
 //! Every unsafe call user space makes, behind safe signatures.
+
+pub mod process;

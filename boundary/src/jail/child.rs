@@ -1,0 +1,220 @@
+//! The command's way into the jail: every right that could change a wall is given up, in the
+//! order in which each step still has the rights it needs.
+//!
+//! *Standing*: `session::command` calls [`enclose`] in the forked child, then [`start`].
+//! *Never*: runs in the keeper or the proxy.
+
+use std::ffi::{CString, OsStr, OsString};
+use std::io;
+use std::os::fd::{AsFd as _, AsRawFd as _, RawFd};
+use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
+use std::path::Path;
+
+use landlock::{
+    Access as _, AccessFs, CompatLevel, Compatible as _, PathBeneath, PathFd, Ruleset,
+    RulesetAttr as _, RulesetCreatedAttr as _, Scope,
+};
+use nix::errno::Errno;
+use nix::sched::{CloneFlags, unshare};
+use nix::sys::prctl;
+use nix::sys::socket::{AddressFamily, SockaddrLike as _, SockaddrStorage, getsockname};
+use nix::unistd::{Gid, Uid, execve, initgroups, setgroups, setresgid, setresuid};
+
+use super::mounts::{self, Bundle};
+use super::{Call, canary, filter};
+use crate::sys::process;
+
+/// Whom the command runs as.
+#[derive(Debug, Clone)]
+pub struct Identity {
+    /// User id.
+    pub uid: u32,
+    /// Primary group id.
+    pub gid: u32,
+    /// The login name whose supplementary groups it has; none keeps the caller's groups.
+    pub groups_of: Option<CString>,
+}
+
+impl Identity {
+    /// Whether the command runs as uid 0, which no missing capability confines (it owns
+    /// `core_pattern`, `release_agent`, `cgroup.procs`): it gets a user namespace.
+    pub fn is_root(&self) -> bool {
+        self.uid == 0
+    }
+
+    /// Takes on the user's groups and ids and gives up every capability; nothing can be taken
+    /// back.
+    pub fn assume(&self) -> Result<(), Call> {
+        process::bound_capabilities(&[]).map_err(Call::to("prctl(PR_CAPBSET_DROP)"))?;
+        let gid = Gid::from_raw(self.gid);
+        match &self.groups_of {
+            Some(name) => initgroups(name, gid).map_err(Call::to("initgroups"))?,
+            None => setgroups(&[gid]).map_err(Call::to("setgroups"))?,
+        }
+        setresgid(gid, gid, gid).map_err(Call::to("setresgid"))?;
+        let uid = Uid::from_raw(self.uid);
+        setresuid(uid, uid, uid).map_err(Call::to("setresuid"))?;
+        process::hold_capabilities(&[]).map_err(Call::to("capset"))
+    }
+}
+
+/// What the way in cannot find out by itself.
+#[derive(Debug)]
+pub struct Enclosure<'a> {
+    /// Whom the command runs as.
+    pub identity: &'a Identity,
+    /// The certificates it is to see.
+    pub bundle: &'a Bundle,
+}
+
+/// The way into the jail failed; the command does not run.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A kernel call was refused.
+    #[error(transparent)]
+    Call(#[from] Call),
+    /// Standard input, output or error is a network socket.
+    #[error("descriptor {0} is a network socket, which would be a way out")]
+    Socket(RawFd),
+    /// Landlock could not be put in force.
+    #[error("landlock")]
+    Landlock(#[source] landlock::RulesetError),
+    /// The finished jail leaks.
+    #[error("the jail is not tight: {0}")]
+    Leak(#[from] canary::Leak),
+}
+
+/// Capabilities that uid 0 keeps inside its own user namespace, so that installing packages and
+/// changing owners works: `CHOWN`, `DAC_OVERRIDE`, `FOWNER`, `FSETID`, `KILL`, `SETGID`, `SETUID`,
+/// `SETPCAP` (`su` and `apt` lower their own), `NET_BIND_SERVICE`, `SYS_CHROOT`.
+///
+/// They count for files, because every id is mapped, and for nothing that belongs to the
+/// machine's own user namespace: networks, mounts, devices, BPF.
+const ROOT_KEEPS: &[u32] = &[0, 1, 3, 4, 5, 6, 7, 8, 10, 18];
+
+/// Goes into the jail for good, and proves that it holds.
+///
+/// `map_ids` is called once the process is in a user namespace of its own, and returns when
+/// somebody outside has written its maps.
+pub fn enclose(
+    enclosure: &Enclosure<'_>,
+    map_ids: impl FnOnce() -> Result<(), Call>,
+) -> Result<(), Error> {
+    refuse_inherited_sockets()?;
+    mounts::arrange(enclosure.bundle, enclosure.identity.uid)?;
+    if enclosure.identity.is_root() {
+        unshare(CloneFlags::CLONE_NEWUSER).map_err(Call::to("unshare(CLONE_NEWUSER)"))?;
+        map_ids()?;
+        process::bound_capabilities(ROOT_KEEPS).map_err(Call::to("prctl(PR_CAPBSET_DROP)"))?;
+        process::hold_capabilities(ROOT_KEEPS).map_err(Call::to("capset"))?;
+    } else {
+        enclosure.identity.assume()?;
+    }
+    no_core_files()?;
+    prctl::set_no_new_privs().map_err(Call::to("prctl(PR_SET_NO_NEW_PRIVS)"))?;
+    restrict().map_err(Error::Landlock)?;
+    process::install_filter(&filter::program()).map_err(Call::to("seccomp"))?;
+    Ok(canary::sing()?)
+}
+
+/// Refuses descriptors 0 to 2 that are network sockets: data written there leaves by no door.
+fn refuse_inherited_sockets() -> Result<(), Error> {
+    let stdin = io::stdin();
+    let stdout = io::stdout();
+    let stderr = io::stderr();
+    for (number, fd) in [(0, stdin.as_fd()), (1, stdout.as_fd()), (2, stderr.as_fd())] {
+        let family =
+            getsockname::<SockaddrStorage>(fd.as_raw_fd()).ok().and_then(|name| name.family());
+        if matches!(family, Some(AddressFamily::Inet | AddressFamily::Inet6)) {
+            return Err(Error::Socket(number));
+        }
+    }
+    Ok(())
+}
+
+/// Lets no crash of the command be piped to a program outside: a limit of 1 makes the kernel
+/// skip `core_pattern`'s pipe (core(5)).
+fn no_core_files() -> Result<(), Call> {
+    use nix::sys::resource::{Resource, setrlimit};
+    setrlimit(Resource::RLIMIT_CORE, 1, 1).map_err(Call::to("setrlimit(RLIMIT_CORE)"))
+}
+
+/// Puts the command into a Landlock domain: it cannot trace out of it on any kernel that has
+/// Landlock (5.13), nor signal or reach abstract unix sockets out of it since 6.12.
+///
+/// File access is not restricted. One right is named and granted everywhere, because a domain
+/// must name something; `Refer` has to be granted with it, or renaming across directories would
+/// be refused.
+fn restrict() -> Result<(), landlock::RulesetError> {
+    let named = AccessFs::MakeBlock | AccessFs::Refer;
+    let ruleset = Ruleset::default()
+        .set_compatibility(CompatLevel::BestEffort)
+        .handle_access(named)?
+        .scope(Scope::from_all(landlock::ABI::V6))?
+        .create()?;
+    let Ok(root) = PathFd::new("/") else { return ruleset.restrict_self().map(drop) };
+    ruleset.add_rule(PathBeneath::new(root, named))?.restrict_self().map(drop)
+}
+
+/// Becomes the command. Returns only when it could not be started.
+pub fn start(command: &[OsString], environment: &[(OsString, OsString)]) -> Errno {
+    let Some(name) = command.first() else { return Errno::ENOENT };
+    let arguments: Vec<CString> = command.iter().filter_map(|word| c_string(word)).collect();
+    if arguments.len() != command.len() {
+        return Errno::EINVAL;
+    }
+    let environment: Vec<CString> =
+        environment.iter().filter_map(|(name, value)| c_string(&join(name, value))).collect();
+    let mut failure = Errno::ENOENT;
+    for candidate in candidates(name, &environment) {
+        let error = execute(&candidate, &arguments, &environment);
+        if error == Errno::EACCES {
+            // Found, but not to be run: a later directory may still have one that is.
+            failure = error;
+        } else if !matches!(error, Errno::ENOENT | Errno::ENOTDIR) {
+            return error;
+        }
+    }
+    failure
+}
+
+/// Runs one candidate; a script without a `#!` line is given to the shell, as execvp(3) does.
+fn execute(path: &CString, arguments: &[CString], environment: &[CString]) -> Errno {
+    let Err(error) = execve(path, arguments, environment);
+    if error != Errno::ENOEXEC {
+        return error;
+    }
+    let shell = c"/bin/sh".to_owned();
+    let mut script = vec![shell.clone(), path.clone()];
+    script.extend(arguments.iter().skip(1).cloned());
+    let Err(error) = execve(&shell, &script, environment);
+    error
+}
+
+/// Where a program of this name may lie: itself when it is a path, else below each entry of the
+/// command's `PATH`.
+fn candidates(name: &OsStr, environment: &[CString]) -> Vec<CString> {
+    if name.as_bytes().contains(&b'/') {
+        return c_string(name).into_iter().collect();
+    }
+    let path = environment
+        .iter()
+        .find_map(|variable| variable.to_bytes().strip_prefix(b"PATH="))
+        .unwrap_or(b"/usr/local/bin:/usr/bin:/bin");
+    path.split(|&byte| byte == b':')
+        .map(|directory| if directory.is_empty() { b"." } else { directory })
+        .filter_map(|directory| {
+            c_string(Path::new(OsStr::from_bytes(directory)).join(name).as_os_str())
+        })
+        .collect()
+}
+
+/// `NAME=value`, as execve(2) takes it.
+fn join(name: &OsStr, value: &OsStr) -> OsString {
+    OsString::from_vec([name.as_bytes(), b"=", value.as_bytes()].concat())
+}
+
+fn c_string(text: &OsStr) -> Option<CString> {
+    CString::new(text.as_bytes()).ok()
+}

@@ -1,0 +1,208 @@
+//! The static system-call filter: what no hook and no namespace closes.
+//!
+//! *Standing*: [`child`](super::child) installs it last, so that it covers everything the command
+//! runs. All decisions are on register arguments, which the program cannot change after they were
+//! checked. *Never*: follows a pointer.
+
+use libc::{c_long, sock_filter};
+
+/// The architecture that a system call must be made for, `AUDIT_ARCH_*` of linux/audit.h.
+#[cfg(target_arch = "x86_64")]
+const ARCHITECTURE: u32 = 0xc000_003e;
+/// The architecture that a system call must be made for, `AUDIT_ARCH_*` of linux/audit.h.
+#[cfg(target_arch = "aarch64")]
+const ARCHITECTURE: u32 = 0xc000_00b7;
+
+/// Calls that are refused whatever their arguments, and how.
+///
+/// `ENOSYS` where runtimes know a way without the call, so that they take it; `EPERM` elsewhere.
+const REFUSED: &[(c_long, i32)] = &[
+    // They submit what other calls would be filtered for.
+    (libc::SYS_io_uring_setup, libc::ENOSYS),
+    (libc::SYS_io_uring_enter, libc::ENOSYS),
+    (libc::SYS_io_uring_register, libc::ENOSYS),
+    // Its flags lie behind a pointer; every libc falls back to clone(2), whose flags do not.
+    (libc::SYS_clone3, libc::ENOSYS),
+    // The kernel runs a helper outside every cgroup for them, and resolves names with it.
+    (libc::SYS_add_key, libc::EPERM),
+    (libc::SYS_request_key, libc::EPERM),
+    (libc::SYS_keyctl, libc::EPERM),
+    // Reach into other processes and namespaces.
+    (libc::SYS_setns, libc::EPERM),
+    (libc::SYS_pidfd_getfd, libc::EPERM),
+    (libc::SYS_open_by_handle_at, libc::EPERM),
+    // Change the walls.
+    (libc::SYS_bpf, libc::EPERM),
+    (libc::SYS_perf_event_open, libc::EPERM),
+    (libc::SYS_mount, libc::EPERM),
+    (libc::SYS_umount2, libc::EPERM),
+    (libc::SYS_pivot_root, libc::EPERM),
+    (libc::SYS_open_tree, libc::EPERM),
+    (libc::SYS_move_mount, libc::EPERM),
+    (libc::SYS_fsopen, libc::EPERM),
+    (libc::SYS_fsconfig, libc::EPERM),
+    (libc::SYS_fsmount, libc::EPERM),
+    (libc::SYS_fspick, libc::EPERM),
+    (libc::SYS_mount_setattr, libc::EPERM),
+    (libc::SYS_userfaultfd, libc::EPERM),
+];
+
+/// Calls refused when an argument has any of some bits: number, argument, bits, errno.
+const REFUSED_BITS: &[(c_long, u32, u32, i32)] = &[
+    (libc::SYS_unshare, 0, NEW_NAMESPACES, libc::EPERM),
+    (libc::SYS_clone, 0, NEW_NAMESPACES, libc::EPERM),
+    // Carries data in the SYN by a path that connect's hooks see only on newer kernels.
+    (libc::SYS_sendto, 3, MSG_FASTOPEN, libc::EOPNOTSUPP),
+    (libc::SYS_sendmsg, 2, MSG_FASTOPEN, libc::EOPNOTSUPP),
+    (libc::SYS_sendmmsg, 3, MSG_FASTOPEN, libc::EOPNOTSUPP),
+];
+
+/// Calls refused when an argument has a value: number, argument, value, errno.
+const REFUSED_VALUES: &[(c_long, u32, u32, i32)] = &[
+    // Types into the caller's terminal.
+    (libc::SYS_ioctl, 1, 0x5412, libc::EPERM), // TIOCSTI
+    (libc::SYS_ioctl, 1, 0x541c, libc::EPERM), // TIOCLINUX
+];
+
+/// A user namespace gives capabilities, a network namespace a network, a cgroup namespace a view.
+const NEW_NAMESPACES: u32 =
+    (libc::CLONE_NEWUSER | libc::CLONE_NEWNET | libc::CLONE_NEWCGROUP | libc::CLONE_NEWNS)
+        .cast_unsigned();
+
+/// `MSG_FASTOPEN` of linux/socket.h.
+const MSG_FASTOPEN: u32 = 0x2000_0000;
+
+/// What `socket(2)` may make: a family, and a protocol where only one will do.
+///
+/// Which types and protocols of the INET families are made is for the `sock_create` hook to
+/// say, because it records what it refuses.
+const SOCKETS: &[(i32, Option<i32>)] = &[
+    (libc::AF_UNIX, None),
+    (libc::AF_INET, None),
+    (libc::AF_INET6, None),
+    // getifaddrs, `ip addr`: reading routes is no way out.
+    (libc::AF_NETLINK, Some(libc::NETLINK_ROUTE)),
+];
+
+/// The whole filter.
+pub fn program() -> Vec<sock_filter> {
+    let mut program = Vec::with_capacity(256);
+    only_this_architecture(&mut program);
+    for &(call, errno) in REFUSED {
+        when_call(&mut program, call, &[refuse(errno)]);
+    }
+    for &(call, argument, bits, errno) in REFUSED_BITS {
+        let body =
+            [load(argument_offset(argument)), jump(libc::BPF_JSET, bits, 0, 1), refuse(errno)];
+        when_call(&mut program, call, &body);
+    }
+    for &(call, argument, value, errno) in REFUSED_VALUES {
+        let body =
+            [load(argument_offset(argument)), jump(libc::BPF_JEQ, value, 0, 1), refuse(errno)];
+        when_call(&mut program, call, &body);
+    }
+    when_call(&mut program, libc::SYS_socket, &socket_allowed());
+    when_call(&mut program, libc::SYS_socketpair, &socketpair_allowed());
+    program.push(allow());
+    program
+}
+
+/// Kills a call made for another architecture, and answers `ENOSYS` to x32's numbers.
+///
+/// A 32-bit call (`int 0x80`) has other numbers and multiplexes sockets behind a pointer.
+fn only_this_architecture(program: &mut Vec<sock_filter>) {
+    const OFFSET_ARCH: u32 = 4;
+    program.push(load(OFFSET_ARCH));
+    program.push(jump(libc::BPF_JEQ, ARCHITECTURE, 1, 0));
+    program.push(statement(libc::BPF_RET, libc::SECCOMP_RET_KILL_PROCESS));
+    program.push(load(OFFSET_CALL));
+    #[cfg(target_arch = "x86_64")]
+    {
+        const X32_BIT: u32 = 0x4000_0000;
+        program.push(jump(libc::BPF_JGE, X32_BIT, 0, 1));
+        program.push(refuse(libc::ENOSYS));
+    }
+}
+
+/// The body for `socket(2)`: allows exactly [`SOCKETS`].
+fn socket_allowed() -> Vec<sock_filter> {
+    let mut body = Vec::new();
+    for &(family, protocol) in SOCKETS {
+        let mut tests = vec![(argument_offset(0), family)];
+        tests.extend(protocol.map(|protocol| (argument_offset(2), protocol)));
+        body.extend(all_equal(&tests));
+    }
+    body.push(refuse(libc::EAFNOSUPPORT));
+    body
+}
+
+/// The body for `socketpair(2)`: unix only.
+fn socketpair_allowed() -> Vec<sock_filter> {
+    let mut body = all_equal(&[(argument_offset(0), libc::AF_UNIX)]);
+    body.push(refuse(libc::EAFNOSUPPORT));
+    body
+}
+
+/// Allows when every (offset, value) holds, else falls through to what follows.
+fn all_equal(tests: &[(u32, i32)]) -> Vec<sock_filter> {
+    let mut code = vec![allow()];
+    for &(offset, value) in tests.iter().rev() {
+        let rest = offset_of(code.len());
+        let mut test = vec![load(offset), jump(libc::BPF_JEQ, value.cast_unsigned(), 0, rest)];
+        test.append(&mut code);
+        code = test;
+    }
+    code
+}
+
+/// Runs `body` for one call only, then goes on with the call number loaded again.
+fn when_call(program: &mut Vec<sock_filter>, call: c_long, body: &[sock_filter]) {
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "call numbers are small"
+    )]
+    let number = call as u32;
+    program.push(jump(libc::BPF_JEQ, number, 0, offset_of(body.len() + 1)));
+    program.extend_from_slice(body);
+    program.push(load(OFFSET_CALL));
+}
+
+/// Where `seccomp_data` holds the call's number.
+const OFFSET_CALL: u32 = 0;
+
+/// Where `seccomp_data` holds the low half of an argument, on the little-endian machines we run on.
+const fn argument_offset(argument: u32) -> u32 {
+    16 + 8 * argument
+}
+
+/// A jump distance. Bodies are a few dozen instructions; the tests build the whole filter.
+fn offset_of(instructions: usize) -> u8 {
+    u8::try_from(instructions).unwrap_or(u8::MAX)
+}
+
+fn load(offset: u32) -> sock_filter {
+    statement(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, offset)
+}
+
+fn allow() -> sock_filter {
+    statement(libc::BPF_RET, libc::SECCOMP_RET_ALLOW)
+}
+
+fn refuse(errno: i32) -> sock_filter {
+    statement(libc::BPF_RET, libc::SECCOMP_RET_ERRNO | errno.unsigned_abs())
+}
+
+fn statement(code: u32, k: u32) -> sock_filter {
+    jump_raw(code, k, 0, 0)
+}
+
+fn jump(condition: u32, k: u32, jt: u8, jf: u8) -> sock_filter {
+    jump_raw(libc::BPF_JMP | condition | libc::BPF_K, k, jt, jf)
+}
+
+fn jump_raw(code: u32, k: u32, jt: u8, jf: u8) -> sock_filter {
+    #[expect(clippy::cast_possible_truncation, reason = "BPF opcodes fit in a byte")]
+    let code = code as u16;
+    sock_filter { code, jt, jf, k }
+}

@@ -1,0 +1,254 @@
+//! The mount namespace of the command: what of the file system would lead out is covered, and the
+//! system's bundle of certificates carries the session's authority.
+//!
+//! *Standing*: [`child`](super::child) calls [`arrange`] with full privileges, before it gives
+//! them up; the namespace belongs to the parent's user namespace, so nothing in it can be undone
+//! from inside. *Never*: changes a mount that anybody outside sees.
+
+use std::fs;
+use std::os::unix::fs::FileTypeExt as _;
+use std::path::{Path, PathBuf};
+
+use nix::mount::{MsFlags, mount};
+use nix::sched::{CloneFlags, unshare};
+
+use super::Call;
+
+/// File systems that are a way to the walls, to devices or to other processes, wherever they are
+/// mounted.
+const COVERED_TYPES: &[&str] = &[
+    "bpf",
+    "cgroup",
+    "cgroup2",
+    "configfs",
+    "debugfs",
+    "efivarfs",
+    "pstore",
+    "securityfs",
+    "tracefs",
+];
+
+/// Where cgroup hierarchies are mounted by convention.
+const CGROUP_ROOT: &str = "/sys/fs/cgroup";
+
+/// Directories in which host daemons keep their sockets.
+const DAEMON_DIRECTORIES: &[&str] = &[
+    "/run/containerd",
+    "/run/crio",
+    "/run/dbus",
+    "/run/libvirt",
+    "/run/lxd",
+    "/run/nscd",
+    "/run/podman",
+    "/run/systemd",
+    "/tmp/.ICE-unix",
+    "/tmp/.X11-unix",
+];
+
+/// Files of procfs that let their writer reach the whole machine.
+const READ_ONLY_PROC: &[&str] =
+    &["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
+
+/// Files of procfs that tell of the whole machine's memory and keys.
+const COVERED_PROC: &[&str] = &["/proc/kcore", "/proc/keys", "/proc/timer_list"];
+
+/// Where distributions keep the one bundle that programs read without being told.
+const BUNDLES: &[&str] = &[
+    "/etc/ssl/certs/ca-certificates.crt",
+    "/etc/pki/tls/certs/ca-bundle.crt",
+    "/etc/pki/ca-trust/extracted/pem/tls-ca-bundle.pem",
+    "/etc/ssl/ca-bundle.pem",
+    "/etc/ssl/cert.pem",
+];
+
+/// The directory that OpenSSL searches by the hash of an issuer's name.
+const HASHED_DIRECTORY: &str = "/etc/ssl/certs";
+
+/// Moves the calling process into a mount namespace of its own and arranges it.
+pub(super) fn arrange(bundle: &Bundle, uid: u32) -> Result<(), Call> {
+    unshare(CloneFlags::CLONE_NEWNS).map_err(Call::to("unshare(CLONE_NEWNS)"))?;
+    // Nothing mounted here is seen outside; what is mounted outside later is seen here no more
+    // than before, because a daemon's new socket directory would come with it.
+    change("/", MsFlags::MS_REC | MsFlags::MS_PRIVATE)?;
+    trust(bundle)?;
+    hide_control_planes()?;
+    hide_daemons(uid)?;
+    fresh_proc()
+}
+
+/// The bundle of certificates that the command is to see.
+#[derive(Debug, Clone)]
+pub struct Bundle {
+    /// One PEM file: the system's roots and the session's authority.
+    pub file: PathBuf,
+    /// A directory to lay over OpenSSL's hashed one: the same file under the system's name, and
+    /// the authority under its hash.
+    pub overlay: PathBuf,
+}
+
+/// Where the system keeps its bundle, if it has one.
+pub fn system_bundle() -> Option<PathBuf> {
+    BUNDLES.iter().map(PathBuf::from).find(|path| path.is_file())
+}
+
+/// Replaces the system's bundle, so that a program which clears its environment still works.
+fn trust(bundle: &Bundle) -> Result<(), Call> {
+    let mut replaced = Vec::new();
+    if overlay(&bundle.overlay, Path::new(HASHED_DIRECTORY)).is_ok() {
+        replaced.push(PathBuf::from(HASHED_DIRECTORY).join("ca-certificates.crt"));
+    }
+    for path in BUNDLES {
+        let Ok(path) = fs::canonicalize(path) else { continue };
+        if !replaced.contains(&path) {
+            bind(&bundle.file, &path)?;
+            replaced.push(path);
+        }
+    }
+    Ok(())
+}
+
+/// Lays `top` over `directory`, read-only. Fails where there is no overlayfs.
+fn overlay(top: &Path, directory: &Path) -> Result<(), Call> {
+    let layers = format!("lowerdir={}:{}", top.display(), directory.display());
+    let flags = MsFlags::MS_RDONLY | MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
+    mount(Some("overlay"), directory, Some("overlay"), flags, Some(layers.as_str()))
+        .map_err(Call::to("mount(overlay)"))
+}
+
+/// Covers cgroupfs, bpffs and their like, and makes the rest of sysfs read-only.
+fn hide_control_planes() -> Result<(), Call> {
+    let mounts = fs::read_to_string("/proc/self/mountinfo").map_err(Call::to("read(mountinfo)"))?;
+    let mut covered: Vec<PathBuf> = Vec::new();
+    // On a hybrid host each hierarchy of version 1 is a mount of its own below this one.
+    if Path::new(CGROUP_ROOT).is_dir() {
+        cover(Path::new(CGROUP_ROOT))?;
+        covered.push(PathBuf::from(CGROUP_ROOT));
+    }
+    for line in mounts.lines() {
+        let Some((point, kind)) = mount_point_and_type(line) else { continue };
+        let is_second_proc = kind == "proc" && point != Path::new("/proc");
+        let hidden = covered.iter().any(|above| point.starts_with(above));
+        if (COVERED_TYPES.contains(&kind) || is_second_proc) && !hidden && point.exists() {
+            cover(&point)?;
+            covered.push(point);
+        }
+    }
+    if Path::new("/sys/kernel").exists() {
+        change("/sys", MsFlags::MS_BIND | MsFlags::MS_REMOUNT | MsFlags::MS_RDONLY)?;
+    }
+    Ok(())
+}
+
+/// The mount point and the type of a line of `/proc/self/mountinfo` (proc(5)).
+fn mount_point_and_type(line: &str) -> Option<(PathBuf, &str)> {
+    let (head, tail) = line.split_once(" - ")?;
+    let point = head.split(' ').nth(4)?;
+    Some((PathBuf::from(unescape(point)), tail.split(' ').next()?))
+}
+
+/// Undoes the octal escapes of mountinfo (`\040` is a space).
+fn unescape(text: &str) -> String {
+    let mut parts = text.split('\\');
+    let mut plain = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        match part.get(..3).and_then(|digits| u8::from_str_radix(digits, 8).ok()) {
+            Some(byte) => plain.push(char::from(byte)),
+            None => plain.push('\\'),
+        }
+        plain.push_str(part.get(3..).unwrap_or_default());
+    }
+    plain
+}
+
+/// Covers the sockets of host daemons: their directories, and every one that is listening now.
+fn hide_daemons(uid: u32) -> Result<(), Call> {
+    let mut covered: Vec<PathBuf> = Vec::new();
+    for directory in DAEMON_DIRECTORIES {
+        let Ok(directory) = fs::canonicalize(directory) else { continue };
+        if directory.is_dir() {
+            cover(&directory)?;
+            covered.push(directory);
+        }
+    }
+    let runtime = PathBuf::from(format!("/run/user/{uid}"));
+    if runtime.is_dir() {
+        let options = format!("mode=0700,uid={uid},size=64m");
+        let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
+        mount(Some("tmpfs"), &runtime, Some("tmpfs"), flags, Some(options.as_str()))
+            .map_err(Call::to("mount(tmpfs)"))?;
+        covered.push(runtime);
+    }
+    for socket in sockets()? {
+        if !covered.iter().any(|above| socket.starts_with(above)) {
+            bind(Path::new("/dev/null"), &socket)?;
+        }
+    }
+    Ok(())
+}
+
+/// The pathname sockets of the host: bound in this network namespace, or lying where daemons of
+/// any namespace put theirs.
+fn sockets() -> Result<Vec<PathBuf>, Call> {
+    let table = fs::read_to_string("/proc/net/unix").map_err(Call::to("read(/proc/net/unix)"))?;
+    let mut sockets: Vec<PathBuf> = table
+        .lines()
+        .filter_map(|line| line.split_once(" /").map(|(_, path)| PathBuf::from(format!("/{path}"))))
+        .filter_map(|path| fs::canonicalize(path).ok())
+        .filter(|path| fs::symlink_metadata(path).is_ok_and(|found| found.file_type().is_socket()))
+        .collect();
+    sockets_below(Path::new("/run"), DAEMON_DEPTH, &mut sockets);
+    sockets.sort();
+    sockets.dedup();
+    Ok(sockets)
+}
+
+/// How deep below `/run` daemons put their sockets.
+const DAEMON_DEPTH: u32 = 3;
+
+/// Adds the sockets below a directory; one that cannot be read is passed over, because the
+/// command cannot read it either.
+fn sockets_below(directory: &Path, depth: u32, sockets: &mut Vec<PathBuf>) {
+    let Ok(entries) = fs::read_dir(directory) else { return };
+    for entry in entries.flatten() {
+        match entry.file_type() {
+            Ok(kind) if kind.is_socket() => sockets.push(entry.path()),
+            Ok(kind) if kind.is_dir() && depth > 0 => {
+                sockets_below(&entry.path(), depth - 1, sockets);
+            }
+            Ok(_) | Err(_) => {}
+        }
+    }
+}
+
+/// Mounts a procfs of the command's own pid namespace, with what reaches the machine closed.
+fn fresh_proc() -> Result<(), Call> {
+    let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
+    mount(Some("proc"), "/proc", Some("proc"), flags, None::<&str>)
+        .map_err(Call::to("mount(proc)"))?;
+    for path in READ_ONLY_PROC.iter().filter(|path| Path::new(path).exists()) {
+        bind(Path::new(path), Path::new(path))?;
+        change(path, flags | MsFlags::MS_BIND | MsFlags::MS_REMOUNT | MsFlags::MS_RDONLY)?;
+    }
+    for path in COVERED_PROC.iter().filter(|path| Path::new(path).exists()) {
+        bind(Path::new("/dev/null"), Path::new(path))?;
+    }
+    Ok(())
+}
+
+/// Covers a directory with an empty one that cannot be written.
+fn cover(directory: &Path) -> Result<(), Call> {
+    let flags = MsFlags::MS_RDONLY | MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
+    mount(Some("tmpfs"), directory, Some("tmpfs"), flags, Some("size=4k,mode=0555"))
+        .map_err(Call::to("mount(tmpfs)"))
+}
+
+/// Shows `source` at `target`.
+fn bind(source: &Path, target: &Path) -> Result<(), Call> {
+    mount(Some(source), target, None::<&str>, MsFlags::MS_BIND, None::<&str>)
+        .map_err(Call::to("mount(MS_BIND)"))
+}
+
+/// Changes the flags of a mount.
+fn change(path: &str, flags: MsFlags) -> Result<(), Call> {
+    mount(None::<&str>, path, None::<&str>, flags, None::<&str>).map_err(Call::to("mount(flags)"))
+}

@@ -1,0 +1,123 @@
+//! Processes and their privileges: fork, descriptors, capabilities, seccomp, signals.
+//!
+//! *Standing*: `session` forks with these, `jail::child` gives privileges up with them.
+//! *Never*: decides who may do what.
+
+#![expect(unsafe_code, reason = "system calls that neither std nor nix wraps")]
+
+use std::io;
+use std::os::fd::RawFd;
+
+use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
+use nix::unistd::{ForkResult, Pid};
+
+/// Forks. The child runs `body` and ends with the status it returns; nothing of the parent's
+/// stack is unwound or dropped in it.
+///
+/// The process must have one thread: the child's other threads would be gone with their locks held.
+pub fn fork(body: impl FnOnce() -> u8) -> nix::Result<Pid> {
+    // SAFETY: every caller forks before any thread is started, so that no lock can be held by a
+    // thread that does not exist in the child.
+    match unsafe { nix::unistd::fork() }? {
+        ForkResult::Parent { child } => Ok(child),
+        ForkResult::Child => end(body()),
+    }
+}
+
+/// Ends the process at once, running no destructor and no exit handler.
+fn end(status: u8) -> ! {
+    // SAFETY: `_exit` has no preconditions.
+    unsafe { libc::_exit(i32::from(status)) }
+}
+
+/// Marks every descriptor from `first` on close-on-exec, or closes it.
+///
+/// `close_range(2)` is there since Linux 5.9, its `CLOEXEC` flag since 5.11.
+pub fn close_from(first: RawFd) -> io::Result<()> {
+    let first = libc::c_uint::try_from(first).map_err(io::Error::other)?;
+    // SAFETY: the call takes plain numbers. The descriptors it closes are not used again: the
+    // caller is about to exec, or owns none of them.
+    check(unsafe { libc::syscall(libc::SYS_close_range, first, libc::c_uint::MAX, 0) })
+}
+
+/// Drops every capability but `keep` from the bounding set, so that no exec can give it back.
+///
+/// Needs `CAP_SETPCAP`.
+pub fn bound_capabilities(keep: &[u32]) -> io::Result<()> {
+    for number in (0..64_u32).filter(|number| !keep.contains(number)) {
+        // SAFETY: the call takes plain numbers.
+        if unsafe { libc::prctl(libc::PR_CAPBSET_DROP, number, 0, 0, 0) } != 0 {
+            let error = io::Error::last_os_error();
+            // The number past the kernel's last capability.
+            if error.raw_os_error() == Some(libc::EINVAL) {
+                break;
+            }
+            return Err(error);
+        }
+    }
+    Ok(())
+}
+
+/// Gives up every capability but `keep`, now and for what is inherited.
+pub fn hold_capabilities(keep: &[u32]) -> io::Result<()> {
+    // SAFETY: the call takes plain numbers.
+    check(i64::from(unsafe {
+        libc::prctl(libc::PR_CAP_AMBIENT, libc::PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0)
+    }))?;
+    set_capabilities(keep.iter().fold(0, |set, number| set | 1_u64 << number))
+}
+
+/// Sets the permitted and effective sets to exactly `kept`, the inheritable set to nothing.
+fn set_capabilities(kept: u64) -> io::Result<()> {
+    /// `_LINUX_CAPABILITY_VERSION_3` of linux/capability.h.
+    const VERSION_3: u32 = 0x2008_0522;
+
+    #[repr(C)]
+    struct Header {
+        version: u32,
+        pid: i32,
+    }
+    #[repr(C)]
+    struct Sets {
+        effective: u32,
+        permitted: u32,
+        inheritable: u32,
+    }
+    let half = |shift: u32| {
+        #[expect(clippy::cast_possible_truncation, reason = "one half at a time")]
+        let bits = (kept >> shift) as u32;
+        Sets { effective: bits, permitted: bits, inheritable: 0 }
+    };
+    let header = Header { version: VERSION_3, pid: 0 };
+    let sets = [half(0), half(32)];
+    // SAFETY: both pointers are to live values of the layout that version 3 prescribes: one
+    // header, two sets.
+    check(unsafe { libc::syscall(libc::SYS_capset, &raw const header, sets.as_ptr()) })
+}
+
+/// Installs a classic BPF program as this thread's seccomp filter.
+pub fn install_filter(program: &[libc::sock_filter]) -> io::Result<()> {
+    let len = u16::try_from(program.len()).map_err(io::Error::other)?;
+    let program = libc::sock_fprog { len, filter: program.as_ptr().cast_mut() };
+    // SAFETY: the program outlives the call, and the kernel copies it without writing to it.
+    check(unsafe {
+        libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, 0, &raw const program)
+    })
+}
+
+/// Gives every signal that this process handles or that the Rust runtime ignores its default
+/// action again, and unblocks all.
+///
+/// Signals that the caller of boundary had set to be ignored (`nohup`) stay ignored.
+pub fn reset_signals() -> nix::Result<()> {
+    let default = SigAction::new(SigHandler::SigDfl, SaFlags::empty(), SigSet::empty());
+    // The runtime ignores SIGPIPE before `main`.
+    // SAFETY: the default action runs no code of ours.
+    unsafe { sigaction(Signal::SIGPIPE, &default) }?;
+    SigSet::all().thread_unblock()
+}
+
+/// Turns the return value of a raw system call into a result.
+fn check(returned: i64) -> io::Result<()> {
+    if returned < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
