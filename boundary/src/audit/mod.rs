@@ -3,6 +3,10 @@
 //! *Standing*: the proxy and the resolver open an entry when they decide and close it when the
 //! bytes have gone. *Never*: blocks the path it records.
 
+mod settings;
+
+pub use settings::{Format, Labels, Log, UnknownFormat};
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;

@@ -2,8 +2,11 @@
 
 pub mod canary;
 pub mod child;
+mod choice;
 pub mod filter;
 pub mod mounts;
+
+pub use choice::{Choice, UnknownJail};
 
 use std::io;
 

@@ -1,0 +1,64 @@
+//! What a user may say about the record.
+
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use serde::Serialize;
+
+/// How log lines look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Format {
+    /// `key=value`, as Go's slog writes it.
+    #[default]
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// Text that names no format.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("not a log format: one of text, json")]
+pub struct UnknownFormat;
+
+impl FromStr for Format {
+    type Err = UnknownFormat;
+
+    fn from_str(text: &str) -> Result<Self, UnknownFormat> {
+        match text {
+            "text" => Ok(Self::Text),
+            "json" => Ok(Self::Json),
+            _ => Err(UnknownFormat),
+        }
+    }
+}
+
+/// Where the log goes, and how much of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Log {
+    /// The least important level that is written.
+    pub level: tracing::Level,
+    /// How lines look.
+    pub format: Format,
+    /// The folder for the log file; stderr without one.
+    pub dir: Option<PathBuf>,
+}
+
+/// What the workspace says of itself, in every record where it is known.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
+pub struct Labels {
+    /// The workspace's id.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub workspace_id: Option<String>,
+    /// The workspace's name.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub workspace_name: Option<String>,
+    /// Who owns the workspace.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub owner: Option<String>,
+    /// The id of the template it was made from.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub template_id: Option<String>,
+    /// The id of the template's version.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub template_version_id: Option<String>,
+}

@@ -1,1 +1,0 @@
-//! What was meant: flags, environment and file become a Config that cannot be invalid.

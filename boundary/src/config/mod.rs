@@ -1,0 +1,309 @@
+//! What was meant: flags, environment and file become a Config that cannot be invalid.
+//!
+//! *Standing*: `main` hands in what [`cli`](crate::cli) read and a picture of the environment; the
+//! session runs from the [`Config`]. *Never*: touches the system beyond reading its files and
+//! looking up an account, both through [`System`].
+
+mod file;
+mod system;
+mod value;
+
+pub use system::{Account, Environment, Host, System};
+pub use value::Source;
+
+use std::ffi::OsString;
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use crate::audit::{Labels, Log};
+use crate::cli::{self, Args, Setting, settings};
+use crate::jail::Choice;
+use crate::rules::{DomainMatch, Mistake, Rule, RuleSet};
+use file::File;
+use value::Reader;
+
+/// Everything a run needs to know, checked.
+#[derive(Debug)]
+pub struct Config {
+    /// The command and its arguments; never empty.
+    pub command: Vec<OsString>,
+    /// The jail that was asked for.
+    pub jail: Choice,
+    /// The policy.
+    pub rules: Arc<RuleSet>,
+    /// The policy's rules as they were written, in the order they are tried.
+    pub rule_texts: Vec<String>,
+    /// The proxy's port, if one was named.
+    pub proxy_port: Option<u16>,
+    /// Where the log goes, and how much of it.
+    pub log: Log,
+    /// The JSON Lines file, if there is to be one.
+    pub audit_log: Option<PathBuf>,
+    /// Whether a URL's query is recorded.
+    pub audit_query: bool,
+    /// What the workspace says of itself, for every record.
+    pub labels: Labels,
+    /// Certificates to trust upstream besides the system's.
+    pub upstream_ca: Vec<PathBuf>,
+    /// As whom the command runs.
+    pub user: Invoker,
+    /// What the user should know before the run.
+    pub warnings: Vec<Warning>,
+}
+
+impl Config {
+    /// Gives a command line its meaning. Anything that is wrong or not to be had is an error.
+    pub fn resolve(
+        args: Args,
+        environment: &Environment,
+        system: &dyn System,
+    ) -> Result<Self, Error> {
+        let user = Invoker::resolve(environment, system)?;
+        let file = File::find(&args, environment, &user, system)?;
+        let reader = Reader { args: &args, environment, file: &file };
+        reader.refuse_unavailable()?;
+        let warnings = warnings(&reader, system)?;
+        let log = reader.log()?;
+        let audit_log = reader
+            .path(settings::AUDIT_LOG, args.audit_log.as_ref(), file.values.audit_log.as_ref())?
+            .or_else(|| Some(log.dir.as_ref()?.join("audit.jsonl")));
+        let rules = reader.rules()?;
+        let rule_texts = rules.iter().map(|(text, _)| text.clone()).collect();
+        let rules = rules.into_iter().map(|(_, rule)| rule).collect();
+        let mut config = Self {
+            jail: reader.jail()?,
+            rules: Arc::new(RuleSet::new(rules, reader.domain_match()?)),
+            rule_texts,
+            proxy_port: reader.proxy_port()?,
+            log,
+            audit_log,
+            audit_query: file.values.audit_query.unwrap_or(true),
+            labels: reader.labels(),
+            upstream_ca: reader.upstream_ca(system)?,
+            user,
+            warnings,
+            command: Vec::new(),
+        };
+        if config.rule_texts.is_empty() {
+            config.warnings.push(Warning::DeniesAll);
+        }
+        // Last, so that a mistake in the policy is told even without a command.
+        config.command = args.command;
+        if config.command.is_empty() { Err(Error::NoCommand) } else { Ok(config) }
+    }
+
+    /// Tells the log what the user should know, each thing once.
+    pub fn announce(&self) {
+        for warning in &self.warnings {
+            warning.tell();
+        }
+    }
+}
+
+/// What is accepted, and had better be said.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Warning {
+    /// There is not one rule.
+    DeniesAll,
+    /// Forwarding to the workspace agent was switched off.
+    ForwardingDisabled,
+    /// There is no workspace agent to forward to.
+    NoAgent {
+        /// Where its socket would be.
+        socket: PathBuf,
+        /// Whether somebody named that place.
+        named: bool,
+    },
+    /// A proxy variable of boundary's own environment, which this version does not use.
+    ProxyVariable(&'static str),
+}
+
+impl Warning {
+    /// Writes it to the log, in the Go tool's words where it has them.
+    fn tell(&self) {
+        match self {
+            Self::DeniesAll => tracing::warn!("no allow rules: everything is denied"),
+            Self::ForwardingDisabled => {
+                tracing::warn!("Audit logs are disabled by configuration");
+            }
+            Self::NoAgent { socket, named: true } => tracing::warn!(
+                socket = %socket.display(),
+                "Audit logs are disabled; workspace agent has not created log proxy socket"
+            ),
+            // Nobody asked for it: outside a workspace this is the usual case.
+            Self::NoAgent { socket, named: false } => tracing::info!(
+                socket = %socket.display(),
+                "Audit logs are disabled; workspace agent has not created log proxy socket"
+            ),
+            Self::ProxyVariable(name) => tracing::warn!(
+                variable = name,
+                "not used in this version: what is allowed is dialled directly"
+            ),
+        }
+    }
+}
+
+/// The variables that other programs read a proxy from.
+const PROXY_VARIABLES: [&str; 2] = ["HTTPS_PROXY", "HTTP_PROXY"];
+
+/// Collects what must be said about forwarding and proxies, and refuses an agent that is there:
+/// its records would be lost without a word.
+fn warnings(reader: &Reader<'_>, system: &dyn System) -> Result<Vec<Warning>, Error> {
+    let mut warnings: Vec<_> = PROXY_VARIABLES
+        .into_iter()
+        .filter(|name| reader.environment.variable(name).is_some())
+        .map(Warning::ProxyVariable)
+        .collect();
+    let (socket, source) = reader.agent_socket()?;
+    if reader.disable_audit_logs()? {
+        warnings.push(Warning::ForwardingDisabled);
+    } else if system.exists(&socket) {
+        return Err(Error::Agent { socket });
+    } else {
+        warnings.push(Warning::NoAgent { socket, named: source.is_some() });
+    }
+    Ok(warnings)
+}
+
+/// As whom the command runs: whoever called, through sudo or not.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Invoker {
+    /// User id.
+    pub uid: u32,
+    /// Primary group id.
+    pub gid: u32,
+    /// Login name, if the system knows one.
+    pub name: Option<String>,
+    /// Home directory.
+    pub home: PathBuf,
+    /// Whether this is not boundary's own user, but the one behind sudo.
+    pub sudo: bool,
+}
+
+impl Invoker {
+    /// Finds the user behind sudo if root was lent, else the user that boundary runs as.
+    fn resolve(environment: &Environment, system: &dyn System) -> Result<Self, Error> {
+        let lender = if environment.uid == 0 { number(environment, "SUDO_UID")? } else { None };
+        match lender {
+            // Root behind sudo is root.
+            None | Some(0) => Ok(Self::own(environment, system)),
+            Some(uid) => {
+                let account = system.account(uid);
+                let gid = number(environment, "SUDO_GID")?
+                    .or(account.as_ref().map(|account| account.gid))
+                    .unwrap_or(uid);
+                let name = account.as_ref().map(|account| account.name.clone());
+                let home = account.map_or_else(|| PathBuf::from("/"), |account| account.home);
+                Ok(Self { uid, gid, name, home, sudo: true })
+            }
+        }
+    }
+
+    /// The user that boundary runs as.
+    fn own(environment: &Environment, system: &dyn System) -> Self {
+        let account = system.account(environment.uid);
+        let name = account.as_ref().map(|account| account.name.clone());
+        let home = environment
+            .variable("HOME")
+            .map(PathBuf::from)
+            .or_else(|| account.map(|account| account.home))
+            .unwrap_or_else(|| PathBuf::from("/"));
+        Self { uid: environment.uid, gid: environment.gid, name, home, sudo: false }
+    }
+}
+
+/// An id that sudo left in the environment.
+fn number(environment: &Environment, name: &'static str) -> Result<Option<u32>, Error> {
+    let Some(text) = environment.variable(name) else { return Ok(None) };
+    let parsed = text.to_str().and_then(|text| text.parse().ok());
+    parsed.map(Some).ok_or_else(|| Error::Value {
+        source_name: Source::Variable(name),
+        what: "not a user or group id".to_owned(),
+    })
+}
+
+/// Why a command line, an environment and a file do not make a run.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A value that its setting does not take.
+    #[error("{source_name}: {what}")]
+    Value {
+        /// Who said it.
+        source_name: Source,
+        /// What is wrong with it.
+        what: String,
+    },
+    /// A rule from a flag or a variable that does not parse.
+    #[error("{source_name}: rule `{}`: {mistake}", .text.escape_debug())]
+    Rule {
+        /// Who said it.
+        source_name: Source,
+        /// The rule.
+        text: String,
+        /// Where it stops making sense.
+        #[source]
+        mistake: Mistake,
+    },
+    /// A file that was named, or is there, and cannot be read.
+    #[error("{source_name}: cannot read {}: {error}", .path.display())]
+    Unreadable {
+        /// Who named it.
+        source_name: Source,
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        error: io::Error,
+    },
+    /// A mistake in the file.
+    #[error("{}:{line}:{column}: {what}", .path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// The line, from 1.
+        line: usize,
+        /// The column, from 1.
+        column: usize,
+        /// What is wrong there.
+        what: String,
+    },
+    /// A feature that this version does not have.
+    #[error("{source_name}: not available in this version")]
+    Unavailable {
+        /// Who asked for it.
+        source_name: Source,
+    },
+    /// A workspace agent waits for records, which this version cannot send.
+    #[error("{}: forwarding to the workspace agent is not available in this version", .socket.display())]
+    Agent {
+        /// The agent's socket.
+        socket: PathBuf,
+    },
+    /// There is nothing to run.
+    #[error("no command was given")]
+    NoCommand,
+}
+
+impl Error {
+    /// What to do about it.
+    pub fn hint(&self) -> String {
+        match self {
+            Self::Value { source_name, .. } | Self::Unreadable { source_name, .. } => {
+                format!("correct {source_name} or leave it out; see boundary --help")
+            }
+            Self::Rule { .. } => {
+                "a rule is key=value pairs, e.g. \"method=GET domain=github.com path=/api/*\""
+                    .into()
+            }
+            Self::File { .. } => "nothing runs until the file is right".into(),
+            Self::Unavailable { source_name } => {
+                format!("leave out {source_name}: it would not do what it says")
+            }
+            Self::Agent { .. } => "say --disable-audit-logs to run without it".into(),
+            Self::NoCommand => format!("the command follows `--`: {}", cli::USAGE),
+        }
+    }
+}

@@ -1,0 +1,332 @@
+//! One setting's value: who said it first, and what it says.
+
+use std::ffi::{OsStr, OsString};
+use std::fmt;
+use std::path::PathBuf;
+
+use super::file::File;
+use super::{Choice, DomainMatch, Environment, Error, Labels, Log, Rule, Setting, System};
+use crate::cli::{Args, settings};
+
+/// Who said something.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Source {
+    /// A flag, without its dashes.
+    Flag(&'static str),
+    /// An environment variable.
+    Variable(&'static str),
+    /// A key of the file.
+    Key(&'static str, PathBuf),
+    /// Nobody.
+    Default,
+}
+
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Flag(name) => write!(f, "--{name}"),
+            Self::Variable(name) => f.write_str(name),
+            Self::Key(name, path) => write!(f, "{name} in {}", path.display()),
+            Self::Default => f.write_str("the default file"),
+        }
+    }
+}
+
+impl Source {
+    /// What a flag says, else what the first variable that is set says.
+    pub(super) fn given(
+        setting: Setting,
+        flag: Option<&OsString>,
+        environment: &Environment,
+    ) -> Option<(Self, OsString)> {
+        if let Some(value) = flag {
+            return Some((Self::Flag(setting.flag), value.clone()));
+        }
+        Self::variable(setting, environment)
+    }
+
+    /// What the first variable that is set says.
+    fn variable(setting: Setting, environment: &Environment) -> Option<(Self, OsString)> {
+        setting.variables.iter().find_map(|name| {
+            environment.variable(name).map(|value| (Self::Variable(name), value.to_owned()))
+        })
+    }
+}
+
+/// Reads settings from the three places, in the order of their precedence.
+pub(super) struct Reader<'a> {
+    pub(super) args: &'a Args,
+    pub(super) environment: &'a Environment,
+    pub(super) file: &'a File,
+}
+
+impl Reader<'_> {
+    /// The jail.
+    pub(super) fn jail(&self) -> Result<Choice, Error> {
+        let given =
+            self.word(settings::JAIL_TYPE, self.args.jail_type.as_ref(), |text| text.parse())?;
+        Ok(given.or(self.file.values.jail_type).unwrap_or_default())
+    }
+
+    /// How `domain=` is read.
+    pub(super) fn domain_match(&self) -> Result<DomainMatch, Error> {
+        let flag = self.args.domain_match.as_ref();
+        let given = self.word(settings::DOMAIN_MATCH, flag, parse_domain_match)?;
+        Ok(given.or(self.file.values.domain_match).unwrap_or_default())
+    }
+
+    /// The proxy's port, if one was named.
+    pub(super) fn proxy_port(&self) -> Result<Option<u16>, Error> {
+        let given = self.word(settings::PROXY_PORT, self.args.proxy_port.as_ref(), parse_port)?;
+        Ok(given.or(self.file.values.proxy_port))
+    }
+
+    /// Where the log goes, and how much of it.
+    pub(super) fn log(&self) -> Result<Log, Error> {
+        let values = &self.file.values;
+        let level = self.word(settings::LOG_LEVEL, self.args.log_level.as_ref(), parse_level)?;
+        let format =
+            self.word(settings::LOG_FORMAT, self.args.log_format.as_ref(), |text| text.parse())?;
+        Ok(Log {
+            level: level.or(values.log_level).unwrap_or(tracing::Level::WARN),
+            format: format.or(values.log_format).unwrap_or_default(),
+            dir: self.path(
+                settings::LOG_DIR,
+                self.args.log_dir.as_ref(),
+                values.log_dir.as_ref(),
+            )?,
+        })
+    }
+
+    /// Whether forwarding to the workspace agent is off.
+    pub(super) fn disable_audit_logs(&self) -> Result<bool, Error> {
+        let flag = self.args.disable_audit_logs.as_ref();
+        let given = self.word(settings::DISABLE_AUDIT_LOGS, flag, parse_bool)?;
+        Ok(given.or(self.file.values.disable_audit_logs).unwrap_or(false))
+    }
+
+    /// The workspace agent's socket, and who named it if anybody did.
+    pub(super) fn agent_socket(&self) -> Result<(PathBuf, Option<Source>), Error> {
+        let setting = settings::LOG_PROXY_SOCKET_PATH;
+        let flag = self.args.log_proxy_socket_path.as_ref();
+        let named = self.file.values.log_proxy_socket_path.as_ref();
+        if let Some(path) = self.path(setting, flag, named)? {
+            let source = Source::given(setting, flag, self.environment).map(|(source, _)| source);
+            return Ok((path, source.or_else(|| Some(self.key(setting)))));
+        }
+        let temporary = self.environment.variable("TMPDIR").unwrap_or_else(|| OsStr::new("/tmp"));
+        Ok((PathBuf::from(temporary).join("boundary-audit.sock"), None))
+    }
+
+    /// The rules with their texts: the file's, the environment's, the flags'.
+    pub(super) fn rules(&self) -> Result<Vec<(String, Rule)>, Error> {
+        let written = self.file.values.allowlist.iter().flatten().cloned();
+        let mut rules: Vec<_> = written.map(|written| (written.text, written.rule)).collect();
+        if let Some((source, text)) = Source::variable(settings::ALLOW, self.environment) {
+            let text = utf8(&source, &text)?;
+            for line in text.lines().filter(|line| !line.trim().is_empty()) {
+                rules.push(parse_rule(&source, line)?);
+            }
+        }
+        let source = Source::Flag(settings::ALLOW.flag);
+        for text in &self.args.allow {
+            rules.push(parse_rule(&source, utf8(&source, text)?)?);
+        }
+        Ok(rules)
+    }
+
+    /// Files with certificates, each of which can be read and holds one.
+    pub(super) fn upstream_ca(&self, system: &dyn System) -> Result<Vec<PathBuf>, Error> {
+        let setting = settings::UPSTREAM_CA;
+        let mut named: Vec<(Source, PathBuf)> = Vec::new();
+        for path in self.file.values.upstream_ca.iter().flatten() {
+            named.push((self.key(setting), path.clone()));
+        }
+        if let Some((source, text)) = Source::variable(setting, self.environment) {
+            let lines = utf8(&source, &text)?.lines().filter(|line| !line.is_empty());
+            named.extend(lines.map(|line| (source.clone(), PathBuf::from(line))));
+        }
+        for path in &self.args.upstream_ca {
+            named.push((Source::Flag(setting.flag), PathBuf::from(path)));
+        }
+        named.into_iter().map(|(source, path)| certificate_file(source, path, system)).collect()
+    }
+
+    /// What the workspace says of itself.
+    pub(super) fn labels(&self) -> Labels {
+        let text = |names: &[&str]| {
+            let value = names.iter().find_map(|name| self.environment.variable(name));
+            value.map(|value| value.to_string_lossy().into_owned())
+        };
+        Labels {
+            workspace_id: text(&["CODER_WORKSPACE_ID"]),
+            workspace_name: text(&["CODER_WORKSPACE_NAME"]),
+            owner: text(&["CODER_WORKSPACE_OWNER_NAME", "CODER_WORKSPACE_OWNER"]),
+            template_id: text(&["CODER_WORKSPACE_TEMPLATE_ID"]),
+            template_version_id: text(&["CODER_WORKSPACE_TEMPLATE_VERSION_ID"]),
+        }
+    }
+
+    /// A path from a flag, a variable or the file.
+    pub(super) fn path(
+        &self,
+        setting: Setting,
+        flag: Option<&OsString>,
+        key: Option<&PathBuf>,
+    ) -> Result<Option<PathBuf>, Error> {
+        let given = Source::given(setting, flag, self.environment);
+        let (source_name, path) = match (given, key) {
+            (Some((source, path)), _) => (source, PathBuf::from(path)),
+            (None, Some(path)) => (self.key(setting), path.clone()),
+            (None, None) => return Ok(None),
+        };
+        if path.as_os_str().is_empty() {
+            return Err(Error::Value { source_name, what: "an empty path".to_owned() });
+        }
+        Ok(Some(path))
+    }
+
+    /// A word from a flag or a variable, read by `parse`.
+    fn word<T, E: fmt::Display>(
+        &self,
+        setting: Setting,
+        flag: Option<&OsString>,
+        parse: impl FnOnce(&str) -> Result<T, E>,
+    ) -> Result<Option<T>, Error> {
+        let Some((source_name, text)) = Source::given(setting, flag, self.environment) else {
+            return Ok(None);
+        };
+        let text = utf8(&source_name, &text)?;
+        match parse(text) {
+            Ok(value) => Ok(Some(value)),
+            Err(error) => {
+                let what = format!("`{}`: {error}", text.escape_debug());
+                Err(Error::Value { source_name, what })
+            }
+        }
+    }
+
+    /// The file as a source of a setting.
+    fn key(&self, setting: Setting) -> Source {
+        Source::Key(setting.key.unwrap_or(setting.flag), self.file.path.clone())
+    }
+}
+
+/// Features that product compatibility knows and this version does not have.
+impl Reader<'_> {
+    /// Refuses a run that asks for one of them, however it asks; type-checks the rest.
+    pub(super) fn refuse_unavailable(&self) -> Result<(), Error> {
+        let (args, values) = (self.args, &self.file.values);
+        let switches = [
+            (settings::USE_REAL_DNS, &args.use_real_dns, values.use_real_dns),
+            (settings::NO_USER_NAMESPACE, &args.no_user_namespace, values.no_user_namespace),
+            (
+                settings::ENABLE_SESSION_CORRELATION,
+                &args.enable_session_correlation,
+                values.session_correlation_enabled,
+            ),
+            (settings::PPROF, &args.pprof, values.pprof_enabled),
+        ];
+        for (setting, flag, key) in switches {
+            let given = self.word(setting, flag.as_ref(), parse_bool)?;
+            if given.or(key) == Some(true) {
+                return Err(self.unavailable(setting, flag.as_ref()));
+            }
+        }
+        // Without the profile its port, and without correlation its targets, change nothing.
+        self.word(settings::PPROF_PORT, args.pprof_port.as_ref(), parse_port)?;
+        let proxy = values.upstream_proxy.as_deref().is_some_and(|url| !url.trim().is_empty());
+        let sockets = values.unix_sockets.iter().flatten().next().is_some();
+        let texts = [
+            (settings::UPSTREAM_PROXY, args.upstream_proxy.as_ref(), proxy),
+            (settings::LEARN, args.learn.as_ref(), false),
+            (settings::UNIX_SOCKET, args.unix_socket.first(), sockets),
+        ];
+        for (setting, flag, key) in texts {
+            if key || Source::given(setting, flag, self.environment).is_some() {
+                return Err(self.unavailable(setting, flag));
+            }
+        }
+        Ok(())
+    }
+
+    /// The refusal, naming who asked.
+    fn unavailable(&self, setting: Setting, flag: Option<&OsString>) -> Error {
+        let source_name = Source::given(setting, flag, self.environment)
+            .map_or_else(|| self.key(setting), |(source, _)| source);
+        Error::Unavailable { source_name }
+    }
+}
+
+/// Text that is text.
+fn utf8<'a>(source: &Source, text: &'a OsStr) -> Result<&'a str, Error> {
+    text.to_str().ok_or_else(|| Error::Value {
+        source_name: source.clone(),
+        what: "not valid UTF-8".to_owned(),
+    })
+}
+
+/// A rule with its text.
+fn parse_rule(source: &Source, text: &str) -> Result<(String, Rule), Error> {
+    match text.parse() {
+        Ok(rule) => Ok((text.to_owned(), rule)),
+        Err(mistake) => {
+            Err(Error::Rule { source_name: source.clone(), text: text.to_owned(), mistake })
+        }
+    }
+}
+
+/// A file that can be read and holds a certificate. The proxy parses it when it first needs it.
+fn certificate_file(
+    source_name: Source,
+    path: PathBuf,
+    system: &dyn System,
+) -> Result<PathBuf, Error> {
+    let content = match system.read(&path) {
+        Ok(content) => content,
+        Err(error) => return Err(Error::Unreadable { source_name, path, error }),
+    };
+    let head = b"-----BEGIN CERTIFICATE-----";
+    if content.windows(head.len()).any(|window| window == head) {
+        return Ok(path);
+    }
+    let what = format!("{} holds no PEM certificate", path.display());
+    Err(Error::Value { source_name, what })
+}
+
+/// A level, in any case.
+pub(super) fn parse_level(text: &str) -> Result<tracing::Level, &'static str> {
+    match text.to_ascii_lowercase().as_str() {
+        "error" => Ok(tracing::Level::ERROR),
+        "warn" => Ok(tracing::Level::WARN),
+        "info" => Ok(tracing::Level::INFO),
+        "debug" => Ok(tracing::Level::DEBUG),
+        _ => Err("not a level: one of error, warn, info, debug"),
+    }
+}
+
+/// How `domain=` is read.
+pub(super) fn parse_domain_match(text: &str) -> Result<DomainMatch, &'static str> {
+    match text {
+        "subdomains" => Ok(DomainMatch::Subdomains),
+        "exact" => Ok(DomainMatch::Exact),
+        _ => Err("not a reading of domain=: one of subdomains, exact"),
+    }
+}
+
+/// The words that the Go tool reads as a truth value.
+fn parse_bool(text: &str) -> Result<bool, &'static str> {
+    match text {
+        "1" | "t" | "T" | "true" | "TRUE" | "True" => Ok(true),
+        "0" | "f" | "F" | "false" | "FALSE" | "False" => Ok(false),
+        _ => Err("not a truth value: one of true, false, 1, 0"),
+    }
+}
+
+/// A port that can be named: 0 is not one.
+fn parse_port(text: &str) -> Result<u16, &'static str> {
+    match text.parse() {
+        Ok(0) | Err(_) => Err("a port is a number from 1 to 65535"),
+        Ok(port) => Ok(port),
+    }
+}
