@@ -1,0 +1,165 @@
+//! Installs what a bare machine lacks, and says what it does; says nothing when nothing is missing.
+//!
+//! *Standing*: every task that builds calls [`setup`] first. *Never*: changes a tool that is not
+//! the workspace's own, or removes anything.
+
+use std::env;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use anyhow::{Context as _, Result, ensure};
+use nix::unistd::Uid;
+
+use crate::say::say;
+use crate::workspace::Workspace;
+
+/// A program that is installed into the workspace's own tools folder, at one version.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Tool {
+    name: &'static str,
+    version: &'static str,
+    /// How long the first installation takes, so that nobody thinks it hangs.
+    takes: &'static str,
+}
+
+/// Links the kernel half.
+const BPF_LINKER: Tool =
+    Tool { name: "bpf-linker", version: "0.10.3", takes: "a minute or two, once" };
+
+/// Checks licences, sources and duplicates; only `deny` needs it.
+pub(crate) const CARGO_DENY: Tool =
+    Tool { name: "cargo-deny", version: "0.20.2", takes: "three minutes or so, once" };
+
+/// What the tests call, and the Debian package that has it.
+const PROGRAMS: [(&str, &str); 7] = [
+    ("bwrap", "bubblewrap"),
+    ("curl", "curl"),
+    ("dig", "bind9-dnsutils"),
+    ("git", "git"),
+    ("ip", "iproute2"),
+    ("python3", "python3"),
+    ("wget", "wget"),
+];
+
+/// A toolchain component, and a file under the sysroot that is there when it is.
+const COMPONENTS: [(&str, &str); 3] = [
+    ("rust-src", "lib/rustlib/src/rust/library/core/src/lib.rs"),
+    ("rustfmt", "bin/cargo-fmt"),
+    ("clippy", "bin/cargo-clippy"),
+];
+
+/// Installs what is missing: toolchain components, the linker of the kernel half, Debian packages.
+pub(crate) fn setup(workspace: &Workspace) -> Result<()> {
+    components(workspace)?;
+    install(workspace, BPF_LINKER)?;
+    packages();
+    Ok(())
+}
+
+/// Installs a tool unless that version of it is there and runs.
+pub(crate) fn install(workspace: &Workspace, tool: Tool) -> Result<PathBuf> {
+    let Tool { name, version, takes } = tool;
+    let root = workspace.tools();
+    let program = root.join("bin").join(name);
+    if runs_as(&program, version) {
+        return Ok(program);
+    }
+    say(format_args!("setup: installing {name} {version} into {} ({takes})", root.display()));
+    let status = workspace
+        .cargo()
+        .args(["install", "--quiet", "--locked", "--force", name, "--version", version, "--root"])
+        .arg(&root)
+        // The flags of this workspace are no business of a tool's build.
+        .env_remove("RUSTFLAGS")
+        .env_remove("CARGO_TARGET_DIR")
+        .status()
+        .with_context(|| format!("cargo install {name}"))?;
+    ensure!(status.success(), "cargo install {name} {version}: {status}");
+    ensure!(runs_as(&program, version), "{} is not {name} {version}", program.display());
+    Ok(program)
+}
+
+/// Whether a program starts and says that it is of a version.
+fn runs_as(program: &Path, version: &str) -> bool {
+    let output = Command::new(program).arg("--version").stderr(Stdio::null()).output();
+    output.is_ok_and(|output| {
+        let said = String::from_utf8_lossy(&output.stdout).into_owned();
+        output.status.success() && said.split_whitespace().any(|word| word == version)
+    })
+}
+
+/// Adds the toolchain components that are missing, through rustup.
+fn components(workspace: &Workspace) -> Result<()> {
+    let sysroot = sysroot(workspace)?;
+    let missing: Vec<&str> = COMPONENTS
+        .iter()
+        .filter(|(_, file)| !sysroot.join(file).exists())
+        .map(|(name, _)| *name)
+        .collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    say(format_args!("setup: adding to the toolchain: {}", missing.join(", ")));
+    let status = Command::new("rustup")
+        .args(["component", "add"])
+        .args(&missing)
+        .current_dir(workspace.root())
+        .status()
+        .context("rustup: the kernel half needs rust-src, which rustup installs")?;
+    ensure!(status.success(), "rustup component add {}: {status}", missing.join(" "));
+    Ok(())
+}
+
+/// The folder of the toolchain in use.
+fn sysroot(workspace: &Workspace) -> Result<PathBuf> {
+    let output = Command::new("rustc")
+        .args(["--print", "sysroot"])
+        .current_dir(workspace.root())
+        .output()
+        .context("rustc --print sysroot")?;
+    ensure!(output.status.success(), "rustc --print sysroot: {}", output.status);
+    Ok(PathBuf::from(String::from_utf8_lossy(&output.stdout).trim_end()))
+}
+
+/// Installs the Debian packages that the tests lack, as root on a Debian; elsewhere says which
+/// programs are missing. Not an error: the tests that need one say so themselves.
+fn packages() {
+    let missing: Vec<(&str, &str)> =
+        PROGRAMS.iter().copied().filter(|(program, _)| find(program).is_none()).collect();
+    if missing.is_empty() {
+        return;
+    }
+    let programs: Vec<&str> = missing.iter().map(|(program, _)| *program).collect();
+    let packages: Vec<&str> = missing.iter().map(|(_, package)| *package).collect();
+    let lacking = format!("some tests need {}", programs.join(", "));
+    if find("apt-get").is_none() {
+        say(format_args!("setup: {lacking}; no apt-get here, install them by hand"));
+    } else if !Uid::effective().is_root() {
+        say(format_args!("setup: {lacking}; as root: apt-get install {}", packages.join(" ")));
+    } else {
+        say(format_args!("setup: apt-get install {}", packages.join(" ")));
+        let installed = apt_get(&["update"]) && apt_get(&[&["install"], &*packages].concat());
+        if !installed {
+            say(format_args!("setup: apt-get failed; {lacking} and will say so"));
+        }
+    }
+}
+
+/// Runs apt-get without a question asked; whether it succeeded.
+fn apt_get(args: &[&str]) -> bool {
+    let status = Command::new("apt-get")
+        .args(["-qq", "-y", "--no-install-recommends"])
+        .args(args)
+        .env("DEBIAN_FRONTEND", "noninteractive")
+        .stdin(Stdio::null())
+        .stdout(std::io::stderr())
+        .status();
+    status.is_ok_and(|status| status.success())
+}
+
+/// A program in `PATH`, or in the folders that a user's `PATH` often lacks.
+pub(crate) fn find(program: &str) -> Option<PathBuf> {
+    let path = env::var_os("PATH").unwrap_or_default();
+    let system = ["/usr/sbin", "/sbin"].map(PathBuf::from);
+    env::split_paths(&path).chain(system).map(|folder| folder.join(program)).find(|p| p.is_file())
+}
