@@ -1,15 +1,30 @@
 //! The record: every decision once, in order; loss is counted and recorded.
 //!
-//! *Standing*: the proxy and the resolver open an entry when they decide and close it when the
-//! bytes have gone. *Never*: blocks the path it records.
+//! *Standing*: the session opens the [`Sinks`] while it may; the proxy process starts a [`Recorder`]
+//! on them. The doors open an [`Entry`] when they decide and close it when the bytes have gone.
+//! *Never*: blocks the path it records; writes a header, a body, a cookie or a URL's userinfo.
 
+mod line;
+mod plumbing;
+mod queue;
+mod record;
+mod recorder;
 mod settings;
+mod sink;
 
+#[cfg(test)]
+mod tests;
+
+pub use record::{Record, Session};
+pub use recorder::{Clock, Entry, Recorder, Totals};
 pub use settings::{Format, Labels, Log, UnknownFormat};
+pub use sink::{Error, Sinks};
+
+#[cfg(test)]
+pub(crate) use sink::Memory;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::Arc;
 
 use crate::rules::{Code, Denial, Permit};
 
@@ -24,6 +39,18 @@ pub enum Door {
     Dns,
     /// The kernel refused it before there was a connection.
     Kernel,
+}
+
+impl Door {
+    /// The door's name in a record.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Redirect => "redirect",
+            Self::Explicit => "explicit",
+            Self::Dns => "dns",
+            Self::Kernel => "kernel",
+        }
+    }
 }
 
 /// The process that asked, as the kernel knew it when it asked.
@@ -86,42 +113,4 @@ pub struct Tally {
     pub bytes_up: u64,
     /// Bytes of content to the client.
     pub bytes_down: u64,
-}
-
-/// Takes decisions and hands them to the sinks.
-#[derive(Debug, Clone)]
-pub struct Recorder {
-    shared: Arc<()>,
-}
-
-impl Recorder {
-    /// Records a decision. The entry is closed with what it carried, or empty when dropped.
-    pub fn decide(&self, _subject: &Subject, _decision: Decision) -> Entry {
-        unimplemented!()
-    }
-}
-
-/// A decision on record whose outcome is still to come.
-#[must_use]
-#[derive(Debug)]
-pub struct Entry {
-    recorder: Recorder,
-    sequence: u64,
-}
-
-impl Entry {
-    /// The dense number of the decision, from 0.
-    pub fn sequence(&self) -> u64 {
-        self.sequence
-    }
-
-    /// Notes the address that was dialled for it.
-    pub fn dialled(&mut self, _address: SocketAddr) {
-        unimplemented!()
-    }
-
-    /// Closes the entry.
-    pub fn close(self, _tally: Tally) {
-        unimplemented!()
-    }
 }

@@ -63,8 +63,7 @@ pub(super) struct Reader<'a> {
 impl Reader<'_> {
     /// The jail.
     pub(super) fn jail(&self) -> Result<Choice, Error> {
-        let given =
-            self.word(settings::JAIL_TYPE, self.args.jail_type.as_ref(), |text| text.parse())?;
+        let given = self.word(settings::JAIL_TYPE, self.args.jail_type.as_ref(), str::parse)?;
         Ok(given.or(self.file.values.jail_type).unwrap_or_default())
     }
 
@@ -85,8 +84,7 @@ impl Reader<'_> {
     pub(super) fn log(&self) -> Result<Log, Error> {
         let values = &self.file.values;
         let level = self.word(settings::LOG_LEVEL, self.args.log_level.as_ref(), parse_level)?;
-        let format =
-            self.word(settings::LOG_FORMAT, self.args.log_format.as_ref(), |text| text.parse())?;
+        let format = self.word(settings::LOG_FORMAT, self.args.log_format.as_ref(), str::parse)?;
         Ok(Log {
             level: level.or(values.log_level).unwrap_or(tracing::Level::WARN),
             format: format.or(values.log_format).unwrap_or_default(),

@@ -1,0 +1,151 @@
+//! A bounded queue with a writer at its end: putting something in never waits, what does not fit is
+//! counted, and the count is written as soon as something fits again.
+
+use std::collections::VecDeque;
+use std::io;
+use std::mem;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// What the writer takes out in one go.
+pub(super) struct Batch<T> {
+    /// In the order they were put in.
+    pub(super) items: VecDeque<T>,
+    /// How many were lost since the last batch, after these.
+    pub(super) lost: u64,
+}
+
+/// The queue and its writer. The writer ends, after writing what is left, when this is dropped.
+#[derive(Debug)]
+pub(super) struct Lane<T> {
+    queue: Arc<Queue<T>>,
+}
+
+impl<T: Send + 'static> Lane<T> {
+    /// Starts a writer. It is told every batch, and says whether the batch was written.
+    pub(super) fn start(
+        name: &str,
+        bound: usize,
+        mut write: impl FnMut(Batch<T>) -> io::Result<()> + Send + 'static,
+    ) -> io::Result<Self> {
+        let queue = Arc::new(Queue {
+            bound,
+            state: Mutex::new(State {
+                waiting: VecDeque::new(),
+                accepted: 0,
+                settled: 0,
+                lost: 0,
+                lost_in_all: 0,
+                closed: false,
+            }),
+            more: Condvar::new(),
+            idle: Condvar::new(),
+        });
+        let end = Arc::clone(&queue);
+        thread::Builder::new().name(name.to_owned()).spawn(move || {
+            while let Some(batch) = end.take() {
+                let (told, count) = (batch.lost, batch.items.len() as u64);
+                let written = write(batch).is_ok();
+                end.settle(count, told, written);
+            }
+        })?;
+        Ok(Self { queue })
+    }
+
+    /// Puts something in, or counts it as lost if the writer is too far behind.
+    pub(super) fn push(&self, item: T) {
+        let mut state = self.queue.lock();
+        if state.waiting.len() < self.queue.bound {
+            state.waiting.push_back(item);
+            state.accepted += 1;
+            self.queue.more.notify_one();
+        } else {
+            state.lost += 1;
+            state.lost_in_all += 1;
+        }
+    }
+
+    /// Waits until everything put in before is written or lost; says whether it came to that.
+    pub(super) fn flush(&self, patience: Duration) -> bool {
+        let deadline = Instant::now() + patience;
+        let mut state = self.queue.lock();
+        let goal = state.accepted;
+        while state.settled < goal {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return false;
+            }
+            state =
+                self.queue.idle.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
+        }
+        true
+    }
+
+    /// How many were lost since the start.
+    pub(super) fn lost_in_all(&self) -> u64 {
+        self.queue.lock().lost_in_all
+    }
+}
+
+impl<T> Drop for Lane<T> {
+    fn drop(&mut self) {
+        self.queue.lock().closed = true;
+        self.queue.more.notify_one();
+    }
+}
+
+/// What both ends share.
+#[derive(Debug)]
+struct Queue<T> {
+    bound: usize,
+    state: Mutex<State<T>>,
+    /// Something was put in, or nothing will be any more.
+    more: Condvar,
+    /// A batch was settled.
+    idle: Condvar,
+}
+
+/// The queue's content and its counts.
+#[derive(Debug)]
+struct State<T> {
+    waiting: VecDeque<T>,
+    accepted: u64,
+    settled: u64,
+    /// Lost and not yet told. Something waits whenever a full queue loses something, so the next
+    /// batch is sure to come.
+    lost: u64,
+    lost_in_all: u64,
+    closed: bool,
+}
+
+impl<T> Queue<T> {
+    /// Everything that waits, as soon as something does. `None` when nothing ever will.
+    fn take(&self) -> Option<Batch<T>> {
+        let mut state = self.lock();
+        while state.waiting.is_empty() {
+            if state.closed {
+                return None;
+            }
+            state = self.more.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+        Some(Batch { lost: mem::take(&mut state.lost), items: mem::take(&mut state.waiting) })
+    }
+
+    /// Counts a batch as done with. One that could not be written is lost, and its own message
+    /// about loss with it; that is told with the next batch, not at once: a full disk must not spin.
+    fn settle(&self, count: u64, told: u64, written: bool) {
+        let mut state = self.lock();
+        state.settled += count;
+        if !written {
+            state.lost += count + told;
+            state.lost_in_all += count;
+        }
+        self.idle.notify_all();
+    }
+
+    /// No code panics while it holds the lock; if it did, the counts would still be the best there are.
+    fn lock(&self) -> MutexGuard<'_, State<T>> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

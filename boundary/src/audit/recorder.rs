@@ -1,0 +1,267 @@
+//! Takes decisions, numbers them, hands them to the sinks.
+//!
+//! *Standing*: one per session, shared by every door. *Never*: waits for a sink.
+
+use std::fmt;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+use tracing::Level;
+
+use super::line::{Line, write_json};
+use super::queue::{Batch, Lane};
+use super::record::{Record, Session};
+use super::sink::{Output, Sinks, Target};
+use super::{Decision, Subject, Tally};
+
+/// How many records may wait for a slow disk.
+const BOUND: usize = 8192;
+
+/// Tells the time; a test tells its own.
+pub trait Clock: fmt::Debug + Send + Sync {
+    /// The time of day.
+    fn now(&self) -> Timestamp;
+    /// A time that only goes forward, since any fixed moment.
+    fn elapsed(&self) -> Duration;
+}
+
+/// The machine's clock.
+#[derive(Debug)]
+struct Machine(Instant);
+
+impl Clock for Machine {
+    fn now(&self) -> Timestamp {
+        Timestamp::now()
+    }
+
+    fn elapsed(&self) -> Duration {
+        self.0.elapsed()
+    }
+}
+
+/// How many decisions there were.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Totals {
+    /// Granted, questions to the resolver left out.
+    pub allowed: u64,
+    /// Refused at any door.
+    pub denied: u64,
+    /// Records and lines that a sink could not take.
+    pub dropped: u64,
+}
+
+/// Takes decisions and hands them to the sinks.
+#[derive(Debug, Clone)]
+pub struct Recorder {
+    shared: Arc<Shared>,
+}
+
+/// What all copies of a recorder share.
+#[derive(Debug)]
+struct Shared {
+    session: Arc<Session>,
+    clock: Arc<dyn Clock>,
+    log: Arc<Output>,
+    records: Option<Lane<Record>>,
+    file: Option<Arc<Target>>,
+    /// Held while a record gets its number and its place, so that both are the same order.
+    count: Mutex<Count>,
+}
+
+/// The next number, and the sums.
+#[derive(Debug, Default)]
+struct Count {
+    sequence: u64,
+    totals: Totals,
+}
+
+impl Recorder {
+    /// Starts the writers. In a process that forks, call this after the fork.
+    pub fn start(sinks: Sinks, session: Session) -> io::Result<Self> {
+        Self::with_clock(sinks, session, Arc::new(Machine(Instant::now())))
+    }
+
+    /// Starts the writers on a clock of the caller's.
+    pub fn with_clock(sinks: Sinks, session: Session, clock: Arc<dyn Clock>) -> io::Result<Self> {
+        sinks.log.queue()?;
+        let session = Arc::new(session);
+        let file = sinks.records.map(Arc::new);
+        let records =
+            file.as_ref().map(|file| start_file(file, &sinks.log, &session, &clock)).transpose()?;
+        let count = Mutex::default();
+        let shared = Shared { session, clock, log: sinks.log, records, file, count };
+        let recorder = Self { shared: Arc::new(shared) };
+        let id = recorder.shared.session.id.to_string();
+        recorder.say(Level::INFO, "boundary session started", vec![("session_id", id)]);
+        Ok(recorder)
+    }
+
+    /// Records a decision. The entry is closed with what it carried, or empty when dropped.
+    pub fn decide(&self, subject: &Subject, decision: Decision) -> Entry {
+        let shared = &self.shared;
+        let is_question = matches!(decision, Decision::Dns { .. });
+        let is_ended = is_question || matches!(decision, Decision::Dropped { .. });
+        let record = Record::opening(&shared.session, subject, decision);
+        let allowed = record.is_allowed();
+        let sequence = self.number(record, is_question);
+        Entry {
+            recorder: self.clone(),
+            sequence,
+            allowed,
+            since: shared.clock.elapsed(),
+            address: None,
+            is_ended,
+        }
+    }
+
+    /// Gives a decision its number and its place in both queues.
+    fn number(&self, mut record: Record, is_question: bool) -> u64 {
+        let shared = &self.shared;
+        let mut count = shared.count.lock().unwrap_or_else(PoisonError::into_inner);
+        let sequence = count.sequence;
+        count.sequence += 1;
+        match record.is_allowed() {
+            true if is_question => {}
+            true => count.totals.allowed += 1,
+            false => count.totals.denied += 1,
+        }
+        record.event_time = shared.clock.now();
+        record.sequence = Some(sequence);
+        if shared.log.takes(record.level()) {
+            shared.log.say(record.line());
+        }
+        if let Some(records) = &shared.records {
+            records.push(record);
+        }
+        sequence
+    }
+
+    /// How many decisions there were so far, and how much a sink could not take.
+    pub fn totals(&self) -> Totals {
+        let count = self.shared.count.lock().unwrap_or_else(PoisonError::into_inner);
+        let dropped =
+            self.shared.records.as_ref().map_or(0, Lane::lost_in_all) + self.shared.log.lost();
+        Totals { dropped, ..count.totals }
+    }
+
+    /// Says how many decisions there were, then flushes. For the end of a session.
+    pub fn finish(&self, patience: Duration) -> bool {
+        let totals = self.totals();
+        let fields = vec![
+            ("allowed", totals.allowed.to_string()),
+            ("denied", totals.denied.to_string()),
+            ("dropped", totals.dropped.to_string()),
+        ];
+        self.say(Level::INFO, "boundary session ended", fields);
+        self.flush(patience)
+    }
+
+    /// Waits until everything recorded so far is on disk; says whether it came to that in time.
+    pub fn flush(&self, patience: Duration) -> bool {
+        let deadline = Instant::now() + patience;
+        let records = self.shared.records.as_ref().is_none_or(|lane| lane.flush(patience));
+        let synced = self.shared.file.as_ref().is_none_or(|file| file.sync().is_ok());
+        // The line about a file that failed is said while that is flushed, so the log comes last.
+        let log = self.shared.log.flush(deadline.saturating_duration_since(Instant::now()));
+        records && synced && log
+    }
+
+    /// A line of the session itself.
+    fn say(&self, level: Level, message: &str, fields: Vec<(&'static str, String)>) {
+        let time = self.shared.clock.now();
+        self.shared.log.say(Line { time, level, message: message.to_owned(), fields });
+    }
+}
+
+/// Starts the writer of the JSON Lines file. It complains in the log, once, when it cannot write.
+fn start_file(
+    file: &Arc<Target>,
+    log: &Arc<Output>,
+    session: &Arc<Session>,
+    clock: &Arc<dyn Clock>,
+) -> io::Result<Lane<Record>> {
+    let (file, log) = (Arc::clone(file), Arc::clone(log));
+    let (session, clock) = (Arc::clone(session), Arc::clone(clock));
+    let mut complained = false;
+    Lane::start("records", BOUND, move |batch| {
+        let written = file.write(&render(&batch, &session, clock.now()));
+        if let Err(error) = &written
+            && !complained
+        {
+            complained = true;
+            log.say(Line {
+                time: clock.now(),
+                level: Level::ERROR,
+                message: "the audit file cannot be written".to_owned(),
+                fields: vec![("error", error.to_string())],
+            });
+        }
+        written
+    })
+}
+
+/// A batch as JSON Lines, its loss confessed at the end.
+fn render(batch: &Batch<Record>, session: &Arc<Session>, now: Timestamp) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    let lost = (batch.lost > 0).then(|| Record::lost(session, now, batch.lost));
+    for record in batch.items.iter().chain(&lost) {
+        write_json(record, &mut bytes);
+        bytes.push(b'\n');
+    }
+    bytes
+}
+
+/// A decision on record whose outcome is still to come.
+#[must_use]
+#[derive(Debug)]
+pub struct Entry {
+    recorder: Recorder,
+    sequence: u64,
+    allowed: bool,
+    since: Duration,
+    address: Option<String>,
+    /// A decision with no outcome, or one that was told.
+    is_ended: bool,
+}
+
+impl Entry {
+    /// The dense number of the decision, from 0.
+    pub fn sequence(&self) -> u64 {
+        self.sequence
+    }
+
+    /// Notes the address that was dialled for it.
+    pub fn dialled(&mut self, address: SocketAddr) {
+        self.address = Some(address.ip().to_string());
+    }
+
+    /// Closes the entry.
+    pub fn close(mut self, tally: Tally) {
+        self.end(tally);
+    }
+
+    /// Records the outcome, once.
+    fn end(&mut self, tally: Tally) {
+        if std::mem::replace(&mut self.is_ended, true) {
+            return;
+        }
+        let shared = &self.recorder.shared;
+        let Some(records) = &shared.records else { return };
+        let duration = shared.clock.elapsed().saturating_sub(self.since).as_millis();
+        let end = (tally, u64::try_from(duration).unwrap_or(u64::MAX));
+        let opening = (self.sequence, self.allowed);
+        let mut record = Record::closing(&shared.session, opening, self.address.take(), end);
+        record.event_time = shared.clock.now();
+        records.push(record);
+    }
+}
+
+impl Drop for Entry {
+    /// A flow that was torn down carried nothing that anybody counted.
+    fn drop(&mut self) {
+        self.end(Tally::default());
+    }
+}

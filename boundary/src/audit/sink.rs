@@ -1,0 +1,275 @@
+//! Where the record goes: stderr or a log file, and the JSON Lines file.
+//!
+//! *Standing*: the session opens them while it still has its rights; what is written later needs none.
+//! *Never*: follows a link in place of its file, lets anybody else read it.
+
+use std::fs::{DirBuilder, File, OpenOptions};
+use std::io::{self, Write as _};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+use std::process;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
+use nix::libc::O_NOFOLLOW;
+use tracing::Level;
+
+use super::line::Line;
+use super::queue::{Batch, Lane};
+use super::{Format, Log, plumbing};
+
+/// How many lines may wait for a slow terminal or disk.
+const BOUND: usize = 8192;
+
+/// A sink that cannot be opened.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The folder for the logs.
+    #[error("cannot create the log folder {}: {source}", .path.display())]
+    Folder {
+        /// The folder.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// A file.
+    #[error("cannot open {} for appending: {source}", .path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+}
+
+/// The open sinks of a session.
+#[derive(Debug)]
+pub struct Sinks {
+    /// Decisions and plumbing, for people.
+    pub(super) log: Arc<Output>,
+    /// Decisions, for programs.
+    pub(super) records: Option<Target>,
+}
+
+impl Sinks {
+    /// Opens what was asked for. Nothing is written yet.
+    pub fn open(log: &Log, audit_log: Option<&Path>) -> Result<Self, Error> {
+        let zone = TimeZone::system();
+        let target = match &log.dir {
+            None => Target::Stderr,
+            Some(dir) => {
+                create_folder(dir)?;
+                Target::append(&dir.join(file_name(Timestamp::now(), &zone, process::id())))?
+            }
+        };
+        let records = audit_log.map(Target::append).transpose()?;
+        let log = Output::new(target, log.level, log.format, zone);
+        Ok(Self { log: Arc::new(log), records })
+    }
+
+    /// Sends this process's plumbing log to the same place. Only the first call counts.
+    pub fn install(&self) {
+        plumbing::install(&self.log);
+    }
+
+    /// Sinks that a test can read.
+    #[cfg(test)]
+    pub(crate) fn memory(level: Level, format: Format) -> (Self, Memory, Memory) {
+        let (log, records) = (Memory::default(), Memory::default());
+        let output = Output::new(Target::Memory(log.clone()), level, format, TimeZone::UTC);
+        let sinks = Self { log: Arc::new(output), records: Some(Target::Memory(records.clone())) };
+        (sinks, log, records)
+    }
+}
+
+/// Makes a folder and what leads to it; one that is there is fine.
+fn create_folder(path: &Path) -> Result<(), Error> {
+    let made = DirBuilder::new().recursive(true).mode(0o755).create(path);
+    made.map_err(|source| Error::Folder { path: path.to_owned(), source })
+}
+
+/// The Go tool's name for a log file: local time and process.
+fn file_name(now: Timestamp, zone: &TimeZone, pid: u32) -> String {
+    let time = now.to_zoned(zone.clone());
+    format!("boundary-{}-{pid}.log", time.strftime("%Y-%m-%d_%H-%M-%S"))
+}
+
+/// Lines for people, in one format, down to one level.
+///
+/// Before the recorder starts, a line is written where it is said. After that, lines go through a
+/// queue: nobody who serves the command may wait for a terminal.
+#[derive(Debug)]
+pub(super) struct Output {
+    target: Arc<Target>,
+    level: Level,
+    format: Format,
+    zone: TimeZone,
+    lane: OnceLock<Lane<Line>>,
+}
+
+impl Output {
+    /// An output without a queue yet.
+    fn new(target: Target, level: Level, format: Format, zone: TimeZone) -> Self {
+        Self { target: Arc::new(target), level, format, zone, lane: OnceLock::new() }
+    }
+
+    /// Whether a line of that level is written at all.
+    pub(super) fn takes(&self, level: Level) -> bool {
+        level <= self.level
+    }
+
+    /// The least important level that is written.
+    pub(super) fn level(&self) -> Level {
+        self.level
+    }
+
+    /// Writes a line, or puts it into the queue if there is one.
+    pub(super) fn say(&self, line: Line) {
+        if !self.takes(line.level) {
+            return;
+        }
+        if let Some(lane) = self.lane.get() {
+            lane.push(line);
+        } else {
+            let mut bytes = Vec::new();
+            line.render(self.format, &self.zone, &mut bytes);
+            // There is nowhere left to complain about a log that cannot be written.
+            drop(self.target.write(&bytes));
+        }
+    }
+
+    /// Puts a queue in front. Only the first call counts.
+    pub(super) fn queue(&self) -> io::Result<()> {
+        let (target, format, zone) = (Arc::clone(&self.target), self.format, self.zone.clone());
+        let lane = Lane::start("log", BOUND, move |batch: Batch<Line>| {
+            let mut bytes = Vec::new();
+            for line in &batch.items {
+                line.render(format, &zone, &mut bytes);
+            }
+            if batch.lost > 0 {
+                lost(batch.lost).render(format, &zone, &mut bytes);
+            }
+            target.write(&bytes)
+        })?;
+        // A second recorder on the same output shares the first one's queue; its own ends at once.
+        drop(self.lane.set(lane));
+        Ok(())
+    }
+
+    /// Waits until everything said so far is written; says whether it came to that.
+    pub(super) fn flush(&self, patience: Duration) -> bool {
+        self.lane.get().is_none_or(|lane| lane.flush(patience)) && self.target.sync().is_ok()
+    }
+
+    /// How many lines were lost.
+    pub(super) fn lost(&self) -> u64 {
+        self.lane.get().map_or(0, Lane::lost_in_all)
+    }
+}
+
+/// The confession, in the Go tool's words.
+fn lost(count: u64) -> Line {
+    Line {
+        time: Timestamp::now(),
+        level: Level::WARN,
+        message: "audit log dropped, channel full".to_owned(),
+        fields: vec![("dropped", count.to_string())],
+    }
+}
+
+/// An open place to write to.
+#[derive(Debug)]
+pub(super) enum Target {
+    /// Standard error.
+    Stderr,
+    /// A file, opened for appending.
+    File(File),
+    /// A test's memory.
+    #[cfg(test)]
+    Memory(Memory),
+}
+
+impl Target {
+    /// Opens a file for appending, makes it for its owner alone, and never follows a link.
+    fn append(path: &Path) -> Result<Self, Error> {
+        OpenOptions::new()
+            .append(true)
+            .create(true)
+            .mode(0o600)
+            .custom_flags(O_NOFOLLOW)
+            .open(path)
+            .map(Self::File)
+            .map_err(|source| Error::File { path: path.to_owned(), source })
+    }
+
+    /// Writes whole lines in one go where the system takes them so.
+    pub(super) fn write(&self, bytes: &[u8]) -> io::Result<()> {
+        match self {
+            Self::Stderr => io::stderr().lock().write_all(bytes),
+            Self::File(file) => append_whole(file, bytes),
+            #[cfg(test)]
+            Self::Memory(memory) => memory.append(bytes),
+        }
+    }
+
+    /// Puts what was written on the disk.
+    pub(super) fn sync(&self) -> io::Result<()> {
+        match self {
+            Self::Stderr => Ok(()),
+            Self::File(file) => match file.sync_data() {
+                // A device or a pipe has nothing to sync, and says so.
+                Err(error) if error.kind() == io::ErrorKind::InvalidInput => Ok(()),
+                result => result,
+            },
+            #[cfg(test)]
+            Self::Memory(_) => Ok(()),
+        }
+    }
+}
+
+/// Appends all of it, or ends the torn line, so that what follows a full disk can be read again.
+fn append_whole(mut file: &File, bytes: &[u8]) -> io::Result<()> {
+    let written = file.write_all(bytes);
+    if written.is_err() {
+        drop(file.write_all(b"\n"));
+    }
+    written
+}
+
+/// What a test reads back; can be told to fail or to wait.
+#[cfg(test)]
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Memory {
+    /// What was written.
+    pub(crate) bytes: Arc<std::sync::Mutex<Vec<u8>>>,
+    /// Held by a test to keep the writer waiting.
+    pub(crate) gate: Arc<std::sync::Mutex<()>>,
+    /// Whether writing fails.
+    pub(crate) broken: Arc<std::sync::atomic::AtomicBool>,
+}
+
+#[cfg(test)]
+impl Memory {
+    fn append(&self, bytes: &[u8]) -> io::Result<()> {
+        let _open = self.gate.lock().expect("no panic");
+        if self.broken.load(std::sync::atomic::Ordering::SeqCst) {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
+        self.bytes.lock().expect("no panic").extend_from_slice(bytes);
+        Ok(())
+    }
+
+    /// The lines so far.
+    pub(crate) fn lines(&self) -> Vec<String> {
+        let bytes = self.bytes.lock().expect("no panic");
+        String::from_utf8(bytes.clone()).expect("text").lines().map(str::to_owned).collect()
+    }
+
+    /// The lines so far, as JSON.
+    pub(crate) fn json(&self) -> Vec<serde_json::Value> {
+        self.lines().iter().map(|line| serde_json::from_str(line).expect("JSON")).collect()
+    }
+}

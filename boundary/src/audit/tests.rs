@@ -1,0 +1,329 @@
+//! Golden lines, order, loss, and what may never be seen in a record.
+
+use std::path::PathBuf;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex};
+use std::thread;
+use std::time::Duration;
+
+use jiff::tz::TimeZone;
+use jiff::{SignedDuration, Timestamp};
+use tracing::Level;
+use uuid::Uuid;
+
+use super::line::Line;
+use super::*;
+
+/// A generous deadline for a writer thread on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A clock that a test moves.
+#[derive(Debug)]
+struct Stopped(Mutex<Duration>);
+
+impl Clock for Stopped {
+    fn now(&self) -> Timestamp {
+        let start: Timestamp = "2025-11-24T21:57:33.928000001Z".parse().expect("a time");
+        start + SignedDuration::try_from(self.elapsed()).expect("short")
+    }
+
+    fn elapsed(&self) -> Duration {
+        *self.0.lock().expect("no panic")
+    }
+}
+
+/// A recorder on memory, and what there is to look at.
+struct Stage {
+    recorder: Recorder,
+    clock: Arc<Stopped>,
+    log: Memory,
+    records: Memory,
+}
+
+impl Stage {
+    fn new(level: Level, format: Format) -> Self {
+        Self::with(level, format, session())
+    }
+
+    fn with(level: Level, format: Format, session: Session) -> Self {
+        let (sinks, log, records) = Sinks::memory(level, format);
+        let clock = Arc::new(Stopped(Mutex::default()));
+        let recorder =
+            Recorder::with_clock(sinks, session, Arc::clone(&clock) as _).expect("threads");
+        Self { recorder, clock, log, records }
+    }
+
+    fn log(&self) -> Vec<String> {
+        assert!(self.recorder.flush(PATIENCE));
+        let lines = self.log.lines();
+        lines.into_iter().filter(|line| !line.contains("boundary session")).collect()
+    }
+
+    fn json(&self) -> Vec<serde_json::Value> {
+        assert!(self.recorder.flush(PATIENCE));
+        self.records.json()
+    }
+
+    fn refuse_datagram(&self) {
+        let dropped = Decision::Dropped { proto: "udp", code: Code::NoRule };
+        self.recorder.decide(&subject(Door::Kernel), dropped).close(Tally::default());
+    }
+
+    fn answer(&self, name: &str, refused: Option<Code>) {
+        let decision = Decision::Dns { name: name.to_owned(), kind: "A".to_owned(), refused };
+        self.recorder.decide(&subject(Door::Dns), decision).close(Tally::default());
+    }
+}
+
+fn session() -> Session {
+    Session {
+        id: Uuid::from_u128(0xe5f6_a7b8_c9d0_4e1f_8a2b_3c4d_5e6f_7a8b),
+        jail: "ebpf",
+        labels: Labels { workspace_id: Some("w-1".to_owned()), ..Labels::default() },
+        query: true,
+    }
+}
+
+fn subject(door: Door) -> Subject {
+    Subject {
+        door,
+        process: Some(Process {
+            pid: 42,
+            uid: 1000,
+            comm: "curl".to_owned(),
+            exe: Some(PathBuf::from("/usr/bin/curl")),
+            cgroup: 7,
+        }),
+        target: Some("203.0.113.9:53".parse().expect("an address")),
+    }
+}
+
+#[test]
+fn a_refused_datagram_names_its_protocol_and_its_address() {
+    let stage = Stage::new(Level::WARN, Format::Text);
+    stage.refuse_datagram();
+    assert_eq!(
+        stage.log(),
+        ["time=2025-11-24T21:57:33.928Z level=WARN msg=DENY proto=udp address=203.0.113.9 \
+          port=53 code=no_rule"]
+    );
+}
+
+#[test]
+fn an_answered_question_is_a_line_at_debug_only() {
+    for (level, lines) in [(Level::INFO, 0), (Level::DEBUG, 1)] {
+        let stage = Stage::new(level, Format::Text);
+        stage.answer("github.com", None);
+        assert_eq!(stage.log().len(), lines, "{level}");
+        assert_eq!(stage.json().len(), 1, "{level}");
+    }
+}
+
+#[test]
+fn numbers_are_dense_and_in_the_order_of_the_file_whoever_asks() {
+    let stage = Stage::new(Level::ERROR, Format::Text);
+    thread::scope(|scope| {
+        for _ in 0..8 {
+            scope.spawn(|| (0..500).for_each(|_| stage.refuse_datagram()));
+        }
+    });
+    let numbers: Vec<_> = stage.json().iter().map(|record| record["sequence"].as_u64()).collect();
+    assert_eq!(numbers, (0..4000).map(Some).collect::<Vec<_>>());
+}
+
+#[test]
+fn a_stuck_sink_delays_nobody_and_its_loss_is_confessed() {
+    let stage = Stage::new(Level::ERROR, Format::Text);
+    let stuck = stage.records.gate.lock().expect("no panic");
+    (0..20_000).for_each(|_| stage.refuse_datagram());
+    let dropped = stage.recorder.totals().dropped;
+    assert!(dropped >= 20_000 - 2 * 8192, "{dropped}");
+    assert!(!stage.recorder.flush(Duration::from_millis(1)));
+    drop(stuck);
+    let records = stage.json();
+    let confessed: u64 = records.iter().filter_map(|record| record["dropped"].as_u64()).sum();
+    assert_eq!(confessed, dropped);
+    let kept = records.iter().filter(|record| record.get("sequence").is_some()).count() as u64;
+    assert_eq!(kept + confessed, 20_000);
+}
+
+#[test]
+fn a_full_disk_is_told_once_in_the_log_and_counted() {
+    let stage = Stage::new(Level::WARN, Format::Text);
+    stage.records.broken.store(true, Ordering::SeqCst);
+    stage.answer("a.example", None);
+    assert!(stage.recorder.flush(PATIENCE));
+    stage.answer("b.example", None);
+    assert!(stage.recorder.flush(PATIENCE));
+    stage.records.broken.store(false, Ordering::SeqCst);
+    stage.answer("c.example", None);
+    let records = stage.json();
+    assert_eq!(records.len(), 2, "{records:?}");
+    assert_eq!(records[0]["sequence"], 2);
+    assert_eq!(records[1]["dropped"], 2);
+    assert_eq!(stage.recorder.totals().dropped, 2);
+    let complaints = stage.log();
+    assert_eq!(complaints.len(), 1, "{complaints:?}");
+    assert!(complaints[0].contains("msg=\"the audit file cannot be written\""), "{complaints:?}");
+}
+
+#[test]
+fn the_plumbing_log_has_the_same_form_level_and_place() {
+    let (sinks, log, _) = Sinks::memory(Level::WARN, Format::Text);
+    tracing::subscriber::with_default(plumbing::subscriber(&sinks.log), || {
+        tracing::warn!(socket = %"/tmp/a b", attempts = 3, "no agent");
+        tracing::info!("too quiet");
+        tracing::info!(target: "hyper", "someone else's");
+    });
+    let lines = log.lines();
+    assert_eq!(lines.len(), 1, "{lines:?}");
+    assert!(lines[0].ends_with(" level=WARN msg=\"no agent\" socket=\"/tmp/a b\" attempts=3"));
+}
+
+#[test]
+fn what_the_command_chose_cannot_move_the_cursor_or_end_the_line() {
+    for format in [Format::Text, Format::Json] {
+        let stage = Stage::new(Level::WARN, format);
+        let name = "a\u{1b}[2Jb\nlevel=INFO\r\u{9b}1m\u{7f}\u{202e}\u{2028}";
+        stage.answer(name, Some(Code::NoRule));
+        for lines in [stage.log(), stage.records.lines()] {
+            assert_eq!(lines.len(), 1, "{lines:?}");
+            let plain = |c: char| c == ' ' || c.is_ascii_graphic();
+            assert!(lines[0].chars().all(plain), "{}", lines[0].escape_debug());
+        }
+        assert_eq!(stage.json()[0]["host"], name);
+    }
+}
+
+/// One row: a value, and how Go's slog text handler writes it.
+macro_rules! quoting {
+    ($($name:ident: $value:expr => $written:expr;)+) => {
+        mod quoting {
+            use super::*;
+            $(
+                #[test]
+                fn $name() {
+                    let line = Line {
+                        time: Timestamp::UNIX_EPOCH,
+                        level: Level::INFO,
+                        message: "m".to_owned(),
+                        fields: vec![("k", $value.to_owned())],
+                    };
+                    let mut bytes = Vec::new();
+                    line.render(Format::Text, &TimeZone::UTC, &mut bytes);
+                    let head = "time=1970-01-01T00:00:00.000Z level=INFO msg=m k=";
+                    let text = String::from_utf8(bytes).expect("text");
+                    assert_eq!(text, format!("{head}{}\n", $written));
+                }
+            )+
+        }
+    };
+}
+
+quoting! {
+    a_bare_word_stays_bare: "abc" => "abc";
+    nothing_is_quoted: "" => "\"\"";
+    a_space_is_quoted: "a b" => "\"a b\"";
+    an_equals_sign_is_quoted: "a=b" => "\"a=b\"";
+    a_quote_is_escaped: "a\"b" => "\"a\\\"b\"";
+    a_backslash_alone_stays_bare: "a\\b" => "a\\b";
+    a_backslash_in_quotes_is_doubled: "a\\ b" => "\"a\\\\ b\"";
+    controls_have_gos_names: "\u{7}\u{8}\t\n\u{b}\u{c}\r" => "\"\\a\\b\\t\\n\\v\\f\\r\"";
+    an_escape_is_hexadecimal: "\u{1b}[m" => "\"\\x1b[m\"";
+    letters_of_any_script_stay_bare: "grün漢" => "grün漢";
+    a_change_of_direction_is_escaped: "a\u{202e}b" => "\"a\\u202eb\"";
+    a_no_break_space_is_escaped: "a\u{a0}b" => "\"a\\u00a0b\"";
+    what_is_unassigned_is_escaped: "\u{e0001}" => "\"\\U000e0001\"";
+}
+
+#[test]
+fn an_offset_is_written_where_there_is_one() {
+    let line = Line {
+        time: "2025-11-24T21:57:33.928Z".parse().expect("a time"),
+        level: Level::WARN,
+        message: "DENY".to_owned(),
+        fields: Vec::new(),
+    };
+    let mut bytes = Vec::new();
+    line.render(Format::Text, &TimeZone::fixed(jiff::tz::offset(2)), &mut bytes);
+    assert_eq!(bytes, b"time=2025-11-24T23:57:33.928+02:00 level=WARN msg=DENY\n");
+}
+
+mod files {
+    use std::fs;
+    use std::os::unix::fs::{PermissionsExt as _, symlink};
+
+    use super::*;
+
+    /// A folder of the test's own, gone with it.
+    struct Folder(PathBuf);
+
+    impl Folder {
+        fn new(name: &str) -> Self {
+            let path =
+                std::env::temp_dir().join(format!("boundary-test-{}-{name}", Uuid::new_v4()));
+            fs::create_dir(&path).expect("a folder");
+            Self(path)
+        }
+    }
+
+    impl Drop for Folder {
+        fn drop(&mut self) {
+            drop(fs::remove_dir_all(&self.0));
+        }
+    }
+
+    fn quiet(dir: Option<PathBuf>) -> Log {
+        Log { level: Level::WARN, format: Format::Text, dir }
+    }
+
+    #[test]
+    fn the_audit_file_is_its_owners_alone_and_appended_to() {
+        let folder = Folder::new("append");
+        let path = folder.0.join("audit.jsonl");
+        fs::write(&path, "{}\n").expect("written");
+        fs::remove_file(&path).expect("removed");
+        for _ in 0..2 {
+            let sinks = Sinks::open(&quiet(Some(folder.0.clone())), Some(&path)).expect("opened");
+            let recorder = Recorder::start(sinks, session()).expect("threads");
+            let dropped = Decision::Dropped { proto: "udp", code: Code::NoRule };
+            drop(recorder.decide(&subject(Door::Kernel), dropped));
+            assert!(recorder.flush(PATIENCE));
+        }
+        assert_eq!(fs::read_to_string(&path).expect("text").lines().count(), 2);
+        let mode = fs::metadata(&path).expect("metadata").permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+    }
+
+    #[test]
+    fn a_link_is_never_followed() {
+        let folder = Folder::new("link");
+        let victim = folder.0.join("victim");
+        fs::write(&victim, "untouched").expect("written");
+        let path = folder.0.join("audit.jsonl");
+        symlink(&victim, &path).expect("a link");
+        let error = Sinks::open(&quiet(Some(folder.0.clone())), Some(&path)).expect_err("refused");
+        assert!(error.to_string().contains("audit.jsonl"), "{error}");
+        assert_eq!(fs::read_to_string(&victim).expect("text"), "untouched");
+    }
+
+    #[test]
+    fn the_log_folder_is_made_and_its_file_named_for_time_and_process() {
+        let folder = Folder::new("made");
+        let dir = folder.0.join("a/b");
+        let sinks = Sinks::open(&quiet(Some(dir.clone())), None).expect("opened");
+        sinks.log.say(Line {
+            time: Timestamp::UNIX_EPOCH,
+            level: Level::WARN,
+            message: "m".to_owned(),
+            fields: Vec::new(),
+        });
+        let entry = fs::read_dir(&dir).expect("a folder").next().expect("a file").expect("read");
+        let name = entry.file_name().into_string().expect("text");
+        let pattern = format!("boundary-0000-00-00_00-00-00-{}.log", std::process::id());
+        assert_eq!(name.len(), pattern.len(), "{name}");
+        let alike = |(c, p): (char, char)| c == p || (p == '0' && c.is_ascii_digit());
+        assert!(name.chars().zip(pattern.chars()).all(alike), "{name}");
+        assert!(fs::read_to_string(entry.path()).expect("text").ends_with("level=WARN msg=m\n"));
+    }
+}
