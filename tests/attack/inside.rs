@@ -1,0 +1,108 @@
+//! What a program can find out or do to the session without an internet socket.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io;
+use std::os::unix::net::{UnixDatagram, UnixStream};
+
+use serde_json::{Value, json};
+
+use crate::{Arguments, name, sys, usage};
+
+/// `unix PATH [dgram]`: connects to a socket of somebody else.
+pub(crate) fn unix(arguments: &Arguments) -> io::Result<Value> {
+    let path = arguments.text(0)?;
+    match arguments.text(1) {
+        Ok("dgram") => UnixDatagram::unbound()?.send_to(b"leaked", path).map(drop)?,
+        _ => UnixStream::connect(path).map(drop)?,
+    }
+    Ok(json!({}))
+}
+
+/// `fds`: every descriptor above 2 that came with us.
+pub(crate) fn fds(_arguments: &Arguments) -> io::Result<Value> {
+    let mut open = BTreeMap::new();
+    for entry in fs::read_dir("/proc/self/fd")? {
+        let entry = entry?;
+        let Some(number) = entry.file_name().to_str().and_then(|text| text.parse::<u32>().ok())
+        else {
+            continue;
+        };
+        let Ok(link) = fs::read_link(entry.path()) else { continue };
+        // The listing itself is one.
+        let own = link.starts_with("/proc") && link.ends_with("fd");
+        if number > 2 && !own {
+            open.insert(number, link);
+        }
+    }
+    Ok(json!(open))
+}
+
+/// `status`: who the kernel says we are, and what we may.
+pub(crate) fn status(_arguments: &Arguments) -> io::Result<Value> {
+    let text = fs::read_to_string("/proc/self/status")?;
+    let fields: BTreeMap<&str, &str> = text
+        .lines()
+        .filter_map(|line| line.split_once(':'))
+        .map(|(field, value)| (field, value.trim()))
+        .collect();
+    Ok(json!(fields))
+}
+
+/// `tiocsti`: types a letter into the terminal that the caller of boundary reads from.
+pub(crate) fn tiocsti(_arguments: &Arguments) -> io::Result<Value> {
+    sys::push_key(0, b'x')?;
+    Ok(json!({}))
+}
+
+/// `syscall NAME [PID]`: a call that the walls must refuse.
+pub(crate) fn syscall(arguments: &Arguments) -> io::Result<Value> {
+    let other: i64 = arguments.value(1).unwrap_or(1);
+    let answer = match arguments.text(0)? {
+        "bpf" => sys::with_buffer(libc::SYS_bpf, 0, 120)?,
+        "io-uring" => sys::with_buffer(libc::SYS_io_uring_setup, 4, 120)?,
+        "unshare-net" => sys::bare(libc::SYS_unshare, [flag(libc::CLONE_NEWNET), 0, 0])?,
+        "unshare-user" => sys::bare(libc::SYS_unshare, [flag(libc::CLONE_NEWUSER), 0, 0])?,
+        "keyctl" => sys::bare(libc::SYS_keyctl, [0, -3, 0])?,
+        "request-key" => {
+            sys::with_texts(libc::SYS_request_key, c"dns_resolver", c"leak.denied.test")?
+        }
+        "ptrace" => sys::bare(libc::SYS_ptrace, [0x4206, other, 0])?,
+        "kill" => sys::bare(libc::SYS_kill, [other, 0, 0])?,
+        "pidfd" => sys::bare(libc::SYS_pidfd_open, [other, 0, 0])?,
+        _ => return Err(usage("no such call")),
+    };
+    Ok(json!({ "answer": answer }))
+}
+
+/// A clone flag as a register.
+fn flag(bits: i32) -> i64 {
+    i64::from(bits)
+}
+
+/// `signals N`: says `ready`, then each signal's name as it comes; ends after N of them.
+pub(crate) fn signals(arguments: &Arguments) -> io::Result<Value> {
+    let wanted: usize = arguments.value(0)?;
+    let set = sys::block(&[
+        libc::SIGHUP,
+        libc::SIGINT,
+        libc::SIGQUIT,
+        libc::SIGTERM,
+        libc::SIGWINCH,
+        libc::SIGUSR1,
+    ])?;
+    crate::say("ready");
+    let mut seen = Vec::new();
+    while seen.len() < wanted {
+        let signal = sys::next_signal(&set)?;
+        let mut line = format!("signal {}", name::signal(signal));
+        if signal == libc::SIGWINCH
+            && let Ok((rows, columns)) = sys::terminal_size()
+        {
+            line = format!("{line} {rows}x{columns}");
+        }
+        crate::say(&line);
+        seen.push(name::signal(signal));
+    }
+    Ok(json!(seen))
+}

@@ -1,0 +1,210 @@
+//! The raw calls, each behind a signature that cannot be misused.
+//!
+//! *Never*: retries, resolves or interprets. One function, one call.
+#![expect(unsafe_code, reason = "an attacker speaks to the kernel, not to a library")]
+
+use std::ffi::{CStr, c_int, c_void};
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd};
+
+/// A call's answer: minus one means the error number of the thread.
+fn checked(answer: impl Into<i64>) -> io::Result<i64> {
+    match answer.into() {
+        -1 => Err(io::Error::last_os_error()),
+        fine => Ok(fine),
+    }
+}
+
+/// A buffer's length as the kernel counts socket options and addresses.
+fn length(bytes: &[u8]) -> libc::socklen_t {
+    libc::socklen_t::try_from(bytes.len()).unwrap_or(libc::socklen_t::MAX)
+}
+
+/// socket(2).
+pub(crate) fn socket(family: c_int, kind: c_int, protocol: c_int) -> io::Result<OwnedFd> {
+    // SAFETY: no pointer is passed.
+    let fd = unsafe { libc::socket(family, kind | libc::SOCK_CLOEXEC, protocol) };
+    checked(fd)?;
+    // SAFETY: the kernel has just given us this descriptor, and nobody else owns it.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// The bytes of a `sockaddr_in` or `sockaddr_in6`. A mapped address stays a v6 one.
+pub(crate) fn sockaddr(address: SocketAddr) -> Vec<u8> {
+    let family = if address.is_ipv4() { libc::AF_INET } else { libc::AF_INET6 };
+    let mut bytes = u16::try_from(family).unwrap_or_default().to_ne_bytes().to_vec();
+    bytes.extend(address.port().to_be_bytes());
+    match address.ip() {
+        IpAddr::V4(ip) => {
+            bytes.extend(ip.octets());
+            bytes.extend([0; 8]);
+        }
+        IpAddr::V6(ip) => {
+            bytes.extend([0; 4]);
+            bytes.extend(ip.octets());
+            bytes.extend([0; 4]);
+        }
+    }
+    bytes
+}
+
+/// connect(2) with whatever bytes the caller takes for an address.
+pub(crate) fn connect(fd: &OwnedFd, address: &[u8]) -> io::Result<()> {
+    // SAFETY: pointer and length describe the slice.
+    let answer = unsafe { libc::connect(fd.as_raw_fd(), address.as_ptr().cast(), length(address)) };
+    checked(answer).map(drop)
+}
+
+/// bind(2).
+pub(crate) fn bind(fd: &OwnedFd, address: &[u8]) -> io::Result<()> {
+    // SAFETY: pointer and length describe the slice.
+    let answer = unsafe { libc::bind(fd.as_raw_fd(), address.as_ptr().cast(), length(address)) };
+    checked(answer).map(drop)
+}
+
+/// sendto(2).
+pub(crate) fn send_to(
+    fd: &OwnedFd,
+    bytes: &[u8],
+    flags: c_int,
+    address: &[u8],
+) -> io::Result<usize> {
+    // No address is a null pointer, not an empty one: the kernel tells them apart.
+    let name = if address.is_empty() { std::ptr::null() } else { address.as_ptr().cast() };
+    // SAFETY: both pointers come with the length of their slice.
+    let sent = unsafe {
+        libc::sendto(
+            fd.as_raw_fd(),
+            bytes.as_ptr().cast(),
+            bytes.len(),
+            flags,
+            name,
+            length(address),
+        )
+    };
+    Ok(usize::try_from(checked(i64::try_from(sent).unwrap_or(-1))?).unwrap_or_default())
+}
+
+/// send(2).
+pub(crate) fn send(fd: &OwnedFd, bytes: &[u8]) -> io::Result<usize> {
+    send_to(fd, bytes, libc::MSG_NOSIGNAL, &[])
+}
+
+/// The message of one datagram, pointing into the given buffers.
+fn message(address: &mut [u8], vector: &mut libc::iovec, control: &mut [u8]) -> libc::msghdr {
+    // SAFETY: all zeroes is a valid msghdr: null pointers of length nought.
+    let mut message: libc::msghdr = unsafe { std::mem::zeroed() };
+    message.msg_name = address.as_mut_ptr().cast();
+    message.msg_namelen = length(address);
+    message.msg_iov = vector;
+    message.msg_iovlen = 1;
+    if !control.is_empty() {
+        message.msg_control = control.as_mut_ptr().cast();
+        message.msg_controllen = control.len();
+    }
+    message
+}
+
+/// The bytes of a datagram as an I/O vector. The kernel only reads them.
+fn vector(bytes: &[u8]) -> libc::iovec {
+    libc::iovec { iov_base: bytes.as_ptr().cast_mut().cast(), iov_len: bytes.len() }
+}
+
+/// sendmsg(2), with control messages or none.
+pub(crate) fn send_message(
+    fd: &OwnedFd,
+    bytes: &[u8],
+    address: &mut [u8],
+    control: &mut [u8],
+) -> io::Result<()> {
+    let mut vector = vector(bytes);
+    let message = message(address, &mut vector, control);
+    // SAFETY: the message points into buffers that live until the call returns.
+    let sent = unsafe { libc::sendmsg(fd.as_raw_fd(), &raw const message, 0) };
+    checked(i64::try_from(sent).unwrap_or(-1)).map(drop)
+}
+
+/// sendmmsg(2) of one message.
+pub(crate) fn send_messages(fd: &OwnedFd, bytes: &[u8], address: &mut [u8]) -> io::Result<()> {
+    let mut vector = vector(bytes);
+    let mut messages =
+        [libc::mmsghdr { msg_hdr: message(address, &mut vector, &mut []), msg_len: 0 }];
+    // SAFETY: one message, pointing into buffers that live until the call returns.
+    let sent = unsafe { libc::sendmmsg(fd.as_raw_fd(), messages.as_mut_ptr(), 1, 0) };
+    checked(sent).map(drop)
+}
+
+/// setsockopt(2).
+pub(crate) fn set_option(
+    fd: &OwnedFd,
+    level: c_int,
+    option: c_int,
+    value: &[u8],
+) -> io::Result<()> {
+    // SAFETY: pointer and length describe the slice.
+    let answer = unsafe {
+        libc::setsockopt(fd.as_raw_fd(), level, option, value.as_ptr().cast(), length(value))
+    };
+    checked(answer).map(drop)
+}
+
+/// ioctl(2) with one byte, as TIOCSTI wants it.
+pub(crate) fn push_key(fd: c_int, key: u8) -> io::Result<()> {
+    // SAFETY: TIOCSTI reads one byte through the pointer.
+    let answer = unsafe { libc::ioctl(fd, libc::TIOCSTI, &raw const key) };
+    checked(answer).map(drop)
+}
+
+/// Any system call with numbers only.
+pub(crate) fn bare(number: libc::c_long, arguments: [i64; 3]) -> io::Result<i64> {
+    let [one, two, three] = arguments;
+    // SAFETY: the callers pass numbers and null pointers, which the kernel refuses or ignores.
+    checked(unsafe { libc::syscall(number, one, two, three, 0_usize, 0_usize) })
+}
+
+/// A system call whose first argument is a number and whose second is a zeroed buffer.
+pub(crate) fn with_buffer(number: libc::c_long, first: i64, size: usize) -> io::Result<i64> {
+    let mut buffer = vec![0_u8; size];
+    let pointer: *mut c_void = buffer.as_mut_ptr().cast();
+    // SAFETY: the kernel writes no more than `size` bytes, which the buffer has.
+    checked(unsafe { libc::syscall(number, first, pointer, size) })
+}
+
+/// A system call whose first two arguments are texts.
+pub(crate) fn with_texts(number: libc::c_long, one: &CStr, two: &CStr) -> io::Result<i64> {
+    // SAFETY: both texts end in a NUL and outlive the call; the rest are null.
+    checked(unsafe { libc::syscall(number, one.as_ptr(), two.as_ptr(), 0_usize, 0_i64) })
+}
+
+/// Blocks the signals in this thread, so that [`next_signal`] takes them.
+pub(crate) fn block(signals: &[c_int]) -> io::Result<libc::sigset_t> {
+    // SAFETY: all zeroes is a valid, empty set on Linux.
+    let mut set: libc::sigset_t = unsafe { std::mem::zeroed() };
+    for signal in signals {
+        // SAFETY: the set is initialised.
+        unsafe { libc::sigaddset(&raw mut set, *signal) };
+    }
+    // SAFETY: the set is initialised; no old set is asked for.
+    let answer =
+        unsafe { libc::sigprocmask(libc::SIG_BLOCK, &raw const set, std::ptr::null_mut()) };
+    checked(answer).map(|_| set)
+}
+
+/// Waits for the next of the blocked signals.
+pub(crate) fn next_signal(set: &libc::sigset_t) -> io::Result<c_int> {
+    let mut signal = 0;
+    // SAFETY: both pointers are to live values.
+    match unsafe { libc::sigwait(set, &raw mut signal) } {
+        0 => Ok(signal),
+        number => Err(io::Error::from_raw_os_error(number)),
+    }
+}
+
+/// Rows and columns of the terminal on stdin.
+pub(crate) fn terminal_size() -> io::Result<(u16, u16)> {
+    let mut size = libc::winsize { ws_row: 0, ws_col: 0, ws_xpixel: 0, ws_ypixel: 0 };
+    // SAFETY: TIOCGWINSZ writes one winsize.
+    let answer = unsafe { libc::ioctl(0, libc::TIOCGWINSZ, &raw mut size) };
+    checked(answer).map(|_| (size.ws_row, size.ws_col))
+}
