@@ -1,0 +1,76 @@
+//! What a test needs of the machine, and the promise that it is there.
+
+use std::io::Write as _;
+use std::path::Path;
+
+use nix::unistd::geteuid;
+
+/// Ends the test early, loudly, on a machine that lacks something.
+///
+/// `needs!(root, bpf, curl)`: `root`, `bpf` (the capabilities and a cgroup2 that root may write),
+/// `userns`, or the name of a program. Under `BOUNDARY_TEST_PROMISE=root,bpf,…` the lack of what
+/// was promised is a failure.
+macro_rules! needs {
+    ($($what:ident),+) => {
+        if !$crate::world::needs::met(&[$(stringify!($what)),+]) {
+            return;
+        }
+    };
+}
+pub(crate) use needs;
+
+/// Whether everything is there. Says what is missing; panics if it had been promised.
+pub(crate) fn met(wanted: &[&str]) -> bool {
+    let Some(missing) = wanted.iter().find(|what| !is_there(what)) else { return true };
+    let promise = std::env::var("BOUNDARY_TEST_PROMISE").unwrap_or_default();
+    assert!(
+        !promise.split(',').any(|promised| promised == *missing),
+        "{missing} was promised and is not there"
+    );
+    // Past the test runner's capture: a skip that nobody sees is a lie.
+    let test = std::thread::current().name().unwrap_or("a test").to_owned();
+    writeln!(std::io::stderr(), "skipped: {test} needs {missing}").expect("stderr is open");
+    false
+}
+
+/// Whether the machine has it.
+fn is_there(what: &str) -> bool {
+    match what {
+        "root" => geteuid().is_root(),
+        "bpf" => has_capability(39) && has_capability(12) && cgroup2().is_some(),
+        "userns" => Path::new("/proc/self/ns/user").exists() && user_namespaces() > 0,
+        program => on_path(program),
+    }
+}
+
+/// Whether the effective set has a capability, by its number.
+fn has_capability(number: u32) -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let effective = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
+    let bits = effective.and_then(|text| u64::from_str_radix(text.trim(), 16).ok());
+    bits.is_some_and(|bits| bits >> number & 1 == 1)
+}
+
+/// Where the cgroup2 hierarchy is mounted, writeable.
+pub(crate) fn cgroup2() -> Option<String> {
+    let mounts = std::fs::read_to_string("/proc/self/mountinfo").ok()?;
+    mounts.lines().find_map(|line| {
+        let (head, tail) = line.split_once(" - ")?;
+        let mut fields = head.split(' ').skip(4);
+        let (place, options) = (fields.next()?, fields.next()?);
+        let writeable = options.split(',').any(|option| option == "rw");
+        (tail.starts_with("cgroup2 ") && writeable).then(|| place.to_owned())
+    })
+}
+
+/// How many user namespaces may be made.
+fn user_namespaces() -> u64 {
+    let text = std::fs::read_to_string("/proc/sys/user/max_user_namespaces").unwrap_or_default();
+    text.trim().parse().unwrap_or(0)
+}
+
+/// Whether a program can be found.
+fn on_path(program: &str) -> bool {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path).any(|folder| folder.join(program).is_file())
+}

@@ -1,0 +1,239 @@
+//! The binary under test, or a command without it, as a child in the host.
+//!
+//! *Standing*: [`World::boundary`](super::World::boundary) makes a [`Run`]; it is either waited for
+//! as a whole or started as a [`Session`] that a test signals and talks to.
+//! *Never*: waits for ever. What hangs is killed and reported.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::io::Write as _;
+use std::path::PathBuf;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::{Receiver, channel};
+use std::time::Duration;
+
+use nix::errno::Errno;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use super::output::{KernelLog, Output, records};
+use super::screen::Screen;
+use super::terminal::Terminal;
+use super::{GUEST, World};
+
+/// How long any run may take unless the test says otherwise.
+const PATIENCE: Duration = Duration::from_mins(1);
+
+/// How long what a run started may hold its output open after it has ended.
+const AFTERMATH: Duration = Duration::from_secs(10);
+
+/// A run to be: options, command, environment, input.
+pub(crate) struct Run<'w> {
+    world: &'w World,
+    line: Vec<OsString>,
+    environment: BTreeMap<OsString, OsString>,
+    input: Option<Vec<u8>>,
+    audit: Option<PathBuf>,
+}
+
+impl<'w> Run<'w> {
+    /// Boundary with these options and this command.
+    pub(crate) fn bounded(world: &'w World, options: &[&str], command: &[&str]) -> Self {
+        static NEXT: AtomicUsize = AtomicUsize::new(0);
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let audit = world.folder().join(format!("audit-{number}.jsonl"));
+        let mut line: Vec<OsString> = vec![binary().into()];
+        line.extend(["--jail-type".into(), jail().into()]);
+        line.extend(["--audit-log".into(), audit.clone().into()]);
+        line.extend(["--upstream-ca".into(), world.folder().join("ca.pem").into()]);
+        line.extend(options.iter().map(OsString::from));
+        line.push("--".into());
+        line.extend(command.iter().map(OsString::from));
+        Self { world, line, environment: environment(), input: None, audit: Some(audit) }
+    }
+
+    /// A command alone, which trusts the simulated internet.
+    pub(crate) fn bare(world: &'w World, command: &[&str]) -> Self {
+        let line = command.iter().map(OsString::from).collect();
+        let run = Self { world, line, environment: environment(), input: None, audit: None };
+        let authority = world.folder().join("ca.pem");
+        let authority = authority.to_str().expect("our own name").to_owned();
+        run.env("CURL_CA_BUNDLE", &authority).env("SSL_CERT_FILE", &authority)
+    }
+
+    /// The binary with exactly these arguments, nothing of the stage's added.
+    pub(crate) fn exact(world: &'w World, arguments: &[&str]) -> Self {
+        let mut line: Vec<OsString> = vec![binary().into()];
+        line.extend(arguments.iter().map(OsString::from));
+        Self { world, line, environment: environment(), input: None, audit: None }
+    }
+
+    /// Sets a variable.
+    pub(crate) fn env(mut self, name: &str, value: &str) -> Self {
+        self.environment.insert(name.into(), value.into());
+        self
+    }
+
+    /// As sudo would start it for the user `guest`.
+    pub(crate) fn through_sudo(self) -> Self {
+        let id = GUEST.to_string();
+        self.env("SUDO_UID", &id).env("SUDO_GID", &id).env("SUDO_USER", "guest")
+    }
+
+    /// Gives it something to read.
+    pub(crate) fn input(mut self, text: &str) -> Self {
+        self.input = Some(text.as_bytes().to_vec());
+        self
+    }
+
+    /// Runs it to its end.
+    pub(crate) fn output(self) -> Output {
+        self.start().finish()
+    }
+
+    /// Starts it.
+    pub(crate) fn start(self) -> Session<'w> {
+        let kernel = KernelLog::open();
+        self.world.settle();
+        let (line, input) = (self.line.clone(), self.input.clone());
+        let (environment, folder) = (self.environment.clone(), self.world.folder().to_owned());
+        let child = self.world.host().run(move || {
+            let mut command = Command::new(&line[0]);
+            command.args(&line[1..]).env_clear().envs(&environment).current_dir(folder);
+            command.stdin(if input.is_some() { Stdio::piped() } else { Stdio::null() });
+            command.stdout(Stdio::piped()).stderr(Stdio::piped());
+            let mut child = command.spawn().unwrap_or_else(|error| {
+                panic!("{}: {error}; is it built?", line[0].display());
+            });
+            if let (Some(mut stdin), Some(input)) = (child.stdin.take(), input) {
+                // The program may end without reading all of it.
+                std::thread::spawn(move || drop(stdin.write_all(&input)));
+            }
+            child
+        });
+        Session::new(self, child, kernel)
+    }
+
+    /// Starts it on a terminal of its own, of 24 rows and 80 columns.
+    pub(crate) fn on_terminal(self) -> (Session<'w>, Terminal) {
+        let kernel = KernelLog::open();
+        self.world.settle();
+        let (terminal, [stdin, stdout, stderr]) = Terminal::open();
+        let (line, environment) = (self.line.clone(), self.environment.clone());
+        let child = self.world.host().run(move || {
+            // setsid makes the terminal the controlling one, which a shell does at login.
+            let mut command = Command::new("setsid");
+            command.args(["--ctty", "--wait"]).args(&line).env_clear().envs(&environment);
+            command.stdin(stdin).stdout(stdout).stderr(stderr);
+            command.spawn().expect("setsid starts")
+        });
+        (Session::new(self, child, kernel), terminal)
+    }
+}
+
+/// A run that is under way.
+pub(crate) struct Session<'w> {
+    run: Run<'w>,
+    pid: Pid,
+    ended: Receiver<ExitStatus>,
+    stdout: Screen,
+    stderr: Screen,
+    kernel: KernelLog,
+}
+
+impl<'w> Session<'w> {
+    /// Begins to collect what the child says and waits for it in a thread.
+    fn new(run: Run<'w>, mut child: Child, kernel: KernelLog) -> Self {
+        let pid = Pid::from_raw(i32::try_from(child.id()).expect("a pid"));
+        let stdout = child.stdout.take().map_or_else(Screen::empty, Screen::collect);
+        let stderr = child.stderr.take().map_or_else(Screen::empty, Screen::collect);
+        let (report, ended) = channel();
+        std::thread::spawn(move || {
+            // Nobody listens any more when the test has failed meanwhile.
+            drop(child.wait().map(|status| report.send(status)));
+        });
+        Self { run, pid, ended, stdout, stderr, kernel }
+    }
+
+    /// The child's process id.
+    pub(crate) fn pid(&self) -> Pid {
+        self.pid
+    }
+
+    /// Signals the child, and nobody else.
+    pub(crate) fn signal(&self, signal: Signal) {
+        kill(self.pid, signal).expect("it is there");
+    }
+
+    /// Kills the child. That it has just ended by itself is fine.
+    pub(crate) fn kill(&self) {
+        let killed = kill(self.pid, Signal::SIGKILL);
+        assert!(matches!(killed, Ok(()) | Err(Errno::ESRCH)), "cannot be killed: {killed:?}");
+    }
+
+    /// Waits until a word stands on its stdout.
+    pub(crate) fn wait_for(&self, word: &str) {
+        if !self.stdout.wait_for(word, PATIENCE) {
+            self.kill();
+            panic!(
+                "{word:?} never came\nstdout: {}\nstderr: {}",
+                self.stdout.read(),
+                self.stderr.read()
+            );
+        }
+    }
+
+    /// Waits for its end and gathers the scene.
+    pub(crate) fn finish(self) -> Output {
+        let in_time = self.ended.recv_timeout(PATIENCE);
+        if in_time.is_err() {
+            self.kill();
+        }
+        let hung = in_time.is_err();
+        let status = in_time.or_else(|_| self.ended.recv_timeout(AFTERMATH));
+        let closed = self.stdout.wait_for_end(AFTERMATH) && self.stderr.wait_for_end(AFTERMATH);
+        let world = self.run.world;
+        let output = Output {
+            line: self.run.line.iter().map(|word| word.display().to_string()).collect(),
+            status: status.ok(),
+            stdout: self.stdout.read(),
+            stderr: self.stderr.read(),
+            records: self.run.audit.as_deref().map(records).unwrap_or_default(),
+            packets: world.packets(),
+            requests: world.requests(),
+            questions: world.questions(),
+            kernel: self.kernel.read(),
+        };
+        output.expect(!hung, "it ends without being killed");
+        output.expect(closed, "nothing of it holds its output open after its end");
+        output
+    }
+}
+
+/// The binary under test: named by `BOUNDARY_BIN`, else beside this test's folder.
+fn binary() -> PathBuf {
+    std::env::var_os("BOUNDARY_BIN").map_or_else(
+        || {
+            let own = std::env::current_exe().expect("the test's own path");
+            own.ancestors().nth(2).expect("target/PROFILE/deps/test").join("boundary")
+        },
+        PathBuf::from,
+    )
+}
+
+/// The jail that the journeys go through.
+fn jail() -> String {
+    std::env::var("BOUNDARY_TEST_JAIL").unwrap_or_else(|_| "ebpf".to_owned())
+}
+
+/// What every run starts with: nothing of the test process's own proxies and bundles.
+fn environment() -> BTreeMap<OsString, OsString> {
+    [
+        ("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"),
+        ("HOME", "/root"),
+        ("LANG", "C.UTF-8"),
+    ]
+    .map(|(name, value)| (name.into(), value.into()))
+    .into()
+}
