@@ -3,15 +3,26 @@
 //! *Standing*: the proxy and the resolver hand in an [`Intent`]; a [`Permit`] or a [`Denial`] comes back.
 //! *Never*: touches a socket, a clock, a file or randomness.
 
+mod address;
+mod denial;
 mod grammar;
+mod host;
+mod index;
 mod intent;
+mod path;
 mod pattern;
+#[cfg(test)]
+mod tests;
 
+pub use denial::{Code, Denial};
 pub use grammar::{Mistake, Rule};
-pub use intent::{Host, Intent, Method, Scheme, Unclear};
+pub use host::{Host, Name};
+pub use intent::{Intent, Method, Scheme, Unclear};
 
 use std::net::IpAddr;
 use std::sync::Arc;
+
+use index::Index;
 
 /// How `domain=` reads a pattern without a wildcard.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -23,33 +34,68 @@ pub enum DomainMatch {
     Exact,
 }
 
-/// Every rule of a policy, ready to decide.
-#[derive(Debug, Default)]
-pub struct RuleSet {}
+/// Every rule of a policy, ready to decide. Clones share it.
+#[derive(Debug, Clone, Default)]
+pub struct RuleSet {
+    index: Arc<Index>,
+}
 
 impl RuleSet {
     /// Builds the set from rules in the order they were given.
-    pub fn new(_rules: Vec<Rule>, _reading: DomainMatch) -> Self {
-        unimplemented!()
+    pub fn new(rules: Vec<Rule>, reading: DomainMatch) -> Self {
+        Self { index: Arc::new(Index::new(rules, reading)) }
     }
 
     /// Whether nothing is permitted at all.
     pub fn is_empty(&self) -> bool {
-        unimplemented!()
+        self.index.is_empty()
     }
 
     /// Decides one request; the only maker of a [`Permit`].
-    pub fn decide(&self, _intent: Intent) -> Result<Permit, Denial> {
-        unimplemented!()
+    ///
+    /// The first rule in order that grants it is the one on record. What no rule grants is denied.
+    pub fn decide(&self, intent: Intent) -> Result<Permit, Denial> {
+        match self.index.grants(&intent).map(Arc::clone) {
+            Some(rule) => Ok(Permit { intent, rule, index: Arc::clone(&self.index) }),
+            None if intent.host().is_guarded() && self.index.grants_unguarded(&intent) => {
+                Err(Denial::of(Code::AddressRefused, intent))
+            }
+            None => Err(Denial::of(Code::NoRule, intent)),
+        }
+    }
+
+    /// How a connection to a host and port may pass unopened: as any bytes if a `proto=tcp` rule
+    /// says so, else as closed TLS if a `proto=tls` rule does. Asked before the first byte is
+    /// read, since a server may speak first; the intent of that scheme is then decided as any other.
+    pub fn unopened(&self, host: &Host, port: u16) -> Option<Scheme> {
+        [Scheme::Tcp, Scheme::Tls].into_iter().find(|scheme| {
+            let intent = Intent::stream(*scheme, host.clone(), port);
+            self.index.grants(&intent).is_some()
+        })
+    }
+
+    /// Whether any rule at all covers a host: whether its name is worth an answer.
+    pub fn names_host(&self, host: &Host) -> bool {
+        self.index.covers(host)
     }
 }
 
 /// Proof that a rule grants an intent. Without one nothing is dialled.
+///
+/// It cannot be made but by [`RuleSet::decide`]:
+///
+/// ```compile_fail,E0451
+/// use boundary::rules::{Intent, Permit, RuleSet};
+/// fn forge(intent: Intent, other: Permit) -> Permit {
+///     Permit { intent, ..other }
+/// }
+/// ```
 #[must_use]
 #[derive(Debug, Clone)]
 pub struct Permit {
     intent: Intent,
     rule: Arc<Rule>,
+    index: Arc<Index>,
 }
 
 impl Permit {
@@ -60,43 +106,28 @@ impl Permit {
 
     /// The text of the rule that granted it.
     pub fn rule(&self) -> &str {
-        unimplemented!()
+        self.rule.as_str()
     }
 
     /// Whether the permitted name may be reached at the address it resolved to.
-    pub fn admits(&self, _address: IpAddr) -> Result<(), Denial> {
-        unimplemented!()
-    }
-}
-
-/// A refusal: a value, not an error.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Denial {
-    /// Why, as a stable code.
-    pub code: Code,
-    /// What was asked, where it could be understood.
-    pub intent: Option<Intent>,
-}
-
-impl Denial {
-    /// The one `--allow` value that would permit it, if any could.
-    pub fn remedy(&self) -> Option<String> {
-        unimplemented!()
-    }
-}
-
-/// Why something was refused. The text of a code never changes once published.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Code {
-    /// No rule permits it.
-    NoRule,
-}
-
-impl Code {
-    /// The stable text of the code.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::NoRule => "no_rule",
+    ///
+    /// A guarded address (this machine, its link, its cloud's metadata, many at once) may be
+    /// reached only if a rule that grants the intent names that address too; loopback also by the
+    /// name `localhost`. An intent whose host is an address is reached there and nowhere else.
+    pub fn admits(&self, address: IpAddr) -> Result<(), Denial> {
+        let address = address.to_canonical();
+        let is_admitted = match self.intent.host() {
+            Host::Address(own) => *own == address,
+            Host::Name(name) => {
+                !address::is_guarded(address)
+                    || (name.is_localhost() && address.is_loopback())
+                    || self.index.grants_at(&self.intent, address)
+            }
+        };
+        if is_admitted {
+            return Ok(());
         }
+        let address = Some(address);
+        Err(Denial { code: Code::AddressRefused, intent: Some(self.intent.clone()), address })
     }
 }

@@ -1,0 +1,189 @@
+//! A refusal: why, and what would permit it.
+//!
+//! *Standing*: made by the decision, by canonicalisation and by the doors; told to the client and
+//! written into the record. A denial is a value, not an error.
+
+use std::net::IpAddr;
+
+use super::{Host, Intent, Scheme, path};
+
+/// A refusal: a value, not an error.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Denial {
+    /// Why, as a stable code.
+    pub code: Code,
+    /// What was asked, where it could be understood.
+    pub intent: Option<Intent>,
+    /// The address that the name led to, where that is why.
+    pub address: Option<IpAddr>,
+}
+
+impl Denial {
+    /// A refusal of something that could not be understood.
+    pub fn new(code: Code) -> Self {
+        Self { code, intent: None, address: None }
+    }
+
+    /// A refusal of an intent.
+    pub fn of(code: Code, intent: Intent) -> Self {
+        Self { code, intent: Some(intent), address: None }
+    }
+
+    /// The one `--allow` value that would permit it, if any could.
+    ///
+    /// It permits this request and as little else as a rule can say; beside an address it names
+    /// the address too, which then may be reached by its own number.
+    pub fn remedy(&self) -> Option<String> {
+        match self.code {
+            Code::NoRule | Code::AddressRefused | Code::UnclearProtocol => {}
+            Code::HostMismatch
+            | Code::AmbiguousPath
+            | Code::BadHost
+            | Code::BadMethod
+            | Code::BadRequest
+            | Code::Datagram
+            | Code::SocketType => return None,
+        }
+        let intent = self.intent.as_ref().filter(|intent| intent.port() != 0)?;
+        Some(match (intent.scheme(), intent.method(), intent.path()) {
+            (Scheme::Http | Scheme::Https, Some(method), Some(path)) => {
+                let host = self.host_pair(intent, "domain");
+                let port = if intent.scheme().default_port() == Some(intent.port()) {
+                    String::new()
+                } else {
+                    format!(" port={}", intent.port())
+                };
+                format!("method={method} {host}{port} path={}", as_pattern(path))
+            }
+            (scheme @ (Scheme::Tls | Scheme::Tcp), ..) => {
+                let host = self.host_pair(intent, "host");
+                format!("proto={} {host} port={}", scheme.as_str(), intent.port())
+            }
+            (Scheme::Http | Scheme::Https, ..) => return None,
+        })
+    }
+
+    /// `key=host`, or `host=` where an address must be named.
+    fn host_pair(&self, intent: &Intent, key: &str) -> String {
+        match (intent.host(), self.address) {
+            (name @ Host::Name(_), Some(address)) => format!("host={name},{}", Host::from(address)),
+            (name @ Host::Name(_), None) => format!("{key}={name}"),
+            (address @ Host::Address(_), _) => format!("host={address}"),
+        }
+    }
+}
+
+/// A canonical path as a pattern that covers it alone.
+fn as_pattern(path: &str) -> String {
+    if path == "*" {
+        return path.to_owned();
+    }
+    let mut pattern = String::with_capacity(path.len());
+    for character in path.chars() {
+        match character {
+            ',' => path::push_escaped(b',', &mut pattern),
+            '*' => path::push_escaped(b'*', &mut pattern),
+            plain => pattern.push(plain),
+        }
+    }
+    pattern
+}
+
+/// Why something was refused. The text of a code never changes once published.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Code {
+    /// No rule permits it.
+    NoRule,
+    /// Two places that name the host disagree.
+    HostMismatch,
+    /// The path has more than one meaning.
+    AmbiguousPath,
+    /// The host is no name and no address.
+    BadHost,
+    /// The method is none.
+    BadMethod,
+    /// The request is not one.
+    BadRequest,
+    /// The address is guarded and no rule names it.
+    AddressRefused,
+    /// The bytes are neither TLS nor HTTP.
+    UnclearProtocol,
+    /// A datagram.
+    Datagram,
+    /// A kind of socket that the walls do not let through.
+    SocketType,
+}
+
+impl Code {
+    /// Every code, in the order of the documents.
+    pub const ALL: [Self; 10] = [
+        Self::NoRule,
+        Self::HostMismatch,
+        Self::AddressRefused,
+        Self::AmbiguousPath,
+        Self::BadHost,
+        Self::BadMethod,
+        Self::BadRequest,
+        Self::UnclearProtocol,
+        Self::Datagram,
+        Self::SocketType,
+    ];
+
+    /// The stable text of the code.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::NoRule => "no_rule",
+            Self::HostMismatch => "host_mismatch",
+            Self::AmbiguousPath => "ambiguous_path",
+            Self::BadHost => "bad_host",
+            Self::BadMethod => "bad_method",
+            Self::BadRequest => "bad_request",
+            Self::AddressRefused => "address_refused",
+            Self::UnclearProtocol => "unclear_protocol",
+            Self::Datagram => "datagram",
+            Self::SocketType => "socket_type",
+        }
+    }
+
+    /// What the code means, in one sentence.
+    pub fn meaning(self) -> &'static str {
+        match self {
+            Self::NoRule => "No rule of the policy permits this request.",
+            Self::HostMismatch => {
+                "The places that name the host (SNI, CONNECT, `Host`, `:authority`, the address) disagree."
+            }
+            Self::AmbiguousPath => {
+                "The path would mean something else to a server that decodes it differently."
+            }
+            Self::BadHost => "The host is neither a name nor an address.",
+            Self::BadMethod => "The method is not an HTTP method.",
+            Self::BadRequest => {
+                "The request is not well formed, so that nobody can say what it asks for."
+            }
+            Self::AddressRefused => {
+                "The host is, or resolves to, an address of this machine, its link or its cloud's metadata, and no rule names that address."
+            }
+            Self::UnclearProtocol => {
+                "The connection speaks neither TLS nor HTTP, and no `proto=tcp` rule permits it."
+            }
+            Self::Datagram => "Datagrams do not leave, except questions to the built-in resolver.",
+            Self::SocketType => "Sockets of this family, type or protocol do not leave.",
+        }
+    }
+
+    /// The status of the answer where there is HTTP to answer in.
+    pub fn http_status(self) -> u16 {
+        match self {
+            Self::NoRule
+            | Self::HostMismatch
+            | Self::AddressRefused
+            | Self::Datagram
+            | Self::SocketType => 403,
+            Self::AmbiguousPath
+            | Self::BadHost
+            | Self::BadMethod
+            | Self::BadRequest
+            | Self::UnclearProtocol => 400,
+        }
+    }
+}
