@@ -167,7 +167,7 @@ fn ascii(text: &str) -> Result<Box<str>, Unclear> {
 
 /// Whether the last label is a number, decimal or hexadecimal: then the whole is an address or
 /// nothing (<https://url.spec.whatwg.org/#ends-in-a-number-checker>).
-fn ends_in_number(name: &str) -> bool {
+pub(super) fn ends_in_number(name: &str) -> bool {
     name.rsplit('.').next().is_some_and(|last| {
         last.bytes().all(|byte| byte.is_ascii_digit())
             || last

@@ -63,10 +63,12 @@ fn wildcard(text: &str) -> Result<Domain, String> {
     // Any label will do in place of the wildcards: it is the rest that is brought to its spelling.
     let filled: Vec<&str> =
         raw.iter().map(|label| if *label == "*" { "w" } else { label }).collect();
-    let name = match Host::parse(&filled.join(".")) {
-        Ok(Host::Name(name)) => name,
-        Ok(Host::Address(_)) => return Err("an address has no subdomains".to_owned()),
-        Err(_) => return Err(not_a_host("domain", text)),
+    let Ok(Host::Name(name)) = Host::parse(&filled.join(".")) else {
+        return Err(if host::ends_in_number(text) {
+            "an address has no subdomains; write the address itself".to_owned()
+        } else {
+            not_a_host("domain", text)
+        });
     };
     let labels: Vec<Option<Box<str>>> = raw
         .iter()
