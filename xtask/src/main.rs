@@ -11,6 +11,7 @@ mod say;
 mod setup;
 mod suite;
 mod tally;
+mod tidy;
 mod workspace;
 
 use std::ffi::OsString;
@@ -39,6 +40,8 @@ enum Task {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<OsString>,
     },
+    /// Checks the architecture and the habits that no compiler checks.
+    Tidy,
     /// Checks licences, sources and duplicates of the dependencies.
     Deny,
 }
@@ -60,6 +63,7 @@ fn perform(task: Task) -> anyhow::Result<ExitCode> {
         Task::Setup => setup::setup(&workspace).map(|()| ExitCode::SUCCESS),
         Task::Run { args } => run::run(&workspace, &args),
         Task::Test { args } => suite::test(&workspace, &args),
+        Task::Tidy => tidy::tidy(&workspace),
         Task::Deny => deny::deny(&workspace),
     }
 }

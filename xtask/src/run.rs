@@ -29,7 +29,17 @@ fn become_boundary(program: &Path, args: &[OsString]) -> Result<Infallible> {
     let mut command = as_root(program);
     command.args(args);
     forget_cargo_run(&mut command);
+    forget_rustup(&mut command);
     Err(command.exec()).with_context(|| format!("starting {}", program.display()))
+}
+
+/// Takes away the toolchain that rustup chose for this checkout, unless the person had chosen it:
+/// the command may be a build of something else.
+fn forget_rustup(command: &mut Command) {
+    if env::var_os("RUSTUP_TOOLCHAIN_SOURCE").is_some_and(|source| source != "env") {
+        command.env_remove("RUSTUP_TOOLCHAIN");
+    }
+    command.env_remove("RUSTUP_TOOLCHAIN_SOURCE").env_remove("RUST_RECURSION_COUNT");
 }
 
 /// The program as it is called here: as it is for root, else through sudo, else as the user, with

@@ -32,6 +32,11 @@ impl Workspace {
         &self.root
     }
 
+    /// Where cargo builds.
+    pub(crate) fn target(&self) -> &Path {
+        &self.target
+    }
+
     /// Where `setup` installs the tools that only this workspace needs.
     pub(crate) fn tools(&self) -> PathBuf {
         self.target.join("tools")
