@@ -1,0 +1,120 @@
+//! Socket options that would change where packets go, or make the kernel itself send some.
+//!
+//! A list of what is refused, not of what is allowed: programs set hundreds of harmless options,
+//! and the packet hook stands behind this list. Numbers of the kernel's user interface; those of
+//! `SOL_SOCKET` differ on architectures that boundary does not run on (alpha, mips, parisc, sparc).
+
+/// Whether a program inside may set the option.
+#[inline(always)]
+pub const fn is_allowed(level: u32, name: u32) -> bool {
+    match level {
+        0 => !is_refused_ip(name),
+        1 => !is_refused_socket(name),
+        6 => !is_refused_tcp(name),
+        // UDP_ENCAP: the kernel would wrap what is sent.
+        17 => name != 100,
+        41 => !is_refused_ipv6(name),
+        _ => true,
+    }
+}
+
+/// `IPPROTO_IP`: source routes, another interface, foreign source addresses, and group
+/// memberships, which the kernel announces to the network with an address of the program's choice.
+#[inline(always)]
+const fn is_refused_ip(name: u32) -> bool {
+    matches!(
+        name,
+        3    // IP_HDRINCL
+        | 4  // IP_OPTIONS
+        | 19 // IP_TRANSPARENT
+        | 32 // IP_MULTICAST_IF
+        | 35 // IP_ADD_MEMBERSHIP
+        | 39 // IP_ADD_SOURCE_MEMBERSHIP
+        | 41 // IP_MSFILTER
+        | 42 // MCAST_JOIN_GROUP
+        | 46 // MCAST_JOIN_SOURCE_GROUP
+        | 48 // MCAST_MSFILTER
+        | 50 // IP_UNICAST_IF
+    )
+}
+
+/// `SOL_SOCKET`: another interface, a routing mark, and programs that choose between listeners
+/// (the lookup that finds a door could be told another one).
+#[inline(always)]
+const fn is_refused_socket(name: u32) -> bool {
+    matches!(
+        name,
+        25   // SO_BINDTODEVICE
+        | 36 // SO_MARK
+        | 51 // SO_ATTACH_REUSEPORT_CBPF
+        | 52 // SO_ATTACH_REUSEPORT_EBPF
+        | 62 // SO_BINDTOIFINDEX
+    )
+}
+
+/// `IPPROTO_TCP`: repair makes a connection without connecting, and an upper-layer protocol takes
+/// the socket over.
+#[inline(always)]
+const fn is_refused_tcp(name: u32) -> bool {
+    matches!(
+        name,
+        19   // TCP_REPAIR
+        | 31 // TCP_ULP
+    )
+}
+
+/// `IPPROTO_IPV6`: as for IPv4, and extension headers, which need no capability (a routing header
+/// of type 4 takes a packet elsewhere), and turning the socket into an IPv4 one.
+#[inline(always)]
+const fn is_refused_ipv6(name: u32) -> bool {
+    matches!(
+        name,
+        1    // IPV6_ADDRFORM
+        | 6  // IPV6_2292PKTOPTIONS
+        | 17 // IPV6_MULTICAST_IF
+        | 20 // IPV6_JOIN_GROUP
+        | 27 // IPV6_JOIN_ANYCAST
+        | 36 // IPV6_HDRINCL
+        | 42 // MCAST_JOIN_GROUP
+        | 46 // MCAST_JOIN_SOURCE_GROUP
+        | 48 // MCAST_MSFILTER
+        | 50 // IPV6_PKTINFO
+        | 54 // IPV6_HOPOPTS
+        | 55 // IPV6_RTHDRDSTOPTS
+        | 57 // IPV6_RTHDR
+        | 59 // IPV6_DSTOPTS
+        | 75 // IPV6_TRANSPARENT
+        | 76 // IPV6_UNICAST_IF
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_every_server_sets_is_allowed() {
+        let reuse = [(1, 2), (1, 15)];
+        let buffers_and_timeouts = [(1, 7), (1, 8), (1, 9), (1, 20), (1, 21)];
+        let tcp = [(6, 1), (6, 4), (6, 9), (6, 23), (6, 30)];
+        let ip = [(0, 1), (0, 2), (0, 8), (0, 10), (41, 16), (41, 26), (41, 49), (41, 67)];
+        let udp = [(17, 103), (17, 104)];
+        for (level, name) in reuse.into_iter().chain(buffers_and_timeouts).chain(tcp) {
+            assert!(is_allowed(level, name), "{level} {name}");
+        }
+        for (level, name) in ip.into_iter().chain(udp) {
+            assert!(is_allowed(level, name), "{level} {name}");
+        }
+    }
+
+    #[test]
+    fn what_leads_elsewhere_is_refused() {
+        let device = [(1, 25), (1, 62), (0, 50), (41, 76), (41, 50)];
+        let routes = [(0, 4), (41, 57), (41, 54), (41, 55), (41, 59), (1, 36), (41, 6)];
+        let groups = [(0, 35), (0, 39), (0, 42), (0, 46), (41, 20), (41, 27), (41, 42), (41, 46)];
+        let shapes = [(6, 19), (6, 31), (17, 100), (0, 19), (41, 75), (41, 1)];
+        for (level, name) in device.into_iter().chain(routes).chain(groups).chain(shapes) {
+            assert!(!is_allowed(level, name), "{level} {name}");
+        }
+    }
+}
