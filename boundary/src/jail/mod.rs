@@ -4,6 +4,7 @@ pub mod canary;
 pub mod child;
 mod choice;
 pub mod filter;
+pub mod kernel;
 pub mod mounts;
 
 pub use choice::{Choice, UnknownJail};

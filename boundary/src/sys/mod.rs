@@ -1,3 +1,4 @@
 //! Every unsafe call user space makes, behind safe signatures.
 
+pub mod bpf;
 pub mod process;
