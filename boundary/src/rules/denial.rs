@@ -42,7 +42,8 @@ impl Denial {
             | Code::BadMethod
             | Code::BadRequest
             | Code::Datagram
-            | Code::SocketType => return None,
+            | Code::SocketType
+            | Code::NamesExhausted => return None,
         }
         let intent = self.intent.as_ref().filter(|intent| intent.port() != 0)?;
         Some(match (intent.scheme(), intent.method(), intent.path()) {
@@ -112,11 +113,13 @@ pub enum Code {
     Datagram,
     /// A kind of socket that the walls do not let through.
     SocketType,
+    /// The resolver has no address left to stand for another name.
+    NamesExhausted,
 }
 
 impl Code {
     /// Every code, in the order of the documents.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::NoRule,
         Self::HostMismatch,
         Self::AddressRefused,
@@ -127,6 +130,7 @@ impl Code {
         Self::UnclearProtocol,
         Self::Datagram,
         Self::SocketType,
+        Self::NamesExhausted,
     ];
 
     /// The stable text of the code.
@@ -142,6 +146,7 @@ impl Code {
             Self::UnclearProtocol => "unclear_protocol",
             Self::Datagram => "datagram",
             Self::SocketType => "socket_type",
+            Self::NamesExhausted => "names_exhausted",
         }
     }
 
@@ -168,6 +173,9 @@ impl Code {
             }
             Self::Datagram => "Datagrams do not leave, except questions to the built-in resolver.",
             Self::SocketType => "Sockets of this family, type or protocol do not leave.",
+            Self::NamesExhausted => {
+                "The session has asked for more names than there are addresses to stand for them."
+            }
         }
     }
 
@@ -178,7 +186,8 @@ impl Code {
             | Self::HostMismatch
             | Self::AddressRefused
             | Self::Datagram
-            | Self::SocketType => 403,
+            | Self::SocketType
+            | Self::NamesExhausted => 403,
             Self::AmbiguousPath
             | Self::BadHost
             | Self::BadMethod
