@@ -1,0 +1,274 @@
+//! The built-in resolver: answers every question with an address that stands for the name.
+//!
+//! *Standing*: the jail turns every question, to whatever resolver, to [`Resolver::serve_udp`] or,
+//! through the proxy's door, to [`Resolver::serve_stream`]. *Never*: asks anybody. A name that
+//! nobody may reach gives nothing away by being asked for.
+
+mod pins;
+mod serve;
+
+#[cfg(test)]
+mod tests;
+
+pub use pins::{Pin, Pins};
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::sync::Arc;
+
+use hickory_proto::op::{Edns, Message, MessageType, Metadata, OpCode, Query, ResponseCode};
+use hickory_proto::rr::rdata::{A, AAAA, PTR};
+use hickory_proto::rr::{DNSClass, Name, RData, Record, RecordType};
+
+use crate::audit::{Decision, Door, Process, Recorder, Subject, Tally};
+use crate::rules::{Code, Host, RuleSet};
+
+/// How long a client may keep an answer, in seconds. A pin never changes; this only bounds what a
+/// client remembers when the session is over.
+const TTL: u32 = 60;
+
+/// What a client may send in one datagram (the DNS flag day's value; we never need more ourselves).
+const PAYLOAD: u16 = 1232;
+
+/// The bytes of a message's header.
+const HEADER: usize = 12;
+
+/// Answers the jail's questions.
+#[derive(Debug)]
+pub struct Resolver {
+    pins: Arc<Pins>,
+    rules: Arc<RuleSet>,
+    recorder: Recorder,
+    search: Vec<String>,
+}
+
+/// What becomes of a question.
+#[derive(Debug, PartialEq, Eq)]
+struct Reply {
+    code: ResponseCode,
+    data: Option<RData>,
+    refused: Option<Code>,
+}
+
+impl Reply {
+    /// The name has this.
+    fn data(data: RData) -> Self {
+        Self { code: ResponseCode::NoError, data: Some(data), refused: None }
+    }
+
+    /// The name is there, but has nothing of that type.
+    fn empty() -> Self {
+        Self { code: ResponseCode::NoError, data: None, refused: None }
+    }
+
+    /// There is no such name.
+    fn absent() -> Self {
+        Self { code: ResponseCode::NXDomain, data: None, refused: None }
+    }
+
+    /// No answer, for a reason that goes on record.
+    fn refused(code: ResponseCode, refused: Code) -> Self {
+        Self { code, data: None, refused: Some(refused) }
+    }
+}
+
+impl Resolver {
+    /// A resolver that shares the proxy's pins. `search` is what [`search_domains`] read.
+    pub fn new(
+        pins: Arc<Pins>,
+        rules: Arc<RuleSet>,
+        recorder: Recorder,
+        search: Vec<String>,
+    ) -> Self {
+        Self { pins, rules, recorder, search }
+    }
+
+    /// Answers one message. `None` for what must not be answered: an answer, or no message at all.
+    pub fn answer(&self, query: &[u8], process: Option<Process>) -> Option<Vec<u8>> {
+        if query.len() < HEADER || query.get(2)? & 0x80 != 0 {
+            return None;
+        }
+        let Ok(query) = Message::from_vec(query) else {
+            self.note(process, String::new(), String::new(), Some(Code::BadRequest));
+            return malformed(query);
+        };
+        let mut response = respond(&query);
+        match question(&query) {
+            Err(code) => {
+                self.note(process, String::new(), String::new(), Some(Code::BadRequest));
+                fail(&mut response, code);
+            }
+            Ok(question) => {
+                let reply = self.reply(question);
+                let kind = question.query_type().to_string();
+                self.note(process, shown(question.name()), kind, reply.refused);
+                fail(&mut response, reply.code);
+                let name = question.name().clone();
+                response.answers.extend(reply.data.map(|data| Record::from_rdata(name, TTL, data)));
+            }
+        }
+        response.to_vec().ok()
+    }
+
+    /// Decides what a question is answered with.
+    fn reply(&self, question: &Query) -> Reply {
+        let name = question.name();
+        if name.is_root() {
+            return Reply::empty();
+        }
+        if !name.iter().all(is_plain) {
+            return Reply::refused(ResponseCode::Refused, Code::BadHost);
+        }
+        if question.query_class() != DNSClass::IN {
+            return Reply::empty();
+        }
+        if question.query_type() == RecordType::PTR {
+            return self.reverse(name);
+        }
+        match Host::parse(&shown(name)) {
+            Err(_) => Reply::refused(ResponseCode::Refused, Code::BadHost),
+            // A program that asks for an address by name has it already.
+            Ok(Host::Address(_)) => Reply::absent(),
+            Ok(host) if is_localhost(&host) => address(question, || Some(LOOPBACK)),
+            Ok(host) if self.is_search_attempt(&host) => Reply::absent(),
+            Ok(host) => address(question, || self.pins.pin(&host)),
+        }
+    }
+
+    /// The name behind a synthetic address.
+    fn reverse(&self, name: &Name) -> Reply {
+        let Some(address) = reverse_address(name) else { return Reply::absent() };
+        let found = if address.is_loopback() {
+            Some("localhost".to_owned())
+        } else {
+            self.pins.name(address).map(|host| host.to_string())
+        };
+        // A trailing dot: the name is whole.
+        found
+            .and_then(|name| Name::from_ascii(format!("{name}.")).ok())
+            .map_or_else(Reply::absent, |name| Reply::data(RData::PTR(PTR(name))))
+    }
+
+    /// Whether the name is only what a client made of a shorter one by the host's search list.
+    ///
+    /// Answering it would pin the long name to a connection that will ask for the short one. A name
+    /// that a rule covers is taken at its word, unless the rules cover the shorter name as well and
+    /// that is no single label: `domain=*` must not make every public name a name in the cluster.
+    fn is_search_attempt(&self, host: &Host) -> bool {
+        let text = host.to_string();
+        let shorter = self.search.iter().filter_map(|suffix| {
+            text.strip_suffix(suffix.as_str())?.strip_suffix('.').filter(|name| !name.is_empty())
+        });
+        // The longest suffix is the one that leaves least.
+        let Some(shorter) = shorter.min_by_key(|name| name.len()) else { return false };
+        let covers = |host: &Host| self.rules.names_host(host);
+        !covers(host)
+            || (shorter.contains('.') && Host::parse(shorter).is_ok_and(|host| covers(&host)))
+    }
+
+    /// Puts a question on record.
+    fn note(&self, process: Option<Process>, name: String, kind: String, refused: Option<Code>) {
+        let subject = Subject { door: Door::Dns, process, target: None };
+        self.recorder
+            .decide(&subject, Decision::Dns { name, kind, refused })
+            .close(Tally::default());
+    }
+}
+
+/// Where `localhost` is, whoever is asked.
+const LOOPBACK: Pin = Pin { v4: Ipv4Addr::LOCALHOST, v6: Ipv6Addr::LOCALHOST };
+
+/// The address of the family that was asked for. HTTPS and SVCB records, and the keys for an
+/// encrypted `ClientHello` in them, are withheld with everything else.
+fn address(question: &Query, pin: impl FnOnce() -> Option<Pin>) -> Reply {
+    let kind = question.query_type();
+    if !kind.is_ip_addr() {
+        return Reply::empty();
+    }
+    match pin() {
+        Some(pin) if kind == RecordType::A => Reply::data(RData::A(A(pin.v4))),
+        Some(pin) => Reply::data(RData::AAAA(AAAA(pin.v6))),
+        None => Reply::refused(ResponseCode::ServFail, Code::NamesExhausted),
+    }
+}
+
+/// A response to a query that could be read, with nothing in it yet.
+fn respond(query: &Message) -> Message {
+    let mut response = Message::response(query.metadata.id, query.metadata.op_code);
+    response.metadata = Metadata::response_from_request(&query.metadata);
+    response.metadata.recursion_available = true;
+    response.queries.clone_from(&query.queries);
+    if let Some(asked) = &query.edns {
+        let mut edns = Edns::new();
+        edns.set_max_payload(PAYLOAD).set_dnssec_ok(asked.flags().dnssec_ok);
+        response.edns = Some(edns);
+    }
+    response
+}
+
+/// The one question of a query, or why it has none.
+fn question(query: &Message) -> Result<&Query, ResponseCode> {
+    if query.metadata.op_code != OpCode::Query {
+        return Err(ResponseCode::NotImp);
+    }
+    if query.edns.as_ref().is_some_and(|edns| edns.version() > 0) {
+        return Err(ResponseCode::BADVERS);
+    }
+    match query.queries.as_slice() {
+        [question] => Ok(question),
+        _ => Err(ResponseCode::FormErr),
+    }
+}
+
+/// Sets a response's code, its high bits where they belong.
+fn fail(response: &mut Message, code: ResponseCode) {
+    response.metadata.response_code = code;
+    if let Some(edns) = &mut response.edns {
+        edns.set_rcode_high(code.high());
+    }
+}
+
+/// A response to bytes of which only the header made sense.
+fn malformed(query: &[u8]) -> Option<Vec<u8>> {
+    let (&[high, low, flags], _) = query.split_first_chunk()?;
+    let op_code = OpCode::from_u8(flags >> 3 & 0x0f);
+    let mut response =
+        Message::new(u16::from_be_bytes([high, low]), MessageType::Response, op_code);
+    response.metadata.response_code = ResponseCode::FormErr;
+    response.to_vec().ok()
+}
+
+/// Whether a label is made of letters, digits, hyphens and underscores.
+fn is_plain(label: &[u8]) -> bool {
+    label.iter().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'))
+}
+
+/// A name as text in lower case, without the dot at its end.
+fn shown(name: &Name) -> String {
+    let text = name.to_lowercase().to_ascii();
+    text.strip_suffix('.').map_or_else(|| text.clone(), str::to_owned)
+}
+
+/// RFC 6761 keeps `localhost` and all below it for loopback.
+fn is_localhost(host: &Host) -> bool {
+    let text = host.to_string();
+    text == "localhost" || text.ends_with(".localhost")
+}
+
+/// The address that a name below `in-addr.arpa` or `ip6.arpa` spells in full.
+fn reverse_address(name: &Name) -> Option<IpAddr> {
+    let net = name.parse_arpa_name().ok()?;
+    (net.prefix_len() == net.max_prefix_len()).then(|| net.addr())
+}
+
+/// The search list of a `resolv.conf`, without final dots. Of several, the last counts.
+pub fn search_domains(resolv_conf: &str) -> Vec<String> {
+    let mut lists = resolv_conf.lines().filter_map(|line| {
+        let mut words = line.split_whitespace();
+        matches!(words.next()?, "search" | "domain").then_some(words)
+    });
+    let words = lists.next_back().into_iter().flatten();
+    words
+        .map(|word| word.trim_end_matches('.').to_ascii_lowercase())
+        .filter(|word| !word.is_empty())
+        .collect()
+}

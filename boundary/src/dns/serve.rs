@@ -1,0 +1,98 @@
+//! Questions in, answers out: datagrams and streams.
+
+use std::convert::Infallible;
+use std::io;
+use std::net::SocketAddr;
+use std::net::UdpSocket as StdUdpSocket;
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+use tokio::net::UdpSocket;
+use tokio::time::{sleep, timeout};
+
+use super::Resolver;
+use crate::audit::Process;
+
+/// The longest message there is.
+const LONGEST: usize = u16::MAX as usize;
+
+/// How long a stream may be idle, and how long one message may take.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// How many questions one stream may carry; a client that has more opens another.
+const QUESTIONS: usize = 4096;
+
+/// The pause after a socket failed, so that a lasting failure does not turn into a loop.
+const PAUSE: Duration = Duration::from_millis(20);
+
+impl Resolver {
+    /// Answers datagrams for as long as the session lasts; ends only if the socket cannot be used.
+    ///
+    /// `asker` is asked once for every datagram who sent it.
+    pub async fn serve_udp(
+        &self,
+        socket: StdUdpSocket,
+        asker: impl Fn(SocketAddr) -> Option<Process>,
+    ) -> io::Result<Infallible> {
+        socket.set_nonblocking(true)?;
+        let socket = UdpSocket::from_std(socket)?;
+        let mut buffer = vec![0; LONGEST];
+        loop {
+            let Ok((length, client)) = socket.recv_from(&mut buffer).await else {
+                // An earlier answer's client is gone, or the system is short of something.
+                sleep(PAUSE).await;
+                continue;
+            };
+            let query = buffer.get(..length).unwrap_or_default();
+            if let Some(answer) = self.answer(query, asker(client)) {
+                reply(&socket, &answer, client).await;
+            }
+        }
+    }
+
+    /// Answers a stream's questions until the client closes it, is idle for too long, or has asked
+    /// as many as one stream may.
+    pub async fn serve_stream<S>(&self, mut stream: S, process: Option<Process>) -> io::Result<()>
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
+        for _ in 0..QUESTIONS {
+            let Some(query) = timeout(PATIENCE, read(&mut stream)).await?? else { break };
+            let Some(answer) = self.answer(&query, process.clone()) else { break };
+            timeout(PATIENCE, write(&mut stream, &answer)).await??;
+        }
+        stream.shutdown().await
+    }
+}
+
+/// Sends an answer. One that cannot be sent is lost, as datagrams are.
+async fn reply(socket: &UdpSocket, answer: &[u8], client: SocketAddr) {
+    #[expect(clippy::disallowed_methods, reason = "an answer, to the client that asked")]
+    let sent = socket.send_to(answer, client).await;
+    if let Err(error) = sent {
+        tracing::debug!(%client, %error, "an answer was not sent");
+    }
+}
+
+/// One message behind its length; `None` at the end of the stream.
+async fn read(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<Option<Vec<u8>>> {
+    let length = match stream.read_u16().await {
+        Ok(length) => length,
+        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    let mut message = vec![0; usize::from(length)];
+    stream.read_exact(&mut message).await?;
+    Ok(Some(message))
+}
+
+/// One message behind its length, in one write.
+async fn write(stream: &mut (impl AsyncWrite + Unpin), message: &[u8]) -> io::Result<()> {
+    // An answer is a few hundred bytes; one that did not fit would be a mistake of ours.
+    let length = u16::try_from(message.len()).map_err(io::Error::other)?;
+    let mut framed = Vec::with_capacity(message.len() + 2);
+    framed.extend_from_slice(&length.to_be_bytes());
+    framed.extend_from_slice(message);
+    stream.write_all(&framed).await?;
+    stream.flush().await
+}
