@@ -1,11 +1,14 @@
 //! The policy file: found, read, and complained about by line and column.
 
+use std::fmt;
 use std::io;
+use std::marker::PhantomData;
+use std::num::NonZeroU16;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Deserializer, de};
 
-use super::value::{Source, parse_level};
+use super::value::{Source, parse_domain_match, parse_level};
 use super::{Environment, Error, Invoker, System};
 use crate::audit::Format;
 use crate::cli::{Args, settings};
@@ -49,7 +52,7 @@ impl File {
     fn parse(path: PathBuf, content: &[u8]) -> Result<Self, Error> {
         match serde_yaml::from_slice::<Option<Values>>(content) {
             Ok(values) => Ok(Self { values: values.unwrap_or_default(), path }),
-            Err(error) => Err(located(path, &error)),
+            Err(error) => Err(located(path, content, &error)),
         }
     }
 }
@@ -66,32 +69,40 @@ fn default_path(environment: &Environment, user: &Invoker) -> PathBuf {
 }
 
 /// Puts the place in front, where editors look for it, and not behind.
-fn located(path: PathBuf, error: &serde_yaml::Error) -> Error {
-    let (line, column) = error.location().map_or((1, 1), |at| (at.line(), at.column()));
+fn located(path: PathBuf, content: &[u8], error: &serde_yaml::Error) -> Error {
+    let place = error.location().map_or((1, 1), |at| (at.line(), at.column()));
     let text = error.to_string();
-    let behind = format!(" at line {line} column {column}");
-    let what = text.strip_suffix(&behind).unwrap_or(&text).escape_debug().to_string();
+    let behind = format!(" at line {} column {}", place.0, place.1);
+    let text = text.strip_suffix(&behind).unwrap_or(&text);
+    let (line, column) = second_place(text, content).unwrap_or(place);
+    let what = text.escape_debug().to_string();
     // The quotes of a message are its own; only what could move a cursor stays escaped.
     let what = what.replace("\\\"", "\"").replace("\\'", "'");
     Error::File { path, line, column, what }
+}
+
+/// Where a key stands for the second time: the parser knows only that it does.
+fn second_place(text: &str, content: &[u8]) -> Option<(usize, usize)> {
+    let key = text.strip_prefix("duplicate field `")?.strip_suffix('`')?;
+    let content = str::from_utf8(content).ok()?;
+    let is_key =
+        |line: &str| line.strip_prefix(key).is_some_and(|rest| rest.trim_start().starts_with(':'));
+    let mut lines = content.lines().enumerate().filter(|(_, line)| is_key(line));
+    lines.nth(1).map(|(index, _)| (index + 1, 1))
 }
 
 /// What may stand in the file. Every key is known, those of features yet to come as well.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct Values {
-    pub(super) allowlist: Option<Vec<Written>>,
-    #[serde(deserialize_with = "word")]
-    pub(super) jail_type: Option<Choice>,
-    #[serde(deserialize_with = "port")]
-    pub(super) proxy_port: Option<u16>,
+    pub(super) allowlist: Option<Vec<Read<Rule>>>,
+    pub(super) jail_type: Option<Read<Choice>>,
+    pub(super) proxy_port: Option<NonZeroU16>,
     pub(super) use_real_dns: Option<bool>,
     pub(super) no_user_namespace: Option<bool>,
-    #[serde(deserialize_with = "level")]
-    pub(super) log_level: Option<tracing::Level>,
+    pub(super) log_level: Option<Read<tracing::Level>>,
     pub(super) log_dir: Option<PathBuf>,
-    #[serde(deserialize_with = "word")]
-    pub(super) log_format: Option<Format>,
+    pub(super) log_format: Option<Read<Format>>,
     pub(super) audit_log: Option<PathBuf>,
     pub(super) audit_query: Option<bool>,
     pub(super) disable_audit_logs: Option<bool>,
@@ -100,66 +111,69 @@ pub(super) struct Values {
     pub(super) session_id_inject_targets: Option<Vec<String>>,
     pub(super) upstream_proxy: Option<String>,
     pub(super) upstream_ca: Option<Vec<PathBuf>>,
-    #[serde(deserialize_with = "domain_match")]
-    pub(super) domain_match: Option<DomainMatch>,
+    pub(super) domain_match: Option<Read<DomainMatch>>,
     pub(super) unix_sockets: Option<Vec<PathBuf>>,
     pub(super) pprof_enabled: Option<bool>,
-    #[serde(deserialize_with = "port")]
-    pub(super) pprof_port: Option<u16>,
+    pub(super) pprof_port: Option<NonZeroU16>,
 }
 
-/// A rule of the file, with its text.
-#[derive(Debug, Clone)]
-pub(super) struct Written {
-    /// As it was written.
-    pub(super) text: String,
-    /// What it means.
-    pub(super) rule: Rule,
+/// A value that the file writes as one word or one line.
+trait Word: Sized {
+    /// Reads it, or says what is wrong with it.
+    fn read(text: &str) -> Result<Self, String>;
 }
 
-impl<'de> Deserialize<'de> for Written {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = String::deserialize(deserializer)?;
-        match text.parse() {
-            Ok(rule) => Ok(Self { text, rule }),
-            Err(mistake) => Err(de::Error::custom(format_args!("rule `{text}`: {mistake}"))),
-        }
+impl Word for Rule {
+    fn read(text: &str) -> Result<Self, String> {
+        text.parse().map_err(|mistake| format!("rule `{text}`: {mistake}"))
     }
 }
 
-/// A word that its type can read.
-fn word<'de, T, D>(deserializer: D) -> Result<Option<T>, D::Error>
-where
-    T: std::str::FromStr<Err: std::fmt::Display>,
-    D: Deserializer<'de>,
-{
-    let text = Option::<String>::deserialize(deserializer)?;
-    text.map(|text| {
-        text.parse().map_err(|error| de::Error::custom(format_args!("`{text}`: {error}")))
-    })
-    .transpose()
+impl Word for Choice {
+    fn read(text: &str) -> Result<Self, String> {
+        text.parse().map_err(|error| format!("`{text}`: {error}"))
+    }
 }
 
-/// A level, in any case.
-fn level<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<tracing::Level>, D::Error> {
-    let text = Option::<String>::deserialize(deserializer)?;
-    text.map(|text| parse_level(&text).map_err(de::Error::custom)).transpose()
+impl Word for Format {
+    fn read(text: &str) -> Result<Self, String> {
+        text.parse().map_err(|error| format!("`{text}`: {error}"))
+    }
 }
 
-/// How `domain=` is read.
-fn domain_match<'de, D>(deserializer: D) -> Result<Option<DomainMatch>, D::Error>
-where
-    D: Deserializer<'de>,
-{
-    let text = Option::<String>::deserialize(deserializer)?;
-    text.map(|text| super::value::parse_domain_match(&text).map_err(de::Error::custom)).transpose()
+impl Word for tracing::Level {
+    fn read(text: &str) -> Result<Self, String> {
+        parse_level(text).map_err(|error| format!("`{text}`: {error}"))
+    }
 }
 
-/// A port that can be named: 0 is not one.
-fn port<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u16>, D::Error> {
-    let port = Option::<u16>::deserialize(deserializer)?;
-    match port {
-        Some(0) => Err(de::Error::custom("a port is a number from 1 to 65535")),
-        port => Ok(port),
+impl Word for DomainMatch {
+    fn read(text: &str) -> Result<Self, String> {
+        parse_domain_match(text).map_err(|error| format!("`{text}`: {error}"))
+    }
+}
+
+/// A word that was read inside the parser, which alone knows the place of a mistake.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Read<T>(pub(super) T);
+
+impl<'de, T: Word> Deserialize<'de> for Read<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_str(Reading(PhantomData))
+    }
+}
+
+/// The parser's side of [`Read`].
+struct Reading<T>(PhantomData<T>);
+
+impl<T: Word> de::Visitor<'_> for Reading<T> {
+    type Value = Read<T>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a string")
+    }
+
+    fn visit_str<E: de::Error>(self, text: &str) -> Result<Read<T>, E> {
+        T::read(text).map(Read).map_err(E::custom)
     }
 }

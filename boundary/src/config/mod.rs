@@ -8,6 +8,9 @@ mod file;
 mod system;
 mod value;
 
+#[cfg(test)]
+mod tests;
+
 pub use system::{Account, Environment, Host, System};
 pub use value::Source;
 
@@ -69,8 +72,7 @@ impl Config {
             .path(settings::AUDIT_LOG, args.audit_log.as_ref(), file.values.audit_log.as_ref())?
             .or_else(|| Some(log.dir.as_ref()?.join("audit.jsonl")));
         let rules = reader.rules()?;
-        let rule_texts = rules.iter().map(|(text, _)| text.clone()).collect();
-        let rules = rules.into_iter().map(|(_, rule)| rule).collect();
+        let rule_texts = rules.iter().map(|rule| rule.as_str().to_owned()).collect();
         let mut config = Self {
             jail: reader.jail()?,
             rules: Arc::new(RuleSet::new(rules, reader.domain_match()?)),

@@ -2,9 +2,10 @@
 
 use std::ffi::{OsStr, OsString};
 use std::fmt;
+use std::num::NonZeroU16;
 use std::path::PathBuf;
 
-use super::file::File;
+use super::file::{File, Read};
 use super::{Choice, DomainMatch, Environment, Error, Labels, Log, Rule, Setting, System};
 use crate::cli::{Args, settings};
 
@@ -64,20 +65,20 @@ impl Reader<'_> {
     /// The jail.
     pub(super) fn jail(&self) -> Result<Choice, Error> {
         let given = self.word(settings::JAIL_TYPE, self.args.jail_type.as_ref(), str::parse)?;
-        Ok(given.or(self.file.values.jail_type).unwrap_or_default())
+        Ok(given.or(read(self.file.values.jail_type)).unwrap_or_default())
     }
 
     /// How `domain=` is read.
     pub(super) fn domain_match(&self) -> Result<DomainMatch, Error> {
         let flag = self.args.domain_match.as_ref();
         let given = self.word(settings::DOMAIN_MATCH, flag, parse_domain_match)?;
-        Ok(given.or(self.file.values.domain_match).unwrap_or_default())
+        Ok(given.or(read(self.file.values.domain_match)).unwrap_or_default())
     }
 
     /// The proxy's port, if one was named.
     pub(super) fn proxy_port(&self) -> Result<Option<u16>, Error> {
         let given = self.word(settings::PROXY_PORT, self.args.proxy_port.as_ref(), parse_port)?;
-        Ok(given.or(self.file.values.proxy_port))
+        Ok(given.or(self.file.values.proxy_port.map(NonZeroU16::get)))
     }
 
     /// Where the log goes, and how much of it.
@@ -86,8 +87,8 @@ impl Reader<'_> {
         let level = self.word(settings::LOG_LEVEL, self.args.log_level.as_ref(), parse_level)?;
         let format = self.word(settings::LOG_FORMAT, self.args.log_format.as_ref(), str::parse)?;
         Ok(Log {
-            level: level.or(values.log_level).unwrap_or(tracing::Level::WARN),
-            format: format.or(values.log_format).unwrap_or_default(),
+            level: level.or(read(values.log_level)).unwrap_or(tracing::Level::WARN),
+            format: format.or(read(values.log_format)).unwrap_or_default(),
             dir: self.path(
                 settings::LOG_DIR,
                 self.args.log_dir.as_ref(),
@@ -116,10 +117,10 @@ impl Reader<'_> {
         Ok((PathBuf::from(temporary).join("boundary-audit.sock"), None))
     }
 
-    /// The rules with their texts: the file's, the environment's, the flags'.
-    pub(super) fn rules(&self) -> Result<Vec<(String, Rule)>, Error> {
+    /// The rules: the file's, the environment's, the flags'.
+    pub(super) fn rules(&self) -> Result<Vec<Rule>, Error> {
         let written = self.file.values.allowlist.iter().flatten().cloned();
-        let mut rules: Vec<_> = written.map(|written| (written.text, written.rule)).collect();
+        let mut rules: Vec<_> = written.map(|Read(rule)| rule).collect();
         if let Some((source, text)) = Source::variable(settings::ALLOW, self.environment) {
             let text = utf8(&source, &text)?;
             for line in text.lines().filter(|line| !line.trim().is_empty()) {
@@ -256,6 +257,11 @@ impl Reader<'_> {
     }
 }
 
+/// A word of the file.
+fn read<T>(word: Option<Read<T>>) -> Option<T> {
+    word.map(|Read(word)| word)
+}
+
 /// Text that is text.
 fn utf8<'a>(source: &Source, text: &'a OsStr) -> Result<&'a str, Error> {
     text.to_str().ok_or_else(|| Error::Value {
@@ -264,14 +270,13 @@ fn utf8<'a>(source: &Source, text: &'a OsStr) -> Result<&'a str, Error> {
     })
 }
 
-/// A rule with its text.
-fn parse_rule(source: &Source, text: &str) -> Result<(String, Rule), Error> {
-    match text.parse() {
-        Ok(rule) => Ok((text.to_owned(), rule)),
-        Err(mistake) => {
-            Err(Error::Rule { source_name: source.clone(), text: text.to_owned(), mistake })
-        }
-    }
+/// A rule, or where it stops making sense.
+fn parse_rule(source: &Source, text: &str) -> Result<Rule, Error> {
+    text.parse().map_err(|mistake| Error::Rule {
+        source_name: source.clone(),
+        text: text.to_owned(),
+        mistake,
+    })
 }
 
 /// A file that can be read and holds a certificate. The proxy parses it when it first needs it.

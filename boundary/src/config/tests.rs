@@ -1,0 +1,460 @@
+//! Precedence, places of mistakes, and refusals, on a machine made of a few strings.
+
+use std::collections::HashMap;
+use std::ffi::OsString;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use tracing::Level;
+
+use super::*;
+use crate::audit::Format;
+use crate::cli::{self, Request};
+use crate::rules::{Host as RuleHost, Intent, Scheme};
+
+/// The default file of the machine's only user.
+const DEFAULT: &str = "/home/ann/.config/coder_boundary/config.yaml";
+
+/// A machine with a few files and one user, ann.
+#[derive(Default, Clone)]
+struct Machine {
+    files: HashMap<PathBuf, Vec<u8>>,
+    variables: Vec<(OsString, OsString)>,
+    uid: u32,
+    flags: Vec<OsString>,
+}
+
+impl System for Machine {
+    fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
+        if path.starts_with("/locked") {
+            return Err(io::ErrorKind::PermissionDenied.into());
+        }
+        self.files.get(path).cloned().ok_or_else(|| io::ErrorKind::NotFound.into())
+    }
+
+    fn exists(&self, path: &Path) -> bool {
+        self.files.contains_key(path)
+    }
+
+    fn account(&self, uid: u32) -> Option<Account> {
+        let account =
+            |name: &str, home: &str| Account { name: name.into(), gid: uid, home: home.into() };
+        match uid {
+            0 => Some(account("root", "/root")),
+            1000 => Some(account("ann", "/home/ann")),
+            _ => None,
+        }
+    }
+}
+
+impl Machine {
+    fn new() -> Self {
+        Self { uid: 1000, ..Self::default() }
+    }
+
+    fn flag(mut self, flag: &str) -> Self {
+        self.flags.push(flag.into());
+        self
+    }
+
+    fn env(mut self, name: &str, value: &str) -> Self {
+        self.variables.push((name.into(), value.into()));
+        self
+    }
+
+    fn at(mut self, path: &str, content: &str) -> Self {
+        self.files.insert(path.into(), content.into());
+        self
+    }
+
+    fn yaml(self, content: &str) -> Self {
+        self.at(DEFAULT, content)
+    }
+
+    fn with_uid(mut self, uid: u32) -> Self {
+        self.uid = uid;
+        self
+    }
+
+    fn resolve(&self) -> Result<Config, Error> {
+        let line = ["boundary".into()].into_iter().chain(self.flags.iter().cloned());
+        let line = line.chain(["--".into(), "true".into()]);
+        let Request::Run(args) = cli::parse(line).expect("parses") else { panic!("no run") };
+        let environment =
+            Environment { variables: self.variables.clone(), uid: self.uid, gid: self.uid };
+        Config::resolve(*args, &environment, self)
+    }
+
+    fn config(&self) -> Config {
+        self.resolve().expect("a configuration")
+    }
+
+    fn error(&self) -> String {
+        let error = self.resolve().expect_err("a mistake");
+        assert!(!error.hint().is_empty());
+        let text = error.to_string();
+        assert_eq!(text.lines().count(), 1, "{text}");
+        text
+    }
+}
+
+#[test]
+fn without_a_word_everything_is_denied_and_said_so_once() {
+    let config = Machine::new().config();
+    assert_eq!(config.command, ["true"]);
+    assert_eq!(config.jail, Choice::Auto);
+    assert!(config.rules.is_empty() && config.rule_texts.is_empty());
+    assert_eq!(config.proxy_port, None);
+    assert_eq!(config.log, Log { level: Level::WARN, format: Format::Text, dir: None });
+    assert_eq!((config.audit_log, config.audit_query), (None, true));
+    assert_eq!(
+        config.warnings,
+        [
+            Warning::NoAgent { socket: "/tmp/boundary-audit.sock".into(), named: false },
+            Warning::DeniesAll,
+        ]
+    );
+}
+
+/// One row a setting: what the file, the environment and the flag say, and what is read.
+macro_rules! precedence {
+    ($($name:ident: $yaml:literal, $variable:literal = $env:literal, $flag:literal,
+        $read:expr => $default:expr, $from_file:expr, $from_env:expr, $from_flag:expr;)+) => {
+        mod precedence {
+            use super::*;
+            $(
+                #[test]
+                fn $name() {
+                    let read = $read;
+                    let machine = Machine::new();
+                    assert_eq!(read(machine.config()), $default, "default");
+                    let machine = machine.yaml($yaml);
+                    assert_eq!(read(machine.config()), $from_file, "file");
+                    assert_eq!(read(machine.clone().env($variable, "").config()), $from_file, "empty");
+                    let machine = machine.env($variable, $env);
+                    assert_eq!(read(machine.config()), $from_env, "environment");
+                    assert_eq!(read(machine.flag($flag).config()), $from_flag, "flag");
+                }
+            )+
+        }
+    };
+}
+
+precedence! {
+    jail_type: "jail_type: landjail", "BOUNDARY_JAIL_TYPE" = "nsjail", "--jail-type=ebpf",
+        |config: Config| config.jail
+        => Choice::Auto, Choice::Landjail, Choice::Nsjail, Choice::Ebpf;
+    proxy_port: "proxy_port: 1", "PROXY_PORT" = "2", "--proxy-port=65535",
+        |config: Config| config.proxy_port
+        => None, Some(1), Some(2), Some(65_535);
+    log_level: "log_level: Error", "BOUNDARY_LOG_LEVEL" = "INFO", "--log-level=debug",
+        |config: Config| config.log.level
+        => Level::WARN, Level::ERROR, Level::INFO, Level::DEBUG;
+    log_format: "log_format: json", "BOUNDARY_LOG_FORMAT" = "text", "--log-format=json",
+        |config: Config| config.log.format
+        => Format::Text, Format::Json, Format::Text, Format::Json;
+    log_dir: "log_dir: /f", "BOUNDARY_LOG_DIR" = "/e", "--log-dir=/g",
+        |config: Config| config.log.dir
+        => None, Some("/f".into()), Some("/e".into()), Some(PathBuf::from("/g"));
+    audit_log: "audit_log: /f", "BOUNDARY_AUDIT_LOG" = "/e", "--audit-log=/g",
+        |config: Config| config.audit_log
+        => None, Some("/f".into()), Some("/e".into()), Some(PathBuf::from("/g"));
+    disable_audit_logs: "disable_audit_logs: true", "DISABLE_AUDIT_LOGS" = "f", "--disable-audit-logs",
+        |config: Config| config.warnings.contains(&Warning::ForwardingDisabled)
+        => false, true, false, true;
+    log_proxy_socket_path: "log_proxy_socket_path: /f",
+        "CODER_AGENT_BOUNDARY_LOG_PROXY_SOCKET_PATH" = "/e", "--log-proxy-socket-path=/g",
+        |config: Config| {
+            let Warning::NoAgent { socket, named } = &config.warnings[0] else { panic!("{config:?}") };
+            (socket.to_str().map(str::to_owned), *named)
+        }
+        => (Some("/tmp/boundary-audit.sock".into()), false), (Some("/f".into()), true),
+           (Some("/e".into()), true), (Some("/g".into()), true);
+    domain_match: "{domain_match: exact, allowlist: [domain=a.b]}", "BOUNDARY_DOMAIN_MATCH" = "subdomains",
+        "--domain-match=exact",
+        |config: Config| {
+            let host = RuleHost::parse("sub.a.b").expect("a host");
+            let intent = Intent::http(Scheme::Https, "GET", host, 443, "/").expect("an intent");
+            config.rules.decide(intent).is_ok()
+        }
+        => false, false, true, false;
+}
+
+#[test]
+fn a_named_file_stands_in_place_of_the_default_one() {
+    let machine = Machine::new()
+        .yaml("jail_type: ebpf")
+        .at("/a", "jail_type: nsjail")
+        .at("/b", "jail_type: landjail");
+    let second = machine.clone().env("BOUNDARY_CONFIG_FILE", "/b");
+    assert_eq!(second.config().jail, Choice::Landjail);
+    assert_eq!(second.env("BOUNDARY_CONFIG", "/a").config().jail, Choice::Nsjail);
+    assert_eq!(
+        machine.env("BOUNDARY_CONFIG", "/a").flag("--config=/b").config().jail,
+        Choice::Landjail
+    );
+}
+
+#[test]
+fn rules_accumulate_from_file_to_environment_to_flags() {
+    let config = Machine::new()
+        .yaml("allowlist:\n  - domain=a.b\n  - method=GET,POST domain=c.d\n")
+        .env("BOUNDARY_ALLOW", "domain=e.f\n\n  domain=g.h path=/x,/y\n")
+        .flag("--allow=domain=i.j")
+        .flag("--allow=domain=k.l")
+        .config();
+    let expected = [
+        "domain=a.b",
+        "method=GET,POST domain=c.d",
+        "domain=e.f",
+        "domain=g.h path=/x,/y",
+        "domain=i.j",
+        "domain=k.l",
+    ];
+    assert_eq!(config.rule_texts, expected);
+    assert!(!config.warnings.contains(&Warning::DeniesAll));
+}
+
+#[test]
+fn certificates_accumulate_and_must_be_there() {
+    let pem = "# ours\n-----BEGIN CERTIFICATE-----\n";
+    let machine = Machine::new()
+        .at("/a", pem)
+        .at("/b", pem)
+        .at("/c", pem)
+        .at("/empty", "")
+        .yaml("upstream_ca: [/a]")
+        .env("BOUNDARY_UPSTREAM_CA", "/b\n");
+    let config = machine.clone().flag("--upstream-ca=/c").config();
+    assert_eq!(config.upstream_ca, [Path::new("/a"), Path::new("/b"), Path::new("/c")]);
+    let error = machine.clone().flag("--upstream-ca=/empty").error();
+    assert_eq!(error, "--upstream-ca: /empty holds no PEM certificate");
+    let error = machine.flag("--upstream-ca=/gone").error();
+    assert_eq!(error, "--upstream-ca: cannot read /gone: entity not found");
+}
+
+/// One row: a file's content, and the complaint with its place.
+macro_rules! mistakes {
+    ($($name:ident: $yaml:expr => $place:literal, $says:expr;)+) => {
+        mod mistakes {
+            use super::*;
+            $(
+                #[test]
+                fn $name() {
+                    let error = Machine::new().yaml($yaml).error();
+                    let place = concat!("/home/ann/.config/coder_boundary/config.yaml:", $place, ": ");
+                    let what = error.strip_prefix(place).unwrap_or_else(|| panic!("{error}"));
+                    assert!(what.contains($says), "{what}");
+                }
+            )+
+        }
+    };
+}
+
+mistakes! {
+    an_unknown_key: "jail_type: ebpf\nallow: []\n" => "2:1", "unknown field `allow`";
+    a_wrong_type: "proxy_port: 80\nuse_real_dns: maybe\n" => "2:15", "expected a boolean";
+    a_scalar_in_place_of_a_list: "allowlist: domain=a.b\n" => "1:12", "expected a sequence";
+    a_duplicate_key: "log_dir: /a\njail_type: ebpf\nlog_dir: /b\n" => "3:1", "duplicate";
+    a_bad_rule: "allowlist:\n  - domain=a.b\n  - domain=a.b foo=x\n" => "3:5", "column 12";
+    a_bad_jail: "jail_type: Ebpf" => "1:12", "`Ebpf`: not a jail: one of auto, ebpf";
+    a_bad_level: "log_level: loud" => "1:12", "not a level";
+    a_bad_format: "log_format: xml" => "1:13", "not a log format";
+    a_bad_reading: "domain_match: some" => "1:15", "not a reading";
+    port_zero: "pprof_port: 0" => "1:13", "a nonzero u16";
+    a_port_beyond_the_last: "proxy_port: 65536" => "1:13", "65536";
+    broken_yaml: "allowlist: [\n" => "2:1", "did not find expected node";
+    a_dangling_reference: "log_dir: *nowhere\n" => "1:10", "unknown anchor";
+    a_list_at_the_top: "- domain=a.b\n" => "1:1", "expected struct";
+    an_escape_sequence_in_a_key: "\"a\\e[2Jb\": 1\n" => "1:1", "a\\u{1b}[2Jb";
+}
+
+#[test]
+fn a_second_document_is_a_mistake() {
+    let error = Machine::new().yaml("log_dir: /a\n---\nlog_dir: /b\n").error();
+    assert!(error.contains("more than one document"), "{error}");
+}
+
+#[test]
+fn an_empty_file_and_an_empty_list_say_nothing() {
+    for yaml in ["", "# nothing\n", "---\n", "~\n", "allowlist:\n", "allowlist: []\nlog_dir:\n"] {
+        let config = Machine::new().yaml(yaml).config();
+        assert!(config.rules.is_empty(), "{yaml:?}");
+        assert!(config.warnings.contains(&Warning::DeniesAll), "{yaml:?}");
+    }
+}
+
+#[test]
+fn every_key_of_the_table_may_stand_in_the_file() {
+    for setting in settings::ALL {
+        if let Some(key) = setting.key {
+            Machine::new().yaml(&format!("{key}: ~\n")).config();
+        }
+    }
+    assert!(!Machine::new().yaml("audit_query: false").config().audit_query);
+}
+
+/// One row: a flag and what is said about it.
+macro_rules! refused {
+    ($($name:ident: $machine:expr => $error:expr;)+) => {
+        mod refused {
+            use super::*;
+            $(
+                #[test]
+                fn $name() {
+                    assert_eq!($machine.error(), $error);
+                }
+            )+
+        }
+    };
+}
+
+refused! {
+    a_jail_in_another_case: Machine::new().flag("--jail-type=NsJail")
+        => "--jail-type: `NsJail`: not a jail: one of auto, ebpf, nsjail, landjail";
+    a_level_that_is_none: Machine::new().env("BOUNDARY_LOG_LEVEL", "loud")
+        => "BOUNDARY_LOG_LEVEL: `loud`: not a level: one of error, warn, info, debug";
+    a_port_that_is_none: Machine::new().env("PROXY_PORT", "0")
+        => "PROXY_PORT: `0`: a port is a number from 1 to 65535";
+    a_truth_that_is_none: Machine::new().flag("--pprof=yes")
+        => "--pprof: `yes`: not a truth value: one of true, false, 1, 0";
+    an_escape_sequence_in_a_flag: Machine::new().flag("--proxy-port=\u{1b}[2J")
+        => "--proxy-port: `\\u{1b}[2J`: a port is a number from 1 to 65535";
+    an_empty_path: Machine::new().flag("--log-dir=") => "--log-dir: an empty path";
+    an_empty_path_in_the_file: Machine::new().yaml("audit_log: ''")
+        => "audit_log in /home/ann/.config/coder_boundary/config.yaml: an empty path";
+    a_file_that_is_not_there: Machine::new().flag("--config=/gone")
+        => "--config: cannot read /gone: entity not found";
+    a_default_file_that_cannot_be_read: Machine::new().env("XDG_CONFIG_HOME", "/locked")
+        => "the default file: cannot read /locked/coder_boundary/config.yaml: permission denied";
+    a_foreign_user_id: Machine::new().with_uid(0).env("SUDO_UID", "ann")
+        => "SUDO_UID: not a user or group id";
+    real_dns: Machine::new().flag("--use-real-dns")
+        => "--use-real-dns: not available in this version";
+    real_dns_by_variable: Machine::new().env("BOUNDARY_USE_REAL_DNS", "1")
+        => "BOUNDARY_USE_REAL_DNS: not available in this version";
+    no_user_namespace_by_file: Machine::new().yaml("no_user_namespace: true")
+        => "no_user_namespace in /home/ann/.config/coder_boundary/config.yaml: not available in this version";
+    session_correlation: Machine::new().flag("--enable-session-correlation")
+        => "--enable-session-correlation: not available in this version";
+    a_profile: Machine::new().env("BOUNDARY_PPROF", "true")
+        => "BOUNDARY_PPROF: not available in this version";
+    an_upstream_proxy: Machine::new().flag("--upstream-proxy=http://proxy:3128")
+        => "--upstream-proxy: not available in this version";
+    learning: Machine::new().env("BOUNDARY_LEARN", "/tmp/policy")
+        => "BOUNDARY_LEARN: not available in this version";
+    unix_sockets: Machine::new().yaml("unix_sockets: [/run/docker.sock]")
+        => "unix_sockets in /home/ann/.config/coder_boundary/config.yaml: not available in this version";
+    a_waiting_agent: Machine::new().at("/tmp/boundary-audit.sock", "")
+        => "/tmp/boundary-audit.sock: forwarding to the workspace agent is not available in this version";
+}
+
+#[test]
+fn a_bad_rule_names_who_said_it_and_the_column() {
+    for (machine, source) in [
+        (Machine::new().flag("--allow=domain=a.b foo=x"), "--allow"),
+        (Machine::new().env("BOUNDARY_ALLOW", "domain=c.d\ndomain=a.b foo=x"), "BOUNDARY_ALLOW"),
+    ] {
+        let error = machine.error();
+        let head = format!("{source}: rule `domain=a.b foo=x`: column 12: ");
+        assert!(error.starts_with(&head), "{error}");
+    }
+    assert!(Machine::new().flag("--allow=").error().starts_with("--allow: rule ``: column 1"));
+}
+
+#[test]
+fn what_is_switched_off_or_empty_asks_for_nothing() {
+    let config = Machine::new()
+        .yaml("use_real_dns: false\nupstream_proxy: ' '\nunix_sockets: []\nsession_id_inject_targets: [a]\n")
+        .env("BOUNDARY_PPROF", "0")
+        .env("BOUNDARY_LEARN", "")
+        .flag("--pprof-port=6061")
+        .flag("--no-user-namespace=false")
+        .config();
+    assert_eq!(config.warnings.len(), 2, "{:?}", config.warnings);
+}
+
+#[test]
+fn an_agent_may_wait_when_forwarding_is_off() {
+    let machine = Machine::new().at("/tmp/boundary-audit.sock", "").flag("--disable-audit-logs");
+    assert_eq!(machine.config().warnings[0], Warning::ForwardingDisabled);
+}
+
+#[test]
+fn a_proxy_variable_that_is_not_used_is_named() {
+    let config = Machine::new().env("https_proxy", "http://proxy:3128").config();
+    assert_eq!(config.warnings[0], Warning::ProxyVariable("HTTPS_PROXY"));
+}
+
+#[test]
+fn the_audit_file_stands_beside_the_log_unless_it_is_named() {
+    let machine = Machine::new().flag("--log-dir=/logs");
+    assert_eq!(machine.config().audit_log, Some("/logs/audit.jsonl".into()));
+    assert_eq!(machine.flag("--audit-log=/a").config().audit_log, Some("/a".into()));
+}
+
+#[test]
+fn a_variable_in_another_case_counts_and_the_exact_one_before_it() {
+    let machine = Machine::new().env("boundary_jail_type", "nsjail");
+    assert_eq!(machine.config().jail, Choice::Nsjail);
+    assert_eq!(machine.env("BOUNDARY_JAIL_TYPE", "ebpf").config().jail, Choice::Ebpf);
+}
+
+#[test]
+fn behind_sudo_the_command_and_the_file_are_the_callers() {
+    let machine = Machine::new()
+        .with_uid(0)
+        .env("HOME", "/root")
+        .env("SUDO_UID", "1000")
+        .env("SUDO_GID", "100")
+        .yaml("jail_type: ebpf");
+    let config = machine.config();
+    assert_eq!(config.jail, Choice::Ebpf);
+    let name = Some("ann".to_owned());
+    let expected = Invoker { uid: 1000, gid: 100, name, home: "/home/ann".into(), sudo: true };
+    assert_eq!(config.user, expected);
+}
+
+#[test]
+fn sudos_variables_mean_nothing_without_sudo() {
+    let user = Machine::new().env("SUDO_UID", "0").env("HOME", "/elsewhere").config().user;
+    let name = Some("ann".to_owned());
+    assert_eq!(
+        user,
+        Invoker { uid: 1000, gid: 1000, name, home: "/elsewhere".into(), sudo: false }
+    );
+}
+
+#[test]
+fn an_xdg_folder_comes_before_the_home_if_it_is_absolute() {
+    let machine = Machine::new()
+        .at("/xdg/coder_boundary/config.yaml", "jail_type: nsjail")
+        .yaml("jail_type: ebpf");
+    assert_eq!(machine.clone().env("XDG_CONFIG_HOME", "/xdg").config().jail, Choice::Nsjail);
+    assert_eq!(machine.env("XDG_CONFIG_HOME", "xdg").config().jail, Choice::Ebpf);
+}
+
+#[test]
+fn without_a_command_the_mistake_in_the_policy_comes_first() {
+    let resolve = |args: Args| {
+        Config::resolve(args, &Environment { uid: 1000, ..Environment::default() }, &Machine::new())
+            .expect_err("a mistake")
+    };
+    let error = resolve(Args { allow: vec!["x".into()], ..Args::default() });
+    assert!(matches!(error, Error::Rule { .. }), "{error}");
+    let error = resolve(Args::default());
+    assert_eq!(error.to_string(), "no command was given");
+    assert!(error.hint().contains("boundary [options] -- command"), "{}", error.hint());
+}
+
+#[test]
+fn the_workspaces_labels_come_from_its_variables() {
+    let labels = Machine::new()
+        .env("CODER_WORKSPACE_ID", "w-1")
+        .env("CODER_WORKSPACE_OWNER", "ann")
+        .config()
+        .labels;
+    let expected =
+        Labels { workspace_id: Some("w-1".into()), owner: Some("ann".into()), ..Labels::default() };
+    assert_eq!(labels, expected);
+}
