@@ -126,7 +126,7 @@ impl Record {
             Scheme::Tls => "tls",
             Scheme::Tcp => "tcp",
         });
-        self.host = Some(intent.host().to_string());
+        self.host = Some(intent.host().bare());
         self.port = Some(intent.port());
         self.authority = Some(intent.authority());
         if let Some(method) = intent.method() {

@@ -1,5 +1,6 @@
 //! Golden lines, order, loss, and what may never be seen in a record.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
@@ -8,11 +9,13 @@ use std::time::Duration;
 
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
+use serde_json::json;
 use tracing::Level;
 use uuid::Uuid;
 
 use super::line::Line;
 use super::*;
+use crate::rules::{DomainMatch, Host, Intent, RuleSet, Scheme};
 
 /// A generous deadline for a writer thread on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -98,6 +101,55 @@ fn subject(door: Door) -> Subject {
     }
 }
 
+fn decide(url: (&str, &str, &str)) -> Decision {
+    let (method, host, target) = url;
+    let rule = "method=GET domain=github.com".parse().expect("a rule");
+    let host = Host::parse(host).expect("a host");
+    let intent = Intent::http(Scheme::Https, method, host, 443, target).expect("an intent");
+    match RuleSet::new(vec![rule], DomainMatch::Subdomains).decide(intent) {
+        Ok(permit) => Decision::Allow(permit),
+        Err(denial) => Decision::Deny(denial),
+    }
+}
+
+#[test]
+fn an_allowed_request_is_the_go_tools_line_at_info() {
+    let stage = Stage::new(Level::INFO, Format::Text);
+    let entry =
+        stage.recorder.decide(&subject(Door::Redirect), decide(("GET", "github.com", "/a?b=c")));
+    drop(entry);
+    assert_eq!(
+        stage.log(),
+        ["time=2025-11-24T21:57:33.928Z level=INFO msg=ALLOW method=GET \
+          url=\"https://github.com/a?b=c\" host=github.com rule=\"method=GET domain=github.com\""]
+    );
+}
+
+#[test]
+fn a_denied_request_is_the_go_tools_line_at_warn_without_a_rule() {
+    let stage = Stage::new(Level::WARN, Format::Text);
+    drop(stage.recorder.decide(&subject(Door::Redirect), decide(("GET", "github.com", "/"))));
+    drop(stage.recorder.decide(&subject(Door::Redirect), decide(("POST", "evil.example", "/x"))));
+    assert_eq!(
+        stage.log(),
+        ["time=2025-11-24T21:57:33.928Z level=WARN msg=DENY method=POST \
+          url=https://evil.example/x host=evil.example"]
+    );
+}
+
+#[test]
+fn json_lines_say_the_same_in_slogs_other_form() {
+    let stage = Stage::new(Level::WARN, Format::Json);
+    drop(stage.recorder.decide(&subject(Door::Redirect), decide(("POST", "evil.example", "/x"))));
+    assert_eq!(
+        stage.log(),
+        [concat!(
+            r#"{"time":"2025-11-24T21:57:33.928000001Z","level":"WARN","msg":"DENY","#,
+            r#""method":"POST","url":"https://evil.example/x","host":"evil.example"}"#
+        )]
+    );
+}
+
 #[test]
 fn a_refused_datagram_names_its_protocol_and_its_address() {
     let stage = Stage::new(Level::WARN, Format::Text);
@@ -117,6 +169,56 @@ fn an_answered_question_is_a_line_at_debug_only() {
         assert_eq!(stage.log().len(), lines, "{level}");
         assert_eq!(stage.json().len(), 1, "{level}");
     }
+}
+
+#[test]
+fn a_record_has_every_field_and_its_closing_record_the_outcome() {
+    let stage = Stage::new(Level::ERROR, Format::Text);
+    let request = decide(("GET", "api.github.com", "/a?b=c"));
+    let mut entry = stage.recorder.decide(&subject(Door::Redirect), request);
+    entry.dialled("192.0.2.7:443".parse::<SocketAddr>().expect("an address"));
+    *stage.clock.0.lock().expect("no panic") = Duration::from_millis(1234);
+    entry.close(Tally { http_status: Some(200), bytes_up: 3, bytes_down: 4000 });
+    let session = "e5f6a7b8-c9d0-4e1f-8a2b-3c4d5e6f7a8b";
+    assert_eq!(
+        stage.json(),
+        [
+            json!({
+                "event_time": "2025-11-24T21:57:33.928000001Z", "session_id": session,
+                "sequence": 0, "decision": "allow", "matched_rule": "method=GET domain=github.com",
+                "proto": "http", "http_method": "GET", "http_url": "https://api.github.com/a?b=c",
+                "host": "api.github.com", "port": 443, "address": "203.0.113.9",
+                "door": "redirect", "jail": "ebpf", "pid": 42, "exe": "/usr/bin/curl",
+                "comm": "curl", "uid": 1000, "cgroup": 7, "workspace_id": "w-1",
+            }),
+            json!({
+                "event_time": "2025-11-24T21:57:35.162000001Z", "session_id": session,
+                "sequence": 0, "decision": "allow", "address": "192.0.2.7",
+                "http_status": 200, "bytes_up": 3, "bytes_down": 4000, "duration_ms": 1234,
+            }),
+        ]
+    );
+}
+
+#[test]
+fn a_refusal_has_its_code_and_a_dropped_entry_is_closed_empty() {
+    let stage = Stage::new(Level::ERROR, Format::Text);
+    drop(stage.recorder.decide(&subject(Door::Explicit), decide(("POST", "evil.example", "/"))));
+    let records = stage.json();
+    assert_eq!(records.len(), 2);
+    assert_eq!(records[0]["decision"], "deny");
+    assert_eq!(records[0]["code"], "no_rule");
+    assert_eq!(records[0]["door"], "explicit");
+    assert_eq!(records[1]["bytes_down"], 0);
+    assert_eq!(records[1].get("http_status"), None);
+}
+
+#[test]
+fn a_query_is_left_out_everywhere_when_that_was_asked() {
+    let stage = Stage::with(Level::INFO, Format::Text, Session { query: false, ..session() });
+    let request = decide(("GET", "github.com", "/a?token=canary"));
+    drop(stage.recorder.decide(&subject(Door::Redirect), request));
+    assert!(!format!("{:?}{:?}", stage.log(), stage.json()).contains("canary"));
 }
 
 #[test]
@@ -165,6 +267,20 @@ fn a_full_disk_is_told_once_in_the_log_and_counted() {
     let complaints = stage.log();
     assert_eq!(complaints.len(), 1, "{complaints:?}");
     assert!(complaints[0].contains("msg=\"the audit file cannot be written\""), "{complaints:?}");
+}
+
+#[test]
+fn the_end_says_how_many_there_were() {
+    let stage = Stage::new(Level::INFO, Format::Text);
+    stage.refuse_datagram();
+    drop(stage.recorder.decide(&subject(Door::Redirect), decide(("GET", "github.com", "/"))));
+    stage.answer("github.com", None);
+    assert!(stage.recorder.finish(PATIENCE));
+    let last = stage.log.lines().pop().expect("a line");
+    assert!(
+        last.ends_with("msg=\"boundary session ended\" allowed=1 denied=1 dropped=0"),
+        "{last}"
+    );
 }
 
 #[test]

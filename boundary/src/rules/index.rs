@@ -22,8 +22,8 @@ pub(super) struct Index {
     addresses: HashMap<IpAddr, Vec<Entry>>,
     /// Rules for any host.
     open: Vec<usize>,
-    /// The most labels in a key: no longer end of a host is looked up.
-    depth: usize,
+    /// Bit n is set if a key has n labels: no other end of a host is looked up.
+    depths: u128,
 }
 
 /// A rule under a key, with what must hold of the host besides.
@@ -120,8 +120,9 @@ impl Index {
         let inner = name.rmatch_indices('.').filter_map(|(dot, _)| name.get(dot + 1..));
         inner
             .chain(std::iter::once(name.as_str()))
-            .take(self.depth)
-            .filter_map(|end| self.names.get(end).map(|bucket| (end, bucket)))
+            .zip(1..=127_u32.saturating_sub(self.depths.leading_zeros()))
+            .filter(|(_, labels)| self.depths & bit(*labels) != 0)
+            .filter_map(|(end, _)| self.names.get(end).map(|bucket| (end, bucket)))
     }
 
     fn reaches(&self, entry: &Entry, name: &Name, end: &str) -> bool {
@@ -180,12 +181,55 @@ impl Index {
     }
 
     fn enter_name(&mut self, key: &str, entry: Entry) {
-        self.depth = self.depth.max(key.split('.').count());
+        self.depths |= bit(key.split('.').map(|_| 1).sum());
         self.names.entry(key.into()).or_default().push(entry);
     }
 
     fn enter_address(&mut self, address: IpAddr, rule: usize) {
         let entry = Entry { rule, reach: Reach::Itself };
         self.addresses.entry(address).or_default().push(entry);
+    }
+}
+
+/// The bit of a number of labels. A name has 127 at most; more would share the last bit.
+fn bit(labels: u32) -> u128 {
+    1 << labels.min(127)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use super::*;
+
+    /// How many rules were looked at to find the first that is accepted.
+    fn looked_at(index: &Index, host: &str) -> usize {
+        let count = Cell::new(0);
+        let host = Host::parse(host).unwrap();
+        let found = index.first(&host, |_| {
+            count.set(count.get() + 1);
+            false
+        });
+        assert!(found.is_none());
+        count.get()
+    }
+
+    #[test]
+    fn only_rules_that_name_the_host_are_looked_at() {
+        let rules = (0..100_000).map(|number| {
+            let shape = ["domain=d", "domain=*.d", "host=d", "domain=x.*.d"][number % 4];
+            format!("{shape}{number}.example").parse().unwrap()
+        });
+        let mut rules: Vec<Rule> = rules.collect();
+        rules.push("path=/x".parse().unwrap());
+        let index = Index::new(rules, DomainMatch::Subdomains);
+        assert_eq!(looked_at(&index, "d4.example"), 2, "the domain, and the rule for any host");
+        assert_eq!(looked_at(&index, "a.d4.example"), 2);
+        assert_eq!(looked_at(&index, "d5.example"), 1, "not what is below");
+        assert_eq!(looked_at(&index, "a.d6.example"), 1, "not the host");
+        assert_eq!(looked_at(&index, "x.a.d7.example"), 2, "the shape");
+        assert_eq!(looked_at(&index, "y.a.d7.example"), 1, "not the shape");
+        assert_eq!(looked_at(&index, "example"), 1);
+        assert_eq!(looked_at(&index, "10.0.0.7"), 1);
     }
 }

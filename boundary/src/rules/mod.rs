@@ -85,7 +85,7 @@ impl RuleSet {
 /// It cannot be made but by [`RuleSet::decide`]:
 ///
 /// ```compile_fail,E0451
-/// use boundary::rules::{Intent, Permit, RuleSet};
+/// use boundary::rules::{Intent, Permit};
 /// fn forge(intent: Intent, other: Permit) -> Permit {
 ///     Permit { intent, ..other }
 /// }

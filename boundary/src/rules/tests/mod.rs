@@ -1,10 +1,11 @@
 //! The tables: every verdict that is promised, a named test each.
 
 mod document;
-mod escapes;
 mod grammar;
+mod hosts;
 mod properties;
 mod reference;
+mod requests;
 
 use super::{Denial, DomainMatch, Host, Intent, Permit, Rule, RuleSet, Scheme};
 
