@@ -4,6 +4,7 @@
 //! `setup` first, so that no task has a list of preparations to read. *Never*: holds a rule of the
 //! product; what boundary does is in the other crates.
 
+mod bench;
 mod built;
 mod deny;
 mod run;
@@ -44,6 +45,9 @@ enum Task {
     Tidy,
     /// Checks licences, sources and duplicates of the dependencies.
     Deny,
+    /// Measures, and writes the result into `docs/performance.md`.
+    #[command(subcommand)]
+    Bench(bench::Bench),
 }
 
 fn main() -> ExitCode {
@@ -65,5 +69,6 @@ fn perform(task: Task) -> anyhow::Result<ExitCode> {
         Task::Test { args } => suite::test(&workspace, &args),
         Task::Tidy => tidy::tidy(&workspace),
         Task::Deny => deny::deny(&workspace),
+        Task::Bench(bench) => bench::bench(&workspace, &bench),
     }
 }
