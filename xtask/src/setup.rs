@@ -145,6 +145,13 @@ fn packages() {
     }
 }
 
+/// The programs that a test may count on after [`setup`]: those that are there, and as root on a
+/// Debian all of them, because setup was to install them.
+pub(crate) fn installed() -> impl Iterator<Item = &'static str> {
+    let all = Uid::effective().is_root() && find("apt-get").is_some();
+    PROGRAMS.iter().map(|(program, _)| *program).filter(move |name| all || find(name).is_some())
+}
+
 /// Runs apt-get without a question asked; whether it succeeded.
 fn apt_get(args: &[&str]) -> bool {
     let status = Command::new("apt-get")

@@ -10,7 +10,7 @@ use nix::unistd::Uid;
 
 use crate::built::Built;
 use crate::say::say;
-use crate::setup::setup;
+use crate::setup::{installed, setup};
 use crate::tally::Tally;
 use crate::workspace::Workspace;
 
@@ -45,10 +45,11 @@ fn promise(cargo: &mut Command) {
     if promised || std::env::var_os("CI").is_none() {
         return;
     }
-    let found: Vec<&str> = [("root", is_root()), ("bpf", has_bpf()), ("userns", has_userns())]
+    let mut found: Vec<&str> = [("root", is_root()), ("bpf", has_bpf()), ("userns", has_userns())]
         .into_iter()
         .filter_map(|(name, there)| there.then_some(name))
         .collect();
+    found.extend(installed());
     say(format_args!("test: this machine promises: {}", found.join(",")));
     cargo.env("BOUNDARY_TEST_PROMISE", found.join(","));
 }
