@@ -74,6 +74,7 @@ impl Endpoint {
 
     /// The same endpoint with the unspecified address replaced by what the kernel will take.
     #[inline(always)]
+    #[must_use]
     pub const fn resolved(self) -> Self {
         let unspecified = self.address[3] == 0 && self.is_loopback();
         if unspecified { self.on_loopback(self.port) } else { self }
@@ -81,6 +82,7 @@ impl Endpoint {
 
     /// Where a door of the same kind of packets stands: 127.0.0.1 or `::1`, at that port.
     #[inline(always)]
+    #[must_use]
     pub const fn on_loopback(self, port: u16) -> Self {
         if self.is_v4() {
             Self { address: [0, 0, MAPPED, LOOPBACK4], port, family: self.family }
@@ -196,6 +198,8 @@ pub struct Doors {
     Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout,
 )]
 pub struct Refusal {
+    /// When, in nanoseconds since the machine started, suspension included.
+    pub time: u64,
     /// A [`Why`](crate::steer::Why), by number.
     pub why: u16,
     /// The socket's address family.
@@ -218,7 +222,7 @@ const _: () = assert!(size_of::<Task>() == 24);
 const _: () = assert!(size_of::<Flow>() == 72);
 const _: () = assert!(size_of::<Mark>() == 28);
 const _: () = assert!(size_of::<Doors>() == 12);
-const _: () = assert!(size_of::<Refusal>() == 56);
+const _: () = assert!(size_of::<Refusal>() == 64);
 
 #[cfg(test)]
 mod tests {

@@ -1,39 +1,18 @@
-//! `bpf_sock_addr` ⇄ `flow::Endpoint`: byte order and the context's rules live here and nowhere
-//! else.
-//!
-//! Every field is read and written whole and volatile: the compiler would merge neighbouring
-//! accesses or compute addresses into the context, and the verifier refuses both.
+//! `bpf_sock_addr` ⇄ `flow::Endpoint`: byte order lives here and nowhere else.
 
 use core::ffi::c_void;
-use core::ptr;
 
 use aya_ebpf::bindings::bpf_sock_addr;
 use aya_ebpf::programs::SockAddrContext;
 use boundary_common::flow::{Endpoint, INET};
 use boundary_common::steer::Socket;
 
+use crate::context::{read, write};
+
 /// A call with a socket address: the kernel's copy of it, which is what it will use.
 pub(crate) struct Call {
     raw: *mut bpf_sock_addr,
     is_v4: bool,
-}
-
-/// Reads one field of the context.
-macro_rules! read {
-    ($call:expr, $($field:tt)+) => {{
-        let raw = $call.raw;
-        // SAFETY: The kernel passes a valid context, and the verifier checks each field.
-        unsafe { ptr::read_volatile(&raw const (*raw).$($field)+) }
-    }};
-}
-
-/// Writes one field of the context.
-macro_rules! write {
-    ($call:expr, $value:expr, $($field:tt)+) => {{
-        let (raw, value) = ($call.raw, $value);
-        // SAFETY: The kernel passes a valid context, and the verifier checks each field.
-        unsafe { ptr::write_volatile(&raw mut (*raw).$($field)+, value) }
-    }};
 }
 
 impl Call {
@@ -53,15 +32,15 @@ impl Call {
     #[inline(always)]
     pub(crate) fn endpoint(&self) -> Endpoint {
         // The port is in the first two bytes of the word, as on the wire.
-        let port = u16::from_be(read!(self, user_port) as u16);
+        let port = u16::from_be(read!(self.raw, user_port) as u16);
         if self.is_v4 {
-            Endpoint::v4(read!(self, user_ip4), port)
+            Endpoint::v4(read!(self.raw, user_ip4), port)
         } else {
             let words = [
-                read!(self, user_ip6[0]),
-                read!(self, user_ip6[1]),
-                read!(self, user_ip6[2]),
-                read!(self, user_ip6[3]),
+                read!(self.raw, user_ip6[0]),
+                read!(self.raw, user_ip6[1]),
+                read!(self.raw, user_ip6[2]),
+                read!(self.raw, user_ip6[3]),
             ];
             Endpoint::v6(words, port)
         }
@@ -71,32 +50,32 @@ impl Call {
     #[inline(always)]
     pub(crate) fn replace(&self, with: &Endpoint) {
         if self.is_v4 {
-            write!(self, with.address[3], user_ip4);
+            write!(self.raw, with.address[3], user_ip4);
         } else {
-            write!(self, with.address[0], user_ip6[0]);
-            write!(self, with.address[1], user_ip6[1]);
-            write!(self, with.address[2], user_ip6[2]);
-            write!(self, with.address[3], user_ip6[3]);
+            write!(self.raw, with.address[0], user_ip6[0]);
+            write!(self.raw, with.address[1], user_ip6[1]);
+            write!(self.raw, with.address[2], user_ip6[2]);
+            write!(self.raw, with.address[3], user_ip6[3]);
         }
-        write!(self, u32::from(with.port.to_be()), user_port);
+        write!(self.raw, u32::from(with.port.to_be()), user_port);
     }
 
     /// The kind of the socket.
     #[inline(always)]
     pub(crate) fn socket(&self) -> Socket {
-        Socket { kind: read!(self, type_), protocol: read!(self, protocol) }
+        Socket { kind: read!(self.raw, type_), protocol: read!(self.raw, protocol) }
     }
 
     /// The address family of the socket.
     #[inline(always)]
     pub(crate) fn family(&self) -> u16 {
-        read!(self, family) as u16
+        read!(self.raw, family) as u16
     }
 
     /// The socket, as helpers take it; none where the kernel gives none.
     #[inline(always)]
     pub(crate) fn sk(&self) -> Option<*mut c_void> {
-        let sk = read!(self, __bindgen_anon_1.sk);
+        let sk = read!(self.raw, __bindgen_anon_1.sk);
         if sk.is_null() { None } else { Some(sk.cast()) }
     }
 

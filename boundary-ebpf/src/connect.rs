@@ -3,7 +3,7 @@
 
 use core::ffi::c_void;
 
-use aya_ebpf::helpers::{bpf_get_current_cgroup_id, bpf_get_socket_cookie, bpf_ktime_get_boot_ns};
+use aya_ebpf::helpers::{bpf_get_current_cgroup_id, bpf_get_socket_cookie};
 use boundary_common::flow::{Doors, Endpoint, Flow, Refusal};
 use boundary_common::steer::{self, Decision, Door, Hook, Listener, Why};
 
@@ -21,6 +21,7 @@ pub(crate) fn turn(call: &Call, hook: Hook) -> bool {
         Some(why) => {
             let socket = call.socket();
             refusal::report(&Refusal {
+                time: refusal::now(),
                 why: why as u16,
                 family: call.family(),
                 kind: socket.kind as u16,
@@ -94,8 +95,7 @@ fn remember(call: &Call, sk: *mut c_void, target: &Endpoint, at: &Endpoint) -> b
     let cookie = unsafe { bpf_get_socket_cookie(call.context()) };
     // SAFETY: The helper takes nothing.
     let cgroup = unsafe { bpf_get_current_cgroup_id() };
-    // SAFETY: The helper takes nothing.
-    let time = unsafe { bpf_ktime_get_boot_ns() };
+    let time = refusal::now();
     let task = refusal::current();
     // SAFETY: The storage has the size of a flow and lives with the socket.
     unsafe { place.write(Flow { cookie, cgroup, time, task, target: *target, reserved: 0 }) };

@@ -75,7 +75,7 @@ fn lookup(
 ) -> *mut bpf_sock {
     let mut tuple = bpf_sock_tuple { __bindgen_anon_1: tuple };
     let tuple = ptr::from_mut(&mut tuple);
-    let netns = BPF_F_CURRENT_NETNS as u64;
+    let netns = i64::from(BPF_F_CURRENT_NETNS).cast_unsigned();
     if protocol == TCP {
         // SAFETY: The kernel checks context, tuple and size; only this frame holds the tuple.
         unsafe { bpf_sk_lookup_tcp(ctx, tuple, size as u32, netns, 0) }

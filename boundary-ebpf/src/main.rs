@@ -10,9 +10,13 @@
 #![no_std]
 #![no_main]
 #![expect(unsafe_code, reason = "the kernel's helpers and contexts are raw pointers")]
+#![expect(clippy::cast_possible_truncation, reason = "fields are wider than what they hold")]
+#![expect(clippy::needless_pass_by_value, reason = "the macros hand contexts over by value")]
+#![expect(clippy::inline_always, reason = "old kernels verify one function better than many")]
 
 mod addr;
 mod connect;
+mod context;
 mod datagram;
 mod device;
 mod listener;

@@ -1,12 +1,11 @@
 //! setsockopt: refuses what `boundary_common::option` refuses.
 
-use core::ptr;
-
 use aya_ebpf::programs::SockoptContext;
 use boundary_common::flow::{Endpoint, Refusal};
 use boundary_common::option::is_allowed;
 use boundary_common::steer::Why;
 
+use crate::context::{read, write};
 use crate::refusal;
 
 /// The longest value that the kernel hands to a program.
@@ -16,21 +15,17 @@ const LONGEST: i32 = 4096;
 #[inline(always)]
 pub(crate) fn set(ctx: &SockoptContext) -> bool {
     let raw = ctx.sockopt;
-    // SAFETY: The kernel passes a valid context.
-    let level = unsafe { ptr::read_volatile(&raw const (*raw).level) } as u32;
-    // SAFETY: As above.
-    let name = unsafe { ptr::read_volatile(&raw const (*raw).optname) } as u32;
+    let level = read!(raw, level).cast_unsigned();
+    let name = read!(raw, optname).cast_unsigned();
     if !is_allowed(level, name) {
         report(ctx, level, name);
         return false;
     }
-    // SAFETY: As above.
-    let length = unsafe { ptr::read_volatile(&raw const (*raw).optlen) };
+    let length = read!(raw, optlen);
     if length > LONGEST {
         // A longer value came cut off; zero tells the kernel to take the caller's own, and
         // without it the call fails with EFAULT.
-        // SAFETY: As above, and the length may be written.
-        unsafe { ptr::write_volatile(&raw mut (*raw).optlen, 0) };
+        write!(raw, 0, optlen);
     }
     true
 }
@@ -40,18 +35,15 @@ pub(crate) fn set(ctx: &SockoptContext) -> bool {
 #[inline(always)]
 fn report(ctx: &SockoptContext, level: u32, name: u32) {
     let raw = ctx.sockopt;
-    // SAFETY: The kernel passes a valid context.
-    let sk = unsafe { ptr::read_volatile(&raw const (*raw).__bindgen_anon_1.sk) };
+    let sk = read!(raw, __bindgen_anon_1.sk);
     if sk.is_null() {
         return;
     }
-    // SAFETY: The socket of a context is readable.
-    let family = unsafe { ptr::read_volatile(&raw const (*sk).family) };
-    // SAFETY: As above.
-    let kind = unsafe { ptr::read_volatile(&raw const (*sk).type_) };
-    // SAFETY: As above.
-    let protocol = unsafe { ptr::read_volatile(&raw const (*sk).protocol) };
+    let family = read!(sk, family);
+    let kind = read!(sk, type_);
+    let protocol = read!(sk, protocol);
     refusal::report(&Refusal {
+        time: refusal::now(),
         why: Why::Option as u16,
         family: family as u16,
         kind: kind as u16,

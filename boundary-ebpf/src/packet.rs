@@ -4,8 +4,6 @@
 //! It also publishes a flow before its first packet leaves, so that no door sees a client of which
 //! it does not know where it meant to go.
 
-use core::ptr;
-
 use aya_ebpf::EbpfContext as _;
 use aya_ebpf::bindings::bpf_sock;
 use aya_ebpf::helpers::bpf_sk_fullsock;
@@ -14,6 +12,7 @@ use boundary_common::flow::{Endpoint, FlowKey, Refusal, TCP, Task};
 use boundary_common::steer::{Listener, Why, leave};
 
 use crate::addr::is_inet;
+use crate::context::read;
 use crate::listener::receiver;
 use crate::maps::{FLOWS, TARGETS};
 use crate::refusal;
@@ -138,7 +137,7 @@ impl Packet {
             port: self.source.port,
             protocol: self.protocol,
         };
-        FLOWS.insert(&key, flow, 0).is_ok()
+        FLOWS.insert(key, flow, 0).is_ok()
     }
 }
 
@@ -163,16 +162,14 @@ fn transport(ctx: &SkBuffContext, at: usize, protocol: u8) -> Option<([u16; 2], 
 #[inline(always)]
 fn interface(ctx: &SkBuffContext) -> u32 {
     let raw = ctx.skb.skb;
-    // SAFETY: The kernel passes a valid context.
-    unsafe { ptr::read_volatile(&raw const (*raw).ifindex) }
+    read!(raw, ifindex)
 }
 
 /// The socket that a packet belongs to; a listener for an answer to a connection request.
 #[inline(always)]
 fn full_socket(ctx: &SkBuffContext) -> Option<*mut bpf_sock> {
     let raw = ctx.skb.skb;
-    // SAFETY: The kernel passes a valid context.
-    let sk = unsafe { ptr::read_volatile(&raw const (*raw).__bindgen_anon_2.sk) };
+    let sk = read!(raw, __bindgen_anon_2.sk);
     if sk.is_null() {
         return None;
     }
@@ -186,6 +183,7 @@ fn full_socket(ctx: &SkBuffContext) -> Option<*mut bpf_sock> {
 #[inline(always)]
 fn report(ctx: &SkBuffContext, target: Endpoint, protocol: u16) {
     let mut refusal = Refusal {
+        time: refusal::now(),
         why: Why::Packet as u16,
         family: target.family,
         kind: 0,
@@ -195,9 +193,8 @@ fn report(ctx: &SkBuffContext, target: Endpoint, protocol: u16) {
         task: Task::default(),
     };
     if let Some(sk) = full_socket(ctx) {
-        // SAFETY: It is a full socket, whose fields the kernel lets be read.
-        refusal.kind = unsafe { ptr::read_volatile(&raw const (*sk).type_) } as u16;
-        // SAFETY: As above.
+        refusal.kind = read!(sk, type_) as u16;
+        // SAFETY: It is a full socket.
         refusal.task = unsafe { refusal::maker(sk.cast()) };
     }
     refusal::report(&refusal);

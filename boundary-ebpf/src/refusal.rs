@@ -4,7 +4,7 @@
 use core::ffi::c_void;
 
 use aya_ebpf::helpers::generated::bpf_get_current_comm;
-use aya_ebpf::helpers::{bpf_get_current_pid_tgid, bpf_get_current_uid_gid};
+use aya_ebpf::helpers::{bpf_get_current_pid_tgid, bpf_get_current_uid_gid, bpf_ktime_get_boot_ns};
 use boundary_common::flow::{Refusal, Task};
 
 use crate::maps::{EVENTS, LOST, MARKS};
@@ -37,6 +37,13 @@ pub(crate) fn current() -> Task {
         uid: bpf_get_current_uid_gid() as u32,
         comm,
     }
+}
+
+/// Nanoseconds since the machine started, suspension included: what `/proc/PID/stat` counts from.
+#[inline(always)]
+pub(crate) fn now() -> u64 {
+    // SAFETY: The helper takes nothing.
+    unsafe { bpf_ktime_get_boot_ns() }
 }
 
 /// Who made a socket.

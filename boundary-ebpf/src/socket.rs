@@ -1,13 +1,12 @@
-//! sock_create: TCP and UDP proper, and nothing beside; each carries the session's mark.
+//! `sock_create`: TCP and UDP proper, and nothing beside; each carries the session's mark.
 //!
 //! This is where UDP-Lite, SCTP, ping, raw sockets and MPTCP end: some of them meet no later hook.
 
-use core::ptr;
-
 use aya_ebpf::programs::SockContext;
-use boundary_common::flow::{Endpoint, Mark, Refusal};
+use boundary_common::flow::{Endpoint, Mark, Refusal, Task};
 use boundary_common::steer::{Socket, Why};
 
+use crate::context::read;
 use crate::maps::MARKS;
 use crate::refusal;
 
@@ -15,27 +14,17 @@ use crate::refusal;
 #[inline(always)]
 pub(crate) fn make(ctx: &SockContext) -> bool {
     let raw = ctx.sock;
-    // SAFETY: The kernel passes a valid context.
-    let kind = unsafe { ptr::read_volatile(&raw const (*raw).type_) };
-    // SAFETY: As above.
-    let protocol = unsafe { ptr::read_volatile(&raw const (*raw).protocol) };
-    // SAFETY: As above.
-    let family = unsafe { ptr::read_volatile(&raw const (*raw).family) };
+    let kind = read!(raw, type_);
+    let protocol = read!(raw, protocol);
+    let family = read!(raw, family);
     let task = refusal::current();
-    let why = if !(Socket { kind, protocol }).is_allowed() {
-        Why::Socket
-    } else {
-        // SAFETY: At this hook the context stands for the socket.
-        match unsafe { MARKS.of_or_new(raw.cast()) } {
-            Some(place) => {
-                // SAFETY: The storage has the size of a mark and lives with the socket.
-                unsafe { place.write(Mark { role: Mark::SESSION, task }) };
-                return true;
-            }
-            None => Why::Unrecorded,
-        }
-    };
+    let is_allowed = Socket { kind, protocol }.is_allowed();
+    if is_allowed && mark(ctx, task) {
+        return true;
+    }
+    let why = if is_allowed { Why::Unrecorded } else { Why::Socket };
     refusal::report(&Refusal {
+        time: refusal::now(),
         why: why as u16,
         family: family as u16,
         kind: kind as u16,
@@ -45,4 +34,14 @@ pub(crate) fn make(ctx: &SockContext) -> bool {
         task,
     });
     false
+}
+
+/// Puts the session's mark on a new socket.
+#[inline(always)]
+fn mark(ctx: &SockContext, task: Task) -> bool {
+    // SAFETY: At this hook the context stands for the socket.
+    let Some(place) = (unsafe { MARKS.of_or_new(ctx.sock.cast()) }) else { return false };
+    // SAFETY: The storage has the size of a mark and lives with the socket.
+    unsafe { place.write(Mark { role: Mark::SESSION, task }) };
+    true
 }

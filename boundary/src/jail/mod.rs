@@ -3,6 +3,7 @@
 pub mod canary;
 pub mod child;
 mod choice;
+pub mod ebpf;
 pub mod filter;
 pub mod kernel;
 pub mod mounts;

@@ -1,0 +1,325 @@
+//! The session's cgroup: what the kernel half is attached to, and what ends with the session.
+//!
+//! It lies directly under the root of the cgroup2 hierarchy and belongs to whoever made it: inside
+//! a subtree that is delegated to the user, the command could move itself out. While its keeper
+//! lives it holds a lock on the folder, so that [`sweep`] tells a living session from a dead one
+//! whatever process id or pid namespace the keeper has.
+//!
+//! *Never*: compared by id anywhere. What runs below it runs under its programs.
+
+use std::fs::{self, DirBuilder, File, TryLockError};
+use std::io::{self, Read as _, Seek as _, Write as _};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::ffi::OsStringExt as _;
+use std::os::unix::fs::DirBuilderExt as _;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::{Pid, getpid};
+use uuid::Uuid;
+
+use crate::jail::Call;
+
+/// How the name of every session's cgroup begins.
+const PREFIX: &str = "boundary-";
+
+/// How long the processes of a killed session may take to be gone.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// What a wait is rounded up by, since poll(2) counts in whole milliseconds.
+const TICK: Duration = Duration::from_millis(1);
+
+/// How often a cgroup is made anew when a sweep of another session took it before it was locked.
+const ATTEMPTS: usize = 4;
+
+/// A cgroup of a session. Dropping it kills what is in it and removes it.
+#[derive(Debug)]
+pub struct Cgroup {
+    path: PathBuf,
+    /// The folder, locked for as long as this process has it open.
+    folder: File,
+    /// Opened before any privilege is given up, for the child to enter by.
+    entrance: File,
+    /// Who made it. A forked child has a copy, and must not take the session down with it.
+    keeper: Pid,
+}
+
+impl Cgroup {
+    /// Makes one in the mounted hierarchy.
+    pub fn make() -> Result<Self, Call> {
+        let root = mounted()?;
+        let is_swept = |made: &Result<Self, Call>| {
+            let kind = made.as_ref().err().map(|error| error.source.kind());
+            matches!(kind, Some(io::ErrorKind::WouldBlock | io::ErrorKind::NotFound))
+        };
+        let mut made = Self::make_in(&root);
+        for _ in 1..ATTEMPTS {
+            if !is_swept(&made) {
+                break;
+            }
+            made = Self::make_in(&root);
+        }
+        made
+    }
+
+    /// Makes one below a cgroup.
+    fn make_in(root: &Path) -> Result<Self, Call> {
+        let name = format!("{PREFIX}{}-{}", getpid(), Uuid::new_v4().simple());
+        let path = root.join(name);
+        DirBuilder::new().mode(0o755).create(&path).map_err(Call::to("mkdir of a cgroup"))?;
+        Self::take(path.clone()).inspect_err(|_| {
+            // Nothing can be in it yet.
+            fs::remove_dir(&path).unwrap_or_default();
+        })
+    }
+
+    /// Locks a new folder and opens what is needed of it.
+    fn take(path: PathBuf) -> Result<Self, Call> {
+        let folder = File::open(&path).map_err(Call::to("open of a cgroup"))?;
+        folder.try_lock().map_err(|error| match error {
+            TryLockError::Error(source) => Call { call: "flock of a cgroup", source },
+            TryLockError::WouldBlock => {
+                Call { call: "flock of a cgroup", source: Errno::EWOULDBLOCK.into() }
+            }
+        })?;
+        let entrance = File::options()
+            .write(true)
+            .open(path.join("cgroup.procs"))
+            .map_err(Call::to("open of cgroup.procs"))?;
+        Ok(Self { path, folder, entrance, keeper: getpid() })
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Moves the calling process into it. For the forked child, which may have no right to open
+    /// anything here by then.
+    pub fn enter(&self) -> io::Result<()> {
+        (&self.entrance).write_all(b"0")
+    }
+
+    /// Kills everything in it and below, at once where the kernel can (5.14), else one by one.
+    pub fn kill(&self) -> io::Result<()> {
+        match fs::write(self.path.join("cgroup.kill"), "1") {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => self.kill_each(),
+            answer => answer,
+        }
+    }
+
+    /// Kills one by one, frozen, so that no process can fork away between reading and killing.
+    fn kill_each(&self) -> io::Result<()> {
+        let deadline = Instant::now() + PATIENCE;
+        fs::write(self.path.join("cgroup.freeze"), "1")?;
+        while is_populated(&self.path)? && Instant::now() < deadline {
+            kill_below(&self.path)?;
+            self.wait(Duration::from_millis(50))?;
+        }
+        Ok(())
+    }
+
+    /// Waits until nothing lives in it. False if something still does after the given time.
+    pub fn wait(&self, at_most: Duration) -> io::Result<bool> {
+        let deadline = Instant::now() + at_most;
+        let mut events = File::open(self.path.join("cgroup.events"))?;
+        loop {
+            let mut text = String::new();
+            events.rewind()?;
+            events.read_to_string(&mut text)?;
+            if !says_populated(&text) {
+                return Ok(true);
+            }
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Ok(false);
+            }
+            let left = PollTimeout::try_from(left + TICK).unwrap_or(PollTimeout::MAX);
+            let mut waiting = [PollFd::new(events.as_fd(), PollFlags::POLLPRI)];
+            match poll(&mut waiting, left) {
+                Ok(_) | Err(Errno::EINTR) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+
+    /// Removes it and what the session made below it, once nothing lives there.
+    fn remove(&self) -> io::Result<()> {
+        self.wait(PATIENCE)?;
+        remove_tree(&self.path)
+    }
+}
+
+impl AsFd for Cgroup {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.folder.as_fd()
+    }
+}
+
+impl Drop for Cgroup {
+    fn drop(&mut self) {
+        if getpid() != self.keeper {
+            return;
+        }
+        if let Err(error) = self.kill().and_then(|()| self.remove()) {
+            let path = self.path.display();
+            tracing::error!(%path, %error, "the session's cgroup could not be removed");
+        }
+    }
+}
+
+/// Removes what dead sessions left: cgroups that no keeper holds and in which nothing lives.
+///
+/// Returns how many. One that is being made in this moment may be taken before it is locked; its
+/// maker makes another.
+pub fn sweep() -> Result<usize, Call> {
+    let root = mounted()?;
+    let entries = fs::read_dir(&root).map_err(Call::to("opendir of the cgroups"))?;
+    let stale = entries.filter_map(Result::ok).filter(|entry| {
+        let name = entry.file_name();
+        name.to_str().is_some_and(|name| name.starts_with(PREFIX))
+    });
+    Ok(stale.filter(|entry| is_swept(&entry.path())).count())
+}
+
+/// Removes one cgroup if it is dead.
+fn is_swept(path: &Path) -> bool {
+    let Ok(folder) = File::open(path) else { return false };
+    let is_dead = folder.try_lock().is_ok() && is_populated(path).is_ok_and(|is| !is);
+    is_dead && remove_tree(path).is_ok()
+}
+
+/// Where the cgroup2 hierarchy is mounted, by what the kernel says (it is somewhere else where the
+/// older hierarchies are mounted too).
+pub(super) fn mounted() -> Result<PathBuf, Call> {
+    let mounts = fs::read("/proc/self/mountinfo").map_err(Call::to("open of mountinfo"))?;
+    cgroup2_in(&mounts)
+        .ok_or_else(|| Call { call: "no cgroup2 is mounted", source: Errno::ENOENT.into() })
+}
+
+/// Finds the mount in the text of mountinfo (proc(5)): the whole hierarchy if it is there, else
+/// what there is of it.
+fn cgroup2_in(mountinfo: &[u8]) -> Option<PathBuf> {
+    let mut part = None;
+    for line in mountinfo.split(|byte| *byte == b'\n') {
+        let mut fields = line.split(|byte| *byte == b' ');
+        let (root, place) = (fields.nth(3), fields.next());
+        let kind = fields.skip_while(|field| *field != b"-").nth(1);
+        if kind != Some(b"cgroup2") {
+            continue;
+        }
+        if root == Some(b"/") {
+            return place.map(unescaped);
+        }
+        part = part.or_else(|| place.map(unescaped));
+    }
+    part
+}
+
+/// A path as it is, from mountinfo's spelling: space, tab, newline and backslash are octal there.
+fn unescaped(path: &[u8]) -> PathBuf {
+    let mut bytes = Vec::with_capacity(path.len());
+    let mut rest = path;
+    while let Some((&byte, tail)) = rest.split_first() {
+        let octal = tail.first_chunk::<3>().filter(|_| byte == b'\\');
+        let value = octal.and_then(|digits| std::str::from_utf8(digits).ok());
+        let value = value.and_then(|digits| u8::from_str_radix(digits, 8).ok());
+        bytes.push(value.unwrap_or(byte));
+        rest = if value.is_some() { tail.get(3..).unwrap_or_default() } else { tail };
+    }
+    std::ffi::OsString::from_vec(bytes).into()
+}
+
+/// Whether anything lives in a cgroup or below it.
+fn is_populated(path: &Path) -> io::Result<bool> {
+    fs::read_to_string(path.join("cgroup.events")).map(|text| says_populated(&text))
+}
+
+/// What the text of `cgroup.events` says.
+fn says_populated(text: &str) -> bool {
+    text.lines().any(|line| line == "populated 1")
+}
+
+/// Signals every process in a cgroup and below it. What is gone already is all we want of it.
+fn kill_below(path: &Path) -> io::Result<()> {
+    for folder in folders(path)? {
+        for pid in processes(&folder)? {
+            kill(pid, Signal::SIGKILL).unwrap_or_default();
+        }
+    }
+    Ok(())
+}
+
+/// The processes in one cgroup.
+fn processes(folder: &Path) -> io::Result<Vec<Pid>> {
+    let text = fs::read_to_string(folder.join("cgroup.procs"))?;
+    Ok(text.lines().filter_map(|line| line.parse().ok()).map(Pid::from_raw).collect())
+}
+
+/// A cgroup and all below it, children before parents.
+fn folders(path: &Path) -> io::Result<Vec<PathBuf>> {
+    let mut all = Vec::new();
+    for entry in fs::read_dir(path)? {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() {
+            all.extend(folders(&entry.path())?);
+        }
+    }
+    all.push(path.to_path_buf());
+    Ok(all)
+}
+
+/// Removes a cgroup and all below it.
+fn remove_tree(path: &Path) -> io::Result<()> {
+    folders(path)?.iter().try_for_each(fs::remove_dir)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_hierarchy_is_found_beside_the_older_ones() {
+        let hybrid = b"\
+31 23 0:28 / /sys/fs/cgroup rw,relatime - tmpfs tmpfs rw,mode=755
+32 31 0:29 / /sys/fs/cgroup/cpu rw,relatime - cgroup cgroup rw,cpu
+41 31 0:38 / /sys/fs/cgroup/unified rw,relatime shared:9 master:2 - cgroup2 cgroup2 rw
+";
+        assert_eq!(cgroup2_in(hybrid), Some(PathBuf::from("/sys/fs/cgroup/unified")));
+        let unified = b"30 23 0:26 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw,nsdelegate\n";
+        assert_eq!(cgroup2_in(unified), Some(PathBuf::from("/sys/fs/cgroup")));
+    }
+
+    #[test]
+    fn the_whole_hierarchy_is_preferred_to_a_part() {
+        let both = b"\
+40 31 0:38 /some/part /run/part rw - cgroup2 cgroup2 rw
+41 31 0:38 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw
+";
+        assert_eq!(cgroup2_in(both), Some(PathBuf::from("/sys/fs/cgroup")));
+        let part = b"40 31 0:38 /some/part /run/part rw - cgroup2 cgroup2 rw\n";
+        assert_eq!(cgroup2_in(part), Some(PathBuf::from("/run/part")));
+    }
+
+    #[test]
+    fn a_mount_that_only_mentions_cgroup2_is_not_one() {
+        let other = b"41 31 0:38 / /mnt/cgroup2 rw - tmpfs cgroup2 rw\n";
+        assert_eq!(cgroup2_in(other), None);
+        assert_eq!(cgroup2_in(b""), None);
+    }
+
+    #[test]
+    fn spaces_in_a_path_are_read_back() {
+        assert_eq!(unescaped(br"/a\040b\134c"), PathBuf::from("/a b\\c"));
+        assert_eq!(unescaped(br"/plain\x"), PathBuf::from("/plain\\x"));
+    }
+
+    #[test]
+    fn populated_is_read_by_the_line() {
+        assert!(says_populated("populated 1\nfrozen 0\n"));
+        assert!(!says_populated("populated 0\nfrozen 1\n"));
+    }
+}
