@@ -79,7 +79,51 @@ fn small_intent() -> impl Strategy<Value = Intent> {
     })
 }
 
+/// The path that a careless server finds: decoded so many times, `\\` read as `/`, parameters and
+/// blanks cut off, then dot segments resolved.
+fn careless(path: &str, times: usize) -> Vec<String> {
+    let mut bytes = path.as_bytes().to_vec();
+    for _ in 0..times {
+        let mut decoded = Vec::new();
+        let mut rest = bytes.as_slice();
+        while let Some((first, after)) = rest.split_first() {
+            let hex = after.get(..2).and_then(|hex| std::str::from_utf8(hex).ok());
+            let escape =
+                hex.filter(|_| *first == b'%').and_then(|hex| u8::from_str_radix(hex, 16).ok());
+            decoded.push(escape.unwrap_or(*first));
+            rest = if escape.is_some() { &after[2..] } else { after };
+        }
+        bytes = decoded;
+    }
+    let mut found = Vec::new();
+    for segment in String::from_utf8_lossy(&bytes).replace('\\', "/").split('/').skip(1) {
+        match segment.split([';', '\0']).next().unwrap().trim() {
+            "." => {}
+            ".." => drop(found.pop()),
+            other => found.push(other.to_owned()),
+        }
+    }
+    found
+}
+
 proptest! {
+    #[test]
+    fn no_server_finds_the_way_out_of_a_permitted_path(
+        text in "(/|/|%2[fF]|%5[cC]|%25|2[fF]|5c|2e|\\.|\\.\\.|%2[eE]|;|%3b|a|%20|%00){0,12}",
+        times in 0_usize..5,
+    ) {
+        let rules = RuleSet::new(vec!["path=/p/q/*".parse().unwrap()], DomainMatch::default());
+        let host = Host::parse("a.com").unwrap();
+        let target = format!("/p/q/{text}");
+        let permit = Intent::http(Scheme::Https, "GET", host, 443, &target)
+            .and_then(|intent| rules.decide(intent));
+        if let Ok(permit) = permit {
+            let path = permit.intent().path().unwrap();
+            let found = careless(path, times);
+            prop_assert_eq!(&found[..2], ["p", "q"], "{}", path);
+        }
+    }
+
     #[test]
     fn no_text_breaks_a_parser(text in tricky(), port: u16) {
         drop(text.parse::<Rule>());
