@@ -111,9 +111,7 @@ fn folded(segment: &str) -> impl Iterator<Item = u8> {
 
 /// Whether any reader, decoding once more than it should, finds another path in the segment.
 fn is_ambiguous(segment: &[u8]) -> bool {
-    if has_trap(segment) {
-        return true;
-    }
+    // What is a trap undecoded is one decoded too, so the first layer is not looked at.
     let mut layer = decoded(segment);
     for _ in 1..LAYERS {
         if has_trap(&layer) || has_overlong(&layer) {

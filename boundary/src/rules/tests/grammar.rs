@@ -165,6 +165,12 @@ fn a_star_of_the_path_is_written_escaped() {
     }
 }
 
+#[test]
+fn digits_after_another_character_are_no_escape() {
+    let verdict = verdict("path=/a2Cb%20", "GET", "https://a.com/,b%20", DomainMatch::Exact);
+    assert_eq!(verdict, Verdict::Deny);
+}
+
 #[derive(Debug, serde::Deserialize)]
 struct Policy {
     allowlist: Vec<Rule>,

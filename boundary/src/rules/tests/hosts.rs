@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use super::super::{Code, DomainMatch, Host, Unclear};
+use super::super::{Code, DomainMatch, Host, Intent, Scheme, Unclear};
 use super::{ask, decide, policy};
 
 macro_rules! same_host {
@@ -95,6 +95,8 @@ mod not_a_host {
         long_label: &"a".repeat(64);
         long_name: &["a"; 128].join(".");
         five_numbers: "1.2.3.4.5";
+        five_numbers_and_a_zero: "1.2.3.4.0.0";
+        five_numbers_with_a_zero: "1.2.3.4.0";
         octet_too_large: "256.0.0.1";
         last_too_large: "127.0.0.256";
         decimal_too_large: "4294967296";
@@ -125,6 +127,7 @@ fn an_authority_has_one_host_and_a_real_port() {
         "a.com:65536",
         "a.com:65537",
         "a.com:+80",
+        "a.com:000080",
         "a.com:-1",
         "a.com:80x",
         "a.com: 80",
@@ -279,6 +282,16 @@ mod addresses {
         }
         assert!(decide("domain=127.0.0.1", "GET", "http://127.1/").is_ok());
         assert!(decide("domain=*", "GET", "http://10.0.0.7/").is_ok());
+    }
+
+    #[test]
+    fn a_mapped_address_is_unwrapped_whoever_wrote_it() {
+        let host = Host::Address(address("::ffff:127.0.0.1"));
+        let intent = Intent::stream(Scheme::Tcp, host.clone(), 22);
+        assert_eq!(intent.host(), &Host::Address(address("127.0.0.1")));
+        let intent = Intent::http(Scheme::Http, "GET", host, 80, "/").unwrap();
+        let rules = policy("domain=* ; proto=tcp port=22", DomainMatch::Subdomains).unwrap();
+        assert_eq!(rules.decide(intent).unwrap_err().code, Code::AddressRefused);
     }
 
     #[test]

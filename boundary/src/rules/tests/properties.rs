@@ -56,12 +56,12 @@ fn rule() -> impl Strategy<Value = Rule> {
     let domain = prop_oneof![
         Just(String::new()),
         Just(" domain=*".to_owned()),
-        " domain=([a-c*]{1,2}\\.){0,2}[a-c]{1,2}(,[a-c]{1,2})?",
-        " host=[a-c]{1,2}(\\.[a-c])?(,127\\.0\\.0\\.1)?",
-        " domain=\\*\\.[a-c] host=[a-c]\\.[a-c],localhost",
+        " domain=([ab*]\\.){0,2}[ab](,[ab])?",
+        " host=[ab](\\.[ab])?(,127\\.0\\.0\\.1)?",
+        " domain=\\*\\.[ab] host=[ab]\\.[ab],localhost",
     ];
     let method = prop_oneof![Just(String::new()), " method=(GET|HEAD)(,POST)?"];
-    let path = prop_oneof![Just(String::new()), " path=(/[a*]){1,2}"];
+    let path = prop_oneof![Just(String::new()), " path=(/[ab*]){1,2}"];
     (domain, method, path).prop_filter_map("not a rule", |(domain, method, path)| {
         format!("{domain}{method}{path}").parse().ok()
     })
@@ -69,7 +69,7 @@ fn rule() -> impl Strategy<Value = Rule> {
 
 fn small_intent() -> impl Strategy<Value = Intent> {
     let host = prop_oneof![
-        "([a-c]{1,2}\\.){0,3}[a-c]{1,2}",
+        "([ab]\\.){0,3}[ab]",
         Just("localhost".to_owned()),
         Just("127.0.0.1".to_owned())
     ];

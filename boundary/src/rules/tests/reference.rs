@@ -248,6 +248,8 @@ mod edges {
         bad_escape_in_pattern("path=/a%ZZ", "GET", "https://a.com/a") = Reject;
         two_slashes_in_pattern("path=/api//users", "GET", "https://a.com/api//users") = Reject,
             here Allow: "`//` stays as it is, so a rule can say it";
+        two_slashes_are_not_the_root("path=//", "GET", "https://a.com/") = Reject, here Deny: "the same";
+        two_slashes_at_the_end("path=/a//", "GET", "https://a.com/a/") = Reject, here Deny: "the same";
         two_stars_in_pattern("path=/a/**", "GET", "https://a.com/a/b") = Reject;
         port_key("port=443", "GET", "https://a.com/") = Reject, here Allow: "`port=` is a key";
         unknown_key("deny=evil.com", "GET", "https://a.com/") = Reject;

@@ -1,6 +1,6 @@
 //! Known ways around the rest of a rule: paths, methods, ports.
 
-use super::super::{Code, DomainMatch, Host, Intent, Method, Scheme};
+use super::super::{Code, Denial, DomainMatch, Host, Intent, Method, Scheme};
 use super::{ask, decide, policy};
 
 macro_rules! sent_as {
@@ -118,6 +118,63 @@ mod no_path_has_two_meanings {
 fn deep_encoding_costs_little() {
     let nested = format!("/%{}", "25".repeat(30_000));
     assert_eq!(sent(&nested), Err(Code::AmbiguousPath));
+}
+
+/// The remedy that a client is told, word for word.
+#[test]
+fn a_denial_says_what_would_permit_it() {
+    for (method, url, remedy) in [
+        ("post", "https://Api.example.com/x?token=1", "method=POST domain=api.example.com path=/x"),
+        ("GET", "http://a.com", "method=GET domain=a.com path=/"),
+        ("GET", "http://a.com:443/", "method=GET domain=a.com port=443 path=/"),
+        ("GET", "https://a.com:8443/b/", "method=GET domain=a.com port=8443 path=/b/"),
+        ("GET", "https://a.com/b,c/*", "method=GET domain=a.com path=/b%2Cc/%2A"),
+        ("GET", "http://169.254.169.254/x", "method=GET host=169.254.169.254 path=/x"),
+        ("GET", "http://[::1]/", "method=GET host=[::1] path=/"),
+        ("", "tcp://git.com:22", "proto=tcp host=git.com port=22"),
+        ("", "tls://[2001:db8::1]:443", "proto=tls host=[2001:db8::1] port=443"),
+    ] {
+        let denial = decide("domain=other.com", method, url).unwrap_err();
+        assert_eq!(denial.remedy().as_deref(), Some(remedy));
+    }
+}
+
+#[test]
+fn a_refused_address_is_named_in_the_remedy() {
+    let permit = decide("domain=a.com", "GET", "https://a.com/x").unwrap();
+    let denial = permit.admits([127, 0, 0, 1].into()).unwrap_err();
+    let remedy = denial.remedy();
+    assert_eq!(remedy.as_deref(), Some("method=GET host=a.com,127.0.0.1 path=/x"));
+}
+
+#[test]
+fn what_no_rule_can_permit_has_no_remedy() {
+    let intent = ask("GET", "https://a.com/").unwrap();
+    for code in Code::ALL {
+        let is_for_rules =
+            matches!(code, Code::NoRule | Code::AddressRefused | Code::UnclearProtocol);
+        assert_eq!(Denial::of(code, intent.clone()).remedy().is_some(), is_for_rules, "{code:?}");
+        assert_eq!(Denial::new(code).remedy(), None, "{code:?}");
+    }
+    let nowhere = Intent::stream(Scheme::Tcp, Host::parse("a.com").unwrap(), 0);
+    assert_eq!(Denial::of(Code::NoRule, nowhere).remedy(), None);
+}
+
+/// The URL of the record and the `Host` header.
+#[test]
+fn an_intent_says_where_it_goes() {
+    for (url, with_query, authority) in [
+        ("https://A.com/x?y=1", "https://a.com/x?y=1", "a.com"),
+        ("http://a.com:443", "http://a.com:443/", "a.com:443"),
+        ("https://[::1]:8443/", "https://[::1]:8443/", "[::1]:8443"),
+        ("tcp://git.com:22", "tcp://git.com:22", "git.com:22"),
+        ("tls://pin.com:443", "tls://pin.com:443", "pin.com:443"),
+    ] {
+        let intent = ask("GET", url).unwrap();
+        assert_eq!(intent.url(true), with_query);
+        assert_eq!(intent.url(false), with_query.split('?').next().unwrap());
+        assert_eq!(intent.authority(), authority);
+    }
 }
 
 mod a_method_is_what_it_says {
