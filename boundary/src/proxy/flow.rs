@@ -1,8 +1,10 @@
 //! Who, whither, by which door.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
-use crate::audit::{Door, Process};
+use crate::audit::{Door, Process, Subject};
+use crate::dns::Pins;
+use crate::rules::{Code, Denial, Host};
 
 /// One connection of the command: who opened it, where it meant to go, by which door it came.
 #[derive(Debug, Clone)]
@@ -27,4 +29,75 @@ pub trait Origin: Send + Sync {
 
     /// The process behind a datagram to the resolver, if the jail can tell.
     fn asker(&self, client: SocketAddr) -> Option<Process>;
+}
+
+/// A flow or a tunnel inside one, with its target understood: what [`super::carry`] carries.
+#[derive(Debug, Clone)]
+pub(super) struct Call {
+    /// What its records have in common.
+    pub(super) subject: Subject,
+    /// Where the program meant to go.
+    pub(super) target: Target,
+}
+
+/// Where a program meant to go, as far as the connection alone tells.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Target {
+    /// To the proxy itself, as a proxy: each request says where.
+    Open,
+    /// To one host. A name where the built-in resolver or CONNECT named it; an address where the
+    /// program had one from elsewhere, and then a request may still name a host that is there.
+    Host(Host, u16),
+}
+
+impl Call {
+    /// Understands a flow. A synthetic address that stands for no name goes nowhere.
+    pub(super) fn new(flow: Flow, pins: &Pins) -> Result<Self, Box<(Subject, Denial)>> {
+        let Flow { door, client: _, target, process } = flow;
+        let subject = Subject { door, process, target: Some(target) };
+        if door == Door::Explicit {
+            return Ok(Self { subject, target: Target::Open });
+        }
+        match Target::at(target.ip(), target.port(), pins) {
+            Ok(target) => Ok(Self { subject, target }),
+            Err(denial) => Err(Box::new((subject, denial))),
+        }
+    }
+
+    /// The call inside a tunnel that this one asked for.
+    pub(super) fn tunnel(&self, target: Target) -> Self {
+        let Subject { door, process, target: _ } = self.subject.clone();
+        let address = target.address().map(|(ip, port)| SocketAddr::new(ip, port));
+        Self { subject: Subject { door, process, target: address }, target }
+    }
+}
+
+impl Target {
+    /// The target behind an address: the name that the resolver gave it for, or the address.
+    pub(super) fn at(ip: IpAddr, port: u16, pins: &Pins) -> Result<Self, Denial> {
+        let ip = ip.to_canonical();
+        if !pins.is_synthetic(ip) {
+            return Ok(Self::Host(Host::Address(ip), port));
+        }
+        match pins.name(ip) {
+            Some(name) => Ok(Self::Host(name, port)),
+            None => Err(Denial::new(Code::AddressRefused)),
+        }
+    }
+
+    /// The host and port, where the connection alone tells.
+    pub(super) fn host(&self) -> Option<(&Host, u16)> {
+        match self {
+            Self::Open => None,
+            Self::Host(host, port) => Some((host, *port)),
+        }
+    }
+
+    /// The address and port, where the program had an address that stands for itself.
+    pub(super) fn address(&self) -> Option<(IpAddr, u16)> {
+        match self {
+            Self::Host(Host::Address(ip), port) => Some((*ip, *port)),
+            Self::Host(Host::Name(_), _) | Self::Open => None,
+        }
+    }
 }

@@ -1,16 +1,391 @@
 //! The doors: Flow → Intent → ask → carry. Makes no decision.
+//!
+//! *Standing*: the session binds the [`Doors`] and starts a [`Proxy`] on them; each accepted
+//! connection is a [`Flow`] that a jail's [`Origin`] knows, and [`Proxy::carry`] is its whole way
+//! out. *Never*: decides (the rules do), or opens a socket outside [`upstream`].
 
+mod body;
+mod doors;
 mod flow;
+mod framing;
+mod headers;
+mod heads;
+mod http;
+mod identity;
+mod limits;
+mod peek;
+mod pool;
+mod relay;
+mod respond;
+mod tls;
+mod trust;
+mod upstream;
 
+#[cfg(test)]
+mod tests;
+
+pub use doors::{Closed, Doors};
 pub use flow::{Flow, Origin};
+pub use limits::Limits;
 
-use std::net::{TcpListener, UdpSocket};
+use std::io;
+use std::net::UdpSocket;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
 
-/// The session's listening sockets, made before any privilege is dropped.
-#[derive(Debug)]
-pub struct Doors {
-    /// Connections that the jail turned, and explicit proxy use.
-    pub tcp: Vec<TcpListener>,
-    /// The built-in resolver's sockets.
-    pub dns: Vec<UdpSocket>,
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::task::JoinSet;
+use tokio::time::{sleep, timeout};
+
+use self::body::Account;
+use self::flow::{Call, Target};
+use self::identity::Heard;
+use self::peek::{Greeting, Peeked, Rewind};
+use self::tls::Interception;
+use self::upstream::{Stop, Upstream};
+use crate::audit::{Decision, Recorder};
+use crate::ca::Authority;
+use crate::dns::{Pins, Resolver};
+use crate::rules::{Code, Denial, Intent, Permit, RuleSet, Scheme};
+
+/// Ports on which a client speaks first, so that its silence is only leisure.
+const HTTP_PORTS: [u16; 5] = [80, 443, 3128, 8080, 8443];
+/// The port of questions, whoever is asked.
+const DNS_PORT: u16 = 53;
+/// How long accepting pauses when there are no descriptors, at first and at most.
+const PAUSE: (Duration, Duration) = (Duration::from_millis(10), Duration::from_secs(1));
+
+/// A stream of bytes to or from somebody.
+pub(crate) trait Stream: AsyncRead + AsyncWrite + Unpin + Send + 'static {}
+
+impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Stream for S {}
+
+/// What a proxy asks and tells.
+pub struct Parts {
+    /// Who decides.
+    pub rules: Arc<RuleSet>,
+    /// Who vouches for intercepted hosts.
+    pub authority: Arc<Authority>,
+    /// Which address stands for which name.
+    pub pins: Arc<Pins>,
+    /// Who answers questions.
+    pub resolver: Arc<Resolver>,
+    /// Who writes it down.
+    pub recorder: Recorder,
+    /// Who knows where a connection comes from.
+    pub origin: Arc<dyn Origin>,
+}
+
+/// The proxy of a session.
+pub struct Proxy {
+    rules: Arc<RuleSet>,
+    authority: Arc<Authority>,
+    pins: Arc<Pins>,
+    resolver: Arc<Resolver>,
+    recorder: Recorder,
+    origin: Arc<dyn Origin>,
+    interception: Interception,
+    upstream: Upstream,
+    limits: Limits,
+    room: Arc<Semaphore>,
+    closing: watch::Sender<bool>,
+}
+
+/// The proxy could not be made, or could not open its doors.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// TLS towards the command could not be prepared.
+    #[error("TLS towards the command could not be prepared")]
+    Tls(#[from] rustls::Error),
+    /// A listening socket could not be served.
+    #[error("a listening socket could not be served")]
+    Listen(#[source] io::Error),
+}
+
+impl Proxy {
+    /// Makes a proxy. `extra_roots` are PEM files with roots to trust upstream beside the system's;
+    /// they are read before the first dial.
+    pub fn new(parts: Parts, limits: Limits, extra_roots: Vec<PathBuf>) -> Result<Self, Error> {
+        let Parts { rules, authority, pins, resolver, recorder, origin } = parts;
+        Ok(Self {
+            rules,
+            authority,
+            pins,
+            resolver,
+            recorder,
+            origin,
+            interception: Interception::new()?,
+            upstream: Upstream::new(extra_roots, &limits),
+            room: Arc::new(Semaphore::new(limits.connections)),
+            closing: watch::Sender::new(false),
+            limits,
+        })
+    }
+
+    /// Serves the doors until `shutdown`, then lets open connections finish for a while.
+    pub async fn serve(
+        self: Arc<Self>,
+        doors: Doors,
+        shutdown: impl Future<Output = ()>,
+    ) -> Result<(), Error> {
+        let Doors { tcp, dns } = doors;
+        let mut loops = JoinSet::new();
+        for door in tcp {
+            door.set_nonblocking(true).map_err(Error::Listen)?;
+            let listener = TcpListener::from_std(door).map_err(Error::Listen)?;
+            loops.spawn(Arc::clone(&self).accept(listener));
+        }
+        // What never ends by itself; dropping the set ends it.
+        let mut helpers = JoinSet::new();
+        helpers.spawn(Arc::clone(self.upstream.pool()).sweep());
+        for socket in dns {
+            helpers.spawn(Arc::clone(&self).answer(socket));
+        }
+        shutdown.await;
+        self.closing.send_replace(true);
+        loops.join_all().await;
+        Ok(())
+    }
+
+    /// Lets the resolver answer a socket's datagrams.
+    async fn answer(self: Arc<Self>, socket: UdpSocket) {
+        let asker = |client| self.origin.asker(client);
+        let Err(error) = self.resolver.serve_udp(socket, asker).await;
+        tracing::error!(%error, "the resolver cannot use its socket");
+    }
+
+    /// Accepts until the session ends. An error of accept is never the listener's end: without
+    /// descriptors it pauses, and goes on when there are some.
+    async fn accept(self: Arc<Self>, listener: TcpListener) {
+        let mut connections = JoinSet::new();
+        let mut pause = PAUSE.0;
+        loop {
+            tokio::select! {
+                accepted = listener.accept() => match accepted {
+                    Ok((stream, client)) => {
+                        pause = PAUSE.0;
+                        self.admit(&mut connections, stream, client);
+                    }
+                    Err(error) => {
+                        tracing::warn!(%error, "a connection could not be accepted");
+                        sleep(pause).await;
+                        pause = (pause * 2).min(PAUSE.1);
+                    }
+                },
+                Some(_) = connections.join_next() => {}
+                () = self.closing() => break,
+            }
+        }
+        drop(listener);
+        let drained =
+            timeout(self.limits.drain, async { while connections.join_next().await.is_some() {} });
+        if drained.await.is_err() {
+            tracing::debug!(left = connections.len(), "connections cut off at the session's end");
+            connections.shutdown().await;
+        }
+    }
+
+    /// Gives a connection a task, if there is room. What the session did not open is closed.
+    fn admit(
+        self: &Arc<Self>,
+        connections: &mut JoinSet<()>,
+        stream: TcpStream,
+        client: std::net::SocketAddr,
+    ) {
+        let Ok(room) = Arc::clone(&self.room).try_acquire_owned() else {
+            tracing::warn!("too many connections: one was closed");
+            return;
+        };
+        let local = stream.local_addr();
+        let Some(flow) = local.ok().and_then(|local| self.origin.flow(client, local)) else {
+            tracing::debug!(%client, "a connection that the session did not open was closed");
+            return;
+        };
+        connections.spawn(Arc::clone(self).take(stream, flow, room));
+    }
+
+    /// Takes an accepted connection from its flow to its end.
+    async fn take(self: Arc<Self>, stream: TcpStream, flow: Flow, _room: OwnedSemaphorePermit) {
+        // Without it every small write waits for the acknowledgement of the last: 40 ms each.
+        if let Err(error) = stream.set_nodelay(true) {
+            tracing::debug!(%error, "client connection is gone");
+            return;
+        }
+        match Call::new(flow, &self.pins) {
+            Ok(call) => self.carry(stream, call).await,
+            Err(refused) => {
+                let (subject, denial) = *refused;
+                drop(self.recorder.decide(&subject, Decision::Deny(denial)));
+            }
+        }
+    }
+
+    /// Carries a stream from its first byte to its last: the whole way out.
+    ///
+    /// Questions go to the resolver, whatever server they were meant for. A stream that a rule
+    /// passes on by name and port is not even looked at, so that whoever speaks first is not
+    /// delayed. Else the first bytes tell: TLS is passed on if a rule says so and answered by us if
+    /// not; HTTP is served; anything else is refused.
+    async fn carry<S: Stream>(self: Arc<Self>, stream: S, call: Call) {
+        if call.target.host().is_some_and(|(_, port)| port == DNS_PORT) {
+            return self.resolve(stream, call).await;
+        }
+        if let Some(permit) = self.permit_stream(Scheme::Tcp, &call) {
+            return self.pass(stream, &call, permit).await;
+        }
+        match peek::peek(stream, self.patience(&call), self.limits.head_time).await {
+            Peeked::Closed => {}
+            Peeked::Unclear => self.refuse_unclear(&call),
+            Peeked::Http(stream) => {
+                let heard = Heard::plain(&call);
+                http::serve(self, stream, call, heard).await;
+            }
+            Peeked::Tls(greeting, stream) => match Heard::greeting(&call, &greeting) {
+                Ok(heard) => self.carry_tls(*greeting, stream, call, heard).await,
+                Err(denial) => self.refuse(&call, denial),
+            },
+        }
+    }
+
+    /// Carries a TLS stream: unopened if a rule says so, else opened, and served as HTTP.
+    async fn carry_tls<S: Stream>(
+        self: Arc<Self>,
+        greeting: Greeting,
+        stream: S,
+        call: Call,
+        heard: Heard,
+    ) {
+        match self.permit_stream(Scheme::Tls, &call) {
+            Some(permit) if heard.agrees_with(permit.intent()) => {
+                self.pass(Rewind::new(greeting.seen, stream), &call, permit).await;
+            }
+            Some(permit) => {
+                let intent = permit.intent().clone();
+                self.refuse(&call, Denial::of(Code::HostMismatch, intent));
+            }
+            None => {
+                if let Some(stream) = self.answer_as_host(greeting, stream, &heard).await {
+                    http::serve(self, stream, call, heard).await;
+                }
+            }
+        }
+    }
+
+    /// Lets the resolver answer a stream of questions.
+    async fn resolve<S: Stream>(&self, stream: S, call: Call) {
+        if let Err(error) = self.resolver.serve_stream(stream, call.subject.process).await {
+            tracing::debug!(%error, "a stream of questions broke");
+        }
+    }
+
+    /// The permit to pass a stream on unopened, if a rule says so.
+    fn permit_stream(&self, scheme: Scheme, call: &Call) -> Option<Permit> {
+        let (host, port) = call.target.host()?;
+        self.rules.decide(Intent::stream(scheme, host.clone(), port)).ok()
+    }
+
+    /// Passes a permitted stream on.
+    async fn pass<S: Stream>(&self, stream: S, call: &Call, permit: Permit) {
+        let route = match self.upstream.route(&permit, None).await {
+            Err(Stop::Denied(denial)) => return self.refuse(call, denial),
+            Err(Stop::Failed(failure)) => Err(failure),
+            Ok(route) => Ok(route),
+        };
+        let allowed = Decision::Allow(permit.clone());
+        let mut account = Account::new(self.recorder.decide(&call.subject, allowed));
+        let dialled = match route {
+            Ok(route) => self.upstream.dial(&permit, &route).await,
+            Err(failure) => Err(failure),
+        };
+        match dialled {
+            Ok((upstream, address)) => {
+                account.dialled(address);
+                relay::relay(stream, upstream, &account, self.limits.idle).await;
+            }
+            Err(failure) => {
+                tracing::warn!(url = permit.intent().url(false), %failure, "not reached");
+            }
+        }
+    }
+
+    /// Finishes a TLS handshake as the host that the greeting, or else the connection, names.
+    async fn answer_as_host<S: Stream>(
+        &self,
+        greeting: Greeting,
+        stream: S,
+        heard: &Heard,
+    ) -> Option<impl Stream + use<S>> {
+        let host = heard.sni.as_ref().or(heard.target.host().map(|(host, _)| host))?;
+        let leaf = match self.authority.leaf(host) {
+            Ok(leaf) => leaf,
+            Err(error) => {
+                tracing::warn!(%host, %error, "no certificate for this host");
+                return None;
+            }
+        };
+        let handshake = self.interception.accept(greeting.accepted, stream, leaf);
+        match timeout(self.limits.head_time, handshake).await {
+            Ok(Ok(stream)) => Some(stream),
+            Ok(Err(error)) => {
+                tracing::debug!(%host, %error, "the client did not finish its TLS handshake");
+                None
+            }
+            Err(_) => None,
+        }
+    }
+
+    /// How long a client may be silent at first.
+    fn patience(&self, call: &Call) -> Duration {
+        match &call.target {
+            Target::Host(_, port) if !HTTP_PORTS.contains(port) => self.limits.silence,
+            Target::Host(..) | Target::Open => self.limits.head_time,
+        }
+    }
+
+    /// Why no rule can permit anything at this target, if none names its host.
+    fn refuses_host(&self, target: &Target) -> Option<Denial> {
+        let (host, port) = target.host()?;
+        if self.rules.names_host(host) {
+            return None;
+        }
+        let method = hyper::Method::CONNECT;
+        match Intent::http(Scheme::Https, method.as_str(), host.clone(), port, "/") {
+            Ok(intent) => Some(Denial::of(Code::NoRule, intent)),
+            Err(denial) => Some(denial),
+        }
+    }
+
+    /// Records the refusal of a stream that nobody can name.
+    fn refuse_unclear(&self, call: &Call) {
+        let denial = match call.target.host() {
+            Some((host, port)) => {
+                let intent = Intent::stream(Scheme::Tcp, host.clone(), port);
+                Denial::of(Code::UnclearProtocol, intent)
+            }
+            None => Denial::new(Code::UnclearProtocol),
+        };
+        self.refuse(call, denial);
+    }
+
+    /// Records a refusal outside HTTP. Dropping the stream tells the client.
+    fn refuse(&self, call: &Call, denial: Denial) {
+        drop(self.recorder.decide(&call.subject, Decision::Deny(denial)));
+    }
+
+    /// Resolves when the session ends.
+    async fn closing(&self) {
+        let mut closing = self.closing.subscribe();
+        // An error means that the proxy itself is gone, which is an end too.
+        drop(closing.wait_for(|is_closing| *is_closing).await);
+    }
+}
+
+impl std::fmt::Debug for Proxy {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Proxy").field("limits", &self.limits).finish_non_exhaustive()
+    }
 }

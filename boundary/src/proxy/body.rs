@@ -1,0 +1,210 @@
+//! Bodies on their way, and the account that is closed when they have gone.
+//!
+//! *Standing*: hyper polls them; back-pressure is its, chunk by chunk. *Never*: holds a body.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll, ready};
+
+use bytes::{Buf as _, Bytes};
+use hyper::body::{Body, Frame, Incoming, SizeHint};
+use hyper::{Method, Request};
+
+use super::heads::Turn;
+use super::pool::{Idle, Pool};
+use crate::audit::{Entry, Tally};
+
+/// An open entry of the record. It is closed when dropped, whatever the reason, with what was
+/// carried until then.
+#[derive(Debug)]
+pub(super) struct Account {
+    entry: Option<Entry>,
+    /// The status that the client sees.
+    pub(super) status: Option<u16>,
+    /// Bytes from the client.
+    pub(super) up: Arc<AtomicU64>,
+    /// Bytes to the client.
+    pub(super) down: Arc<AtomicU64>,
+}
+
+impl Account {
+    /// Opens the account of an entry.
+    pub(super) fn new(entry: Entry) -> Self {
+        Self { entry: Some(entry), status: None, up: Arc::default(), down: Arc::default() }
+    }
+
+    /// Notes the address that carries it.
+    pub(super) fn dialled(&mut self, address: std::net::SocketAddr) {
+        if let Some(entry) = &mut self.entry {
+            entry.dialled(address);
+        }
+    }
+}
+
+impl Drop for Account {
+    fn drop(&mut self) {
+        if let Some(entry) = self.entry.take() {
+            entry.close(Tally {
+                http_status: self.status,
+                bytes_up: self.up.load(Ordering::Relaxed),
+                bytes_down: self.down.load(Ordering::Relaxed),
+            });
+        }
+    }
+}
+
+/// A request's body on its way up.
+#[derive(Debug)]
+pub(super) struct Upload {
+    body: Option<Incoming>,
+    up: Arc<AtomicU64>,
+}
+
+impl Upload {
+    /// Counts a body into an account.
+    pub(super) fn new(body: Incoming, account: &Account) -> Self {
+        let body = if body.is_end_stream() { None } else { Some(body) };
+        Self { body, up: Arc::clone(&account.up) }
+    }
+
+    /// The same request once more, if sending it twice does no harm: it is idempotent and has no
+    /// body (RFC 9110 §9.2.2).
+    pub(super) fn spare(request: &Request<Self>) -> Option<Request<Self>> {
+        let idempotent = matches!(
+            *request.method(),
+            Method::GET
+                | Method::HEAD
+                | Method::OPTIONS
+                | Method::TRACE
+                | Method::PUT
+                | Method::DELETE
+        );
+        if !idempotent || request.body().body.is_some() {
+            return None;
+        }
+        let mut spare = Request::new(Self { body: None, up: Arc::clone(&request.body().up) });
+        *spare.method_mut() = request.method().clone();
+        *spare.uri_mut() = request.uri().clone();
+        *spare.headers_mut() = request.headers().clone();
+        *spare.extensions_mut() = request.extensions().clone();
+        Some(spare)
+    }
+}
+
+impl Body for Upload {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        let Some(body) = &mut self.body else { return Poll::Ready(None) };
+        let frame = ready!(Pin::new(body).poll_frame(cx));
+        if let Some(Ok(frame)) = &frame {
+            count(&self.up, frame);
+        }
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.as_ref().is_none_or(Body::is_end_stream)
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.as_ref().map_or_else(|| SizeHint::with_exact(0), Body::size_hint)
+    }
+}
+
+/// An answer's body on its way down, or one of our own.
+#[derive(Debug)]
+pub(super) struct Answer {
+    content: Content,
+    account: Option<Account>,
+    /// The turn is over when the body is.
+    turn: Option<Turn>,
+}
+
+#[derive(Debug)]
+enum Content {
+    /// Our own words.
+    Own(Bytes),
+    /// An upstream's body, and the connection that is free after it.
+    Upstream(Incoming, Option<(Box<Idle>, Arc<Pool>)>),
+}
+
+impl Answer {
+    /// An answer of our own.
+    pub(super) fn own(text: impl Into<Bytes>) -> Self {
+        Self { content: Content::Own(text.into()), account: None, turn: None }
+    }
+
+    /// An upstream's answer.
+    pub(super) fn upstream(body: Incoming, connection: Idle, pool: &Arc<Pool>) -> Self {
+        if body.is_end_stream() {
+            pool.put_back(connection);
+            return Self::own(Bytes::new());
+        }
+        let lease = Some((Box::new(connection), Arc::clone(pool)));
+        Self { content: Content::Upstream(body, lease), account: None, turn: None }
+    }
+
+    /// The account to close when it has gone.
+    pub(super) fn charge(&mut self, account: Account) {
+        self.account = Some(account);
+    }
+
+    /// The turn to end when it has gone.
+    pub(super) fn hold(&mut self, turn: Turn) {
+        self.turn = Some(turn);
+    }
+}
+
+impl Body for Answer {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        let frame = match &mut self.content {
+            Content::Own(text) if text.is_empty() => None,
+            Content::Own(text) => Some(Ok(Frame::data(std::mem::take(text)))),
+            Content::Upstream(body, lease) => {
+                let frame = ready!(Pin::new(&mut *body).poll_frame(cx));
+                let is_over = frame.is_none() || body.is_end_stream();
+                if is_over && let Some((connection, pool)) = lease.take() {
+                    pool.put_back(*connection);
+                }
+                frame
+            }
+        };
+        if let (Some(Ok(frame)), Some(account)) = (&frame, &self.account) {
+            count(&account.down, frame);
+        }
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.content {
+            Content::Own(text) => text.is_empty(),
+            Content::Upstream(body, _) => body.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.content {
+            Content::Own(text) => SizeHint::with_exact(text.len() as u64),
+            Content::Upstream(body, _) => body.size_hint(),
+        }
+    }
+}
+
+/// Adds a frame's data to a count.
+fn count(to: &AtomicU64, frame: &Frame<Bytes>) {
+    if let Some(data) = frame.data_ref() {
+        to.fetch_add(data.remaining() as u64, Ordering::Relaxed);
+    }
+}

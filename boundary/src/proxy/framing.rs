@@ -1,0 +1,266 @@
+//! Where an HTTP/1 request ends: strict, so that no two readers can differ.
+//!
+//! *Standing*: [`super::heads`] asks for every head and follows every chunk. *Never*: repairs. A
+//! head that RFC 9112 lets a server read in two ways is a [`Fault`].
+
+use super::peek::is_token;
+
+/// The longest line that gives a chunk's size.
+const LONGEST_SIZE_LINE: usize = 1024;
+/// The most bytes of trailers.
+const MOST_TRAILERS: usize = 16 * 1024;
+
+/// Why a connection's next request is no request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Fault {
+    /// A line or a field that is not well formed.
+    Malformed,
+    /// The length of the body is said in two ways, or in none that is clear.
+    Framing,
+    /// The head is too long.
+    TooLong,
+    /// The head has too many fields.
+    TooMany,
+    /// The head did not come in time.
+    Late,
+}
+
+/// How long a request's body is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Framing {
+    /// So many bytes.
+    Length(u64),
+    /// Chunks, to the last.
+    Chunked,
+    /// Perhaps no HTTP follows: the request asks for a tunnel or an upgrade.
+    Switch,
+}
+
+/// The length and framing of the head that the bytes begin with; `None` while it is not whole.
+pub(super) fn head(
+    bytes: &[u8],
+    most_bytes: usize,
+    most_fields: usize,
+) -> Result<Option<(usize, Framing)>, Fault> {
+    // One empty line before a request is forgiven (RFC 9112 §2.2).
+    let skipped = if bytes.starts_with(b"\r\n") { 2 } else { 0 };
+    let mut at = skipped;
+    let mut fields = Fields::default();
+    let mut first = None;
+    loop {
+        if at > most_bytes {
+            return Err(Fault::TooLong);
+        }
+        let rest = bytes.get(at..).unwrap_or_default();
+        let Some(length) = rest.iter().position(|byte| *byte == b'\n') else {
+            let over = bytes.len() > most_bytes;
+            return if over { Err(Fault::TooLong) } else { Ok(None) };
+        };
+        at += length + 1;
+        let line = rest.get(..length).and_then(|line| line.strip_suffix(b"\r"));
+        let line = line.filter(|line| !line.contains(&b'\r')).ok_or(Fault::Malformed)?;
+        match (first, line) {
+            (None, line) => first = Some(request_line(line)?),
+            (Some(start), []) => return Ok(Some((at, fields.framing(start)?))),
+            (Some(_), line) => fields.add(line, most_fields)?,
+        }
+    }
+}
+
+/// What a request line says about framing.
+#[derive(Debug, Clone, Copy)]
+struct Start {
+    is_connect: bool,
+    is_http_1_0: bool,
+}
+
+/// Method, one space, target, one space, version.
+fn request_line(line: &[u8]) -> Result<Start, Fault> {
+    let mut parts = line.split(|byte| *byte == b' ');
+    let (Some(method), Some(target), Some(version), None) =
+        (parts.next(), parts.next(), parts.next(), parts.next())
+    else {
+        return Err(Fault::Malformed);
+    };
+    let target_is_visible = !target.is_empty() && target.iter().all(|byte| *byte > b' ');
+    let method_is_token = !method.is_empty() && method.iter().copied().all(is_token);
+    if !method_is_token || !target_is_visible || target.contains(&0x7f) {
+        return Err(Fault::Malformed);
+    }
+    let is_http_1_0 = match version {
+        b"HTTP/1.1" => false,
+        b"HTTP/1.0" => true,
+        _ => return Err(Fault::Malformed),
+    };
+    Ok(Start { is_connect: method == b"CONNECT", is_http_1_0 })
+}
+
+/// The fields of a head that say how long its body is.
+#[derive(Debug, Default)]
+struct Fields {
+    count: usize,
+    length: Option<u64>,
+    is_chunked: bool,
+    has_upgrade: bool,
+}
+
+impl Fields {
+    /// Reads one field line.
+    fn add(&mut self, line: &[u8], most: usize) -> Result<(), Fault> {
+        self.count += 1;
+        if self.count > most {
+            return Err(Fault::TooMany);
+        }
+        let colon = line.iter().position(|byte| *byte == b':').ok_or(Fault::Malformed)?;
+        let (name, value) = line.split_at_checked(colon).ok_or(Fault::Malformed)?;
+        let value = value.get(1..).unwrap_or_default().trim_ascii();
+        // A folded line begins with a space, which is no token: obs-fold is refused here too.
+        if name.is_empty() || !name.iter().copied().all(is_token) || !is_field_value(value) {
+            return Err(Fault::Malformed);
+        }
+        if name.eq_ignore_ascii_case(b"content-length") {
+            let length = decimal(value).filter(|_| self.length.is_none());
+            self.length = Some(length.ok_or(Fault::Framing)?);
+        } else if name.eq_ignore_ascii_case(b"transfer-encoding") {
+            if self.is_chunked || !value.eq_ignore_ascii_case(b"chunked") {
+                return Err(Fault::Framing);
+            }
+            self.is_chunked = true;
+        } else if name.eq_ignore_ascii_case(b"upgrade") {
+            self.has_upgrade = true;
+        }
+        Ok(())
+    }
+
+    /// What they say together.
+    fn framing(&self, start: Start) -> Result<Framing, Fault> {
+        let is_body_said_twice = self.is_chunked && self.length.is_some();
+        let is_tunnel_with_body = start.is_connect && (self.is_chunked || self.length > Some(0));
+        if is_body_said_twice || is_tunnel_with_body || (self.is_chunked && start.is_http_1_0) {
+            return Err(Fault::Framing);
+        }
+        Ok(match self.length {
+            _ if self.is_chunked => Framing::Chunked,
+            Some(length @ 1..) => Framing::Length(length),
+            _ if start.is_connect || self.has_upgrade => Framing::Switch,
+            _ => Framing::Length(0),
+        })
+    }
+}
+
+/// RFC 9110 §5.5: no control but a tab.
+fn is_field_value(value: &[u8]) -> bool {
+    value.iter().all(|byte| !byte.is_ascii_control() || *byte == b'\t')
+}
+
+/// Decimal digits alone: no sign, no list, no overflow.
+fn decimal(digits: &[u8]) -> Option<u64> {
+    if digits.is_empty() {
+        return None;
+    }
+    digits.iter().try_fold(0_u64, |sum, byte| {
+        let digit = byte.checked_sub(b'0').filter(|digit| *digit < 10)?;
+        sum.checked_mul(10)?.checked_add(u64::from(digit))
+    })
+}
+
+/// Follows a chunked body to its end.
+#[derive(Debug, Default)]
+pub(super) struct Chunks {
+    at: At,
+    /// Bytes of the line or of the trailers so far.
+    line: usize,
+}
+
+/// What the next byte of a chunked body belongs to.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+enum At {
+    /// The first digit of a size.
+    #[default]
+    Begin,
+    /// A size, of which so much is known.
+    Size(u64),
+    /// An extension of the size.
+    Extension(u64),
+    /// The LF after a size.
+    SizeEnd(u64),
+    /// So many bytes of data.
+    Data(u64),
+    /// The CR after data.
+    DataCr,
+    /// The LF after data.
+    DataEnd,
+    /// The beginning of a trailer, or of the end.
+    Trailer,
+    /// A trailer's rest.
+    TrailerRest,
+    /// The LF after a trailer.
+    TrailerEnd,
+    /// The last LF.
+    LastEnd,
+    /// Behind the body.
+    Over,
+}
+
+impl Chunks {
+    /// Whether the body is over.
+    pub(super) fn is_over(&self) -> bool {
+        self.at == At::Over
+    }
+
+    /// How many of the bytes belong to the body.
+    pub(super) fn advance(&mut self, bytes: &[u8]) -> Result<usize, Fault> {
+        let mut used = 0;
+        while let Some(byte) = bytes.get(used).filter(|_| !self.is_over()) {
+            let data = if let At::Data(left) = self.at { left } else { 0 };
+            let here = (bytes.len() - used).min(usize::try_from(data).unwrap_or(usize::MAX)).max(1);
+            self.at = match data.checked_sub(here as u64) {
+                None => self.step(*byte)?,
+                Some(0) => At::DataCr,
+                Some(left) => At::Data(left),
+            };
+            used += here;
+        }
+        Ok(used)
+    }
+
+    /// One byte outside the data.
+    fn step(&mut self, byte: u8) -> Result<At, Fault> {
+        self.line += 1;
+        let in_trailers =
+            matches!(self.at, At::Trailer | At::TrailerRest | At::TrailerEnd | At::LastEnd);
+        if self.line > if in_trailers { MOST_TRAILERS } else { LONGEST_SIZE_LINE } {
+            return Err(Fault::TooLong);
+        }
+        let next = match (self.at, byte) {
+            (At::Begin, digit) => At::Size(hex(digit).ok_or(Fault::Framing)?),
+            (At::Size(size) | At::Extension(size), b'\r') => At::SizeEnd(size),
+            (At::Size(size), digit @ (b'0'..=b'9' | b'a'..=b'f' | b'A'..=b'F')) => {
+                let digit = hex(digit).ok_or(Fault::Framing)?;
+                At::Size(size.checked_mul(16).ok_or(Fault::Framing)? | digit)
+            }
+            (At::Size(size), b';') | (At::Extension(size), b'\t' | b' '..=b'~' | 0x80..) => {
+                At::Extension(size)
+            }
+            (At::SizeEnd(0) | At::TrailerEnd, b'\n') => At::Trailer,
+            (At::SizeEnd(size), b'\n') => At::Data(size),
+            (At::DataCr, b'\r') => At::DataEnd,
+            (At::DataEnd, b'\n') => At::Begin,
+            (At::Trailer, b'\r') => At::LastEnd,
+            (At::Trailer, b' ' | b'\t' | b'\n') => return Err(Fault::Framing),
+            (At::TrailerRest, b'\r') => At::TrailerEnd,
+            (At::Trailer | At::TrailerRest, b'\t' | b' '..=b'~' | 0x80..) => At::TrailerRest,
+            (At::LastEnd, b'\n') => At::Over,
+            _ => return Err(Fault::Framing),
+        };
+        if next == At::Begin {
+            self.line = 0;
+        }
+        Ok(next)
+    }
+}
+
+/// A hexadecimal digit's value.
+fn hex(digit: u8) -> Option<u64> {
+    char::from(digit).to_digit(16).map(u64::from)
+}

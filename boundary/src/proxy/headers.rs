@@ -1,0 +1,141 @@
+//! Which header fields go on: end to end yes, hop by hop no (RFC 9110 §7.6.1).
+//!
+//! *Standing*: [`super::http`] passes every request and every answer through here. Order and case
+//! of what stays are kept, so a map is made anew: removing from one would reorder it. *Never*: adds
+//! a field that names boundary.
+
+use hyper::Response;
+use hyper::header::{
+    CONNECTION, CONTENT_LENGTH, Entry, HOST, HeaderMap, HeaderName, HeaderValue, TE, TRAILER,
+    TRANSFER_ENCODING, UPGRADE,
+};
+
+/// The fields of a request as they go upstream. `upgrade` is what it may ask to switch to.
+pub(super) fn request(
+    headers: HeaderMap,
+    host: HeaderValue,
+    upgrade: Option<&HeaderValue>,
+) -> HeaderMap {
+    let takes_trailers =
+        headers.get_all(TE).iter().any(|te| tokens(te).any(|token| token == "trailers"));
+    let mut onward = end_to_end(headers, |name| name == TRANSFER_ENCODING);
+    onward.insert(HOST, host);
+    let mut options = Vec::new();
+    if let Some(protocol) = upgrade {
+        onward.insert(UPGRADE, protocol.clone());
+        options.push("Upgrade");
+    }
+    // We pass trailers on, so the origin may know that somebody takes them.
+    if takes_trailers {
+        onward.insert(TE, HeaderValue::from_static("trailers"));
+        options.push("TE");
+    }
+    if let Some(options) = connection(&options) {
+        onward.insert(CONNECTION, options);
+    }
+    onward
+}
+
+/// The fields of an answer as they go to the client.
+pub(super) fn response(headers: HeaderMap, switched_to: Option<&HeaderValue>) -> HeaderMap {
+    // With chunks a length is void (RFC 9112 §6.3), and ours would be written beside our own.
+    let length_is_void = headers.contains_key(TRANSFER_ENCODING);
+    let mut onward = end_to_end(headers, |_| false);
+    if length_is_void && let Entry::Occupied(length) = onward.entry(CONTENT_LENGTH) {
+        length.remove();
+    }
+    if let Some(protocol) = switched_to {
+        onward.insert(UPGRADE, protocol.clone());
+        onward.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
+    }
+    onward
+}
+
+/// What a request asks to switch to, if it may. A switch to another HTTP, or to TLS in which one
+/// could hide, would carry requests that nobody judges: such a wish is not passed on, and the
+/// request is answered as if it had none (RFC 9110 §7.8 lets a server ignore it).
+pub(super) fn upgrade(headers: &HeaderMap) -> Option<HeaderValue> {
+    let asked = headers
+        .get_all(CONNECTION)
+        .iter()
+        .any(|value| tokens(value).any(|token| token == "upgrade"));
+    let mut wishes = headers.get_all(UPGRADE).iter();
+    let (Some(wish), None) = (wishes.next(), wishes.next()) else { return None };
+    let is_judged = |token: &str| {
+        let protocol = token.split('/').next().unwrap_or_default();
+        !matches!(protocol, "h2c" | "h2" | "http" | "tls")
+    };
+    let named = tokens(wish).next().is_some();
+    (asked && named && tokens(wish).all(|token| is_judged(&token))).then(|| wish.clone())
+}
+
+/// Whether an upstream switched to what was asked for.
+pub(super) fn is_switch_to<B>(response: &Response<B>, asked: &HeaderValue) -> bool {
+    response.headers().get(UPGRADE).is_some_and(|to| {
+        tokens(to).next().is_some() && tokens(to).all(|to| tokens(asked).any(|one| one == to))
+    })
+}
+
+/// Whether a client takes JSON and nothing that a plain text is.
+pub(super) fn wants_only_json(accept: &HeaderMap) -> bool {
+    let mut json = false;
+    for value in accept.get_all(hyper::header::ACCEPT) {
+        for token in tokens(value) {
+            let kind = token.split(';').next().unwrap_or_default().trim_end();
+            match kind {
+                "text/plain" | "text/*" | "*/*" => return false,
+                "application/json" | "application/*" => json = true,
+                other => json |= other.ends_with("+json"),
+            }
+        }
+    }
+    json
+}
+
+/// The fields that are not for the next hop alone.
+fn end_to_end(headers: HeaderMap, stays: impl Fn(&HeaderName) -> bool) -> HeaderMap {
+    let listed: Vec<String> = headers.get_all(CONNECTION).iter().flat_map(tokens).collect();
+    let mut onward = HeaderMap::with_capacity(headers.len());
+    let mut current = None;
+    for (name, value) in headers {
+        // A repeated field comes without its name.
+        if let Some(name) = name {
+            let is_listed = listed.iter().any(|token| token == name.as_str());
+            let goes = stays(&name) || !(is_hop_by_hop(&name) || is_listed && !is_needed(&name));
+            current = Some((name, goes));
+        }
+        if let Some((name, true)) = &current {
+            onward.append(name.clone(), value);
+        }
+    }
+    onward
+}
+
+/// Fields between two neighbours. `HTTP2-Settings` belongs to a switch that we do not make.
+fn is_hop_by_hop(name: &HeaderName) -> bool {
+    matches!(*name, CONNECTION | TE | TRANSFER_ENCODING | UPGRADE)
+        || matches!(name.as_str(), "keep-alive" | "http2-settings")
+        || name.as_str().starts_with("proxy-")
+}
+
+/// Fields that a `Connection` field cannot take away, since the message's meaning hangs on them.
+fn is_needed(name: &HeaderName) -> bool {
+    matches!(*name, HOST | CONTENT_LENGTH | TRAILER)
+}
+
+/// The members of a comma list, in lower case.
+fn tokens(value: &HeaderValue) -> impl Iterator<Item = String> {
+    let text = value.to_str().unwrap_or_default().to_ascii_lowercase();
+    let members: Vec<String> = text
+        .split(',')
+        .map(|token| token.trim().to_owned())
+        .filter(|token| !token.is_empty())
+        .collect();
+    members.into_iter()
+}
+
+/// A `Connection` field.
+fn connection(options: &[&str]) -> Option<HeaderValue> {
+    let joined = options.join(", ");
+    HeaderValue::from_str(&joined).ok().filter(|_| !options.is_empty())
+}

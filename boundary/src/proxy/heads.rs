@@ -1,0 +1,395 @@
+//! The strict front of HTTP/1: only whole heads with one meaning get to the parser behind it.
+//!
+//! *Standing*: lies between a client's stream and hyper, which forgives what a proxy must not (a
+//! bare LF, a length beside chunks). It follows the framing, holds each head back until it is
+//! whole and judged, and keeps the connection's clocks. *Never*: changes a byte.
+
+use std::future::Future as _;
+use std::pin::{Pin, pin};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::task::{Context, Poll, ready};
+
+use bytes::{Buf as _, Bytes, BytesMut};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, ReadBuf};
+use tokio::time::{Instant, Sleep, sleep_until};
+
+use super::framing::{self, Chunks, Fault, Framing};
+use super::{Limits, respond};
+
+/// Room made for one read.
+const READ: usize = 8 * 1024;
+
+/// What the strict front and the service behind the parser tell each other.
+#[derive(Debug, Default)]
+pub(super) struct Turns {
+    /// Heads handed on.
+    asked: AtomicUsize,
+    /// Answers finished, or given up.
+    answered: AtomicUsize,
+    /// The stream is no longer HTTP: a tunnel, or an accepted upgrade.
+    open: AtomicBool,
+    /// Why the connection is at its end.
+    fault: OnceLock<Fault>,
+    /// When the last answer ended.
+    ended: Mutex<Option<Instant>>,
+}
+
+impl Turns {
+    /// From here on every byte passes.
+    pub(super) fn open(&self) {
+        self.open.store(true, Ordering::Release);
+    }
+
+    /// Why the front refused to go on, if it did.
+    pub(super) fn fault(&self) -> Option<Fault> {
+        self.fault.get().copied()
+    }
+
+    fn ended(&self) -> Option<Instant> {
+        *self.ended.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn is_open(&self) -> bool {
+        self.open.load(Ordering::Acquire)
+    }
+
+    fn is_busy(&self) -> bool {
+        self.asked.load(Ordering::Acquire) != self.answered.load(Ordering::Acquire)
+    }
+}
+
+/// One request being answered; dropping it says that the answer is over.
+#[derive(Debug)]
+pub(super) struct Turn(pub(super) Arc<Turns>);
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        *self.0.ended.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+        self.0.answered.fetch_add(1, Ordering::AcqRel);
+    }
+}
+
+/// A client's stream behind the strict front.
+pub(super) struct Heads<S> {
+    stream: S,
+    turns: Arc<Turns>,
+    limits: Limits,
+    /// Bytes read and not handed on.
+    held: BytesMut,
+    /// How many of them may be.
+    free: usize,
+    /// How many of them were looked at as part of a head that is not whole.
+    looked: usize,
+    phase: Phase,
+    /// When the last byte came; for a head, its first.
+    heard: Instant,
+    clock: Option<Pin<Box<Sleep>>>,
+    /// What is still to be written, and then read away, once the connection is over.
+    farewell: Option<Farewell>,
+}
+
+/// What the next bytes are.
+enum Phase {
+    /// A head.
+    Head,
+    /// So many bytes of a body.
+    Body(u64),
+    /// A chunked body.
+    Chunked(Chunks),
+    /// Nobody knows until the tunnel or the upgrade was answered.
+    Waiting,
+    /// Not HTTP any more.
+    Open,
+    /// Nothing: the front does not go on.
+    Over,
+}
+
+/// The end of a connection whose client may still be sending.
+struct Farewell {
+    /// The answer to a head that never got to the service.
+    answer: Bytes,
+    /// How long and how many bytes more are read away: closing on unread bytes would reset the
+    /// connection, and the client might never see the answer.
+    until: Pin<Box<Sleep>>,
+    left: usize,
+    shut: bool,
+}
+
+impl<S> Heads<S> {
+    /// Puts the front before a stream.
+    pub(super) fn new(stream: S, limits: &Limits, turns: Arc<Turns>) -> Self {
+        Self {
+            stream,
+            turns,
+            limits: limits.clone(),
+            held: BytesMut::new(),
+            free: 0,
+            looked: 0,
+            phase: Phase::Head,
+            heard: Instant::now(),
+            clock: None,
+            farewell: None,
+        }
+    }
+
+    /// Looks at what is held, and frees what may be handed on. False when more must be read.
+    fn advance(&mut self) -> bool {
+        if self.turns.is_open() {
+            self.phase = Phase::Open;
+        }
+        match &mut self.phase {
+            Phase::Open => self.free = self.held.len(),
+            Phase::Over => return true,
+            Phase::Waiting if self.turns.is_busy() => return false,
+            Phase::Waiting | Phase::Body(0) => self.phase = Phase::Head,
+            Phase::Head => return self.advance_head(),
+            Phase::Body(left) => {
+                let here = usize::try_from(*left).unwrap_or(usize::MAX).min(self.held.len());
+                self.free = here;
+                *left = left.saturating_sub(here as u64);
+            }
+            Phase::Chunked(chunks) => match chunks.advance(&self.held) {
+                Ok(here) => {
+                    self.free = here;
+                    if chunks.is_over() {
+                        self.phase = Phase::Head;
+                    }
+                }
+                Err(fault) => return self.fail(fault),
+            },
+        }
+        self.free > 0 || matches!(self.phase, Phase::Head) && !self.held.is_empty()
+    }
+
+    /// Frees a head that is whole and has one meaning.
+    fn advance_head(&mut self) -> bool {
+        // Only a line's end can change the verdict, and there are not many: a head that comes byte
+        // by byte is not read through for every one.
+        let fresh = self.held.get(self.looked..).unwrap_or_default();
+        if !fresh.contains(&b'\n') && self.held.len() <= self.limits.head_bytes {
+            return false;
+        }
+        self.looked = self.held.len();
+        match framing::head(&self.held, self.limits.head_bytes, self.limits.headers) {
+            Ok(None) => false,
+            Ok(Some((length, framing))) => {
+                self.free = length;
+                self.looked = 0;
+                self.turns.asked.fetch_add(1, Ordering::AcqRel);
+                self.phase = match framing {
+                    Framing::Length(0) => Phase::Head,
+                    Framing::Length(length) => Phase::Body(length),
+                    Framing::Chunked => Phase::Chunked(Chunks::default()),
+                    Framing::Switch => Phase::Waiting,
+                };
+                true
+            }
+            Err(fault) => self.fail(fault),
+        }
+    }
+
+    /// Hands on what is free.
+    fn hand_on(&mut self, buf: &mut ReadBuf<'_>) {
+        let count = self.free.min(buf.remaining());
+        buf.put_slice(self.held.split_to(count).chunk());
+        self.free = self.free.saturating_sub(count);
+        if matches!(self.phase, Phase::Head) {
+            self.heard = Instant::now();
+        }
+    }
+
+    /// Whether requests from before a fault are still being answered. The parser asks again when
+    /// it has written the last answer.
+    fn is_owed_answers(&self) -> bool {
+        self.turns.fault().is_some() && self.turns.is_busy()
+    }
+
+    /// Ends the connection. The parser sees an end of file, answers what it has, and shuts down.
+    fn fail(&mut self, fault: Fault) -> bool {
+        // There is no second one: the phase is over with the first.
+        self.turns.fault.get_or_init(|| fault);
+        self.phase = Phase::Over;
+        true
+    }
+
+    /// When our patience with the client ends. While it waits for us it has all the time, but the
+    /// clock is kept going: nobody else would set it when the answer is over.
+    fn deadline(&self) -> Option<Instant> {
+        match self.phase {
+            Phase::Head if self.turns.is_busy() => Some(Instant::now() + self.limits.idle),
+            Phase::Head if !self.held.is_empty() => Some(self.heard + self.limits.head_time),
+            Phase::Head | Phase::Body(_) | Phase::Chunked(_) => {
+                let quiet = self.turns.ended().map_or(self.heard, |ended| ended.max(self.heard));
+                Some(quiet + self.limits.idle)
+            }
+            Phase::Waiting | Phase::Open | Phase::Over => None,
+        }
+    }
+
+    /// Whether the time is up; if not, arranges to be asked again when it may be.
+    fn is_late(&mut self, cx: &mut Context<'_>) -> bool {
+        let Some(deadline) = self.deadline() else { return false };
+        let clock = self.clock.get_or_insert_with(|| Box::pin(sleep_until(deadline)));
+        // A clock that is set too early is cheaper than one set anew for every request: when it
+        // rings, the deadline is looked at again.
+        if clock.deadline() > deadline {
+            clock.as_mut().reset(deadline);
+        }
+        while clock.as_mut().poll(cx).is_ready() {
+            if Instant::now() >= deadline {
+                return true;
+            }
+            clock.as_mut().reset(deadline);
+        }
+        false
+    }
+}
+
+impl<S: AsyncRead + Unpin> Heads<S> {
+    /// Reads a body of known length past what is held, straight to where it is wanted.
+    fn poll_body(
+        &mut self,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<std::io::Result<()>> {
+        let Phase::Body(left) = &mut self.phase else { return Poll::Pending };
+        let most = usize::try_from(*left).unwrap_or(usize::MAX).min(buf.remaining());
+        let mut part = ReadBuf::new(buf.initialize_unfilled_to(most));
+        let read = Pin::new(&mut self.stream).poll_read(cx, &mut part);
+        let count = part.filled().len();
+        buf.advance(count);
+        *left = left.saturating_sub(count as u64);
+        match read {
+            Poll::Pending if self.is_late(cx) => {
+                self.phase = Phase::Over;
+                Poll::Ready(Ok(()))
+            }
+            Poll::Pending => Poll::Pending,
+            Poll::Ready(read) => {
+                self.heard = Instant::now();
+                Poll::Ready(read)
+            }
+        }
+    }
+
+    /// Reads more into what is held. `Ready(false)` is the end.
+    fn poll_more(&mut self, cx: &mut Context<'_>) -> Poll<std::io::Result<bool>> {
+        // While an upgrade waits for its answer, no more is taken in than a head may have.
+        if matches!(self.phase, Phase::Waiting) && self.held.len() >= self.limits.head_bytes {
+            return Poll::Pending;
+        }
+        let began = self.held.is_empty();
+        self.held.reserve(READ);
+        let read = pin!(self.stream.read_buf(&mut self.held)).poll(cx);
+        match read {
+            Poll::Ready(Ok(count)) => {
+                // A head's time runs from its first byte: the later ones do not prolong it.
+                if began || !matches!(self.phase, Phase::Head) {
+                    self.heard = Instant::now();
+                }
+                Poll::Ready(Ok(count > 0))
+            }
+            Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
+            Poll::Pending if self.is_late(cx) => {
+                if matches!(self.phase, Phase::Head) && !self.held.is_empty() {
+                    self.fail(Fault::Late);
+                }
+                self.phase = Phase::Over;
+                Poll::Ready(Ok(false))
+            }
+            Poll::Pending => Poll::Pending,
+        }
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Heads<S> {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<std::io::Result<()>> {
+        let this = self.get_mut();
+        loop {
+            if this.free > 0 {
+                this.hand_on(buf);
+                return Poll::Ready(Ok(()));
+            }
+            match this.phase {
+                Phase::Over if this.is_owed_answers() => return Poll::Pending,
+                Phase::Over => return Poll::Ready(Ok(())),
+                Phase::Body(1..) if this.held.is_empty() => return this.poll_body(cx, buf),
+                Phase::Open if this.held.is_empty() => {
+                    return Pin::new(&mut this.stream).poll_read(cx, buf);
+                }
+                Phase::Head | Phase::Body(_) | Phase::Chunked(_) | Phase::Waiting | Phase::Open => {
+                }
+            }
+            if !this.advance() && !ready!(this.poll_more(cx))? {
+                return Poll::Ready(Ok(()));
+            }
+        }
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Heads<S> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<std::io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, buf)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[std::io::IoSlice<'_>],
+    ) -> Poll<std::io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write_vectored(cx, bufs)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    /// Says the last word, shuts the write half, and reads away what the client still sends.
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        let this = self.get_mut();
+        let limits = &this.limits;
+        let fault = this.turns.fault();
+        let farewell = this.farewell.get_or_insert_with(|| Farewell {
+            answer: fault.map(respond::fault).unwrap_or_default(),
+            until: Box::pin(sleep_until(Instant::now() + limits.linger)),
+            left: limits.linger_bytes,
+            shut: false,
+        });
+        let mut stream = Pin::new(&mut this.stream);
+        while farewell.answer.has_remaining() {
+            let count = ready!(stream.as_mut().poll_write(cx, &farewell.answer))?;
+            farewell.answer.advance(count);
+        }
+        if !farewell.shut {
+            ready!(stream.as_mut().poll_shutdown(cx))?;
+            farewell.shut = true;
+        }
+        let is_done = matches!(this.phase, Phase::Head | Phase::Open) && this.held.is_empty();
+        if is_done {
+            return Poll::Ready(Ok(()));
+        }
+        let mut away = [0; 4096];
+        while farewell.left > 0 && farewell.until.as_mut().poll(cx).is_pending() {
+            let mut away = ReadBuf::new(&mut away);
+            ready!(stream.as_mut().poll_read(cx, &mut away))?;
+            if away.filled().is_empty() {
+                break;
+            }
+            farewell.left = farewell.left.saturating_sub(away.filled().len());
+        }
+        Poll::Ready(Ok(()))
+    }
+}

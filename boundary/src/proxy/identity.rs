@@ -1,0 +1,135 @@
+//! Which one host a request is for, when everything that names one agrees.
+//!
+//! *Standing*: [`super::http`] brings what was heard (address, CONNECT, SNI, request line, `Host`)
+//! and takes an [`Intent`] to the rules, whatever the door. *Never*: prefers one name over another.
+
+use hyper::header::HOST;
+use hyper::http::request::Parts;
+use hyper::{Method, Version};
+
+use super::flow::{Call, Target};
+use super::peek::Greeting;
+use crate::dns::Pins;
+use crate::rules::{Code, Denial, Host, Intent, Scheme};
+
+/// What was heard of a connection before its requests.
+#[derive(Debug, Clone)]
+pub(super) struct Heard {
+    /// Where the program meant to go.
+    pub(super) target: Target,
+    /// Plain, or inside TLS.
+    pub(super) scheme: Scheme,
+    /// The name in the TLS greeting.
+    pub(super) sni: Option<Host>,
+}
+
+impl Heard {
+    /// Nothing but the connection itself.
+    pub(super) fn plain(call: &Call) -> Self {
+        Self { target: call.target.clone(), scheme: Scheme::Http, sni: None }
+    }
+
+    /// A TLS greeting. One to the proxy itself is not a use of it that we know.
+    pub(super) fn greeting(call: &Call, greeting: &Greeting) -> Result<Self, Denial> {
+        if call.target == Target::Open {
+            return Err(Denial::new(Code::UnclearProtocol));
+        }
+        let sni = greeting.accepted.client_hello().server_name().map(Host::parse).transpose()?;
+        Ok(Self { target: call.target.clone(), scheme: Scheme::Https, sni })
+    }
+
+    /// Whether the connection names the intent's host and port. A program that connects to an
+    /// address may name a host that is there; whether it is, the way out finds.
+    pub(super) fn agrees_with(&self, intent: &Intent) -> bool {
+        let (host, port) = (intent.host(), intent.port());
+        let sni_agrees = self.sni.as_ref().is_none_or(|sni| sni == host);
+        let target_agrees = self.target.host().is_none_or(|(target, at)| {
+            let may_be_there = matches!((target, host), (Host::Address(_), Host::Name(_)));
+            at == port && (target == host || may_be_there)
+        });
+        sni_agrees && target_agrees
+    }
+}
+
+/// The canonical request, if all agree.
+///
+/// One disagreement is left open: a program that connects to an address may name a host in its
+/// request that is at that address. Only resolving tells, and nothing is resolved that the rules do
+/// not permit; [`super::upstream`] checks it on the way out.
+pub(super) fn intent(parts: &Parts, heard: &Heard) -> Result<Intent, Denial> {
+    let line = named_in_line(parts, heard)?;
+    let header = named_in_header(parts)?;
+    let at = |named: Option<(Host, Option<u16>)>| {
+        named.and_then(|(host, port)| Some((host, port.or(heard.scheme.default_port())?)))
+    };
+    let (line, header) = (at(line), at(header));
+    // HTTP/1.0 has no `Host`: there the connection says it.
+    let target = match &header {
+        None if parts.version == Version::HTTP_10 => heard.target.host(),
+        None => return Err(Denial::new(Code::BadRequest)),
+        Some(_) => None,
+    };
+    let named = line.as_ref().or(header.as_ref()).map(|(host, port)| (host, *port)).or(target);
+    let (host, port) = named.ok_or(Denial::new(Code::BadRequest))?;
+    let header_agrees = header.as_ref().is_none_or(|(named, at)| named == host && *at == port);
+    let path = parts.uri.path_and_query().map_or("/", |target| target.as_str());
+    let intent = Intent::http(heard.scheme, parts.method.as_str(), host.clone(), port, path)?;
+    if header_agrees && heard.agrees_with(&intent) {
+        Ok(intent)
+    } else {
+        Err(Denial::of(Code::HostMismatch, intent))
+    }
+}
+
+/// The host and port that a CONNECT asks for. An address that we gave out stands for its name.
+pub(super) fn tunnel(parts: &Parts, heard: &Heard, pins: &Pins) -> Result<Target, Denial> {
+    let bad = || Denial::new(Code::BadRequest);
+    let authority = parts.uri.authority().ok_or_else(bad)?;
+    let (host, Some(port)) = Host::parse_authority(authority.as_str())? else { return Err(bad()) };
+    let header = named_in_header(parts)?;
+    if header.is_none() && parts.version != Version::HTTP_10 {
+        return Err(bad());
+    }
+    let header_agrees =
+        header.is_none_or(|(named, at)| named == host && at.is_none_or(|at| at == port));
+    // A tunnel is asked of a proxy. Inside a redirected connection, or inside another tunnel, it
+    // is a request like any, and its target is another than the connection's.
+    if !header_agrees || heard.target != Target::Open {
+        let intent = Intent::http(Scheme::Https, Method::CONNECT.as_str(), host, port, "/")?;
+        return Err(Denial::of(Code::HostMismatch, intent));
+    }
+    match host {
+        Host::Name(_) => Ok(Target::Host(host, port)),
+        Host::Address(address) => Target::at(address, port, pins),
+    }
+}
+
+/// The host and port that a request line names (absolute-form); origin-form names none.
+fn named_in_line(parts: &Parts, heard: &Heard) -> Result<Option<(Host, Option<u16>)>, Denial> {
+    let bad = || Denial::new(Code::BadRequest);
+    match (parts.uri.scheme_str(), parts.uri.authority()) {
+        (Some(scheme), Some(authority)) => {
+            // The scheme is how the bytes came: anything else names another request.
+            if !scheme.eq_ignore_ascii_case(heard.scheme.as_str()) {
+                return Err(bad());
+            }
+            Ok(Some(Host::parse_authority(authority.as_str())?))
+        }
+        // A proxy that is asked as a server.
+        (None, None) if heard.target == Target::Open => Err(bad()),
+        (None, None) => Ok(None),
+        // Authority-form is CONNECT's alone.
+        (None, Some(_)) | (Some(_), None) => Err(bad()),
+    }
+}
+
+/// The host and port that the `Host` field names, if there is one. Two fields are no request.
+fn named_in_header(parts: &Parts) -> Result<Option<(Host, Option<u16>)>, Denial> {
+    let mut fields = parts.headers.get_all(HOST).iter();
+    let Some(field) = fields.next() else { return Ok(None) };
+    if fields.next().is_some() {
+        return Err(Denial::new(Code::BadRequest));
+    }
+    let text = field.to_str().ok().ok_or(Denial::new(Code::BadHost))?;
+    Ok(Some(Host::parse_authority(text)?))
+}
