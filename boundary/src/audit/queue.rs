@@ -57,9 +57,12 @@ impl<T: Send + 'static> Lane<T> {
     pub(super) fn push(&self, item: T) {
         let mut state = self.queue.lock();
         if state.waiting.len() < self.queue.bound {
+            // The writer sleeps only before an empty queue: one wake-up a batch, not one an item.
+            if state.waiting.is_empty() {
+                self.queue.more.notify_one();
+            }
             state.waiting.push_back(item);
             state.accepted += 1;
-            self.queue.more.notify_one();
         } else {
             state.lost += 1;
             state.lost_in_all += 1;

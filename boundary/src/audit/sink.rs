@@ -5,7 +5,7 @@
 
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{self, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, FileTypeExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::process;
 use std::sync::{Arc, OnceLock};
@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
-use nix::libc::O_NOFOLLOW;
+use nix::libc::{O_NOFOLLOW, O_NONBLOCK};
 use tracing::Level;
 
 use super::line::Line;
@@ -193,16 +193,9 @@ pub(super) enum Target {
 }
 
 impl Target {
-    /// Opens a file for appending, makes it for its owner alone, and never follows a link.
+    /// Opens a file for appending, made for its owner alone; never follows a link.
     fn append(path: &Path) -> Result<Self, Error> {
-        OpenOptions::new()
-            .append(true)
-            .create(true)
-            .mode(0o600)
-            .custom_flags(O_NOFOLLOW)
-            .open(path)
-            .map(Self::File)
-            .map_err(|source| Error::File { path: path.to_owned(), source })
+        open(path).map(Self::File).map_err(|source| Error::File { path: path.to_owned(), source })
     }
 
     /// Writes whole lines in one go where the system takes them so.
@@ -227,6 +220,20 @@ impl Target {
             #[cfg(test)]
             Self::Memory(_) => Ok(()),
         }
+    }
+}
+
+/// Opens a file for appending. A pipe is refused: opening it would wait for a reader, and writing
+/// to it for as long as that reader likes.
+fn open(path: &Path) -> io::Result<File> {
+    let mut options = OpenOptions::new();
+    options.append(true).create(true).mode(0o600).custom_flags(O_NOFOLLOW | O_NONBLOCK);
+    let file = options.open(path)?;
+    let kind = file.metadata()?.file_type();
+    if kind.is_file() || kind.is_char_device() {
+        Ok(file)
+    } else {
+        Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"))
     }
 }
 

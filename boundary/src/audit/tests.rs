@@ -424,6 +424,25 @@ mod files {
     }
 
     #[test]
+    fn a_pipe_is_refused_at_once_with_or_without_a_reader() {
+        let folder = Folder::new("pipe");
+        let path = folder.0.join("audit.jsonl");
+        nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).expect("a pipe");
+        Sinks::open(&quiet(None), Some(&path)).expect_err("no reader");
+        let reader = fs::OpenOptions::new().read(true).write(true).open(&path).expect("a reader");
+        let error = Sinks::open(&quiet(None), Some(&path)).expect_err("a pipe");
+        assert!(error.to_string().ends_with("not a regular file"), "{error}");
+        drop(reader);
+    }
+
+    #[test]
+    fn a_device_that_takes_everything_is_fine() {
+        let sinks = Sinks::open(&quiet(None), Some("/dev/null".as_ref())).expect("opened");
+        let recorder = Recorder::start(sinks, session()).expect("threads");
+        assert!(recorder.flush(PATIENCE));
+    }
+
+    #[test]
     fn the_log_folder_is_made_and_its_file_named_for_time_and_process() {
         let folder = Folder::new("made");
         let dir = folder.0.join("a/b");

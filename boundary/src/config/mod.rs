@@ -1,6 +1,6 @@
 //! What was meant: flags, environment and file become a Config that cannot be invalid.
 //!
-//! *Standing*: `main` hands in what [`cli`](crate::cli) read and a picture of the environment; the
+//! *Standing*: `main` hands in what [`cli`] read and a picture of the environment; the
 //! session runs from the [`Config`]. *Never*: touches the system beyond reading its files and
 //! looking up an account, both through [`System`].
 

@@ -448,6 +448,16 @@ fn without_a_command_the_mistake_in_the_policy_comes_first() {
 }
 
 #[test]
+fn the_machine_itself_is_asked_the_same_way() {
+    let root = Host.account(0).expect("root");
+    assert_eq!((root.name.as_str(), root.gid), ("root", 0));
+    assert!(Host.exists(Path::new("/proc/self/exe")) && !Host.exists(Path::new("/gone")));
+    assert_eq!(Host.read(Path::new("/dev/null")).expect("readable"), b"");
+    let error = Host.read(Path::new("/gone")).expect_err("not there");
+    assert_eq!(error.kind(), io::ErrorKind::NotFound);
+}
+
+#[test]
 fn the_workspaces_labels_come_from_its_variables() {
     let labels = Machine::new()
         .env("CODER_WORKSPACE_ID", "w-1")
