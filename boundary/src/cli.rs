@@ -85,10 +85,15 @@ pub const USAGE: &str = "boundary [options] -- command [args…]";
     name = "boundary",
     version,
     about = "Run a command so that nothing it does reaches the network except what a policy allows",
+    // What this type is to the program is not what the program is to a user.
+    long_about = None,
+    // The last of a flag counts, as in the Go tool, so that a wrapper's flags can be overridden.
+    args_override_self = true,
     override_usage = USAGE,
     max_term_width = 100,
-    after_help = "Each option has an environment variable and a key in the file as well. Without a rule, \
-                  everything is denied.\nExit status: the command's own; 125 if boundary itself fails."
+    after_help = "Each option has an environment variable and a key in the file as well.\n\
+                  Without a rule, everything is denied.\n\
+                  Exit status: the command's own; 125 if boundary itself fails."
 )]
 pub struct Args {
     /// The policy file.
@@ -338,6 +343,13 @@ mod tests {
     }
 
     #[test]
+    fn the_last_of_a_flag_counts_and_all_of_a_list() {
+        let args = args(&["--log-level=a", "--allow=x", "--log-level=b", "--allow=y", "--", "c"]);
+        assert_eq!(args.log_level.expect("typed"), "b");
+        assert_eq!(args.allow, ["x", "y"]);
+    }
+
+    #[test]
     fn a_bare_switch_is_true_and_never_takes_the_next_word() {
         assert_eq!(args(&["--pprof", "--", "x"]).pprof.expect("typed"), "true");
         assert_eq!(args(&["--pprof=F", "--", "x"]).pprof.expect("typed"), "F");
@@ -351,5 +363,7 @@ mod tests {
         assert!(help.contains("boundary [options] -- command [args…]"), "{help}");
         assert!(help.contains("--jail-type"), "{help}");
         assert!(!help.contains("--pprof"), "{help}");
+        assert!(help.starts_with("Run a command"), "{help}");
+        assert!(help.lines().count() < 40, "{help}");
     }
 }
