@@ -20,6 +20,10 @@ use crate::rules::Host;
 
 /// The authority's name, as a certificate viewer shows it.
 const COMMON_NAME: &str = "boundary session CA";
+
+/// The hash of that name by which OpenSSL looks for an issuer in a directory of certificates
+/// (`openssl x509 -hash`, the canonical form of RFC 5280 names since OpenSSL 1.0).
+pub const SUBJECT_HASH: &str = "3d0fd471";
 /// How long the authority lives: longer than any session, short enough to be worth nothing after.
 const AUTHORITY_LIFE: Duration = Duration::from_hours(30 * 24);
 /// How long a leaf lives.

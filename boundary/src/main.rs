@@ -1,3 +1,56 @@
-//! The edge: parse, run, exit code.
+//! The edge: parse, run, exit code (the command's own · 125 ours · 126/127 exec · 128+n signal).
 
-fn main() {}
+use std::io::{self, Write as _};
+use std::process::ExitCode;
+
+use boundary::cli::{self, Request};
+use boundary::config::{self, Config, Environment};
+use boundary::session;
+
+/// The exit status of boundary's own failures.
+const OURS: u8 = 125;
+
+fn main() -> ExitCode {
+    match cli::parse(std::env::args_os()) {
+        Ok(Request::Show(text)) => show(&text),
+        Ok(Request::Run(args)) => run(*args),
+        Err(error) => complain(&error, error.hint(), OURS),
+    }
+}
+
+/// Gives the command line its meaning and runs it.
+fn run(args: cli::Args) -> ExitCode {
+    let config = match Config::resolve(args, &Environment::own(), &config::Host) {
+        Ok(config) => config,
+        Err(error) => return complain(&error, &error.hint(), OURS),
+    };
+    match session::run(&config) {
+        Ok(status) => ExitCode::from(status),
+        Err(error) => complain(&error, error.hint(), error.status()),
+    }
+}
+
+/// Help and version go to standard output.
+fn show(text: &str) -> ExitCode {
+    match io::stdout().write_all(text.as_bytes()) {
+        Ok(()) => ExitCode::SUCCESS,
+        // A closed pipe: whoever asked has seen enough.
+        Err(_) => ExitCode::from(OURS),
+    }
+}
+
+/// One line: what, why and what to do.
+fn complain(error: &dyn std::error::Error, hint: &str, status: u8) -> ExitCode {
+    let mut why = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let cause_text = cause.to_string();
+        if !why.ends_with(&cause_text) {
+            why = format!("{why}: {cause_text}");
+        }
+        source = cause.source();
+    }
+    // Where standard error is closed there is nobody to tell.
+    drop(writeln!(io::stderr(), "boundary: {why} ({hint})"));
+    ExitCode::from(status)
+}

@@ -43,6 +43,9 @@ impl Denial {
             | Code::BadRequest
             | Code::Datagram
             | Code::SocketType
+            | Code::SocketOption
+            | Code::Packet
+            | Code::DoorShut
             | Code::NamesExhausted => return None,
         }
         let intent = self.intent.as_ref().filter(|intent| intent.port() != 0)?;
@@ -113,13 +116,19 @@ pub enum Code {
     Datagram,
     /// A kind of socket that the walls do not let through.
     SocketType,
+    /// A socket option that would change where packets go.
+    SocketOption,
+    /// A packet that no socket of the session may send.
+    Packet,
+    /// The proxy is gone, or could not be told of the connection.
+    DoorShut,
     /// The resolver has no address left to stand for another name.
     NamesExhausted,
 }
 
 impl Code {
     /// Every code, in the order of the documents.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 14] = [
         Self::NoRule,
         Self::HostMismatch,
         Self::AddressRefused,
@@ -130,6 +139,9 @@ impl Code {
         Self::UnclearProtocol,
         Self::Datagram,
         Self::SocketType,
+        Self::SocketOption,
+        Self::Packet,
+        Self::DoorShut,
         Self::NamesExhausted,
     ];
 
@@ -146,6 +158,9 @@ impl Code {
             Self::UnclearProtocol => "unclear_protocol",
             Self::Datagram => "datagram",
             Self::SocketType => "socket_type",
+            Self::SocketOption => "socket_option",
+            Self::Packet => "packet",
+            Self::DoorShut => "door_shut",
             Self::NamesExhausted => "names_exhausted",
         }
     }
@@ -173,6 +188,15 @@ impl Code {
             }
             Self::Datagram => "Datagrams do not leave, except questions to the built-in resolver.",
             Self::SocketType => "Sockets of this family, type or protocol do not leave.",
+            Self::SocketOption => {
+                "The socket option would change where packets go, or make the kernel itself send some."
+            }
+            Self::Packet => {
+                "The packet does not come from a socket that the session may send with."
+            }
+            Self::DoorShut => {
+                "The proxy is gone, or could not be told where the connection meant to go."
+            }
             Self::NamesExhausted => {
                 "The session has asked for more names than there are addresses to stand for them."
             }
@@ -187,6 +211,9 @@ impl Code {
             | Self::AddressRefused
             | Self::Datagram
             | Self::SocketType
+            | Self::SocketOption
+            | Self::Packet
+            | Self::DoorShut
             | Self::NamesExhausted => 403,
             Self::AmbiguousPath
             | Self::BadHost

@@ -8,7 +8,9 @@
 use std::io;
 use std::os::fd::RawFd;
 
-use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
+use nix::errno::Errno;
+use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, kill, sigaction};
+use nix::sys::wait::waitpid;
 use nix::unistd::{ForkResult, Pid};
 
 /// Forks. The child runs `body` and ends with the status it returns; nothing of the parent's
@@ -20,24 +22,44 @@ pub fn fork(body: impl FnOnce() -> u8) -> nix::Result<Pid> {
     // thread that does not exist in the child.
     match unsafe { nix::unistd::fork() }? {
         ForkResult::Parent { child } => Ok(child),
-        ForkResult::Child => end(body()),
+        ForkResult::Child => exit(body()),
     }
 }
 
 /// Ends the process at once, running no destructor and no exit handler.
-fn end(status: u8) -> ! {
+fn exit(status: u8) -> ! {
     // SAFETY: `_exit` has no preconditions.
     unsafe { libc::_exit(i32::from(status)) }
 }
 
-/// Marks every descriptor from `first` on close-on-exec, or closes it.
+/// Kills a child and waits until it is gone; one that was collected already is.
+pub fn end(child: Pid) {
+    if kill(child, Signal::SIGKILL).is_ok() {
+        while waitpid(child, None) == Err(Errno::EINTR) {}
+    }
+}
+
+/// Closes every descriptor above 2 but those in `kept`.
 ///
-/// `close_range(2)` is there since Linux 5.9, its `CLOEXEC` flag since 5.11.
-pub fn close_from(first: RawFd) -> io::Result<()> {
-    let first = libc::c_uint::try_from(first).map_err(io::Error::other)?;
-    // SAFETY: the call takes plain numbers. The descriptors it closes are not used again: the
-    // caller is about to exec, or owns none of them.
-    check(unsafe { libc::syscall(libc::SYS_close_range, first, libc::c_uint::MAX, 0) })
+/// For a child that has forked: the objects that own the closed descriptors belong to the parent's
+/// part of the program and are never used or dropped in the child, which ends by `_exit` or exec.
+/// `close_range(2)` is there since Linux 5.9.
+pub fn keep_only(kept: &[RawFd]) -> io::Result<()> {
+    let mut kept: Vec<u32> = kept.iter().filter_map(|&fd| u32::try_from(fd).ok()).collect();
+    kept.sort_unstable();
+    let mut first = 3;
+    for number in kept.into_iter().filter(|&number| number > 2) {
+        if number > first {
+            close_range(first, number - 1)?;
+        }
+        first = number + 1;
+    }
+    close_range(first, u32::MAX)
+}
+
+fn close_range(first: u32, last: u32) -> io::Result<()> {
+    // SAFETY: the call takes plain numbers; see `keep_only` for who owned the descriptors.
+    check(unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) })
 }
 
 /// Drops every capability but `keep` from the bounding set, so that no exec can give it back.

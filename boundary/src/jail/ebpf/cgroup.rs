@@ -35,6 +35,18 @@ const TICK: Duration = Duration::from_millis(1);
 /// How often a cgroup is made anew when a sweep of another session took it before it was locked.
 const ATTEMPTS: usize = 4;
 
+/// What a session's cgroup is called, known before it is made so that somebody can be told what to
+/// clear away.
+#[derive(Debug, Clone)]
+pub struct Name(String);
+
+impl Name {
+    /// The name of a session's cgroup.
+    pub fn of(session: &Uuid) -> Self {
+        Self(format!("{PREFIX}{}", session.simple()))
+    }
+}
+
 /// A cgroup of a session. Dropping it kills what is in it and removes it.
 #[derive(Debug)]
 pub struct Cgroup {
@@ -48,32 +60,42 @@ pub struct Cgroup {
 }
 
 impl Cgroup {
-    /// Makes one in the mounted hierarchy.
-    pub fn make() -> Result<Self, Call> {
+    /// Makes one of this name in the mounted hierarchy.
+    pub fn make(name: &Name) -> Result<Self, Call> {
         let root = mounted()?;
         let is_swept = |made: &Result<Self, Call>| {
             let kind = made.as_ref().err().map(|error| error.source.kind());
             matches!(kind, Some(io::ErrorKind::WouldBlock | io::ErrorKind::NotFound))
         };
-        let mut made = Self::make_in(&root);
+        let mut made = Self::make_in(&root, name);
         for _ in 1..ATTEMPTS {
             if !is_swept(&made) {
                 break;
             }
-            made = Self::make_in(&root);
+            made = Self::make_in(&root, name);
         }
         made
     }
 
     /// Makes one below a cgroup.
-    fn make_in(root: &Path) -> Result<Self, Call> {
-        let name = format!("{PREFIX}{}-{}", getpid(), Uuid::new_v4().simple());
-        let path = root.join(name);
+    fn make_in(root: &Path, name: &Name) -> Result<Self, Call> {
+        let path = root.join(&name.0);
         DirBuilder::new().mode(0o755).create(&path).map_err(Call::to("mkdir of a cgroup"))?;
         Self::take(path.clone()).inspect_err(|_| {
             // Nothing can be in it yet.
             fs::remove_dir(&path).unwrap_or_default();
         })
+    }
+
+    /// Takes over the one of this name, whose keeper is dead, to clear it away.
+    pub fn inherit(name: &Name) -> Result<Self, Call> {
+        let path = mounted()?.join(&name.0);
+        let folder = File::open(&path).map_err(Call::to("open of a cgroup"))?;
+        let entrance = File::options()
+            .write(true)
+            .open(path.join("cgroup.procs"))
+            .map_err(Call::to("open of cgroup.procs"))?;
+        Ok(Self { path, folder, entrance, keeper: getpid() })
     }
 
     /// Locks a new folder and opens what is needed of it.

@@ -11,9 +11,9 @@ mod origin;
 mod process;
 mod refusals;
 
-pub use cgroup::{Cgroup, sweep};
+pub use cgroup::{Cgroup, Name, sweep};
 pub use origin::Turned;
-pub use refusals::{Refusals, Refused};
+pub use refusals::{Refusals, Refused, Ring};
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -21,6 +21,7 @@ use std::os::fd::{AsFd as _, BorrowedFd};
 
 use boundary_common::ABI;
 use boundary_common::flow;
+use uuid::Uuid;
 
 use super::Call;
 use super::kernel::{self, Kernel};
@@ -55,9 +56,9 @@ pub struct Walls {
 
 impl Walls {
     /// Raises the walls around nobody yet, turned to these doors.
-    pub fn raise(doors: &Doors) -> Result<Self, Error> {
+    pub fn raise(name: &Name, doors: &Doors) -> Result<Self, Error> {
         let ports = ports(doors)?;
-        let walls = Self { cgroup: Cgroup::make()?, kernel: Kernel::load()? };
+        let walls = Self { cgroup: Cgroup::make(name)?, kernel: Kernel::load()? };
         walls.kernel.set_doors(&ports)?;
         for door in sockets(doors) {
             walls.kernel.mark_door(door)?;
@@ -78,17 +79,17 @@ impl Walls {
         Ok(Turned::new(flows))
     }
 
-    /// Reads what the kernel half refuses. There may be one reader; a later one would miss what
-    /// the first has read.
-    pub fn refusals(&self) -> Result<Refusals, Error> {
+    /// What the kernel half refuses. There may be one reader; a later one would miss what the
+    /// first has read.
+    pub fn refusals(&self) -> Result<Ring, Error> {
         let (events, lost) = self.kernel.events()?;
-        Refusals::new(events, lost).map_err(|error| Error::Kernel(error.into()))
+        Ok(Ring::new(events, lost))
     }
 
     /// Forgets what was refused until now: the canary's attempts are not the command's. To be
-    /// called before [`Walls::refusals`].
+    /// called before the ring is opened.
     pub fn forget_refusals(&self) -> Result<(), Error> {
-        let mut refusals = self.refusals()?;
+        let mut refusals = self.refusals()?.open()?;
         while refusals.next().is_some() {}
         Ok(())
     }
@@ -113,7 +114,8 @@ pub enum Answer {
 /// Finds out by doing: makes a cgroup, loads and attaches everything, and takes it down. Lists of
 /// features tell what a kernel was built with, not what it lets us do.
 pub fn probe() -> Answer {
-    match Walls::raise(&Doors { tcp: Vec::new(), dns: Vec::new() }) {
+    let doors = Doors { tcp: Vec::new(), dns: Vec::new() };
+    match Walls::raise(&Name::of(&Uuid::new_v4()), &doors) {
         Ok(walls) => {
             drop(walls);
             Answer::Yes

@@ -1,6 +1,7 @@
 //! Whose a connection is, by what the kernel half wrote when it turned it.
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::os::fd::RawFd;
 
 use boundary_common::flow;
 use boundary_common::flow::{Endpoint, FlowKey, TCP, UDP};
@@ -20,6 +21,11 @@ impl Turned {
     /// Reads from a table.
     pub(super) fn new(flows: Table<FlowKey, flow::Flow>) -> Self {
         Self { flows }
+    }
+
+    /// The descriptor that a process which forks must keep open for it.
+    pub fn descriptor(&self) -> RawFd {
+        self.flows.descriptor()
     }
 }
 

@@ -2,15 +2,16 @@
 
 use std::fmt;
 use std::net::SocketAddr;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, RawFd};
 
 use aya::maps::{Map, MapData, MapError, PerCpuArray, RingBuf};
 use boundary_common::flow::{Endpoint, Refusal};
 use boundary_common::steer::Why;
 use zerocopy::FromBytes as _;
 
-use super::{origin, process};
-use crate::audit::Process;
+use super::{Error, origin, process};
+use crate::audit::{Decision, Door, Process, Subject};
+use crate::rules::Code;
 
 /// One refusal, ready for the record.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -27,12 +28,52 @@ pub struct Refused {
     pub option: Option<(u16, u16)>,
 }
 
+impl Refused {
+    /// What goes on record.
+    pub fn into_decision(self) -> (Subject, Decision) {
+        let code = match self.why {
+            Why::Socket => Code::SocketType,
+            Why::Datagram => Code::Datagram,
+            Why::Option => Code::SocketOption,
+            Why::Packet => Code::Packet,
+            Why::DoorShut | Why::Unrecorded => Code::DoorShut,
+        };
+        let subject =
+            Subject { door: Door::Kernel, process: Some(self.process), target: self.target };
+        (subject, Decision::Dropped { proto: self.proto, code })
+    }
+}
+
 /// The reader of the ring. Its descriptor becomes readable when there is something to read.
 pub struct Refusals {
     ring: RingBuf<MapData>,
     lost: PerCpuArray<MapData, u64>,
     /// How many of the lost were told.
     told: u64,
+}
+
+/// The ring before it is read. What was forgotten until it is opened is not seen.
+#[derive(Debug)]
+pub struct Ring {
+    events: MapData,
+    lost: MapData,
+}
+
+impl Ring {
+    /// The ring that lies in these maps.
+    pub(super) fn new(events: MapData, lost: MapData) -> Self {
+        Self { events, lost }
+    }
+
+    /// The descriptors that a process which forks must keep open for it.
+    pub fn descriptors(&self) -> [RawFd; 2] {
+        [&self.events, &self.lost].map(|map| map.fd().as_fd().as_raw_fd())
+    }
+
+    /// Starts to read, and to count what is lost.
+    pub fn open(self) -> Result<Refusals, Error> {
+        Refusals::new(self.events, self.lost).map_err(|error| Error::Kernel(error.into()))
+    }
 }
 
 impl Refusals {

@@ -13,7 +13,7 @@ use std::collections::{HashMap, HashSet};
 use std::ffi::CStr;
 use std::io;
 use std::marker::PhantomData;
-use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd, RawFd};
 
 use aya::maps::{MapData, MapError};
 use aya_obj::btf::{BtfError, BtfFeatures};
@@ -187,6 +187,11 @@ where
             self.map.delete(key.as_bytes())?;
         }
         Ok(value)
+    }
+
+    /// The map's descriptor.
+    pub(super) fn descriptor(&self) -> RawFd {
+        self.map.as_fd().as_raw_fd()
     }
 
     /// Another handle of the same map.

@@ -1,1 +1,0 @@
-//! One run, start to end.

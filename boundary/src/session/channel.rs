@@ -1,0 +1,153 @@
+//! The keeper's line to one of its children: small framed messages over a socket pair.
+//!
+//! *Standing*: made before the fork, one end each side; its end of file is how either side learns
+//! that the other is gone, however it went. *Never*: crosses into the command, which execs
+//! without it.
+
+use std::io::{self, Read as _, Write as _};
+use std::net::Shutdown;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
+use std::os::unix::net::UnixStream;
+use std::time::Duration;
+
+/// What one process of the session tells another.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Message {
+    /// The child is prepared and waits. The proxy says so with the authority's certificate, PEM.
+    Ready(Vec<u8>),
+    /// The child is in its user namespace and waits for its maps.
+    MapIds,
+    /// The child could not be prepared: one line for the user.
+    Failed(String),
+    /// The command could not be started: the error number of execve(2).
+    NotStarted(i32),
+    /// Go on.
+    Go,
+}
+
+/// The longest payload: a certificate or a line of text, with room.
+const MAX: usize = 64 * 1024;
+
+/// One end of the line.
+#[derive(Debug)]
+pub(super) struct Channel(UnixStream);
+
+impl Channel {
+    /// Both ends.
+    pub(super) fn pair() -> io::Result<(Self, Self)> {
+        UnixStream::pair().map(|(one, other)| (Self(one), Self(other)))
+    }
+
+    /// Sends a message whole.
+    pub(super) fn send(&mut self, message: &Message) -> io::Result<()> {
+        let errno;
+        let (kind, payload): (u8, &[u8]) = match message {
+            Message::Ready(bytes) => (0, bytes),
+            Message::MapIds => (1, &[]),
+            Message::Failed(text) => (2, text.as_bytes()),
+            Message::NotStarted(number) => {
+                errno = number.to_ne_bytes();
+                (3, &errno)
+            }
+            Message::Go => (4, &[]),
+        };
+        let payload = payload.get(..MAX).unwrap_or(payload);
+        let length = u32::try_from(payload.len()).map_err(io::Error::other)?;
+        let mut frame = vec![kind];
+        frame.extend_from_slice(&length.to_ne_bytes());
+        frame.extend_from_slice(payload);
+        self.0.write_all(&frame)
+    }
+
+    /// The next message; none when the other side is gone.
+    pub(super) fn receive(&mut self) -> io::Result<Option<Message>> {
+        let mut kind = [0];
+        if self.0.read(&mut kind)? == 0 {
+            return Ok(None);
+        }
+        let mut length = [0; 4];
+        self.0.read_exact(&mut length)?;
+        let length = usize::try_from(u32::from_ne_bytes(length)).map_err(io::Error::other)?;
+        if length > MAX {
+            return Err(io::Error::other("a message longer than any that is sent"));
+        }
+        let mut payload = vec![0; length];
+        self.0.read_exact(&mut payload)?;
+        decode(kind, payload).map(Some)
+    }
+
+    /// Tells the other side that this was all, and waits until it has closed its end, or died.
+    pub(super) fn await_end(mut self, patience: Duration) {
+        let told =
+            self.0.shutdown(Shutdown::Write).and_then(|()| self.0.set_read_timeout(Some(patience)));
+        if told.is_ok() {
+            // An end, a time-out and an error are one to whoever waited.
+            drop(self.0.read(&mut [0]));
+        }
+    }
+
+    /// The socket, for a process that waits on it in its own way.
+    pub(super) fn into_stream(self) -> UnixStream {
+        self.0
+    }
+}
+
+impl AsRawFd for Channel {
+    fn as_raw_fd(&self) -> RawFd {
+        self.0.as_raw_fd()
+    }
+}
+
+impl AsFd for Channel {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+/// Gives a frame its meaning.
+fn decode([kind]: [u8; 1], payload: Vec<u8>) -> io::Result<Message> {
+    match kind {
+        0 => Ok(Message::Ready(payload)),
+        1 => Ok(Message::MapIds),
+        2 => Ok(Message::Failed(String::from_utf8_lossy(&payload).into_owned())),
+        3 => <[u8; 4]>::try_from(payload.as_slice())
+            .map(|bytes| Message::NotStarted(i32::from_ne_bytes(bytes)))
+            .map_err(io::Error::other),
+        4 => Ok(Message::Go),
+        other => Err(io::Error::other(format!("a message of unknown kind {other}"))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_message_arrives_as_it_was_sent() {
+        let (mut one, mut other) = Channel::pair().unwrap();
+        for message in [
+            Message::Ready(b"-----BEGIN".to_vec()),
+            Message::MapIds,
+            Message::Failed("mount(proc): EPERM".to_owned()),
+            Message::NotStarted(2),
+            Message::Go,
+        ] {
+            one.send(&message).unwrap();
+            assert_eq!(other.receive().unwrap(), Some(message));
+        }
+    }
+
+    #[test]
+    fn a_closed_line_is_an_end_not_an_error() {
+        let (one, mut other) = Channel::pair().unwrap();
+        drop(one);
+        assert_eq!(other.receive().unwrap(), None);
+    }
+
+    #[test]
+    fn a_frame_that_was_never_sent_is_an_error() {
+        let (mut one, mut other) = Channel::pair().unwrap();
+        one.0.write_all(&[9, 0, 0, 0, 0]).unwrap();
+        assert!(other.receive().is_err());
+    }
+}

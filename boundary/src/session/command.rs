@@ -1,0 +1,118 @@
+//! The command: forked into the jail, held until all is ready, then executed.
+
+use std::ffi::OsString;
+use std::fs;
+use std::os::fd::AsRawFd as _;
+
+use nix::errno::Errno;
+use nix::unistd::Pid;
+
+use super::Error;
+use super::channel::{Channel, Message};
+use super::janitor::Janitor;
+use crate::jail::Call;
+use crate::jail::child::{self, Enclosure, Identity};
+use crate::jail::ebpf::Walls;
+use crate::jail::mounts::Bundle;
+use crate::sys::process;
+
+/// What to run, as whom, and what it sees.
+#[derive(Debug)]
+pub(super) struct Plan<'a> {
+    /// The program and its arguments.
+    pub(super) command: &'a [OsString],
+    /// Its environment.
+    pub(super) environment: &'a [(OsString, OsString)],
+    /// Whom it runs as.
+    pub(super) identity: &'a Identity,
+    /// The certificates it trusts.
+    pub(super) bundle: &'a Bundle,
+}
+
+/// The command inside its walls, waiting to be let go.
+#[derive(Debug)]
+pub(super) struct Held {
+    pid: Pid,
+    line: Channel,
+}
+
+impl Held {
+    /// Forks the command into the walls and waits until it is ready and the canary has passed.
+    pub(super) fn start(plan: &Plan<'_>, walls: &Walls, janitor: &Janitor) -> Result<Self, Error> {
+        let (line, mut far) = Channel::pair().map_err(Call::to("socketpair"))?;
+        janitor.adopt_children()?;
+        let pid = process::fork(|| inside(plan, walls, &mut far)).map_err(Call::to("fork"))?;
+        drop(far);
+        let mut held = Self { pid, line };
+        held.prepare()?;
+        Ok(held)
+    }
+
+    /// Does for the child what only somebody outside its user namespace can, until it is ready.
+    fn prepare(&mut self) -> Result<(), Error> {
+        loop {
+            match self.line.receive().map_err(Call::to("read(command)"))? {
+                Some(Message::MapIds) => {
+                    self.map_ids()?;
+                    self.line.send(&Message::Go).map_err(Call::to("write(command)"))?;
+                }
+                Some(Message::Ready(_)) => return Ok(()),
+                Some(Message::Failed(why)) => return Err(Error::Enclosure(why)),
+                Some(Message::Go | Message::NotStarted(_)) | None => {
+                    return Err(Error::Lost("command"));
+                }
+            }
+        }
+    }
+
+    /// Maps every id to itself: files keep their owners, and nothing else is granted.
+    fn map_ids(&self) -> Result<(), Call> {
+        for map in ["uid_map", "gid_map"] {
+            fs::write(format!("/proc/{}/{map}", self.pid), "0 0 4294967295\n")
+                .map_err(Call::to("write(uid_map)"))?;
+        }
+        Ok(())
+    }
+
+    /// Lets the command go; fails with what execve(2) said when it could not be started.
+    pub(super) fn go(mut self) -> Result<Pid, Error> {
+        self.line.send(&Message::Go).map_err(Call::to("write(command)"))?;
+        match self.line.receive().map_err(Call::to("read(command)"))? {
+            None => Ok(self.pid),
+            Some(Message::NotStarted(number)) => Err(Error::NotStarted(Errno::from_raw(number))),
+            Some(_) => Err(Error::Lost("command")),
+        }
+    }
+}
+
+/// The child's side: into the jail, then wait, then become the command.
+fn inside(plan: &Plan<'_>, walls: &Walls, line: &mut Channel) -> u8 {
+    if let Err(why) = enter(plan, walls, line) {
+        drop(line.send(&Message::Failed(why)));
+        return 125;
+    }
+    let waited = line.send(&Message::Ready(Vec::new())).and_then(|()| line.receive());
+    if !matches!(waited, Ok(Some(Message::Go))) || process::reset_signals().is_err() {
+        return 125;
+    }
+    let error = child::start(plan.command, plan.environment);
+    drop(line.send(&Message::NotStarted(error as i32)));
+    127
+}
+
+/// Goes behind the walls; the error is one line for the user.
+fn enter(plan: &Plan<'_>, walls: &Walls, line: &mut Channel) -> Result<(), String> {
+    walls.cgroup().enter().map_err(|error| format!("cgroup.procs: {error}"))?;
+    process::keep_only(&[line.as_raw_fd()]).map_err(|error| format!("close_range: {error}"))?;
+    let enclosure = Enclosure { identity: plan.identity, bundle: plan.bundle };
+    child::enclose(&enclosure, || map_ids(line)).map_err(|error| error.to_string())
+}
+
+/// Asks the keeper for the maps of the new user namespace, and waits for them.
+fn map_ids(line: &mut Channel) -> Result<(), Call> {
+    line.send(&Message::MapIds).map_err(Call::to("write(keeper)"))?;
+    match line.receive().map_err(Call::to("read(keeper)"))? {
+        Some(Message::Go) => Ok(()),
+        _ => Err(Call::to("write(uid_map)")(Errno::EPERM)),
+    }
+}

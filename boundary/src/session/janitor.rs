@@ -1,0 +1,123 @@
+//! The first process of the command's pid namespace: reaps what nobody waits for, and clears up
+//! when the keeper is killed.
+//!
+//! *Standing*: forked before anything exists that could be left behind. The kernel kills the
+//! whole namespace when it dies. *Never*: enters the session's cgroup, runs the command, or
+//! touches the network.
+
+use std::fs::{self, File};
+use std::io;
+use std::os::fd::{AsFd as _, AsRawFd as _};
+use std::path::PathBuf;
+
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sched::{CloneFlags, setns, unshare};
+use nix::sys::prctl;
+use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signalfd::SignalFd;
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+use nix::unistd::{Pid, setsid};
+use uuid::Uuid;
+
+use super::channel::Channel;
+use super::stdio;
+use super::trust::SessionFiles;
+use crate::jail::Call;
+use crate::jail::ebpf::{Cgroup, Name};
+use crate::sys::process;
+
+/// What a session would leave behind if its keeper were killed.
+#[derive(Debug, Clone)]
+pub(super) struct Remains {
+    /// The name of its cgroup.
+    pub(super) cgroup: Name,
+    /// Its directory of files.
+    pub(super) files: PathBuf,
+}
+
+impl Remains {
+    /// What a session will have.
+    pub(super) fn of(session: &Uuid) -> Self {
+        Self { cgroup: Name::of(session), files: SessionFiles::place(session) }
+    }
+
+    /// Kills what runs and removes what is there. What is not there is not missed.
+    fn clear(&self) {
+        drop(Cgroup::inherit(&self.cgroup));
+        drop(fs::remove_dir_all(&self.files));
+    }
+}
+
+/// The keeper's hold on the janitor: while it lives, so does the pid namespace.
+#[derive(Debug)]
+pub(super) struct Janitor {
+    /// In the keeper's pid namespace.
+    pub(super) pid: Pid,
+    namespace: File,
+    /// Its end of file tells the janitor that the keeper is gone, however it went.
+    _line: Channel,
+}
+
+impl Janitor {
+    /// Starts it as the first process of a new pid namespace.
+    pub(super) fn start(remains: &Remains) -> Result<Self, Call> {
+        let (line, far) = Channel::pair().map_err(Call::to("socketpair"))?;
+        let own = File::open("/proc/self/ns/pid").map_err(Call::to("open(ns/pid)"))?;
+        unshare(CloneFlags::CLONE_NEWPID).map_err(Call::to("unshare(CLONE_NEWPID)"))?;
+        let pid =
+            process::fork(|| u8::from(watch(&far, remains).is_err())).map_err(Call::to("fork"))?;
+        setns(&own, CloneFlags::CLONE_NEWPID).map_err(Call::to("setns(CLONE_NEWPID)"))?;
+        let namespace =
+            File::open(format!("/proc/{pid}/ns/pid")).map_err(Call::to("open(ns/pid)"))?;
+        Ok(Self { pid, namespace, _line: line })
+    }
+
+    /// Makes the next children of this process members of the namespace.
+    pub(super) fn adopt_children(&self) -> Result<(), Call> {
+        setns(&self.namespace, CloneFlags::CLONE_NEWPID).map_err(Call::to("setns(CLONE_NEWPID)"))
+    }
+}
+
+impl Drop for Janitor {
+    fn drop(&mut self) {
+        // The keeper has cleared up by itself when it gets here.
+        process::end(self.pid);
+    }
+}
+
+/// The janitor's life: reap until the keeper is gone, then clear up.
+fn watch(line: &Channel, remains: &Remains) -> io::Result<()> {
+    let block = SigSet::all();
+    block.thread_set_mask()?;
+    setsid()?;
+    prctl::set_dumpable(false)?;
+    prctl::set_name(c"boundary-init")?;
+    stdio::detach()?;
+    process::keep_only(&[line.as_raw_fd()])?;
+    let mut children = SigSet::empty();
+    children.add(Signal::SIGCHLD);
+    let signals = SignalFd::new(&children)?;
+    loop {
+        let mut events = [
+            PollFd::new(line.as_fd(), PollFlags::POLLIN),
+            PollFd::new(signals.as_fd(), PollFlags::POLLIN),
+        ];
+        poll(&mut events, PollTimeout::NONE)?;
+        let [line, child] = events.map(|event| event.any().unwrap_or(true));
+        if child {
+            signals.read_signal()?;
+            reap();
+        }
+        if line {
+            remains.clear();
+            return Ok(());
+        }
+    }
+}
+
+/// Collects every child that has ended.
+fn reap() {
+    while waitpid(None, Some(WaitPidFlag::WNOHANG))
+        .is_ok_and(|status| status != WaitStatus::StillAlive)
+    {}
+}

@@ -1,0 +1,148 @@
+//! The keeper's watch: passes signals on, stops and goes on with the command, and says how it
+//! ended.
+//!
+//! The keeper stays in the command's process group, so that pipelines and the shell's job
+//! control work as if boundary were not there. What the terminal sends, it sends to both; what
+//! somebody sends to the keeper alone is passed on.
+//!
+//! *Never*: handles a byte from the network.
+
+use nix::errno::Errno;
+use nix::libc;
+use nix::sys::signal::{SigSet, Signal, kill, raise};
+use nix::sys::signalfd::{SfdFlags, SignalFd, siginfo};
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+use nix::unistd::Pid;
+
+use crate::jail::Call;
+
+/// The signals that reach the command as if boundary were not there.
+const PASSED_ON: &[Signal] = &[
+    Signal::SIGHUP,
+    Signal::SIGINT,
+    Signal::SIGQUIT,
+    Signal::SIGTERM,
+    Signal::SIGUSR1,
+    Signal::SIGUSR2,
+    Signal::SIGWINCH,
+    Signal::SIGTSTP,
+    Signal::SIGCONT,
+];
+
+/// The processes whose end ends the session.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Family {
+    /// The command.
+    pub(super) command: Pid,
+    /// The proxy.
+    pub(super) proxy: Pid,
+    /// The first process of the command's pid namespace.
+    pub(super) janitor: Pid,
+}
+
+/// How a session ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Ended {
+    /// The command exited.
+    Exited(u8),
+    /// A signal ended the command.
+    Signalled(Signal),
+    /// A process of boundary ended first; the command is cut off.
+    Lost(&'static str),
+}
+
+/// The signals of this process, read one at a time.
+#[derive(Debug)]
+pub(super) struct Signals(SignalFd);
+
+impl Signals {
+    /// Blocks what is watched, so that nothing is lost between here and [`Signals::watch`].
+    pub(super) fn block() -> Result<Self, Call> {
+        let mut watched = SigSet::empty();
+        for &signal in PASSED_ON {
+            watched.add(signal);
+        }
+        watched.add(Signal::SIGCHLD);
+        watched.thread_block().map_err(Call::to("sigprocmask"))?;
+        SignalFd::with_flags(&watched, SfdFlags::SFD_CLOEXEC)
+            .map(Self)
+            .map_err(Call::to("signalfd"))
+    }
+
+    /// Watches until the command or a process of boundary ends.
+    pub(super) fn watch(&self, family: Family) -> Result<Ended, Call> {
+        loop {
+            // A child may have ended before its signal was read, or several for one signal.
+            if let Some(ended) = collect(family).map_err(Call::to("waitpid"))? {
+                return Ok(ended);
+            }
+            let info = match self.0.read_signal() {
+                Ok(Some(info)) => info,
+                Ok(None) | Err(Errno::EINTR) => continue,
+                Err(error) => return Err(Call::to("read(signalfd)")(error)),
+            };
+            pass_on(&info, family.command);
+        }
+    }
+}
+
+/// Passes a signal on to the command, unless the terminal has sent it to both.
+fn pass_on(info: &siginfo, command: Pid) {
+    let signal = libc::c_int::try_from(info.ssi_signo).ok().and_then(|n| Signal::try_from(n).ok());
+    let Some(signal) = signal.filter(|&signal| signal != Signal::SIGCHLD) else { return };
+    if info.ssi_code != libc::SI_KERNEL
+        && let Err(error) = kill(command, signal)
+    {
+        // It may have ended just now; that is collected next.
+        tracing::debug!(%error, %signal, "a signal could not be passed on");
+    }
+}
+
+/// Collects the children that have changed; tells when one's end ends the session.
+fn collect(family: Family) -> nix::Result<Option<Ended>> {
+    loop {
+        let flags = WaitPidFlag::WNOHANG | WaitPidFlag::WUNTRACED;
+        let status = match waitpid(None, Some(flags)) {
+            Ok(WaitStatus::StillAlive) => return Ok(None),
+            Ok(status) => status,
+            Err(Errno::ECHILD) => return Ok(Some(Ended::Lost("command"))),
+            Err(error) => return Err(error),
+        };
+        if let Some(ended) = judge(status, family)? {
+            return Ok(Some(ended));
+        }
+    }
+}
+
+/// What a child's change means.
+fn judge(status: WaitStatus, family: Family) -> nix::Result<Option<Ended>> {
+    let Some(pid) = status.pid() else { return Ok(None) };
+    match status {
+        WaitStatus::Exited(_, code) if pid == family.command => {
+            Ok(Some(Ended::Exited(u8::try_from(code & 0xff).unwrap_or(u8::MAX))))
+        }
+        WaitStatus::Signaled(_, signal, _) if pid == family.command => {
+            Ok(Some(Ended::Signalled(signal)))
+        }
+        // The shell has to see its job stopped; it is this process that the shell knows. What
+        // makes it go on makes the command go on.
+        WaitStatus::Stopped(_, _) if pid == family.command => {
+            raise(Signal::SIGSTOP)?;
+            kill(family.command, Signal::SIGCONT)?;
+            Ok(None)
+        }
+        WaitStatus::Exited(..) | WaitStatus::Signaled(..) if pid == family.proxy => {
+            Ok(Some(Ended::Lost("proxy")))
+        }
+        WaitStatus::Exited(..) | WaitStatus::Signaled(..) if pid == family.janitor => {
+            Ok(Some(Ended::Lost("init")))
+        }
+        WaitStatus::Exited(..)
+        | WaitStatus::Signaled(..)
+        | WaitStatus::Stopped(..)
+        | WaitStatus::PtraceEvent(..)
+        | WaitStatus::PtraceSyscall(_)
+        | WaitStatus::Continued(_)
+        | WaitStatus::StillAlive => Ok(None),
+    }
+}

@@ -1,0 +1,178 @@
+//! One run, start to end: the keeper's story.
+//!
+//! ```text
+//! keeper ── parses, raises the walls, starts the others, waits, takes down
+//!  ├─ init     first process of the command's pid namespace; clears up if the keeper is killed
+//!  ├─ proxy    no privilege; listens, asks the rules, dials, records
+//!  └─ command  inside the walls, as the invoking user
+//! ```
+//!
+//! Whatever ends first, the others end, and nothing of the session is left.
+//!
+//! *Never*: handles a byte from the network.
+
+mod channel;
+mod command;
+mod janitor;
+mod keeper;
+mod proxy;
+mod stdio;
+mod trust;
+
+use std::ffi::{CString, OsString};
+use std::io;
+
+use nix::errno::Errno;
+use uuid::Uuid;
+
+use crate::config::{Config, Invoker};
+use crate::jail::child::Identity;
+use crate::jail::ebpf::{self, Name, Walls};
+use crate::jail::{Call, Choice};
+use crate::proxy::Doors;
+use command::{Held, Plan};
+use janitor::{Janitor, Remains};
+use keeper::{Ended, Family, Signals};
+use proxy::ProxyProcess;
+use trust::SessionFiles;
+
+/// Runs the command of a configuration; its exit status, as a shell would report it.
+pub fn run(config: &Config) -> Result<u8, Error> {
+    let signals = Signals::block()?;
+    let session = Uuid::new_v4();
+    let identity = identity(&config.user)?;
+    let remains = Remains::of(&session);
+    let janitor = Janitor::start(&remains)?;
+    let files = SessionFiles::create(remains.files.clone()).map_err(Call::to("mkdir"))?;
+    let doors = Doors::bind(config.proxy_port)?;
+    let walls = raise(config.jail, &remains.cgroup, &doors)?;
+    let mut proxy = ProxyProcess::start(config, session, &identity, (doors, &walls))?;
+    let bundle = files.write_bundle(proxy.certificate()).map_err(Call::to("write(bundle)"))?;
+    let environment = trust::environment(environment_of(&config.user), &bundle);
+    let plan = Plan {
+        command: &config.command,
+        environment: &environment,
+        identity: &identity,
+        bundle: &bundle,
+    };
+    let held = Held::start(&plan, &walls, &janitor)?;
+    walls.forget_refusals()?;
+    proxy.go()?;
+    let command = held.go()?;
+    let ended = signals.watch(Family { command, proxy: proxy.pid(), janitor: janitor.pid })?;
+    // The command's remaining processes end before the proxy does, so that what they did last is
+    // on record.
+    walls.cgroup().kill().map_err(Call::to("cgroup.kill"))?;
+    drop(proxy);
+    status(ended)
+}
+
+/// Raises the jail that was asked for, or the first that can be raised in full.
+fn raise(choice: Choice, cgroup: &Name, doors: &Doors) -> Result<Walls, Error> {
+    match choice {
+        Choice::Auto | Choice::Ebpf => {
+            ebpf::sweep()?;
+            Ok(Walls::raise(cgroup, doors)?)
+        }
+        Choice::Nsjail | Choice::Landjail => Err(Error::Jail(choice)),
+    }
+}
+
+/// What the end of a session means for whoever called boundary.
+fn status(ended: Ended) -> Result<u8, Error> {
+    match ended {
+        Ended::Exited(code) => Ok(code),
+        Ended::Signalled(signal) => {
+            Ok(u8::try_from(signal as i32).map_or(u8::MAX, |number| 128_u8.saturating_add(number)))
+        }
+        Ended::Lost(process) => Err(Error::Lost(process)),
+    }
+}
+
+/// Whom the command and the proxy run as.
+fn identity(user: &Invoker) -> Result<Identity, Error> {
+    let name = user.name.as_deref().map(CString::new).transpose().map_err(io::Error::other);
+    Ok(Identity { uid: user.uid, gid: user.gid, groups_of: name.map_err(Call::to("getpwuid"))? })
+}
+
+/// The environment of whoever called, which sudo has changed to root's in parts.
+fn environment_of(user: &Invoker) -> impl Iterator<Item = (OsString, OsString)> {
+    let mut ours: Vec<(OsString, OsString)> = Vec::new();
+    if user.sudo {
+        ours.push(("HOME".into(), user.home.clone().into_os_string()));
+        for variable in ["USER", "LOGNAME"] {
+            ours.extend(user.name.as_ref().map(|name| (variable.into(), name.into())));
+        }
+    }
+    let is_sudos = user.sudo;
+    let replaced: Vec<OsString> = ours.iter().map(|(name, _)| name.clone()).collect();
+    std::env::vars_os()
+        .filter(move |(name, _)| {
+            let of_sudo = is_sudos && name.to_str().is_some_and(|name| name.starts_with("SUDO_"));
+            !of_sudo && !replaced.contains(name)
+        })
+        .chain(ours)
+}
+
+/// Why a session could not be run, or did not end by its command's end.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A kernel call failed.
+    #[error(transparent)]
+    Call(#[from] Call),
+    /// The doors could not be opened.
+    #[error(transparent)]
+    Doors(#[from] crate::proxy::Closed),
+    /// The jail that was named is not in this version.
+    #[error("jail {0}: not available in this version")]
+    Jail(Choice),
+    /// The walls could not be raised.
+    #[error(transparent)]
+    Walls(#[from] ebpf::Error),
+    /// The command could not be brought behind the walls.
+    #[error("cannot enclose the command: {0}")]
+    Enclosure(String),
+    /// The proxy could not be prepared.
+    #[error("cannot start the proxy: {0}")]
+    Proxy(String),
+    /// The command could not be started.
+    #[error("{0}")]
+    NotStarted(Errno),
+    /// A process of the session ended before its time.
+    #[error("the {0} process ended unexpectedly; the command was cut off")]
+    Lost(&'static str),
+}
+
+impl Error {
+    /// The exit status for it: 126 and 127 as shells use them, 125 for boundary's own failures.
+    pub fn status(&self) -> u8 {
+        match self {
+            Self::NotStarted(Errno::ENOENT | Errno::ENOTDIR) => 127,
+            Self::NotStarted(_) => 126,
+            Self::Call(_)
+            | Self::Doors(_)
+            | Self::Jail(_)
+            | Self::Walls(_)
+            | Self::Enclosure(_)
+            | Self::Proxy(_)
+            | Self::Lost(_) => 125,
+        }
+    }
+
+    /// What to do about it.
+    pub fn hint(&self) -> &'static str {
+        match self {
+            Self::Call(_) => "the kernel refused a call that a jail needs",
+            Self::Doors(_) => "name a free port with --proxy-port, or none to have one chosen",
+            Self::Jail(_) => "use --jail-type ebpf, or leave the choice to boundary",
+            Self::Walls(_) => {
+                "the ebpf jail needs root (sudo) and a writable cgroup2; no command was run"
+            }
+            Self::Enclosure(_) => "no command was run",
+            Self::Proxy(_) => "check the log directory, the audit file and the certificates named",
+            Self::NotStarted(_) => "check the command's name and its permissions",
+            Self::Lost(_) => "run it again; if it recurs, look at the log for the cause",
+        }
+    }
+}

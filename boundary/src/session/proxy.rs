@@ -1,0 +1,275 @@
+//! The proxy's process: no privilege, no rights over the walls, readable by nobody.
+//!
+//! *Standing*: forked by the keeper with the doors and what the walls let it see; its runtime
+//! starts after the fork. It ends when the keeper's line does, after everything is on record.
+//! *Never*: changes a wall.
+
+use std::fs;
+use std::os::fd::{AsFd as _, AsRawFd};
+use std::os::unix::net::UnixStream as StdStream;
+use std::sync::Arc;
+use std::time::Duration;
+
+use nix::sys::prctl;
+use nix::sys::signal::SigSet;
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+use nix::unistd::{Pid, setsid};
+use tokio::io::AsyncReadExt as _;
+use tokio::net::UnixStream;
+use uuid::Uuid;
+
+use super::channel::{Channel, Message};
+use super::{Error, stdio};
+use crate::audit::{Recorder, Session, Sinks};
+use crate::ca::Authority;
+use crate::config::Config;
+use crate::dns::{Pins, Resolver, search_domains};
+use crate::jail::Call;
+use crate::jail::child::Identity;
+use crate::jail::ebpf::{Refusals, Ring, Walls};
+use crate::proxy::{Doors, Limits, Parts, Proxy};
+use crate::sys::process;
+use crate::sys::readiness::readable;
+
+/// How long the record may take to reach the disk when the session is over.
+const FLUSH: Duration = Duration::from_secs(3);
+
+/// How long the proxy may take to end, the flush included, before it is killed.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// How many threads serve connections at the most; more bring nothing (docs/performance.md).
+const MAX_WORKERS: usize = 4;
+
+/// The keeper's hold on the proxy.
+#[derive(Debug)]
+pub(super) struct ProxyProcess {
+    pid: Pid,
+    line: Option<Channel>,
+    certificate: Vec<u8>,
+}
+
+impl ProxyProcess {
+    /// Starts the proxy and waits until it listens.
+    pub(super) fn start(
+        config: &Config,
+        session: Uuid,
+        identity: &Identity,
+        (doors, walls): (Doors, &Walls),
+    ) -> Result<Self, Error> {
+        let (mut line, far) = Channel::pair().map_err(Call::to("socketpair"))?;
+        let setup = Setup { config, session, identity, doors, walls };
+        let pid = process::fork(|| setup.live(far)).map_err(Call::to("fork"))?;
+        match line.receive().map_err(Call::to("read(proxy)"))? {
+            Some(Message::Ready(certificate)) => Ok(Self { pid, line: Some(line), certificate }),
+            Some(Message::Failed(why)) => Err(Error::Proxy(why)),
+            Some(_) | None => Err(Error::Lost("proxy")),
+        }
+    }
+
+    /// The proxy's process.
+    pub(super) fn pid(&self) -> Pid {
+        self.pid
+    }
+
+    /// The certificate of the session's authority, PEM.
+    pub(super) fn certificate(&self) -> &[u8] {
+        &self.certificate
+    }
+
+    /// Tells it that the walls are proved, and what they refuse from now on is the command's doing.
+    pub(super) fn go(&mut self) -> Result<(), Call> {
+        match &mut self.line {
+            Some(line) => line.send(&Message::Go).map_err(Call::to("write(proxy)")),
+            None => Ok(()),
+        }
+    }
+}
+
+impl Drop for ProxyProcess {
+    /// Lets it write down what it knows, then makes sure that it is gone.
+    fn drop(&mut self) {
+        if let Some(line) = self.line.take() {
+            line.await_end(PATIENCE);
+        }
+        if !matches!(waitpid(self.pid, Some(WaitPidFlag::WNOHANG)), Ok(status) if status != WaitStatus::StillAlive)
+        {
+            process::end(self.pid);
+        }
+    }
+}
+
+/// What the proxy's process is made of, on the child's side of the fork.
+struct Setup<'a> {
+    config: &'a Config,
+    session: Uuid,
+    identity: &'a Identity,
+    doors: Doors,
+    walls: &'a Walls,
+}
+
+/// What a process of the session says when it cannot go on: one line for the user.
+type Said = Box<dyn std::error::Error>;
+
+impl Setup<'_> {
+    /// The process's whole life; its exit status.
+    fn live(self, mut line: Channel) -> u8 {
+        let service = match self.prepare(&line) {
+            Ok((service, certificate)) => {
+                line.send(&Message::Ready(certificate)).map(|()| service).map_err(Into::into)
+            }
+            Err(why) => line.send(&Message::Failed(chain(&*why))).map_err(Into::into).and(Err(why)),
+        };
+        match service.and_then(|service| service.run(line.into_stream())) {
+            Ok(()) => 0,
+            Err(error) => {
+                tracing::error!(error = chain(&*error), "the proxy ended");
+                1
+            }
+        }
+    }
+
+    /// Gives up every right, then makes everything that serves.
+    fn prepare(self, line: &Channel) -> Result<(Service, Vec<u8>), Said> {
+        let origin = Arc::new(self.walls.origin()?);
+        let refusals = self.walls.refusals()?;
+        let mut kept = vec![line.as_raw_fd(), origin.descriptor()];
+        kept.extend(refusals.descriptors());
+        kept.extend(self.doors.tcp.iter().map(AsRawFd::as_raw_fd));
+        kept.extend(self.doors.dns.iter().map(AsRawFd::as_raw_fd));
+        process::keep_only(&kept)?;
+        let recorder = self.record()?;
+        let authority = Arc::new(Authority::new()?);
+        let certificate = authority.certificate_pem().as_bytes().to_vec();
+        let pins = Arc::new(Pins::default());
+        let rules = Arc::clone(&self.config.rules);
+        let search = fs::read_to_string("/etc/resolv.conf").unwrap_or_default();
+        let resolver = Arc::new(Resolver::new(
+            Arc::clone(&pins),
+            Arc::clone(&rules),
+            recorder.clone(),
+            search_domains(&search),
+        ));
+        let parts = Parts { rules, authority, pins, recorder: recorder.clone(), origin, resolver };
+        let proxy = Proxy::new(parts, Limits::default(), self.config.upstream_ca.clone())?;
+        let service = Service { proxy: Arc::new(proxy), recorder, doors: self.doors, refusals };
+        Ok((service, certificate))
+    }
+
+    /// Starts the record, with files opened as the user who called, and gives up every right.
+    fn record(&self) -> Result<Recorder, Said> {
+        setsid()?;
+        SigSet::empty().thread_set_mask()?;
+        stdio::detach_but_stderr()?;
+        let config = self.config;
+        let open = || Sinks::open(&config.log, config.audit_log.as_deref());
+        // The user's own rights are what the user's files take. Root has none left to open a
+        // file with that belongs to somebody else, but may name one.
+        let sinks = if self.identity.is_root() {
+            let sinks = open()?;
+            self.identity.assume()?;
+            sinks
+        } else {
+            self.identity.assume()?;
+            open()?
+        };
+        prctl::set_no_new_privs()?;
+        prctl::set_dumpable(false)?;
+        prctl::set_name(c"boundary-proxy")?;
+        sinks.install();
+        config.announce();
+        let session = Session {
+            id: self.session,
+            jail: "ebpf",
+            labels: config.labels.clone(),
+            query: config.audit_query,
+        };
+        Ok(Recorder::start(sinks, session)?)
+    }
+}
+
+/// Everything that serves the command.
+struct Service {
+    proxy: Arc<Proxy>,
+    recorder: Recorder,
+    doors: Doors,
+    refusals: Ring,
+}
+
+impl Service {
+    /// Serves until the keeper's line ends, then writes down what is known.
+    fn run(self, line: StdStream) -> Result<(), Said> {
+        let workers = std::thread::available_parallelism().map_or(1, usize::from).min(MAX_WORKERS);
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(workers)
+            .enable_all()
+            .build()?;
+        let recorder = self.recorder.clone();
+        let served = runtime.block_on(self.serve(line));
+        runtime.shutdown_background();
+        if !recorder.finish(FLUSH) {
+            tracing::error!("the record could not be written in full");
+        }
+        served
+    }
+
+    async fn serve(self, line: StdStream) -> Result<(), Said> {
+        line.set_nonblocking(true)?;
+        let line = UnixStream::from_std(line)?;
+        let over = watch(line, self.refusals, self.recorder);
+        let shutdown = async move {
+            if let Err(error) = over.await {
+                tracing::error!(%error, "what the kernel refuses cannot be recorded");
+            }
+        };
+        Ok(self.proxy.serve(self.doors, shutdown).await?)
+    }
+}
+
+/// Puts on record what the kernel half refuses, from the keeper's first message (the canary is
+/// through) until the line ends, however it ends, and then what is left.
+async fn watch(mut line: UnixStream, ring: Ring, recorder: Recorder) -> Result<(), Said> {
+    let mut message = [0; 64];
+    if line.read(&mut message).await.unwrap_or(0) == 0 {
+        return Ok(());
+    }
+    let mut refusals = ring.open()?;
+    let ring = readable(refusals.as_fd().try_clone_to_owned()?)?;
+    loop {
+        tokio::select! {
+            read = line.read(&mut message) => if read.unwrap_or(0) == 0 { break },
+            ready = ring.readable() => {
+                record(&mut refusals, &recorder);
+                ready?.clear_ready();
+            }
+        }
+    }
+    record(&mut refusals, &recorder);
+    Ok(())
+}
+
+/// Records every refusal that is there now.
+fn record(refusals: &mut Refusals, recorder: &Recorder) {
+    while let Some(refused) = refusals.next() {
+        let (subject, decision) = refused.into_decision();
+        drop(recorder.decide(&subject, decision));
+    }
+    match refusals.lost() {
+        Ok(0) => {}
+        Ok(lost) => tracing::warn!(lost, "refusals came faster than they could be read"),
+        Err(error) => tracing::warn!(%error, "lost refusals could not be counted"),
+    }
+}
+
+/// An error and what caused it, on one line.
+fn chain(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut said = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let cause_said = cause.to_string();
+        if !said.ends_with(&cause_said) {
+            said = format!("{said}: {cause_said}");
+        }
+        source = cause.source();
+    }
+    said
+}

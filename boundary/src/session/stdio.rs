@@ -1,0 +1,27 @@
+//! Standard input, output and error of the session's own processes.
+
+use std::fs::OpenOptions;
+
+use nix::unistd::{dup2_stderr, dup2_stdin, dup2_stdout};
+
+/// Points all three to `/dev/null`, so that a pipe of the caller closes when the command is done
+/// with it, not when boundary's own processes are.
+pub(super) fn detach() -> nix::Result<()> {
+    let null = null()?;
+    dup2_stdin(&null)?;
+    dup2_stdout(&null)?;
+    dup2_stderr(&null)
+}
+
+/// Keeps standard error, for the log.
+pub(super) fn detach_but_stderr() -> nix::Result<()> {
+    let null = null()?;
+    dup2_stdin(&null)?;
+    dup2_stdout(&null)
+}
+
+fn null() -> nix::Result<std::fs::File> {
+    OpenOptions::new().read(true).write(true).open("/dev/null").map_err(|error| {
+        error.raw_os_error().map_or(nix::Error::UnknownErrno, nix::Error::from_raw)
+    })
+}
