@@ -72,3 +72,36 @@ fn perform(task: Task) -> anyhow::Result<ExitCode> {
         Task::Bench(bench) => bench::bench(&workspace, &bench),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::{CommandFactory as _, Parser as _};
+
+    use super::Task;
+
+    /// The arguments that a task hands on.
+    fn handed_on(line: &str) -> Vec<String> {
+        match Task::try_parse_from(line.split(' ')).unwrap() {
+            Task::Run { args } | Task::Test { args } => {
+                args.iter().map(|arg| arg.to_string_lossy().into_owned()).collect()
+            }
+            Task::Setup | Task::Tidy | Task::Deny | Task::Bench(_) => panic!("hands nothing on"),
+        }
+    }
+
+    #[test]
+    fn the_grammar_is_sound() {
+        Task::command().debug_assert();
+    }
+
+    #[test]
+    fn what_follows_the_first_dashes_goes_to_boundary_as_it_is() {
+        let args = handed_on("xtask run -- --allow domain=a.b -- curl -sS -- x");
+        assert_eq!(args, ["--allow", "domain=a.b", "--", "curl", "-sS", "--", "x"]);
+    }
+
+    #[test]
+    fn a_test_filter_and_the_runners_options_go_to_cargo() {
+        assert_eq!(handed_on("xtask test dns -- --nocapture"), ["dns", "--", "--nocapture"]);
+    }
+}

@@ -6,8 +6,11 @@ use std::time::Duration;
 /// Median, and the tenth and ninetieth percentile.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Spread {
+    /// A tenth is below it.
     pub(crate) low: Duration,
+    /// Half is below it.
     pub(crate) median: Duration,
+    /// A tenth is above it.
     pub(crate) high: Duration,
 }
 
