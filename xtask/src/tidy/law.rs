@@ -160,6 +160,9 @@ fn check_invariants(tree: &Tree, rows: &[Row<'_>]) -> Vec<Fault> {
             !functions.contains(function)
         });
         faults.extend(missing.map(|name| Fault::at(LAW, row.line, format!("no test `{name}`"))));
+        if row.cell(3).is_empty() {
+            faults.push(Fault::at(LAW, row.line, format!("{} has no test", row.cell(0))));
+        }
     }
     faults
 }
@@ -232,6 +235,12 @@ mod tests {
         let text = "#![expect(unsafe_code, reason = \"r\")]";
         assert_eq!(faults(&[("tests/attack/main.rs", text)]), [""; 0]);
         assert_eq!(faults(&[("boundary/src/rules/mod.rs", text)]).len(), 1);
+    }
+
+    #[test]
+    fn an_invariant_without_a_test_is_a_fault() {
+        let found = faults(&[("docs/architecture.md", &format!("{DOCUMENT}| I1 | x | `T` | |\n"))]);
+        assert!(found[0].contains("I1 has no test"), "{found:?}");
     }
 
     #[test]
