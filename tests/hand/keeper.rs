@@ -3,7 +3,7 @@
 use std::io::{self, Read as _};
 use std::net::{TcpListener, UdpSocket};
 
-use boundary::jail::ebpf::Walls;
+use boundary::jail::ebpf::{Name, Walls};
 use boundary::proxy::Doors;
 
 /// Raises the walls and waits until stdin ends, or for a signal that nothing can catch.
@@ -12,7 +12,7 @@ pub(crate) fn raise() -> anyhow::Result<()> {
         tcp: vec![TcpListener::bind("127.0.0.1:0")?],
         dns: vec![UdpSocket::bind("127.0.0.1:0")?],
     };
-    let walls = Walls::raise(&doors)?;
+    let walls = Walls::raise(&Name::fresh(), &doors)?;
     let port = doors.tcp.first().map(TcpListener::local_addr).transpose()?;
     let port = port.map(|address| address.port()).unwrap_or_default();
     println!("{port} {}", walls.cgroup().path().display());

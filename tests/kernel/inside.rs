@@ -7,7 +7,7 @@ use std::path::Path;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use boundary::jail::ebpf::{Refusals, Refused, Turned, Walls};
+use boundary::jail::ebpf::{Name, Refusals, Refused, Ring, Turned, Walls};
 use boundary::proxy::{Doors, Origin as _};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sched::{CloneFlags, unshare};
@@ -31,9 +31,9 @@ impl Inside {
     pub(super) fn new() -> Self {
         alone();
         let doors = doors();
-        let walls = Walls::raise(&doors).expect("the walls are raised");
+        let walls = Walls::raise(&Name::fresh(), &doors).expect("the walls are raised");
         let origin = walls.origin().expect("the origin is read");
-        let refusals = walls.refusals().expect("the refusals are read");
+        let refusals = walls.refusals().and_then(Ring::open).expect("the refusals are read");
         let hand = Hand::start(walls.cgroup().path());
         let strangers = [bind("127.0.0.1:0"), bind("[::1]:0")];
         for stranger in &strangers {

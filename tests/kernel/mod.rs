@@ -15,6 +15,7 @@ use std::time::Instant;
 
 use boundary::audit::Door;
 use boundary::jail::ebpf::sweep;
+use boundary::jail::ebpf::{Name, Walls};
 use boundary::proxy::Origin as _;
 use boundary_common::steer::Why;
 use nix::sys::signal::{Signal, kill};
@@ -271,11 +272,11 @@ fn what_the_canary_tried_can_be_forgotten() {
     needs!(root, bpf, ip);
     alone();
     let doors = boundary::proxy::Doors { tcp: vec![bind("127.0.0.1:0")], dns: Vec::new() };
-    let walls = boundary::jail::ebpf::Walls::raise(&doors).unwrap();
+    let walls = Walls::raise(&Name::fresh(), &doors).unwrap();
     let mut hand = Hand::start(walls.cgroup().path());
     assert_eq!(hand.asked("send udp 4 192.0.2.1:9"), "EPERM");
     walls.forget_refusals().unwrap();
-    let mut refusals = walls.refusals().unwrap();
+    let mut refusals = walls.refusals().unwrap().open().unwrap();
     assert_eq!(hand.asked("send udp 4 192.0.2.2:9"), "EPERM");
     assert_eq!(refusals.next().unwrap().target, Some("192.0.2.2:9".parse().unwrap()));
     assert_eq!(refusals.next(), None);

@@ -45,6 +45,11 @@ impl Name {
     pub fn of(session: &Uuid) -> Self {
         Self(format!("{PREFIX}{}", session.simple()))
     }
+
+    /// A name that nobody else has.
+    pub fn fresh() -> Self {
+        Self::of(&Uuid::new_v4())
+    }
 }
 
 /// A cgroup of a session. Dropping it kills what is in it and removes it.

@@ -21,7 +21,6 @@ use std::os::fd::{AsFd as _, BorrowedFd};
 
 use boundary_common::ABI;
 use boundary_common::flow;
-use uuid::Uuid;
 
 use super::Call;
 use super::kernel::{self, Kernel};
@@ -115,7 +114,7 @@ pub enum Answer {
 /// features tell what a kernel was built with, not what it lets us do.
 pub fn probe() -> Answer {
     let doors = Doors { tcp: Vec::new(), dns: Vec::new() };
-    match Walls::raise(&Name::of(&Uuid::new_v4()), &doors) {
+    match Walls::raise(&Name::fresh(), &doors) {
         Ok(walls) => {
             drop(walls);
             Answer::Yes
