@@ -7,8 +7,8 @@
 use std::future::Future as _;
 use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
-use std::task::{Context, Poll, ready};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::task::{Context, Poll, Waker, ready};
 
 use bytes::{Buf as _, Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, ReadBuf};
@@ -31,8 +31,16 @@ pub(super) struct Turns {
     open: AtomicBool,
     /// Why the connection is at its end.
     fault: OnceLock<Fault>,
+    pause: Mutex<Pause>,
+}
+
+/// The time between two requests.
+#[derive(Debug, Default)]
+struct Pause {
     /// When the last answer ended.
-    ended: Mutex<Option<Instant>>,
+    since: Option<Instant>,
+    /// Who waits for an answer to end.
+    waker: Option<Waker>,
 }
 
 impl Turns {
@@ -46,8 +54,9 @@ impl Turns {
         self.fault.get().copied()
     }
 
-    fn ended(&self) -> Option<Instant> {
-        *self.ended.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Nothing panics while it is held.
+    fn pause(&self) -> MutexGuard<'_, Pause> {
+        self.pause.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn is_open(&self) -> bool {
@@ -65,8 +74,12 @@ pub(super) struct Turn(pub(super) Arc<Turns>);
 
 impl Drop for Turn {
     fn drop(&mut self) {
-        *self.0.ended.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
         self.0.answered.fetch_add(1, Ordering::AcqRel);
+        let mut pause = self.0.pause();
+        pause.since = Some(Instant::now());
+        if let Some(waker) = pause.waker.take() {
+            waker.wake();
+        }
     }
 }
 
@@ -101,7 +114,9 @@ enum Phase {
     Waiting,
     /// Not HTTP any more.
     Open,
-    /// Nothing: the front does not go on.
+    /// Nothing: the front does not go on, but what was asked before is answered.
+    Refused,
+    /// Nothing at all.
     Over,
 }
 
@@ -140,7 +155,7 @@ impl<S> Heads<S> {
         }
         match &mut self.phase {
             Phase::Open => self.free = self.held.len(),
-            Phase::Over => return true,
+            Phase::Refused | Phase::Over => return true,
             Phase::Waiting if self.turns.is_busy() => return false,
             Phase::Waiting | Phase::Body(0) => self.phase = Phase::Head,
             Phase::Head => return self.advance_head(),
@@ -199,17 +214,12 @@ impl<S> Heads<S> {
         }
     }
 
-    /// Whether requests from before a fault are still being answered. The parser asks again when
-    /// it has written the last answer.
-    fn is_owed_answers(&self) -> bool {
-        self.turns.fault().is_some() && self.turns.is_busy()
-    }
-
     /// Ends the connection. The parser sees an end of file, answers what it has, and shuts down.
     fn fail(&mut self, fault: Fault) -> bool {
         // There is no second one: the phase is over with the first.
         self.turns.fault.get_or_init(|| fault);
-        self.phase = Phase::Over;
+        // A fault in a body is the fault of the request that is being answered.
+        self.phase = if matches!(self.phase, Phase::Head) { Phase::Refused } else { Phase::Over };
         true
     }
 
@@ -220,10 +230,11 @@ impl<S> Heads<S> {
             Phase::Head if self.turns.is_busy() => Some(Instant::now() + self.limits.idle),
             Phase::Head if !self.held.is_empty() => Some(self.heard + self.limits.head_time),
             Phase::Head | Phase::Body(_) | Phase::Chunked(_) => {
-                let quiet = self.turns.ended().map_or(self.heard, |ended| ended.max(self.heard));
+                let quiet =
+                    self.turns.pause().since.map_or(self.heard, |ended| ended.max(self.heard));
                 Some(quiet + self.limits.idle)
             }
-            Phase::Waiting | Phase::Open | Phase::Over => None,
+            Phase::Waiting | Phase::Open | Phase::Refused | Phase::Over => None,
         }
     }
 
@@ -279,6 +290,9 @@ impl<S: AsyncRead + Unpin> Heads<S> {
         if matches!(self.phase, Phase::Waiting) && self.held.len() >= self.limits.head_bytes {
             return Poll::Pending;
         }
+        if self.turns.is_busy() {
+            self.turns.pause().waker = Some(cx.waker().clone());
+        }
         let began = self.held.is_empty();
         self.held.reserve(READ);
         let read = pin!(self.stream.read_buf(&mut self.held)).poll(cx);
@@ -294,8 +308,9 @@ impl<S: AsyncRead + Unpin> Heads<S> {
             Poll::Pending if self.is_late(cx) => {
                 if matches!(self.phase, Phase::Head) && !self.held.is_empty() {
                     self.fail(Fault::Late);
+                } else {
+                    self.phase = Phase::Over;
                 }
-                self.phase = Phase::Over;
                 Poll::Ready(Ok(false))
             }
             Poll::Pending => Poll::Pending,
@@ -316,8 +331,11 @@ impl<S: AsyncRead + Unpin> AsyncRead for Heads<S> {
                 return Poll::Ready(Ok(()));
             }
             match this.phase {
-                Phase::Over if this.is_owed_answers() => return Poll::Pending,
-                Phase::Over => return Poll::Ready(Ok(())),
+                Phase::Refused if this.turns.is_busy() => {
+                    this.turns.pause().waker = Some(cx.waker().clone());
+                    return Poll::Pending;
+                }
+                Phase::Refused | Phase::Over => return Poll::Ready(Ok(())),
                 Phase::Body(1..) if this.held.is_empty() => return this.poll_body(cx, buf),
                 Phase::Open if this.held.is_empty() => {
                     return Pin::new(&mut this.stream).poll_read(cx, buf);
@@ -362,8 +380,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Heads<S> {
         let this = self.get_mut();
         let limits = &this.limits;
         let fault = this.turns.fault();
+        let is_refused = matches!(this.phase, Phase::Refused);
         let farewell = this.farewell.get_or_insert_with(|| Farewell {
-            answer: fault.map(respond::fault).unwrap_or_default(),
+            answer: fault.filter(|_| is_refused).map(respond::fault).unwrap_or_default(),
             until: Box::pin(sleep_until(Instant::now() + limits.linger)),
             left: limits.linger_bytes,
             shut: false,

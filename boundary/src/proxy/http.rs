@@ -64,10 +64,12 @@ pub(super) async fn serve<S: Stream>(proxy: Arc<Proxy>, stream: S, call: Call, h
             connection.as_mut().await
         }
     };
+    // What passes the strict front and not the parser is answered by the parser alone.
+    let is_garbled = ended.as_ref().is_err_and(hyper::Error::is_parse);
     if let Err(error) = ended {
         tracing::debug!(%error, "client connection ended");
     }
-    if talk.turns.fault().is_some() {
+    if is_garbled || talk.turns.fault().is_some() {
         talk.proxy.refuse(&talk.call, Denial::new(Code::BadRequest));
     }
     let after = talk.after.lock().unwrap_or_else(PoisonError::into_inner).take();
@@ -145,6 +147,10 @@ impl Talk {
                 _ => failed(&Failure::Switched, intent, account),
             },
             (Ok(reply), ..) => self.pass_back(reply, account),
+            (Err(_), ..) if self.turns.fault().is_some() => {
+                // Not the upstream's failure: the client's body has no end.
+                told(respond::unclear(intent), account)
+            }
             (Err(failure), ..) => failed(&failure, intent, account),
         }
     }
@@ -245,8 +251,12 @@ fn is_switch(reply: &Reply) -> bool {
 }
 
 /// Tells the client that the upstream failed.
-fn failed(failure: &Failure, intent: &Intent, mut account: Account) -> Response<Answer> {
-    let mut response = respond::failed(failure, intent);
+fn failed(failure: &Failure, intent: &Intent, account: Account) -> Response<Answer> {
+    told(respond::failed(failure, intent), account)
+}
+
+/// Charges an answer of our own to the account.
+fn told(mut response: Response<Answer>, mut account: Account) -> Response<Answer> {
     account.status = Some(response.status().as_u16());
     response.body_mut().charge(account);
     response

@@ -13,7 +13,7 @@ use super::body::Answer;
 use super::framing::Fault;
 use super::headers::wants_only_json;
 use super::upstream::Failure;
-use crate::rules::{Denial, Intent};
+use crate::rules::{Code, Denial, Intent};
 
 /// The words by which a refusal is known, in the reference as here.
 const BLOCKED: &str = "Request Blocked by Boundary";
@@ -75,6 +75,16 @@ pub(super) fn failed(failure: &Failure, intent: &Intent) -> Response<Answer> {
     text.push('\n');
     let status = StatusCode::from_u16(failure.http_status()).unwrap_or(StatusCode::BAD_GATEWAY);
     told(status, text, false)
+}
+
+/// The answer to a request whose body is not well formed.
+pub(super) fn unclear(intent: &Intent) -> Response<Answer> {
+    let code = Code::BadRequest;
+    let text = format!("{BLOCKED}\n\nRequest: {}\nCode: {}\n", intent.url(true), code.as_str());
+    let mut response = told(StatusCode::BAD_REQUEST, text, false);
+    response.headers_mut().insert(DENIED, HeaderValue::from_static(code.as_str()));
+    last(&mut response);
+    response
 }
 
 /// The answer to a head that is none, as bytes: no parser saw it. The connection ends with it.

@@ -404,14 +404,3 @@ async fn a_dead_pooled_connection_is_replaced_unseen() {
         close.send(()).await.unwrap();
     }
 }
-
-impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
-    /// Reads a request's head, on the upstream's side.
-    async fn head_of_request(&mut self) -> String {
-        let mut head = String::new();
-        while !head.ends_with("\r\n\r\n") {
-            head += &self.line().await;
-        }
-        head
-    }
-}

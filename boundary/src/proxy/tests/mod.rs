@@ -4,6 +4,11 @@
 #![expect(clippy::disallowed_methods, reason = "tests are the command and the internet, not us")]
 
 mod http;
+mod identity;
+mod limits;
+mod smuggling;
+mod streams;
+mod tls;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex};
@@ -31,7 +36,8 @@ async fn soon<T>(what: impl Future<Output = T>) -> T {
 struct Stage {
     address: SocketAddr,
     authority: Arc<Authority>,
-    pins: Arc<Pins>,
+    /// How often the jail was asked.
+    asked: Arc<Mutex<usize>>,
     records: Memory,
     recorder: Recorder,
     /// Ends the session when dropped or sent.
@@ -110,14 +116,18 @@ impl Setting {
         let rules = Arc::new(RuleSet::new(rules, DomainMatch::Subdomains));
         let resolver =
             Resolver::new(Arc::clone(&pins), Arc::clone(&rules), recorder.clone(), vec![]);
-        let asked = Arc::default();
+        let asked: Arc<Mutex<usize>> = Arc::default();
         let parts = Parts {
             rules,
             resolver: Arc::new(resolver),
             authority: Arc::clone(&authority),
             pins: Arc::clone(&pins),
             recorder: recorder.clone(),
-            origin: Arc::new(Told { door: self.door, target: self.target, asked }),
+            origin: Arc::new(Told {
+                door: self.door,
+                target: self.target,
+                asked: Arc::clone(&asked),
+            }),
         };
         let proxy = Arc::new(Proxy::new(parts, self.limits, self.roots).unwrap());
         let listener = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
@@ -128,7 +138,7 @@ impl Setting {
             drop(ended.await);
         }));
         let (shutdown, served) = (Some(shutdown), Some(served));
-        Stage { address, authority, pins, records, recorder, shutdown, served }
+        Stage { address, authority, asked, records, recorder, shutdown, served }
     }
 }
 
@@ -149,7 +159,7 @@ impl Stage {
         self.records.json()
     }
 
-    /// The decisions alone: `decision code url-or-host`.
+    /// The decisions alone: `decision code url`, or for a stream `decision code proto host port`.
     async fn decisions(self) -> Vec<String> {
         let text =
             |record: &serde_json::Value, key: &str| record[key].as_str().unwrap_or("-").to_owned();
@@ -157,8 +167,16 @@ impl Stage {
         let opening = records.iter().filter(|record| record.get("duration_ms").is_none());
         opening
             .map(|record| {
-                let keys = ["decision", "code", "http_url"];
-                keys.map(|key| text(record, key)).join(" ")
+                let what = match record["http_url"].as_str() {
+                    Some(url) => url.to_owned(),
+                    None => format!(
+                        "{} {} {}",
+                        text(record, "proto"),
+                        text(record, "host"),
+                        record["port"].as_u64().unwrap_or_default()
+                    ),
+                };
+                format!("{} {} {what}", text(record, "decision"), text(record, "code"))
             })
             .collect()
     }
@@ -261,6 +279,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
         got
     }
 
+    /// Reads a request's head, on the upstream's side.
+    async fn head_of_request(&mut self) -> String {
+        let mut head = String::new();
+        while !head.ends_with("\r\n\r\n") {
+            head += &self.line().await;
+        }
+        head
+    }
+
     /// One chunk; `None` for the last, with its trailers.
     async fn chunk(&mut self) -> Option<Vec<u8>> {
         let size = usize::from_str_radix(self.line().await.trim(), 16).unwrap();
@@ -272,6 +299,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
         soon(self.0.read_exact(&mut chunk)).await.unwrap();
         chunk.truncate(size);
         Some(chunk)
+    }
+
+    /// There is nothing more.
+    async fn ends(&mut self) {
+        assert_eq!(self.rest().await, b"");
     }
 
     /// Everything until the end; a reset is an end too.

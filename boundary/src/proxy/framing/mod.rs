@@ -82,9 +82,9 @@ fn request_line(line: &[u8]) -> Result<Start, Fault> {
     else {
         return Err(Fault::Malformed);
     };
-    let target_is_visible = !target.is_empty() && target.iter().all(|byte| *byte > b' ');
+    let target_is_visible = !target.is_empty() && target.iter().all(u8::is_ascii_graphic);
     let method_is_token = !method.is_empty() && method.iter().copied().all(is_token);
-    if !method_is_token || !target_is_visible || target.contains(&0x7f) {
+    if !method_is_token || !target_is_visible {
         return Err(Fault::Malformed);
     }
     let is_http_1_0 = match version {
@@ -264,3 +264,6 @@ impl Chunks {
 fn hex(digit: u8) -> Option<u64> {
     char::from(digit).to_digit(16).map(u64::from)
 }
+
+#[cfg(test)]
+mod tests;

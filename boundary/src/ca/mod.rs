@@ -208,3 +208,6 @@ impl Leaves {
         self.by_host.insert(host, Leaf { certified, expires, used: self.clock });
     }
 }
+
+#[cfg(test)]
+mod tests;

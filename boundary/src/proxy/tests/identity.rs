@@ -1,0 +1,192 @@
+//! One host or none: everything that names it must agree (escapes C-1 to C-5, D-4, D-6).
+
+use super::*;
+
+/// What a redirected connection to `127.0.0.1:port` answers to a request, all being allowed there.
+async fn redirected(request: &str) -> (Got, usize) {
+    let origin = Scripted::fine().await;
+    let port = origin.address.port();
+    let rules = origin.rule("");
+    let stage = Stage::redirected(origin.address, &rules);
+    let got = stage.connect().await.ask(request.replace("PORT", &port.to_string())).await;
+    (got, origin.requests().len())
+}
+
+#[tokio::test]
+async fn a_redirected_request_names_where_it_goes() {
+    let rows = [
+        ("GET / HTTP/1.1\r\nHost: 127.0.0.1:PORT\r\n\r\n", 200, ""),
+        ("GET / HTTP/1.1\r\nHost: 0x7f.1:PORT\r\n\r\n", 200, ""),
+        ("GET http://127.0.0.1:PORT/ HTTP/1.1\r\nHost: 127.0.0.1:PORT\r\n\r\n", 200, ""),
+        ("GET / HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n", 403, "host_mismatch"),
+        ("GET / HTTP/1.1\r\nHost: 127.0.0.1:1\r\n\r\n", 403, "host_mismatch"),
+        ("GET / HTTP/1.1\r\nHost: 127.0.0.2:PORT\r\n\r\n", 403, "host_mismatch"),
+        (
+            "GET http://127.0.0.1:PORT/ HTTP/1.1\r\nHost: evil.example:PORT\r\n\r\n",
+            403,
+            "host_mismatch",
+        ),
+        (
+            "GET http://evil.example:PORT/ HTTP/1.1\r\nHost: 127.0.0.1:PORT\r\n\r\n",
+            403,
+            "host_mismatch",
+        ),
+        ("CONNECT 127.0.0.1:PORT HTTP/1.1\r\nHost: 127.0.0.1:PORT\r\n\r\n", 403, "host_mismatch"),
+        (
+            "CONNECT evil.example:443 HTTP/1.1\r\nHost: evil.example:443\r\n\r\n",
+            403,
+            "host_mismatch",
+        ),
+    ];
+    for (request, status, code) in rows {
+        let (got, sent) = redirected(request).await;
+        let seen = (got.status, got.field("x-boundary-denied").unwrap_or_default());
+        assert_eq!(seen, (status, code), "{request}");
+        assert_eq!(sent, usize::from(status == 200), "{request}");
+    }
+}
+
+#[tokio::test]
+async fn what_names_no_host_clearly_is_no_request() {
+    let rows = [
+        "GET / HTTP/1.1\r\n\r\n",
+        "GET / HTTP/1.1\r\nHost:\r\n\r\n",
+        "GET / HTTP/1.1\r\nHost: 127.0.0.1:PORT\r\nHost: 127.0.0.1:PORT\r\n\r\n",
+        "GET / HTTP/1.1\r\nHost: 127.0.0.1:PORT\r\nHost: evil.example\r\n\r\n",
+        "GET / HTTP/1.1\r\nHost: user@127.0.0.1:PORT\r\n\r\n",
+        "GET / HTTP/1.1\r\nHost: 127.0.0.1:PORT@evil.example\r\n\r\n",
+        "GET / HTTP/1.1\r\nHost: 127.0.0.1:PORT evil.example\r\n\r\n",
+        "GET / HTTP/1.1\r\nHost: 127.0.0.1:PORT,evil.example\r\n\r\n",
+        "GET / HTTP/1.1\r\nHost: 127.0.0.1:65537\r\n\r\n",
+        "GET / HTTP/1.1\r\nHost: 127.0.0.1:+PORT\r\n\r\n",
+        "GET / HTTP/1.1\r\nHost: 127.0.0.1:0\r\n\r\n",
+        "GET / HTTP/1.1\r\nHost: caf\u{e9}_\u{0661}:PORT/\r\n\r\n",
+        "GET http://user:pass@127.0.0.1:PORT/ HTTP/1.1\r\nHost: 127.0.0.1:PORT\r\n\r\n",
+        "GET http://127.0.0.1:PORT/ HTTP/1.1\r\n\r\n",
+        "GET https://127.0.0.1:PORT/ HTTP/1.1\r\nHost: 127.0.0.1:PORT\r\n\r\n",
+        "GET ftp://127.0.0.1:PORT/ HTTP/1.1\r\nHost: 127.0.0.1:PORT\r\n\r\n",
+        "GET 127.0.0.1:PORT HTTP/1.1\r\nHost: 127.0.0.1:PORT\r\n\r\n",
+        "GET * HTTP/1.1\r\nHost: 127.0.0.1:PORT\r\n\r\n",
+        "CONNECT / HTTP/1.1\r\nHost: 127.0.0.1:PORT\r\n\r\n",
+    ];
+    for request in rows {
+        let (got, sent) = redirected(request).await;
+        assert_eq!((got.status, sent), (400, 0), "{request} got {}", got.head);
+        assert!(!got.text().contains("pass"), "{}", got.text());
+    }
+}
+
+#[tokio::test]
+async fn a_proxy_takes_only_what_is_said_to_a_proxy() {
+    let origin = Scripted::fine().await;
+    let host = origin.authority();
+    let stage = Setting::explicit(&origin.rule("")).start();
+    let rows = [
+        (format!("GET http://{host}/ HTTP/1.1\r\nHost: {host}\r\n\r\n"), 200),
+        (format!("GET http://{host} HTTP/1.1\r\nHost: {host}\r\n\r\n"), 200),
+        (format!("GET http://{host}/ HTTP/1.0\r\n\r\n"), 200),
+        (format!("GET http://{host}/ HTTP/1.1\r\nHost: evil.example\r\n\r\n"), 403),
+        (format!("GET / HTTP/1.1\r\nHost: {host}\r\n\r\n"), 400),
+        ("OPTIONS * HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n".into(), 400),
+        (format!("CONNECT {host} HTTP/1.1\r\nHost: evil.example\r\n\r\n"), 403),
+        (format!("CONNECT {host} HTTP/1.1\r\n\r\n"), 400),
+        ("CONNECT 127.0.0.1 HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n".into(), 400),
+        (format!("CONNECT user@{host} HTTP/1.1\r\nHost: {host}\r\n\r\n"), 400),
+        ("CONNECT evil.example:443 HTTP/1.1\r\nHost: evil.example:443\r\n\r\n".into(), 403),
+    ];
+    for (request, status) in rows {
+        let got = stage.connect().await.ask(&request).await;
+        assert_eq!(got.status, status, "{request}");
+    }
+}
+
+#[tokio::test]
+async fn a_tunnel_leads_to_one_host_only() {
+    let origin = Scripted::fine().await;
+    let other = Scripted::fine().await;
+    let rules = [origin.rule(""), other.rule("")].concat();
+    let stage = Setting::explicit(&rules).start();
+    let mut tunnel = stage.connect().await;
+    assert_eq!(tunnel.open(&origin.authority()).await, 200);
+    let request = |host: &str| format!("GET / HTTP/1.1\r\nHost: {host}\r\n\r\n");
+    assert_eq!(tunnel.ask(request(&origin.authority())).await.status, 200);
+    assert_eq!(tunnel.ask(request(&other.authority())).await.status, 403);
+    assert_eq!(other.requests().len(), 0);
+    // A tunnel inside a tunnel is a request for another target.
+    assert_eq!(tunnel.open(&origin.authority()).await, 403);
+}
+
+#[tokio::test]
+async fn a_tunnel_that_nothing_allows_is_refused_before_it_opens() {
+    let stage = Setting::explicit(&["domain=github.com".into()]).start();
+    let mut client = stage.connect().await;
+    client.say("CONNECT evil.example:443 HTTP/1.1\r\nHost: evil.example:443\r\n\r\n").await;
+    let got = client.answer(false).await;
+    assert_eq!((got.status, got.field("x-boundary-denied")), (403, Some("no_rule")));
+    assert_eq!(stage.decisions().await, ["deny no_rule https://evil.example/"]);
+}
+
+#[tokio::test]
+async fn a_synthetic_address_stands_for_its_name_alone() {
+    let origin = Scripted::fine().await;
+    let port = origin.address.port();
+    let rules = vec![format!("host=localhost port={port}"), format!("host=127.0.0.1 port={port}")];
+    let stage = Setting::to_name("localhost", port, &rules).start();
+    let mut client = stage.connect().await;
+    let request = |host: &str| format!("GET / HTTP/1.1\r\nHost: {host}:{port}\r\n\r\n");
+    assert_eq!(client.ask(request("localhost")).await.status, 200);
+    assert_eq!(client.ask(request("LocalHost.")).await.status, 200);
+    // Both are allowed, but not on a connection to the other.
+    assert_eq!(client.ask(request("127.0.0.1")).await.status, 403);
+    assert!(origin.requests()[1].contains(&format!("Host: localhost:{port}\r\n")));
+}
+
+#[tokio::test]
+async fn a_synthetic_address_of_no_name_leads_nowhere() {
+    let stage = Stage::redirected(([198, 18, 9, 9], 80).into(), &["domain=*".into()]);
+    assert!(stage.connect().await.rest().await.is_empty());
+    assert_eq!(stage.decisions().await, ["deny address_refused - - 80"]);
+}
+
+#[tokio::test]
+async fn a_name_on_a_connection_to_an_address_must_be_there() {
+    let origin = Scripted::fine().await;
+    let port = origin.address.port();
+    let rules = vec![format!("host=localhost port={port}"), format!("domain=evil.example")];
+    let request = format!("GET / HTTP/1.1\r\nHost: localhost:{port}\r\n\r\n");
+    // `localhost` resolves to 127.0.0.1: the program was right.
+    let stage = Stage::redirected(origin.address, &rules);
+    let mut client = stage.connect().await;
+    assert_eq!(client.ask(&request).await.status, 200);
+    assert_eq!(client.ask(&request).await.status, 200);
+    assert_eq!(origin.connections(), 1);
+    // It does not resolve to 127.0.0.2, where somebody else may listen.
+    let stage = Stage::redirected(([127, 0, 0, 2], port).into(), &rules);
+    let got = stage.connect().await.ask(&request).await;
+    assert_eq!(got.field("x-boundary-denied"), Some("host_mismatch"));
+    assert_eq!(origin.requests().len(), 2);
+    // The refusal is on record, and nothing says that it was allowed.
+    assert_eq!(stage.decisions().await, [format!("deny host_mismatch http://localhost:{port}/")]);
+}
+
+#[tokio::test]
+async fn a_name_that_leads_to_this_machine_is_refused_unless_the_address_is_named() {
+    // `ip6-localhost` and friends are in few hosts files; the machine's own name is in none. What
+    // leads to loopback everywhere is an address, which `domain=*` does not cover.
+    let origin = Scripted::fine().await;
+    let host = origin.authority();
+    let stage = Stage::redirected(origin.address, &["domain=*".into()]);
+    let got = stage.connect().await.ask(format!("GET / HTTP/1.1\r\nHost: {host}\r\n\r\n")).await;
+    assert_eq!(got.status, 403);
+    assert!(origin.requests().is_empty());
+}
+
+#[tokio::test]
+async fn what_the_session_did_not_open_is_closed_without_a_word() {
+    let setting = Setting::redirected(([127, 0, 0, 1], 80).into(), &["domain=*".into()]);
+    let stage = Setting { target: None, ..setting }.start();
+    let mut client = stage.connect().await;
+    assert!(client.rest().await.is_empty());
+    assert_eq!(*stage.asked.lock().unwrap(), 1, "asked exactly once");
+    assert!(stage.decisions().await.is_empty());
+}

@@ -1,0 +1,109 @@
+//! Over a limit: a clear error to that client, and to no other.
+
+use super::*;
+
+fn limited(origin: &Scripted, limits: Limits) -> Stage {
+    Setting { limits, ..Setting::redirected(origin.address, &origin.rule("")) }.start()
+}
+
+#[tokio::test]
+async fn heads_that_are_too_long_or_too_many_fields_are_refused() {
+    let origin = Scripted::fine().await;
+    let stage = limited(&origin, Limits { head_bytes: 2000, headers: 10, ..Limits::default() });
+    let host = origin.authority();
+    let fine = format!("GET / HTTP/1.1\r\nHost: {host}\r\n\r\n");
+    let long = format!("GET / HTTP/1.1\r\nHost: {host}\r\nX: {}\r\n\r\n", "a".repeat(2000));
+    let many = format!("GET / HTTP/1.1\r\nHost: {host}\r\n{}\r\n", "X: y\r\n".repeat(10));
+    assert_eq!(stage.connect().await.ask(long).await.status, 431);
+    assert_eq!(stage.connect().await.ask(many).await.status, 431);
+    assert_eq!(stage.connect().await.ask(fine).await.status, 200);
+}
+
+#[tokio::test]
+async fn a_head_that_dawdles_is_timed_out() {
+    let origin = Scripted::fine().await;
+    let stage =
+        limited(&origin, Limits { head_time: Duration::from_millis(100), ..Limits::default() });
+    let mut client = stage.connect().await;
+    let got = client.ask("GET / HTTP/1.1\r\nHost: a\r\n").await;
+    assert_eq!(got.status, 408);
+    assert!(client.rest().await.is_empty());
+}
+
+#[tokio::test]
+async fn an_idle_connection_is_closed_without_a_word() {
+    let origin = Scripted::fine().await;
+    let stage = limited(&origin, Limits { idle: Duration::from_millis(100), ..Limits::default() });
+    let mut client = stage.connect().await;
+    let host = origin.authority();
+    let request = format!("GET / HTTP/1.1\r\nHost: {host}\r\n\r\n");
+    assert_eq!(client.ask(&request).await.status, 200);
+    assert!(client.rest().await.is_empty());
+    assert_eq!(stage.decisions().await.len(), 1);
+}
+
+#[tokio::test]
+async fn a_slow_answer_is_waited_for_past_the_idle_limit() {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let rules = vec![format!("host=127.0.0.1 port={}", address.port())];
+    let limits = Limits { idle: Duration::from_millis(20), ..Limits::default() };
+    let stage = Setting { limits, ..Setting::redirected(address, &rules) }.start();
+    let mut client = stage.connect().await;
+    client.say(format!("GET / HTTP/1.1\r\nHost: {address}\r\n\r\n")).await;
+    let mut upstream = Client(soon(listener.accept()).await.unwrap().0);
+    upstream.head_of_request().await;
+    // Five times the limit, in which nothing may happen.
+    let early = timeout(Duration::from_millis(100), client.0.read_u8()).await;
+    assert!(early.is_err(), "{early:?}");
+    upstream.say("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").await;
+    assert_eq!(client.answer(false).await.status, 200);
+}
+
+#[tokio::test]
+async fn too_many_connections_are_closed_and_room_comes_back() {
+    let origin = Scripted::fine().await;
+    let stage = limited(&origin, Limits { connections: 1, ..Limits::default() });
+    let request = format!("GET / HTTP/1.1\r\nHost: {}\r\n\r\n", origin.authority());
+    let mut first = stage.connect().await;
+    assert_eq!(first.ask(&request).await.status, 200);
+    assert!(stage.connect().await.rest().await.is_empty());
+    assert_eq!(first.ask(&request).await.status, 200);
+    drop(first);
+    // The proxy sees the end a moment later.
+    let again = async || {
+        let mut client = stage.connect().await;
+        client.0.write_all(request.as_bytes()).await.is_ok() && client.0.read_u8().await.is_ok()
+    };
+    soon(async { while !again().await {} }).await;
+}
+
+#[tokio::test]
+async fn the_session_ends_with_a_request_on_its_way() {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let rules = vec![format!("host=127.0.0.1 port={}", address.port())];
+    let stage = Stage::redirected(address, &rules);
+    let mut client = stage.connect().await;
+    client.say(format!("GET / HTTP/1.1\r\nHost: {address}\r\n\r\n")).await;
+    let mut upstream = Client(soon(listener.accept()).await.unwrap().0);
+    upstream.head_of_request().await;
+    // It never answers; the session ends all the same, and the record is complete.
+    let records = stage.records().await;
+    assert_eq!(records.len(), 2, "{records:?}");
+}
+
+#[test]
+fn doors_open_on_loopback_for_both_families_on_one_port() {
+    let doors = Doors::bind(None).unwrap();
+    let ports: Vec<u16> = doors.tcp.iter().map(|door| door.local_addr().unwrap().port()).collect();
+    assert!(doors.tcp.iter().all(|door| door.local_addr().unwrap().ip().is_loopback()));
+    assert!(doors.dns.iter().all(|door| door.local_addr().unwrap().ip().is_loopback()));
+    assert!(ports.iter().all(|port| *port == ports[0]), "{ports:?}");
+    let dns: Vec<u16> = doors.dns.iter().map(|door| door.local_addr().unwrap().port()).collect();
+    assert!(dns.iter().all(|port| *port == dns[0]), "{dns:?}");
+    // Named and taken is an error; not named is another port.
+    assert!(Doors::bind(Some(ports[0])).is_err());
+    let others = Doors::bind(None).unwrap();
+    assert_ne!(others.tcp[0].local_addr().unwrap().port(), ports[0]);
+}
