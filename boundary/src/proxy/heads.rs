@@ -396,7 +396,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Heads<S> {
             ready!(stream.as_mut().poll_shutdown(cx))?;
             farewell.shut = true;
         }
-        let is_done = matches!(this.phase, Phase::Head | Phase::Open) && this.held.is_empty();
+        let is_at_rest = match this.phase {
+            Phase::Head | Phase::Open => true,
+            Phase::Over => fault.is_none(),
+            Phase::Body(_) | Phase::Chunked(_) | Phase::Waiting | Phase::Refused => false,
+        };
+        let is_done = is_at_rest && this.held.is_empty();
         if is_done {
             return Poll::Ready(Ok(()));
         }

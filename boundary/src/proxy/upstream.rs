@@ -188,10 +188,15 @@ impl Upstream {
                 let spare = Upload::spare(&request);
                 match connection.sender.try_send_request(request).await {
                     Ok(response) => return Ok(Reply { response, connection: *connection }),
-                    Err(mut lost) => match lost.take_message().or(spare) {
-                        Some(again) => request = again,
-                        None => return Err(Failure::Broken(lost.into_error())),
-                    },
+                    Err(mut lost) => {
+                        // An answer that is garbled is an answer: the request arrived.
+                        let spare = spare.filter(|_| !lost.error().is_parse());
+                        match lost.take_message().or(spare) {
+                            Some(again) => request = again,
+                            None => return Err(Failure::Broken(lost.into_error())),
+                        }
+                        tracing::debug!(address = %connection.address, "a kept connection had died");
+                    }
                 }
                 Route { addresses: vec![connection.address] }
             }

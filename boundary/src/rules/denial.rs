@@ -57,6 +57,11 @@ impl Denial {
                 } else {
                     format!(" port={}", intent.port())
                 };
+                // A tunnel is opened for a host; what is asked inside has its own verdict, and
+                // a rule for the tunnel alone would permit nothing in it.
+                if method.as_str() == "CONNECT" {
+                    return Some(format!("{host}{port}"));
+                }
                 format!("method={method} {host}{port} path={}", as_pattern(path))
             }
             (scheme @ (Scheme::Tls | Scheme::Tcp), ..) => {
