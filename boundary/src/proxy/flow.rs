@@ -31,7 +31,7 @@ pub trait Origin: Send + Sync {
     fn asker(&self, client: SocketAddr) -> Option<Process>;
 }
 
-/// A flow or a tunnel inside one, with its target understood: what [`super::carry`] carries.
+/// A flow or a tunnel inside one, with its target understood: what [`super::Proxy::carry`] carries.
 #[derive(Debug, Clone)]
 pub(super) struct Call {
     /// What its records have in common.

@@ -1,6 +1,6 @@
 //! One request at a time: CONNECT, absolute-form and redirected become the same Intent.
 //!
-//! *Standing*: [`super::carry`] hands over a stream that speaks HTTP/1. Each request is named,
+//! *Standing*: [`super::Proxy::carry`] hands over a stream that speaks HTTP/1. Each request is named,
 //! asked about, recorded and sent on, whatever came before it on the connection. *Never*: sends
 //! what was not matched: method, path, host and port go upstream in the spelling of the Intent.
 

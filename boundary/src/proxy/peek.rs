@@ -1,6 +1,6 @@
 //! First bytes, looked at without consuming them: TLS, HTTP/1 or neither.
 //!
-//! *Standing*: [`super::carry`] asks before it chooses how to go on. *Never*: guesses. What has no
+//! *Standing*: [`super::Proxy::carry`] asks before it chooses how to go on. *Never*: guesses. What has no
 //! name here is [`Peeked::Unclear`], and that is refused.
 
 use std::pin::Pin;

@@ -1,6 +1,6 @@
 //! Answering as the host, with a leaf of the session's authority.
 //!
-//! *Standing*: [`super::carry`] continues a TLS greeting here. *Never*: decides; whether the name in
+//! *Standing*: [`super::Proxy::carry`] continues a TLS greeting here. *Never*: decides; whether the name in
 //! the greeting agrees with everything else is asked for each request.
 
 use std::io;
