@@ -64,7 +64,7 @@ impl Workspace {
     }
 }
 
-/// Takes away what `cargo run` put into this program's environment, so that what a task starts
+/// Takes away what `cargo run` and `.cargo/config.toml` put into this program's environment, so that what a task starts
 /// sees what the person who called it sees.
 ///
 /// Cargo also puts its folders first in `LD_LIBRARY_PATH`; those are taken out of it again.
@@ -72,7 +72,9 @@ pub(crate) fn forget_cargo_run(command: &mut Command) {
     for (key, _) in env::vars_os() {
         let name = key.to_string_lossy();
         let whole = ["CARGO", "CARGO_MANIFEST_DIR", "CARGO_MANIFEST_PATH", "CARGO_BIN_NAME"];
-        let listed = whole.contains(&name.as_ref()) || name.starts_with("CARGO_PKG_");
+        let listed = whole.contains(&name.as_ref())
+            || name.starts_with("CARGO_PKG_")
+            || name.starts_with("AWS_LC_SYS_");
         if listed {
             command.env_remove(&key);
         }
