@@ -2,6 +2,7 @@
 
 use std::ffi::OsString;
 use std::fs;
+use std::mem;
 use std::os::fd::AsRawFd as _;
 
 use nix::errno::Errno;
@@ -34,6 +35,20 @@ pub(super) struct Plan<'a> {
 pub(super) struct Held {
     pid: Pid,
     line: Channel,
+    /// What the user called it.
+    name: OsString,
+    /// Whether it became the command, which is the keeper's to collect.
+    is_let_go: bool,
+}
+
+impl Drop for Held {
+    /// Collects a child that did not become the command: as long as nobody does, its pid namespace
+    /// cannot end, and the keeper waits for that end.
+    fn drop(&mut self) {
+        if !self.is_let_go {
+            process::end(self.pid);
+        }
+    }
 }
 
 impl Held {
@@ -43,7 +58,8 @@ impl Held {
         janitor.adopt_children()?;
         let pid = process::fork(|| inside(plan, walls, &mut far)).map_err(Call::to("fork"))?;
         drop(far);
-        let mut held = Self { pid, line };
+        let name = plan.command.first().cloned().unwrap_or_default();
+        let mut held = Self { pid, line, name, is_let_go: false };
         held.prepare()?;
         Ok(held)
     }
@@ -78,8 +94,14 @@ impl Held {
     pub(super) fn go(mut self) -> Result<Pid, Error> {
         self.line.send(&Message::Go).map_err(Call::to("write(command)"))?;
         match self.line.receive().map_err(Call::to("read(command)"))? {
-            None => Ok(self.pid),
-            Some(Message::NotStarted(number)) => Err(Error::NotStarted(Errno::from_raw(number))),
+            None => {
+                self.is_let_go = true;
+                Ok(self.pid)
+            }
+            Some(Message::NotStarted(number)) => {
+                let name = mem::take(&mut self.name);
+                Err(Error::NotStarted { name, source: Errno::from_raw(number) })
+            }
             Some(_) => Err(Error::Lost("command")),
         }
     }

@@ -30,6 +30,7 @@ use crate::jail::child::Identity;
 use crate::jail::ebpf::{self, Name, Walls};
 use crate::jail::{Call, Choice};
 use crate::proxy::Doors;
+use crate::sys::process;
 use command::{Held, Plan};
 use janitor::{Janitor, Remains};
 use keeper::{Ended, Family, Signals};
@@ -63,6 +64,8 @@ pub fn run(config: &Config) -> Result<u8, Error> {
     // The command's remaining processes end before the proxy does, so that what they did last is
     // on record.
     walls.cgroup().kill().map_err(Call::to("cgroup.kill"))?;
+    // Where it was cut off it is still to be collected, or its pid namespace could not end.
+    process::end(command);
     drop(proxy);
     status(ended)
 }
@@ -137,8 +140,13 @@ pub enum Error {
     #[error("cannot start the proxy: {0}")]
     Proxy(String),
     /// The command could not be started.
-    #[error("{0}")]
-    NotStarted(Errno),
+    #[error("{}: {source}", .name.display())]
+    NotStarted {
+        /// What the user called it.
+        name: OsString,
+        /// What execve(2) said.
+        source: Errno,
+    },
     /// A process of the session ended before its time.
     #[error("the {0} process ended unexpectedly; the command was cut off")]
     Lost(&'static str),
@@ -148,8 +156,8 @@ impl Error {
     /// The exit status for it: 126 and 127 as shells use them, 125 for boundary's own failures.
     pub fn status(&self) -> u8 {
         match self {
-            Self::NotStarted(Errno::ENOENT | Errno::ENOTDIR) => 127,
-            Self::NotStarted(_) => 126,
+            Self::NotStarted { source: Errno::ENOENT | Errno::ENOTDIR, .. } => 127,
+            Self::NotStarted { .. } => 126,
             Self::Call(_)
             | Self::Doors(_)
             | Self::Jail(_)
@@ -171,7 +179,7 @@ impl Error {
             }
             Self::Enclosure(_) => "no command was run",
             Self::Proxy(_) => "check the log directory, the audit file and the certificates named",
-            Self::NotStarted(_) => "check the command's name and its permissions",
+            Self::NotStarted { .. } => "check the command's name and its permissions",
             Self::Lost(_) => "run it again; if it recurs, look at the log for the cause",
         }
     }

@@ -12,7 +12,6 @@ use std::time::Duration;
 
 use nix::sys::prctl;
 use nix::sys::signal::SigSet;
-use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::{Pid, setsid};
 use tokio::io::AsyncReadExt as _;
 use tokio::net::UnixStream;
@@ -91,10 +90,7 @@ impl Drop for ProxyProcess {
         if let Some(line) = self.line.take() {
             line.await_end(PATIENCE);
         }
-        if !matches!(waitpid(self.pid, Some(WaitPidFlag::WNOHANG)), Ok(status) if status != WaitStatus::StillAlive)
-        {
-            process::end(self.pid);
-        }
+        process::end(self.pid);
     }
 }
 
@@ -204,6 +200,8 @@ impl Service {
             .enable_all()
             .build()?;
         let recorder = self.recorder.clone();
+        // The keeper takes the end of the line for the end of the record.
+        let _until_recorded = line.try_clone()?;
         let served = runtime.block_on(self.serve(line));
         runtime.shutdown_background();
         if !recorder.finish(FLUSH) {

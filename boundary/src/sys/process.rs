@@ -10,7 +10,7 @@ use std::os::fd::RawFd;
 
 use nix::errno::Errno;
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, kill, sigaction};
-use nix::sys::wait::waitpid;
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::{ForkResult, Pid};
 
 /// Forks. The child runs `body` and ends with the status it returns; nothing of the parent's
@@ -32,9 +32,11 @@ fn exit(status: u8) -> ! {
     unsafe { libc::_exit(i32::from(status)) }
 }
 
-/// Kills a child and waits until it is gone; one that was collected already is.
+/// Kills a child and waits until it is gone. One that was collected already is gone, and its number
+/// may be somebody else's by now.
 pub fn end(child: Pid) {
-    if kill(child, Signal::SIGKILL).is_ok() {
+    let lives = waitpid(child, Some(WaitPidFlag::WNOHANG)) == Ok(WaitStatus::StillAlive);
+    if lives && kill(child, Signal::SIGKILL).is_ok() {
         while waitpid(child, None) == Err(Errno::EINTR) {}
     }
 }
