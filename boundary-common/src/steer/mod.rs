@@ -129,11 +129,16 @@ pub enum Decision {
 /// matters for loopback only.
 ///
 /// A stream to a loopback port where nobody listens passes, and gets its `ECONNREFUSED` from the
-/// kernel; should somebody start to listen in between, [`leave`] stops it.
+/// kernel; should somebody start to listen in between, [`leave`] stops it. The port of DNS is the
+/// exception: a resolver that `resolv.conf` names on loopback answers streams as it does datagrams.
 #[inline(always)]
 pub const fn steer(hook: Hook, socket: Socket, target: &Endpoint, there: Listener) -> Decision {
     if socket.is_stream() && matches!(hook, Hook::Connect) {
-        let own = matches!(there, Listener::Session | Listener::Nobody);
+        let own = match there {
+            Listener::Session => true,
+            Listener::Nobody => target.port != DNS,
+            Listener::Stranger | Listener::Door => false,
+        };
         if own && target.is_loopback() { Decision::Pass } else { Decision::Turn(Door::Proxy) }
     } else if socket.is_datagram() {
         datagram(target, there)
