@@ -3,13 +3,45 @@
 //! Everything runs the built binary (`BOUNDARY_BIN`, else the one beside the tests) in a simulated
 //! internet. What needs root or BPF says so and skips, unless `BOUNDARY_TEST_PROMISE` names it.
 
+/// The record: every decision once, in order, and nothing that is secret.
+#[cfg(test)]
+mod audit;
+/// The programs that people run, unmodified and untold.
+#[cfg(test)]
+mod clients;
+/// What a user can say wrongly, and what is said back.
+#[cfg(test)]
+mod config;
+/// Names: answered inside, never asked outside for what is denied.
+#[cfg(test)]
+mod dns;
+/// Every known way out, one test each, named for the technique.
+#[cfg(test)]
+mod escape;
+/// HTTP through every door: what is allowed arrives, what is not never leaves.
+#[cfg(test)]
+mod http;
 /// The kernel half: every program loads, every hook steers as `steer` says, and nothing opens it.
 #[cfg(test)]
 mod kernel;
+/// Exit codes, signals, nothing left behind.
+#[cfg(test)]
+mod lifecycle;
+/// Requests that mean two things, or nothing.
+#[cfg(test)]
+mod parsing;
 /// The stage itself: what arrives without boundary, so that nothing arriving means something.
 #[cfg(test)]
 mod stage;
+/// A person at a terminal: job control, Ctrl-C, the window's size.
+#[cfg(test)]
+mod terminal;
+/// Interception that every program trusts, verification towards the internet.
+#[cfg(test)]
+mod tls;
+/// Through sudo and as root: whose command it is.
+#[cfg(test)]
+mod user;
 /// The simulated internet, the host, and the runs in them.
 #[cfg(test)]
-#[expect(dead_code, unused_imports, reason = "the journeys through the binary follow")]
 mod world;

@@ -1,7 +1,9 @@
 //! The stage itself: what arrives without boundary, so that nothing arriving means something.
 
+use crate::escape::OPTIONS;
 use crate::world::World;
 use crate::world::needs::needs;
+use crate::world::processes::eventually;
 
 #[test]
 fn a_client_reaches_http_by_name_and_by_address_over_both_families() {
@@ -80,8 +82,28 @@ fn every_kind_of_attack_arrives_where_nothing_holds_it() {
     }
     world.bare(&[world.attack(), "udp", "unspec", four, "9999"]).output().reached(four);
     world.bare(&[world.attack(), "udp", "four-on-six", four, "9999"]).output().reached(four);
-    world.bare(&[world.attack(), "raw", four]).output().reached(four);
-    world.bare(&[world.attack(), "raw", six]).output().reached(six);
+    for kind in ["raw", "icmp"] {
+        world.bare(&[world.attack(), kind, four]).output().reached(four);
+        world.bare(&[world.attack(), kind, six]).output().reached(six);
+    }
+    world.bare(&[world.attack(), "packet", "2"]).output().expect_frame(0x88b5);
+}
+
+#[test]
+fn every_option_works_where_nothing_refuses_it_and_groups_are_joined_on_the_wire() {
+    needs!(root);
+    let world = World::new();
+    for option in OPTIONS {
+        world.bare(&[world.attack(), "option", option, "2"]).output().succeeded();
+    }
+    // The kernel reports a group in its own time.
+    for (join, routers) in [("join4", "224.0.0.22"), ("join6", "ff02::16")] {
+        world.bare(&[world.attack(), "option", join, "2"]).output().succeeded();
+        let routers = routers.parse().ok();
+        eventually("the group is reported", || {
+            world.packets().iter().any(|packet| packet.target == routers)
+        });
+    }
 }
 
 #[test]

@@ -75,6 +75,17 @@ pub(crate) fn syscall(arguments: &Arguments) -> io::Result<Value> {
     Ok(json!({ "answer": answer }))
 }
 
+/// `programs`: the numbers of all BPF programs that the kernel holds.
+pub(crate) fn programs(_arguments: &Arguments) -> io::Result<Value> {
+    let mut all = Vec::new();
+    let mut last = 0;
+    while let Some(next) = sys::next_program(last)? {
+        all.push(next);
+        last = next;
+    }
+    Ok(json!(all))
+}
+
 /// A clone flag as a register.
 fn flag(bits: i32) -> i64 {
     i64::from(bits)

@@ -40,6 +40,7 @@ const ATTACKS: &[(&str, Attack)] = &[
     ("fds", inside::fds),
     ("status", inside::status),
     ("tiocsti", inside::tiocsti),
+    ("programs", inside::programs),
     ("syscall", inside::syscall),
     ("signals", inside::signals),
 ];

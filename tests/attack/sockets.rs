@@ -29,25 +29,27 @@ fn family(address: SocketAddr) -> i32 {
 
 /// Sends or only listens, as `what` says, and tells what came back.
 ///
-/// `http:HOST` sends a request for that host, `send:TEXT` the text, `read` nothing.
+/// `http:HOST` sends a request for that host, `send:TEXT` the text, `read` nothing, and one reply is
+/// read; `all:TEXT` sends the text and reads until the other side closes.
 fn talk(mut stream: TcpStream, what: Option<&str>) -> io::Result<Value> {
     let peer = stream.peer_addr()?;
-    let text = match what {
-        None => return Ok(json!({ "peer": peer })),
-        Some("read") => String::new(),
-        Some(other) => match other.split_once(':') {
-            Some(("http", host)) => {
-                format!("GET / HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n")
-            }
-            Some(("send", text)) => text.to_owned(),
-            _ => return Err(usage("not http:HOST, send:TEXT or read")),
-        },
+    let Some(what) = what else { return Ok(json!({ "peer": peer })) };
+    let (how, text) = what.split_once(':').unwrap_or((what, ""));
+    let text = match how {
+        "http" => format!("GET / HTTP/1.1\r\nHost: {text}\r\nConnection: close\r\n\r\n"),
+        "send" | "all" | "read" => text.to_owned(),
+        _ => return Err(usage("not http:HOST, send:TEXT, all:TEXT or read")),
     };
     stream.write_all(text.as_bytes())?;
-    let mut reply = [0; 4096];
-    let length = stream.read(&mut reply)?;
-    let reply = String::from_utf8_lossy(reply.get(..length).unwrap_or_default()).into_owned();
-    Ok(json!({ "peer": peer, "reply": reply }))
+    let mut reply = vec![0; 4096];
+    if how == "all" {
+        reply.clear();
+        stream.read_to_end(&mut reply)?;
+    } else {
+        let length = stream.read(&mut reply)?;
+        reply.truncate(length);
+    }
+    Ok(json!({ "peer": peer, "reply": String::from_utf8_lossy(&reply) }))
 }
 
 /// A connected stream of any protocol, with a deadline on everything.

@@ -171,6 +171,22 @@ pub(crate) fn with_buffer(number: libc::c_long, first: i64, size: usize) -> io::
     checked(unsafe { libc::syscall(number, first, pointer, size) })
 }
 
+/// The number of the BPF program after another, if there is one.
+pub(crate) fn next_program(last: u32) -> io::Result<Option<u32>> {
+    const PROG_GET_NEXT_ID: i64 = 11;
+    // start_id, next_id and flags of union bpf_attr.
+    let mut attribute = [last, 0, 0];
+    let size = size_of_val(&attribute);
+    // SAFETY: the kernel reads and writes no more than the array has.
+    let answer =
+        unsafe { libc::syscall(libc::SYS_bpf, PROG_GET_NEXT_ID, attribute.as_mut_ptr(), size) };
+    match checked(answer) {
+        Ok(_) => Ok(Some(attribute[1])),
+        Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
 /// A system call whose first two arguments are texts.
 pub(crate) fn with_texts(number: libc::c_long, one: &CStr, two: &CStr) -> io::Result<i64> {
     // SAFETY: both texts end in a NUL and outlive the call; the rest are null.

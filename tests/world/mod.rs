@@ -16,16 +16,17 @@ pub(crate) mod needs;
 mod origin;
 mod output;
 mod place;
+pub(crate) mod processes;
 mod request;
 mod run;
 mod screen;
+mod service;
 mod stop;
-mod terminal;
+pub(crate) mod terminal;
 mod wire;
 
 pub(crate) use output::Output;
 pub(crate) use run::{Run, Session};
-pub(crate) use wire::Packet;
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -40,7 +41,7 @@ use origin::Origins;
 use place::Place;
 use request::Request;
 use stop::Stop;
-use wire::Wire;
+use wire::{Packet, Wire};
 
 /// The user that the host's passwd knows besides the machine's own: id, name and a second group.
 pub(crate) const GUEST: u32 = 4_242;
@@ -84,7 +85,7 @@ pub(crate) struct World {
     wire: Wire,
     folder: Folder,
     attack: OnceLock<PathBuf>,
-    _stop: Stop,
+    stop: Stop,
     host: Place,
     internet: Place,
 }
@@ -100,15 +101,16 @@ impl World {
         internet.ip(&["-6"], "rule add pref 40000 lookup 100");
         let wire = Wire::tap(&internet, stop.watch());
         let names = Names::serve(&internet, stop.watch());
-        let origins = Origins::serve(&internet, names.clone(), stop.watch());
+        let origins =
+            Origins::serve(&internet, names.clone(), folder.0.join("files"), stop.watch());
         wire.take(&host);
         let attack = OnceLock::new();
-        let world = Self { origins, names, wire, folder, attack, _stop: stop, host, internet };
+        let world = Self { origins, names, wire, folder, attack, stop, host, internet };
         world.furnish();
         world
     }
 
-    /// Gives the host files of its own: its resolver, the user `guest`, the authority to trust.
+    /// Gives the host files of its own: an empty `/run`, its resolver, the user `guest`, the authority to trust.
     fn furnish(&self) {
         let real = |path: &str| fs::read_to_string(path).unwrap_or_default();
         let home = self.folder.0.join("home");
@@ -118,6 +120,17 @@ impl World {
             format!("{}guest:x:{GUEST}:{GUEST}::{}:/bin/sh\n", real("/etc/passwd"), home.display());
         let group = format!("{}guest:x:{GUEST}:\ncrew:x:{CREW}:guest\n", real("/etc/group"));
         let resolver = "nameserver 192.0.2.53\nnameserver 2001:db8::53\noptions timeout:5\n";
+        fs::create_dir(self.folder.0.join("root")).expect("the folder is ours");
+        for shared in ["tmp", "logs"] {
+            let shared = self.folder.0.join(shared);
+            fs::create_dir(&shared).expect("the folder is ours");
+            let mode = fs::Permissions::from_mode(0o1777);
+            fs::set_permissions(&shared, mode).expect("it is ours");
+        }
+        self.host.own("/run");
+        // Every group may ping, so that a refusal is boundary's.
+        let ping = "/proc/sys/net/ipv4/ping_group_range";
+        self.host.run(move || fs::write(ping, "0 2147483647").expect("the host's own setting"));
         self.host.cover(&self.file("resolv.conf", resolver), "/etc/resolv.conf");
         self.host.cover(&self.file("nsswitch.conf", "hosts: files dns\n"), "/etc/nsswitch.conf");
         self.host.cover(&self.file("passwd", &passwd), "/etc/passwd");
@@ -130,9 +143,20 @@ impl World {
         Run::bounded(self, options, command)
     }
 
+    /// Runs boundary with exactly these arguments, none of the stage's own.
+    pub(crate) fn exact(&self, arguments: &[&str]) -> Run<'_> {
+        Run::exact(self, arguments)
+    }
+
     /// Runs a command in the host without boundary: the positive control.
     pub(crate) fn bare(&self, command: &[&str]) -> Run<'_> {
         Run::bare(self, command)
+    }
+
+    /// A service of the host itself on its loopback addresses, answering HTTP with `host service`.
+    pub(crate) fn loopback_service(&self, port: u16) {
+        let watch = self.stop.watch();
+        self.host.run(move || service::serve(port, watch));
     }
 
     /// Writes a file that everybody may read and says where it is.

@@ -10,11 +10,14 @@
 //!
 //! What HTTP answers is in the path: `/echo` the request's own bytes, `/status/N` that status,
 //! `/size/N` that many bytes, `/stream/NAME` a chunk, then another once the test opens the gate of
-//! that name, `/hang/NAME` nothing before the gate; every other path a line that names host and path.
+//! that name, `/hang/NAME` nothing before the gate, `/files/PATH` a file of the world's folder `files`;
+//! every other path a line that names host and path.
 
 use std::collections::HashSet;
+use std::fs;
 use std::io::{self, Read, Write};
 use std::net::{Ipv6Addr, SocketAddr, TcpListener, TcpStream};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
@@ -66,17 +69,19 @@ pub(crate) struct Origins {
     gates: Arc<(Mutex<HashSet<String>>, Condvar)>,
     connections: Arc<AtomicUsize>,
     names: Names,
+    files: PathBuf,
     watch: Watch,
 }
 
 impl Origins {
     /// Opens every port.
-    pub(crate) fn serve(internet: &Place, names: Names, watch: Watch) -> Self {
+    pub(crate) fn serve(internet: &Place, names: Names, files: PathBuf, watch: Watch) -> Self {
         let origins = Self {
             seen: Arc::default(),
             gates: Arc::default(),
             connections: Arc::default(),
             names,
+            files,
             watch,
         };
         let serving = origins.clone();
@@ -167,8 +172,12 @@ impl Origins {
         let line = format!("this is {host} {}\n", request.target);
         match what {
             "echo" => whole(stream, "200 OK", &request.bytes),
+            "status" if ["204", "304"].contains(&argument) => {
+                bare(stream, &format!("{argument} As Asked"))
+            }
             "status" => whole(stream, &format!("{argument} As Asked"), line.as_bytes()),
             "size" => whole(stream, "200 OK", &vec![b'x'; argument.parse().unwrap_or(0)]),
+            "files" => self.file(stream, argument),
             "hang" => {
                 self.wait(argument);
                 whole(stream, "200 OK", line.as_bytes())
@@ -186,11 +195,35 @@ impl Origins {
         }
     }
 
+    /// Answers with a file, or a folder's `index.html`.
+    fn file(&self, stream: &mut impl Write, path: &str) -> io::Result<()> {
+        let mut file = self.files.join(path);
+        if file.is_dir() {
+            file.push("index.html");
+        }
+        match fs::read(&file) {
+            Ok(content) if path.ends_with('/') => typed(stream, "text/html", &content),
+            Ok(content) => typed(stream, "application/octet-stream", &content),
+            Err(_) => whole(stream, "404 Not Found", b"no such file\n"),
+        }
+    }
+
     /// Waits until the gate is open.
     fn wait(&self, gate: &str) {
         let open = self.gates.0.lock().expect("not poisoned");
         drop(self.gates.1.wait_timeout_while(open, PATIENCE, |open| !open.contains(gate)));
     }
+}
+
+/// A response without content.
+fn bare(stream: &mut impl Write, status: &str) -> io::Result<()> {
+    stream.write_all(format!("HTTP/1.1 {status}\r\n\r\n").as_bytes())?;
+    stream.flush()
+}
+
+/// A response with a type.
+fn typed(stream: &mut impl Write, kind: &str, body: &[u8]) -> io::Result<()> {
+    whole(stream, &format!("200 OK\r\nContent-Type: {kind}"), body)
 }
 
 /// A response with a length.

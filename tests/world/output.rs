@@ -82,6 +82,14 @@ impl Output {
         self.expect(arrived, &format!("a packet reaches {address:?}"))
     }
 
+    /// A frame of this ethernet type arrived.
+    #[track_caller]
+    pub(crate) fn expect_frame(&self, kind: u16) -> &Self {
+        let arrived =
+            self.packets.iter().any(|it| it.frame.get(12..14) == Some(&kind.to_be_bytes()));
+        self.expect(arrived, &format!("a frame of type {kind:#x} arrives"))
+    }
+
     /// The first record that has all of these fields, as `[("decision", "deny"), …]`.
     #[track_caller]
     pub(crate) fn record(&self, fields: &[(&str, &str)]) -> &Value {

@@ -71,6 +71,15 @@ impl Place {
         });
     }
 
+    /// Gives this place an empty folder of its own.
+    pub(crate) fn own(&self, folder: &'static str) {
+        self.run(move || {
+            let none: Option<&str> = None;
+            let kind = Some("tmpfs");
+            mount(kind, folder, kind, MsFlags::empty(), none).expect("a mount");
+        });
+    }
+
     /// Lays one file over another, for this place alone.
     pub(crate) fn cover(&self, file: &Path, over: &'static str) {
         let file = file.to_owned();

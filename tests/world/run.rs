@@ -25,6 +25,16 @@ use super::{GUEST, World};
 /// How long any run may take unless the test says otherwise.
 const PATIENCE: Duration = Duration::from_mins(1);
 
+/// What tells programs without boundary to trust the simulated internet.
+const TRUST: &[&str] = &[
+    "CURL_CA_BUNDLE",
+    "SSL_CERT_FILE",
+    "GIT_SSL_CAINFO",
+    "NODE_EXTRA_CA_CERTS",
+    "PIP_CERT",
+    "npm_config_cafile",
+];
+
 /// How long what a run started may hold its output open after it has ended.
 const AFTERMATH: Duration = Duration::from_secs(10);
 
@@ -42,7 +52,7 @@ impl<'w> Run<'w> {
     pub(crate) fn bounded(world: &'w World, options: &[&str], command: &[&str]) -> Self {
         static NEXT: AtomicUsize = AtomicUsize::new(0);
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
-        let audit = world.folder().join(format!("audit-{number}.jsonl"));
+        let audit = world.folder().join(format!("logs/audit-{number}.jsonl"));
         let mut line: Vec<OsString> = vec![binary().into()];
         line.extend(["--jail-type".into(), jail().into()]);
         line.extend(["--audit-log".into(), audit.clone().into()]);
@@ -50,23 +60,23 @@ impl<'w> Run<'w> {
         line.extend(options.iter().map(OsString::from));
         line.push("--".into());
         line.extend(command.iter().map(OsString::from));
-        Self { world, line, environment: environment(), input: None, audit: Some(audit) }
+        Self { world, line, environment: environment(world), input: None, audit: Some(audit) }
     }
 
     /// A command alone, which trusts the simulated internet.
     pub(crate) fn bare(world: &'w World, command: &[&str]) -> Self {
         let line = command.iter().map(OsString::from).collect();
-        let run = Self { world, line, environment: environment(), input: None, audit: None };
+        let run = Self { world, line, environment: environment(world), input: None, audit: None };
         let authority = world.folder().join("ca.pem");
         let authority = authority.to_str().expect("our own name").to_owned();
-        run.env("CURL_CA_BUNDLE", &authority).env("SSL_CERT_FILE", &authority)
+        TRUST.iter().fold(run, |run, variable| run.env(variable, &authority))
     }
 
     /// The binary with exactly these arguments, nothing of the stage's added.
     pub(crate) fn exact(world: &'w World, arguments: &[&str]) -> Self {
         let mut line: Vec<OsString> = vec![binary().into()];
         line.extend(arguments.iter().map(OsString::from));
-        Self { world, line, environment: environment(), input: None, audit: None }
+        Self { world, line, environment: environment(world), input: None, audit: None }
     }
 
     /// Sets a variable.
@@ -79,6 +89,18 @@ impl<'w> Run<'w> {
     pub(crate) fn through_sudo(self) -> Self {
         let id = GUEST.to_string();
         self.env("SUDO_UID", &id).env("SUDO_GID", &id).env("SUDO_USER", "guest")
+    }
+
+    /// Has another program start it, which gets the whole line as its last arguments.
+    pub(crate) fn under(mut self, program: &[&str]) -> Self {
+        let line = std::mem::take(&mut self.line);
+        self.line = program.iter().map(OsString::from).chain(line).collect();
+        self
+    }
+
+    /// The command line so far.
+    pub(crate) fn words(&self) -> Vec<String> {
+        self.line.iter().map(|word| word.display().to_string()).collect()
     }
 
     /// Gives it something to read.
@@ -228,11 +250,17 @@ fn jail() -> String {
 }
 
 /// What every run starts with: nothing of the test process's own proxies and bundles.
-fn environment() -> BTreeMap<OsString, OsString> {
+fn environment(world: &World) -> BTreeMap<OsString, OsString> {
+    let temporary = world.folder().join("tmp");
+    let temporary = temporary.to_str().expect("our own name");
+    // Not the machine's: what its owner configured there is nobody's business here.
+    let home = world.folder().join("root");
+    let home = home.to_str().expect("our own name");
     [
         ("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"),
-        ("HOME", "/root"),
+        ("HOME", home),
         ("LANG", "C.UTF-8"),
+        ("TMPDIR", temporary),
     ]
     .map(|(name, value)| (name.into(), value.into()))
     .into()

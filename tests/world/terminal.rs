@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io::Write as _;
 use std::os::fd::OwnedFd;
+use std::process::Command;
 use std::time::Duration;
 
 use nix::pty::{Winsize, openpty};
@@ -32,6 +33,14 @@ impl Terminal {
     /// Types.
     pub(crate) fn type_in(&mut self, text: &str) {
         self.keyboard.write_all(text.as_bytes()).expect("the terminal is open");
+    }
+
+    /// Gives the window another size, as its user would by dragging a corner.
+    pub(crate) fn resize(&self, rows: u16, columns: u16) {
+        let size = ["rows", &rows.to_string(), "cols", &columns.to_string()].map(str::to_owned);
+        let keyboard = self.keyboard.try_clone().expect("one more descriptor");
+        let stty = Command::new("stty").args(size).stdin(keyboard).status();
+        assert!(stty.is_ok_and(|status| status.success()), "stty sets the size");
     }
 
     /// Waits until a text stands on the screen.

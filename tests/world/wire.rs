@@ -3,6 +3,7 @@
 //! *Standing*: "nothing leaked" is measured here, below every socket. What the stage's own
 //! interfaces say to each other (ARP, neighbour discovery) is not counted.
 
+use std::collections::HashSet;
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, UdpSocket};
 use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
@@ -39,6 +40,10 @@ pub(crate) struct Packet {
     pub(crate) target: Option<IpAddr>,
     /// The target's port, for protocols that have one.
     pub(crate) port: Option<u16>,
+    /// The source's port, for protocols that have one.
+    pub(crate) from: Option<u16>,
+    /// Whether it opens a TCP connection.
+    pub(crate) opens: bool,
     /// The first bytes of the frame.
     pub(crate) frame: Vec<u8>,
 }
@@ -61,6 +66,18 @@ impl fmt::Display for Packet {
 pub(crate) struct Wire {
     seen: Arc<(Mutex<Vec<Packet>>, Condvar)>,
     markers: AtomicU64,
+    /// The connections that earlier calls have told of, by their first packet's ends.
+    told: Mutex<HashSet<Ends>>,
+}
+
+/// Both ends of a connection: source, its port, target, its port.
+type Ends = (Option<IpAddr>, Option<u16>, Option<IpAddr>, Option<u16>);
+
+impl Packet {
+    /// The connection that it belongs to, if it is one of TCP.
+    fn connection(&self) -> Option<Ends> {
+        (self.protocol == Some(6)).then_some((self.source, self.from, self.target, self.port))
+    }
 }
 
 impl Wire {
@@ -80,7 +97,7 @@ impl Wire {
             setsockopt(&tap, sockopt::RcvBufForce, &(16 << 20)).expect("a large buffer");
             std::thread::spawn(move || listen(&tap, index, &watch, &kept));
         });
-        Self { seen, markers: AtomicU64::new(0) }
+        Self { seen, markers: AtomicU64::new(0), told: Mutex::default() }
     }
 
     /// Every packet since the last call, what is still on the way included.
@@ -101,6 +118,21 @@ impl Wire {
         }
         let mut packets = std::mem::take(&mut *guard);
         packets.retain(|packet| packet.target != Some(MARKER.into()));
+        self.without_aftermath(packets)
+    }
+}
+
+impl Wire {
+    /// Leaves out how connections end that were told of before: the programs that had them may be
+    /// gone for long when the last acknowledgement arrives.
+    fn without_aftermath(&self, mut packets: Vec<Packet>) -> Vec<Packet> {
+        let mut told = self.told.lock().expect("not poisoned");
+        for packet in packets.iter().filter(|packet| packet.opens) {
+            // A new connection between the same ends is news again.
+            told.retain(|ends| Some(*ends) != packet.connection());
+        }
+        packets.retain(|packet| packet.connection().is_none_or(|ends| !told.contains(&ends)));
+        told.extend(packets.iter().filter_map(Packet::connection));
         packets
     }
 }
@@ -152,10 +184,15 @@ fn read(frame: &[u8]) -> Packet {
         _ => (None, None, None, frame.len()),
     };
     let has_ports = matches!(protocol, Some(6 | 17 | 33 | 132 | 136));
-    let port = frame.get(payload + 2..payload + 4).filter(|_| has_ports);
-    let port = port.map(|port| u16::from_be_bytes([port[0], port[1]]));
+    let word = |place: usize| {
+        let bytes = frame.get(place..place + 2).filter(|_| has_ports)?;
+        Some(u16::from_be_bytes([bytes[0], bytes[1]]))
+    };
+    let (from, port) = (word(payload), word(payload + 2));
+    // Of the flags, SYN without ACK.
+    let opens = protocol == Some(6) && frame.get(payload + 13).is_some_and(|it| it & 0x12 == 2);
     let frame = frame.iter().copied().take(256).collect();
-    Packet { protocol, source, target, port, frame }
+    Packet { protocol, source, target, port, from, opens, frame }
 }
 
 /// Whether it is only an interface finding its neighbours.

@@ -1,0 +1,159 @@
+//! The record: every decision once, with who asked, in order, and nothing that is secret.
+
+use std::os::unix::fs::PermissionsExt as _;
+
+use serde_json::Value;
+
+use crate::world::needs::needs;
+use crate::world::{Output, World};
+
+/// The opening records: those that decide.
+fn openings(out: &Output) -> Vec<&Value> {
+    out.records
+        .iter()
+        .filter(|record| record.get("http_status").is_none())
+        .filter(|record| record.get("duration_ms").is_none())
+        .collect()
+}
+
+#[test]
+fn an_allowed_request_is_on_record_with_who_asked_and_what_became_of_it() {
+    needs!(root, bpf, curl);
+    let world = World::new();
+    let url = "https://allowed.test/stream/gate?secret=no";
+    let session =
+        world.boundary(&["--allow", "domain=allowed.test"], &["curl", "-sSN", url]).start();
+    session.wait_for("first");
+    let pid = world.process("curl").pid.to_string();
+    world.open("gate");
+    let out = session.finish();
+    out.exits(0);
+    let record = out.record(&[
+        ("decision", "allow"),
+        ("proto", "http"),
+        ("http_method", "GET"),
+        ("http_url", url),
+        ("host", "allowed.test"),
+        ("port", "443"),
+        ("matched_rule", "domain=allowed.test"),
+        ("door", "redirect"),
+        ("jail", "ebpf"),
+        ("comm", "curl"),
+        ("exe", "/usr/bin/curl"),
+        ("pid", &pid),
+        ("uid", "0"),
+    ]);
+    for field in ["event_time", "session_id", "cgroup", "address"] {
+        out.expect(!record[field].is_null(), &format!("{field} is there"));
+    }
+    let sequence = record["sequence"].to_string();
+    let closing = out.record(&[("sequence", &sequence), ("http_status", "200")]);
+    out.expect(closing["bytes_down"] == 13, "the content is counted, not its framing");
+    out.expect(closing["duration_ms"].is_u64(), "and so is the time");
+}
+
+#[test]
+fn a_denied_request_is_on_record_with_its_code() {
+    needs!(root, bpf, curl);
+    let world = World::new();
+    for (scheme, port) in [("http", "80"), ("https", "443")] {
+        let url = format!("{scheme}://denied.test/path?query=kept");
+        let out =
+            world.boundary(&["--allow", "domain=allowed.test"], &["curl", "-sS", &url]).output();
+        out.record(&[
+            ("decision", "deny"),
+            ("code", "no_rule"),
+            ("http_url", &url),
+            ("host", "denied.test"),
+            ("port", port),
+            ("comm", "curl"),
+        ]);
+        out.complains("level=WARN msg=DENY method=GET").complains("host=denied.test");
+    }
+}
+
+#[test]
+fn a_dropped_datagram_is_on_record_with_who_sent_it() {
+    needs!(root, bpf);
+    let world = World::new();
+    let attack = [world.attack(), "udp", "sendto", "203.0.113.66", "9999"];
+    let out = world.boundary(&[], &attack).output();
+    out.nothing_left();
+    let record = out.record(&[
+        ("decision", "deny"),
+        ("proto", "udp"),
+        ("address", "203.0.113.66"),
+        ("port", "9999"),
+        ("door", "kernel"),
+        ("comm", "attack"),
+    ]);
+    out.expect(record["pid"].as_u64().is_some_and(|pid| pid > 0), "its process is named");
+}
+
+#[test]
+fn numbers_are_dense_from_nought_and_the_session_is_one() {
+    needs!(root, bpf, curl);
+    let world = World::new();
+    let script = "for i in 1 2 3 4 5 6 7 8; do \
+                  curl -sS http://allowed.test/$i http://denied.test/$i & done; wait";
+    let out = world.boundary(&["--allow", "domain=allowed.test"], &["sh", "-c", script]).output();
+    out.exits(0);
+    let openings = openings(&out);
+    let mut numbers: Vec<_> =
+        openings.iter().filter_map(|record| record["sequence"].as_u64()).collect();
+    numbers.sort_unstable();
+    let dense: Vec<_> = (0..numbers.len() as u64).collect();
+    out.expect(numbers == dense, "no number is missing and none comes twice");
+    let http = openings.iter().filter(|record| record["proto"] == "http").count();
+    out.expect(http == 16, "every request has one record");
+    let session = &out.records[0]["session_id"];
+    out.expect(out.records.iter().all(|record| record["session_id"] == *session), "one session");
+}
+
+#[test]
+fn no_secret_of_a_request_is_recorded_or_logged() {
+    needs!(root, bpf, curl);
+    let world = World::new();
+    let options = ["--log-level", "debug", "--allow", "domain=allowed.test"];
+    let curl = ["curl", "-sS", "-u", "user:canary-one", "-H", "Cookie: canary-two"];
+    let curl = [&curl[..], &["-d", "canary-three"]].concat();
+    for url in ["http://allowed.test/", "https://allowed.test/", "http://denied.test/"] {
+        let out = world.boundary(&options, &[&curl[..], &[url]].concat()).output();
+        out.exits(0);
+        let written = format!("{:?}{}", out.records, out.stderr);
+        out.expect(!written.contains("canary"), "neither header, cookie nor content");
+        out.expect(!written.contains("dXNlcjpjYW5hcnktb25l"), "nor the encoded password");
+    }
+}
+
+#[test]
+fn what_a_program_names_itself_cannot_forge_a_line() {
+    needs!(root, bpf, curl);
+    let world = World::new();
+    let url = "http://denied.test/%0alevel=INFO%1b[31m";
+    let out = world.boundary(&[], &["curl", "-sS", "-g", url]).output();
+    out.exits(0).expect(!out.stderr.contains('\u{1b}'), "no escape sequence reaches the terminal");
+}
+
+#[test]
+fn the_file_is_the_owners_alone() {
+    needs!(root, bpf);
+    let world = World::new();
+    let path = world.folder().join("own.jsonl");
+    let options = ["--audit-log", path.to_str().expect("our own name")];
+    world.boundary(&options, &["true"]).output();
+    let mode = std::fs::metadata(&path).map(|file| file.permissions().mode() & 0o777);
+    assert_eq!(mode.ok(), Some(0o600));
+}
+
+#[test]
+fn an_allowed_request_is_logged_at_info_only() {
+    needs!(root, bpf, curl);
+    let world = World::new();
+    let curl = ["curl", "-sS", "http://allowed.test/"];
+    let quiet = world.boundary(&["--allow", "domain=allowed.test"], &curl).output();
+    quiet.expect(!quiet.stderr.contains("ALLOW"), "warn does not show it");
+    let options = ["--log-level", "info", "--allow", "domain=allowed.test"];
+    let told = world.boundary(&options, &curl).output();
+    told.complains("level=INFO msg=ALLOW method=GET url=http://allowed.test/ host=allowed.test");
+}

@@ -1,0 +1,138 @@
+//! The programs that people run, unmodified, with no flag or variable set for boundary's sake.
+//!
+//! Each fetches from a registry or a repository of the simulated internet, and is told a readable
+//! no where its host is not allowed. That the registry is there is shown without boundary first.
+
+use std::path::PathBuf;
+use std::process::Command;
+
+use crate::world::World;
+use crate::world::needs::needs;
+
+/// The policy that permits the simulated registries.
+const ALLOW: [&str; 2] = ["--allow", "domain=allowed.test"];
+
+/// The folder that the world serves below `/files`, with something in it that a command makes.
+fn serving(world: &World, script: &str) -> PathBuf {
+    let files = world.folder().join("files");
+    std::fs::create_dir_all(&files).expect("the folder is ours");
+    let made = Command::new("sh").args(["-ec", script]).current_dir(&files).output();
+    let made = made.expect("there is a shell");
+    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    files
+}
+
+/// Checks a client bare, allowed and denied.
+#[track_caller]
+fn is_at_home(world: &World, client: &[&str], says: &str) {
+    world.bare(client).output().exits(0).says(says);
+    let out = world.boundary(&ALLOW, client).output();
+    out.exits(0).says(says).record(&[("decision", "allow"), ("host", "allowed.test")]);
+    let out = world.boundary(&["--allow", "domain=elsewhere.test"], client).output();
+    out.expect(out.status.is_some_and(|status| !status.success()), "the client fails");
+    out.nothing_left().record(&[("decision", "deny"), ("code", "no_rule")]);
+    let told = format!("{}{}", out.stdout, out.stderr);
+    let readable = told.contains("403") || told.contains("msg=DENY");
+    out.expect(readable, "the user is told");
+}
+
+#[test]
+fn curl_and_wget_fetch() {
+    needs!(root, bpf, curl, wget);
+    let world = World::new();
+    for url in ["http://allowed.test/", "https://allowed.test/"] {
+        is_at_home(&world, &["curl", "-fsS", url], "this is allowed.test");
+    }
+    let wget = ["wget", "-nv", "-O-", "http://allowed.test/"];
+    is_at_home(&world, &wget, "this is allowed.test");
+}
+
+#[test]
+fn git_clones() {
+    needs!(root, bpf, git);
+    let world = World::new();
+    serving(
+        &world,
+        "export GIT_CONFIG_GLOBAL=/dev/null
+         git init -q work; cd work; echo content > file; git add file
+         git -c user.name=a -c user.email=a@a.test commit -qm one
+         cd ..; git clone -q --bare work repo.git; git -C repo.git update-server-info",
+    );
+    let clone = "rm -rf cloned; git clone -q https://allowed.test/files/repo.git cloned 2>&1; \
+                 cat cloned/file";
+    is_at_home(&world, &["sh", "-c", clone], "content");
+}
+
+#[test]
+fn pip_downloads() {
+    needs!(root, bpf, python3);
+    let world = World::new();
+    serving(
+        &world,
+        "mkdir -p simple/six; cd simple/six
+         echo '<a href=\"six-1.0-py3-none-any.whl\">six</a>' > index.html
+         python3 - <<'END'
+import zipfile
+wheel = zipfile.ZipFile('six-1.0-py3-none-any.whl', 'w')
+wheel.writestr('six.py', '')
+info = 'six-1.0.dist-info/'
+wheel.writestr(info + 'METADATA', 'Metadata-Version: 2.1\\nName: six\\nVersion: 1.0\\n')
+wheel.writestr(info + 'WHEEL', 'Wheel-Version: 1.0\\nRoot-Is-Purelib: true\\nTag: py3-none-any\\n')
+wheel.writestr(info + 'RECORD', '')
+wheel.close()
+END",
+    );
+    let pip = "/usr/bin/python3 -m pip download --no-cache-dir --disable-pip-version-check \
+               --retries 0 --index-url https://allowed.test/files/simple/ six 2>&1";
+    let pip = format!("{pip} && rm six-1.0-py3-none-any.whl");
+    is_at_home(&world, &["sh", "-c", &pip], "Saved");
+}
+
+#[test]
+fn npm_looks_up() {
+    needs!(root, bpf, npm);
+    let world = World::new();
+    let package = r#"{"name":"left-pad","dist-tags":{"latest":"1.3.0"},"versions":{"1.3.0":
+        {"name":"left-pad","version":"1.3.0","dist":{"tarball":"https://allowed.test/x"}}}}"#;
+    std::fs::write(serving(&world, "mkdir npm").join("npm/left-pad"), package).expect("ours");
+    let npm = "npm view left-pad version --fetch-retries 0 \
+               --registry https://allowed.test/files/npm/ --cache \"$PWD/npm-cache\" 2>&1";
+    is_at_home(&world, &["sh", "-c", &format!("{npm}; e=$?; rm -rf npm-cache; exit $e")], "1.3.0");
+}
+
+#[test]
+fn node_fetches() {
+    needs!(root, bpf, node);
+    let world = World::new();
+    let script = "fetch('https://allowed.test/').then(async answer => { \
+                  console.log(answer.status, await answer.text()); \
+                  process.exit(answer.ok ? 0 : 1) })";
+    is_at_home(&world, &["node", "-e", script], "this is allowed.test");
+}
+
+#[test]
+fn python_fetches() {
+    needs!(root, bpf, python3);
+    let world = World::new();
+    let script = "import urllib.request as r; print(r.urlopen('https://allowed.test/').read())";
+    is_at_home(&world, &["/usr/bin/python3", "-c", script], "this is allowed.test");
+}
+
+#[test]
+fn java_fetches() {
+    needs!(root, bpf, java);
+    let world = World::new();
+    let program = world.file(
+        "Fetch.java",
+        "import java.net.*;
+         class Fetch {
+             public static void main(String[] a) throws Exception {
+                 var c = (HttpURLConnection) new URI(\"http://allowed.test/\").toURL().openConnection();
+                 System.out.println(c.getResponseCode());
+                 System.out.println(new String(c.getInputStream().readAllBytes()));
+             }
+         }",
+    );
+    let program = program.to_str().expect("our own name");
+    is_at_home(&world, &["java", program], "this is allowed.test");
+}

@@ -1,0 +1,301 @@
+//! One run from its start to the last trace of it: exit codes, signals, what is left behind.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+
+use nix::sys::signal::{Signal, kill};
+
+use crate::world::World;
+use crate::world::needs::{cgroup2, needs};
+use crate::world::processes::eventually;
+
+#[test]
+fn the_exit_status_is_the_commands_own() {
+    needs!(root, bpf);
+    let world = World::new();
+    for code in [0, 1, 7, 42, 255] {
+        world.boundary(&[], &["sh", "-c", &format!("exit {code}")]).output().exits(code);
+    }
+}
+
+#[test]
+fn a_command_that_a_signal_ended_is_128_and_the_signal() {
+    needs!(root, bpf);
+    let world = World::new();
+    for (signal, code) in [("TERM", 143), ("KILL", 137), ("INT", 130), ("SEGV", 139)] {
+        let script = format!("kill -{signal} $$");
+        world.boundary(&[], &["sh", "-c", &script]).output().exits(code);
+    }
+}
+
+#[test]
+fn a_command_that_is_not_there_is_127_and_one_that_cannot_run_is_126() {
+    needs!(root, bpf);
+    let world = World::new();
+    let out = world.boundary(&[], &["no-such-command"]).output();
+    out.exits(127).complains("no-such-command");
+    let plain = world.file("plain", "not a program\n");
+    fs::set_permissions(&plain, fs::Permissions::from_mode(0o644)).expect("it is ours");
+    world.boundary(&[], &[plain.to_str().expect("our own name")]).output().exits(126);
+}
+
+#[test]
+fn stdin_stdout_and_stderr_are_the_commands() {
+    needs!(root, bpf);
+    let world = World::new();
+    let script = "cat; echo to stderr >&2";
+    let out = world.boundary(&["--allow", "domain=a.test"], &["sh", "-c", script]);
+    let out = out.input("through stdin\n").output();
+    out.exits(0).complains("to stderr");
+    out.expect(out.stdout == "through stdin\n", "stdout is nothing but the command's");
+}
+
+#[test]
+fn stderr_is_silent_when_there_is_nothing_to_say() {
+    needs!(root, bpf);
+    let world = World::new();
+    let out = world.boundary(&["--allow", "domain=a.test"], &["true"]).output();
+    out.exits(0).expect(out.stderr.is_empty(), "not a word");
+}
+
+#[test]
+fn the_working_directory_and_the_environment_are_the_callers() {
+    needs!(root, bpf);
+    let world = World::new();
+    let script = "pwd; echo $OF_THE_CALLER";
+    let run = world.boundary(&[], &["sh", "-c", script]).env("OF_THE_CALLER", "kept");
+    let folder = world.folder().to_str().expect("our own name");
+    run.output().exits(0).says(folder).says("kept");
+}
+
+#[test]
+fn signals_to_boundary_reach_the_command_once() {
+    needs!(root, bpf);
+    let world = World::new();
+    for (signal, name) in [
+        (Signal::SIGINT, "INT"),
+        (Signal::SIGTERM, "TERM"),
+        (Signal::SIGHUP, "HUP"),
+        (Signal::SIGQUIT, "QUIT"),
+    ] {
+        let session = world.boundary(&[], &[world.attack(), "signals", "2"]).start();
+        session.wait_for("ready");
+        session.signal(signal);
+        session.wait_for(&format!("signal {name}"));
+        // The command chose to go on; the second one is another kind, so that none merge.
+        let other = if signal == Signal::SIGINT { Signal::SIGTERM } else { Signal::SIGINT };
+        session.signal(other);
+        let out = session.finish();
+        out.exits(0);
+        let seen = out.stdout.lines().filter(|line| line.starts_with("signal")).count();
+        out.expect(seen == 2, "each signal came once");
+    }
+}
+
+#[test]
+fn a_signal_that_ends_the_command_ends_boundary_with_its_status() {
+    needs!(root, bpf);
+    let world = World::new();
+    for (signal, code) in [
+        (Signal::SIGINT, 130),
+        (Signal::SIGTERM, 143),
+        (Signal::SIGHUP, 129),
+        (Signal::SIGQUIT, 131),
+    ] {
+        // The shell's trap would run after the sleep: exec makes the sleep the command.
+        let session = world.boundary(&[], &["sh", "-c", "echo ready; exec sleep 1000"]).start();
+        session.wait_for("ready");
+        world.process("sleep");
+        session.signal(signal);
+        session.finish().exits(code);
+    }
+}
+
+#[test]
+fn stop_and_continue_reach_the_command() {
+    needs!(root, bpf);
+    let world = World::new();
+    let session = world.boundary(&[], &["sh", "-c", "echo ready; exec sleep 1000"]).start();
+    session.wait_for("ready");
+    world.process("sleep");
+    session.signal(Signal::SIGTSTP);
+    eventually("the command is stopped", || world.process("sleep").state == 'T');
+    session.signal(Signal::SIGCONT);
+    eventually("the command goes on", || world.process("sleep").state == 'S');
+    session.signal(Signal::SIGTERM);
+    session.finish().exits(143);
+}
+
+#[test]
+fn a_daemon_that_the_command_leaves_ends_with_it() {
+    needs!(root, bpf, setsid);
+    let world = World::new();
+    let script = "setsid -f sleep 1000 >/dev/null 2>&1 </dev/null; exit 3";
+    world.boundary(&[], &["sh", "-c", script]).output().exits(3);
+    eventually("nothing runs any more", || world.processes().is_empty());
+}
+
+/// Checks that a session may go to one host and not to another.
+fn is_bound_to(world: &World, mine: &str, theirs: &str) {
+    let rule = format!("domain={mine}");
+    let (mine, theirs) = (format!("http://{mine}/"), format!("http://{theirs}/"));
+    let curl = ["curl", "-sS", mine.as_str(), theirs.as_str()];
+    let out = world.boundary(&["--allow", &rule], &curl).output();
+    out.exits(0).says("this is").says("Request Blocked by Boundary");
+}
+
+#[test]
+fn two_sessions_at_once_have_each_their_policy() {
+    needs!(root, bpf, curl);
+    let world = World::new();
+    std::thread::scope(|scope| {
+        for (mine, theirs) in [("allowed.test", "four.test"), ("four.test", "allowed.test")] {
+            let world = &world;
+            scope.spawn(move || (0..5).for_each(|_| is_bound_to(world, mine, theirs)));
+        }
+    });
+}
+
+#[test]
+fn twenty_sessions_at_once_do_not_meet() {
+    needs!(root, bpf, curl);
+    let world = World::new();
+    std::thread::scope(|scope| {
+        for _ in 0..10 {
+            scope.spawn(|| is_bound_to(&world, "allowed.test", "four.test"));
+            scope.spawn(|| is_bound_to(&world, "four.test", "allowed.test"));
+        }
+    });
+}
+
+/// Everything that a run could leave on the machine, outside the world's own folder.
+#[derive(Debug, PartialEq, Eq)]
+struct Traces {
+    /// The session's cgroup, by its name.
+    cgroups: Vec<String>,
+    /// Whatever stands in the host's `/run` and its temporary folder, and the run's own elsewhere.
+    files: BTreeSet<String>,
+    /// The host's mounts.
+    mounts: String,
+    /// The host's processes.
+    processes: Vec<String>,
+}
+
+impl Traces {
+    /// What is there now of a session.
+    fn of(world: &World, session: &str) -> Self {
+        let list = |folder: &str| {
+            let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+            entries.map(|entry| entry.path().display().to_string()).collect::<Vec<_>>()
+        };
+        let cgroups = list(&cgroup2().unwrap_or_default());
+        let shared = ["/tmp", "/var/tmp", "/dev/shm", "/sys/fs/bpf"];
+        let shared =
+            shared.iter().flat_map(|folder| list(folder)).filter(|path| path.contains(session));
+        let temporary = list(&world.folder().join("tmp").display().to_string());
+        Self {
+            cgroups: cgroups.into_iter().filter(|path| path.contains(session)).collect(),
+            files: world
+                .host()
+                .run(move || list("/run"))
+                .into_iter()
+                .chain(temporary)
+                .chain(shared)
+                .collect(),
+            mounts: mounts(world),
+            processes: world.processes().iter().map(|it| it.exe.display().to_string()).collect(),
+        }
+    }
+
+    /// Nothing but the mounts that were there before.
+    fn none(mounts: String) -> Self {
+        Self { cgroups: Vec::new(), files: BTreeSet::new(), mounts, processes: Vec::new() }
+    }
+}
+
+/// The name of the one session that runs in the world, as its files and its cgroup have it.
+fn session_id(world: &World) -> String {
+    let run = world.host().run(|| fs::read_dir("/run").expect("the host has one").flatten().next());
+    let name = run.expect("a session has files").file_name();
+    name.to_str().and_then(|name| name.strip_prefix("boundary-")).expect("its name").to_owned()
+}
+
+/// The host's mounts.
+fn mounts(world: &World) -> String {
+    let thread = world.host().netns().trim_end_matches("/ns/net");
+    fs::read_to_string(format!("{thread}/mountinfo")).expect("the host is there")
+}
+
+/// Runs a command that waits, ends the run in some way, and looks for traces.
+fn leaves_nothing(end: impl Fn(&World, nix::unistd::Pid)) {
+    let world = World::new();
+    let (known, none) = (programs(&world), Traces::none(mounts(&world)));
+    let session = world.boundary(&[], &[world.attack(), "signals", "1"]).start();
+    let keeper = session.pid();
+    session.wait_for("ready");
+    let id = session_id(&world);
+    let before = Traces::of(&world, &id);
+    assert!(!before.cgroups.is_empty(), "the test looks in the right place: {before:?}");
+    let loaded: BTreeSet<u64> = programs(&world).difference(&known).copied().collect();
+    assert!(!loaded.is_empty(), "the test sees programs come");
+    end(&world, keeper);
+    let out = session.finish();
+    let is_clean = || Traces::of(&world, &id) == none;
+    let started = std::time::Instant::now();
+    while !is_clean() && started.elapsed() < std::time::Duration::from_secs(10) {
+        std::thread::park_timeout(std::time::Duration::from_millis(5));
+    }
+    out.expect(is_clean(), &format!("nothing is left: {:?}", Traces::of(&world, &id)));
+    // Those that another test's session loaded meanwhile go with that one.
+    eventually("its programs are gone", || programs(&world).is_disjoint(&loaded));
+    out.nothing_left();
+}
+
+/// The numbers of all BPF programs that the kernel holds.
+fn programs(world: &World) -> BTreeSet<u64> {
+    let out = world.bare(&[world.attack(), "programs"]).output();
+    out.succeeded();
+    let found = out.finding()["found"].as_array().cloned().unwrap_or_default();
+    found.iter().filter_map(serde_json::Value::as_u64).collect()
+}
+
+#[test]
+fn a_normal_end_leaves_nothing_behind() {
+    needs!(root, bpf);
+    leaves_nothing(|world, _| {
+        let attack = world.process("attack");
+        kill(attack.pid, Signal::SIGUSR1).expect("it is there");
+    });
+}
+
+#[test]
+fn an_interrupt_leaves_nothing_behind() {
+    needs!(root, bpf);
+    leaves_nothing(|_, keeper| kill(keeper, Signal::SIGINT).expect("it is there"));
+}
+
+#[test]
+fn killing_the_keeper_ends_the_command_and_leaves_nothing_behind() {
+    needs!(root, bpf);
+    leaves_nothing(|_, keeper| kill(keeper, Signal::SIGKILL).expect("it is there"));
+}
+
+#[test]
+fn killing_any_other_process_of_boundary_ends_the_command_and_leaves_nothing_behind() {
+    needs!(root, bpf);
+    let others = |world: &World, keeper| {
+        let mut all = world.processes();
+        all.retain(|process| process.is_boundary() && process.pid != keeper);
+        all.sort_by_key(|process| process.pid);
+        all
+    };
+    for place in 0..4 {
+        leaves_nothing(|world, keeper| {
+            let others = others(world, keeper);
+            assert!(!others.is_empty(), "the proxy is a process of its own");
+            let victim = others.get(place).unwrap_or(&others[0]);
+            kill(victim.pid, Signal::SIGKILL).expect("it is there");
+        });
+    }
+}

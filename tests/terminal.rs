@@ -1,0 +1,84 @@
+//! A person at a terminal: job control, Ctrl-C, and the window's size, as if boundary were not there.
+
+use crate::world::needs::needs;
+use crate::world::processes::eventually;
+use crate::world::terminal::Terminal;
+use crate::world::{Session, World};
+
+/// An interactive shell on a terminal, with a function `bounded` that runs its arguments.
+fn shell(world: &World) -> (Session<'_>, Terminal) {
+    let bounded = world.boundary(&["--allow", "domain=allowed.test"], &[]).words();
+    let bounded = bounded.iter().map(|word| format!("'{word}'")).collect::<Vec<_>>().join(" ");
+    let rc = world.file("rc", &format!("PS1='shell> '; bounded() {{ {bounded} \"$@\"; }}\n"));
+    let rc = rc.to_str().expect("our own name");
+    let bash = ["bash", "--noprofile", "--rcfile", rc, "-i"];
+    let (session, terminal) = world.bare(&bash).on_terminal();
+    terminal.wait_for("shell> ");
+    (session, terminal)
+}
+
+#[test]
+fn an_interrupt_from_the_keyboard_reaches_the_command_and_not_the_shell() {
+    needs!(root, bpf, bash, setsid);
+    let world = World::new();
+    let (session, mut terminal) = shell(&world);
+    terminal.type_in(&format!("bounded {} signals 1; echo it was $?.\n", world.attack()));
+    terminal.wait_for("ready");
+    terminal.type_in("\x03");
+    terminal.wait_for("signal INT");
+    terminal.wait_for("it was 0.");
+    terminal.type_in("bounded sleep 1000\n");
+    world.process("sleep");
+    terminal.type_in("\x03");
+    terminal.type_in("echo then $?.\n");
+    terminal.wait_for("then 130.");
+    terminal.type_in("exit 0\n");
+    session.finish().exits(0);
+}
+
+#[test]
+fn a_stopped_command_goes_to_the_background_and_comes_back() {
+    needs!(root, bpf, bash, setsid);
+    let world = World::new();
+    let (session, mut terminal) = shell(&world);
+    terminal.type_in("bounded cat\n");
+    world.process("cat");
+    terminal.type_in("one\n");
+    terminal.wait_for("one\r\none\r\n");
+    terminal.type_in("\x1a");
+    terminal.wait_for("Stopped");
+    terminal.type_in("echo the shell $((40+2))\n");
+    terminal.wait_for("the shell 42");
+    terminal.type_in("fg\n");
+    eventually("the command goes on", || world.process("cat").state == 'S');
+    terminal.type_in("two\n");
+    terminal.wait_for("two\r\ntwo\r\n");
+    terminal.type_in("\x04");
+    terminal.type_in("echo ended $?.\n");
+    terminal.wait_for("ended 0.");
+    terminal.type_in("exit 0\n");
+    session.finish().exits(0);
+}
+
+#[test]
+fn a_new_window_size_reaches_the_command() {
+    needs!(root, bpf, setsid);
+    let world = World::new();
+    let command = [world.attack(), "signals", "1"];
+    let (session, terminal) = world.boundary(&[], &command).on_terminal();
+    terminal.wait_for("ready");
+    terminal.resize(50, 132);
+    terminal.wait_for("signal WINCH 50x132");
+    session.finish().exits(0);
+}
+
+#[test]
+fn the_command_has_the_terminal() {
+    needs!(root, bpf, setsid);
+    let world = World::new();
+    let script = "test -t 0 && test -t 1 && test -t 2 && tty && stty size </dev/tty";
+    let (session, terminal) = world.boundary(&[], &["sh", "-c", script]).on_terminal();
+    terminal.wait_for("24 80");
+    let out = session.finish();
+    out.exits(0).expect(!terminal.text().contains("not a tty"), "tty(1) names it");
+}

@@ -1,0 +1,123 @@
+//! TLS: intercepted with an authority that every program trusts, verified towards the internet.
+
+use std::fs;
+
+use crate::world::World;
+use crate::world::needs::needs;
+
+/// What lets programs find the session's authority.
+const VARIABLES: &[&str] = &[
+    "SSL_CERT_FILE",
+    "CURL_CA_BUNDLE",
+    "GIT_SSL_CAINFO",
+    "REQUESTS_CA_BUNDLE",
+    "NODE_EXTRA_CA_CERTS",
+    "PIP_CERT",
+    "CARGO_HTTP_CAINFO",
+    "AWS_CA_BUNDLE",
+    "DENO_CERT",
+    "NIX_SSL_CERT_FILE",
+    "GRPC_DEFAULT_SSL_ROOTS_FILE_PATH",
+    "BUNDLE_SSL_CA_CERT",
+    "CLOUDSDK_CORE_CUSTOM_CA_CERTS_FILE",
+    "HEX_CACERTS_PATH",
+    "npm_config_cafile",
+];
+
+#[test]
+fn a_program_without_any_variables_trusts_the_session() {
+    needs!(root, bpf, curl);
+    let world = World::new();
+    let curl = ["env", "-i", "/usr/bin/curl", "-sS", "https://allowed.test/"];
+    let out = world.boundary(&["--allow", "domain=allowed.test"], &curl).output();
+    out.exits(0).says("this is allowed.test");
+    let curl = ["env", "-i", "/usr/bin/curl", "-sS", "https://denied.test/"];
+    let out = world.boundary(&["--allow", "domain=allowed.test"], &curl).output();
+    out.exits(0).says("Request Blocked by Boundary").nothing_left();
+}
+
+#[test]
+fn every_variable_points_at_a_bundle_that_the_command_may_read() {
+    needs!(root, bpf);
+    let world = World::new();
+    for variable in VARIABLES {
+        let script = format!("grep -c 'BEGIN CERTIFICATE' \"${variable}\"");
+        let out = world.boundary(&[], &["sh", "-c", &script]).through_sudo().output();
+        let count: u32 = out.stdout.trim().parse().unwrap_or(0);
+        // The system's roots and the session's own; NODE_EXTRA_CA_CERTS may hold the latter alone.
+        out.exits(0).expect(count > 0, &format!("{variable} names a bundle"));
+    }
+}
+
+#[test]
+fn no_private_key_can_be_read_from_inside() {
+    needs!(root, bpf);
+    let world = World::new();
+    let script = "cat \"$SSL_CERT_FILE\"; cat \"$(dirname \"$SSL_CERT_FILE\")\"/* 2>/dev/null";
+    let out = world.boundary(&[], &["sh", "-c", script]).output();
+    out.says("BEGIN CERTIFICATE");
+    out.expect(!out.stdout.contains("PRIVATE KEY"), "no key is among them");
+}
+
+#[test]
+fn the_bundle_outside_is_untouched() {
+    needs!(root, bpf, curl);
+    let world = World::new();
+    let bundle = "/etc/ssl/certs/ca-certificates.crt";
+    let before = fs::read(bundle).ok();
+    let session = world.boundary(&[], &[world.attack(), "signals", "1"]).start();
+    session.wait_for("ready");
+    let during = world.bare(&["cat", bundle]).output().stdout;
+    session.signal(nix::sys::signal::Signal::SIGTERM);
+    let out = session.finish();
+    out.expect(before.as_deref() == Some(during.as_bytes()), "nobody else sees the session's");
+    out.expect(before == fs::read(bundle).ok(), "and nothing of it stays");
+}
+
+#[test]
+fn an_upstream_that_cannot_prove_itself_is_a_502_and_gets_no_request() {
+    needs!(root, bpf, curl);
+    let world = World::new();
+    for host in ["expired.test", "selfsigned.test", "wrong.test"] {
+        let rule = format!("domain={host}");
+        let url = format!("https://{host}/");
+        let curl = ["curl", "-sS", "-i", "-H", "Authorization: secret", url.as_str()];
+        let out = world.boundary(&["--allow", &rule], &curl).output();
+        out.exits(0).says("HTTP/1.1 502").says("certificate");
+        out.expect(out.requests.is_empty(), "no request arrives");
+    }
+}
+
+#[test]
+fn an_sni_that_disagrees_with_the_host_is_refused() {
+    needs!(root, bpf, curl);
+    let world = World::new();
+    let options = ["--allow", "domain=allowed.test"];
+    // C-1: the name of the handshake allowed, the name inside not.
+    let curl = ["curl", "-sS", "-H", "Host: denied.test", "https://allowed.test/"];
+    let out = world.boundary(&options, &curl).output();
+    out.record(&[("decision", "deny"), ("code", "host_mismatch")]);
+    out.expect(out.requests.is_empty(), "no request arrives");
+}
+
+#[test]
+fn python_needs_no_telling() {
+    needs!(root, bpf, python3);
+    let world = World::new();
+    let script = "import urllib.request as r; print(r.urlopen('https://allowed.test/').read())";
+    let python = ["/usr/bin/python3", "-c", script];
+    let out = world.boundary(&["--allow", "domain=allowed.test"], &python).output();
+    out.exits(0).says("this is allowed.test");
+    let out = world.boundary(&[], &python).output();
+    out.exits(1).complains("403").nothing_left();
+}
+
+#[test]
+fn wget_needs_no_telling() {
+    needs!(root, bpf, wget);
+    let world = World::new();
+    let wget = ["wget", "-qO-", "https://allowed.test/"];
+    let out = world.boundary(&["--allow", "domain=allowed.test"], &wget).output();
+    out.exits(0).says("this is allowed.test");
+    world.boundary(&[], &wget).output().exits(8).nothing_left();
+}

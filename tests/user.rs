@@ -1,0 +1,50 @@
+//! Through sudo the command is the invoking user's; by root itself it is a root without teeth.
+
+use crate::world::needs::needs;
+use crate::world::{CREW, GUEST, World};
+
+#[test]
+fn through_sudo_the_command_has_the_users_ids_groups_and_home() {
+    needs!(root, bpf);
+    let world = World::new();
+    let script =
+        "id -u; id -g; id -G; echo home=$HOME user=$USER; test -w /etc/passwd || echo tame";
+    let out = world.boundary(&[], &["sh", "-c", script]).through_sudo().output();
+    out.exits(0).says(&format!("{GUEST}\n{GUEST}\n{GUEST} {CREW}\n")).says("tame");
+    out.says(&format!("home={}", world.folder().join("home").display()));
+}
+
+#[test]
+fn through_sudo_the_configuration_is_the_users() {
+    needs!(root, bpf, curl);
+    let world = World::new();
+    let folder = world.folder().join("home/.config/coder_boundary");
+    std::fs::create_dir_all(&folder).expect("the folder is ours");
+    let policy = "allowlist:\n  - domain=allowed.test\n";
+    std::fs::write(folder.join("config.yaml"), policy).expect("the folder is ours");
+    let curl = ["curl", "-sS", "https://allowed.test/"];
+    world.boundary(&[], &curl).through_sudo().output().exits(0).says("this is allowed.test");
+}
+
+#[test]
+fn through_sudo_requests_are_judged_and_recorded_for_the_user() {
+    needs!(root, bpf, curl);
+    let world = World::new();
+    let url = ["https://allowed.test/", "https://denied.test/"];
+    let curl = [&["curl", "-sS"], &url[..]].concat();
+    let out = world.boundary(&["--allow", "domain=allowed.test"], &curl).through_sudo().output();
+    out.exits(0).says("this is allowed.test").says("Request Blocked by Boundary");
+    let uid = GUEST.to_string();
+    out.record(&[("decision", "allow"), ("uid", &uid), ("comm", "curl")]);
+    out.record(&[("decision", "deny"), ("uid", &uid), ("exe", "/usr/bin/curl")]);
+}
+
+#[test]
+fn root_itself_keeps_its_files() {
+    needs!(root, bpf);
+    let world = World::new();
+    let mine = world.folder().join("mine");
+    let script =
+        format!("id -u; touch {0} && chown {GUEST} {0} && rm {0} && echo done", mine.display());
+    world.boundary(&[], &["sh", "-c", &script]).output().exits(0).says("0\n").says("done");
+}

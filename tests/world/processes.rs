@@ -1,0 +1,70 @@
+//! Who lives in the host: every process in its network namespace, found from outside.
+
+use std::fs;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use nix::unistd::Pid;
+
+use super::World;
+
+/// How long a thing that the kernel does in its own time may take.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// One process of the host.
+#[derive(Debug, Clone)]
+pub(crate) struct Process {
+    /// Its id, outside any pid namespace.
+    pub(crate) pid: Pid,
+    /// What it executes.
+    pub(crate) exe: PathBuf,
+    /// Its state, as `S` or `T`.
+    pub(crate) state: char,
+}
+
+impl Process {
+    /// Whether it is boundary itself.
+    pub(crate) fn is_boundary(&self) -> bool {
+        self.exe.file_name().is_some_and(|name| name == "boundary")
+    }
+}
+
+impl World {
+    /// Every process in the host's network namespace that is not a zombie.
+    pub(crate) fn processes(&self) -> Vec<Process> {
+        let Ok(own) = fs::read_link(self.host().netns()) else { return Vec::new() };
+        let entries = fs::read_dir("/proc").expect("procfs is mounted").flatten();
+        entries
+            .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+            .filter_map(|pid| {
+                let folder = PathBuf::from(format!("/proc/{pid}"));
+                let netns = fs::read_link(folder.join("ns/net")).ok()?;
+                let stat = fs::read_to_string(folder.join("stat")).ok()?;
+                let state = stat.rsplit_once(')')?.1.trim_start().chars().next()?;
+                let exe = fs::read_link(folder.join("exe")).ok()?;
+                let lives = netns == own && state != 'Z';
+                lives.then_some(Process { pid: Pid::from_raw(pid), exe, state })
+            })
+            .collect()
+    }
+
+    /// The one process of the host that executes a file of this name, once it is there.
+    pub(crate) fn process(&self, name: &str) -> Process {
+        let found = || {
+            let mut all = self.processes().into_iter();
+            all.find(|process| process.exe.file_name().is_some_and(|exe| exe == name))
+        };
+        eventually(&format!("{name} runs"), || found().is_some());
+        found().expect("just seen")
+    }
+}
+
+/// Waits until something is so that announces itself by no event. Panics when it never is.
+#[track_caller]
+pub(crate) fn eventually(what: &str, is_so: impl Fn() -> bool) {
+    let started = Instant::now();
+    while !is_so() {
+        assert!(started.elapsed() < PATIENCE, "never so: {what}");
+        std::thread::park_timeout(Duration::from_millis(5));
+    }
+}
