@@ -10,10 +10,11 @@ use std::io;
 use std::os::fd::{AsFd as _, AsRawFd as _};
 use std::path::PathBuf;
 
+use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sched::{CloneFlags, setns, unshare};
 use nix::sys::prctl;
-use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signal::{SigSet, Signal, kill};
 use nix::sys::signalfd::SignalFd;
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::{Pid, setsid};
@@ -79,9 +80,19 @@ impl Janitor {
 }
 
 impl Drop for Janitor {
+    /// Ends the namespace. Its first process is gone only when every other is collected, and the
+    /// command's parent is this process, so everything that ends is collected until it is.
     fn drop(&mut self) {
-        // The keeper has cleared up by itself when it gets here.
-        process::end(self.pid);
+        if kill(self.pid, Signal::SIGKILL).is_err() {
+            return;
+        }
+        loop {
+            match waitpid(None, None) {
+                Ok(status) if status.pid() == Some(self.pid) => return,
+                Ok(_) | Err(Errno::EINTR) => {}
+                Err(_) => return,
+            }
+        }
     }
 }
 
