@@ -126,8 +126,8 @@ pub struct Task {
     pub tgid: u32,
     /// User id, in the initial user namespace.
     pub uid: u32,
-    /// The thread's name, ended by NUL if shorter.
-    pub comm: [u8; 16],
+    /// The thread's name: 16 bytes, ended by NUL if shorter. As words, which are few to copy.
+    pub comm: [u32; 4],
 }
 
 /// Where a socket meant to go before it was turned, and who opened it.
@@ -170,7 +170,7 @@ impl Mark {
 
     /// The mark of a door.
     pub const fn door() -> Self {
-        Self { role: Self::DOOR, task: Task { tgid: 0, uid: 0, comm: [0; 16] } }
+        Self { role: Self::DOOR, task: Task { tgid: 0, uid: 0, comm: [0; 4] } }
     }
 }
 

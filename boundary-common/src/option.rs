@@ -7,85 +7,89 @@
 /// Whether a program inside may set the option.
 #[inline(always)]
 pub const fn is_allowed(level: u32, name: u32) -> bool {
-    match level {
-        0 => !is_refused_ip(name),
-        1 => !is_refused_socket(name),
-        6 => !is_refused_tcp(name),
-        // UDP_ENCAP: the kernel would wrap what is sent.
-        17 => name != 100,
-        41 => !is_refused_ipv6(name),
-        _ => true,
-    }
+    let [low, high] = match level {
+        0 => IP,
+        1 => SOCKET,
+        6 => TCP,
+        17 => UDP,
+        41 => IPV6,
+        _ => [0, 0],
+    };
+    let half = if name < 64 { low } else { high };
+    name >= 128 || half >> (name & 63) & 1 == 0
 }
 
 /// `IPPROTO_IP`: source routes, another interface, foreign source addresses, and group
 /// memberships, which the kernel announces to the network with an address of the program's choice.
-#[inline(always)]
-const fn is_refused_ip(name: u32) -> bool {
-    matches!(
-        name,
-        3    // IP_HDRINCL
-        | 4  // IP_OPTIONS
-        | 19 // IP_TRANSPARENT
-        | 32 // IP_MULTICAST_IF
-        | 35 // IP_ADD_MEMBERSHIP
-        | 39 // IP_ADD_SOURCE_MEMBERSHIP
-        | 41 // IP_MSFILTER
-        | 42 // MCAST_JOIN_GROUP
-        | 46 // MCAST_JOIN_SOURCE_GROUP
-        | 48 // MCAST_MSFILTER
-        | 50 // IP_UNICAST_IF
-    )
-}
+const IP: [u64; 2] = bits(&[
+    3,  // IP_HDRINCL
+    4,  // IP_OPTIONS
+    19, // IP_TRANSPARENT
+    32, // IP_MULTICAST_IF
+    35, // IP_ADD_MEMBERSHIP
+    39, // IP_ADD_SOURCE_MEMBERSHIP
+    41, // IP_MSFILTER
+    42, // MCAST_JOIN_GROUP
+    46, // MCAST_JOIN_SOURCE_GROUP
+    48, // MCAST_MSFILTER
+    50, // IP_UNICAST_IF
+]);
 
 /// `SOL_SOCKET`: another interface, a routing mark, and programs that choose between listeners
 /// (the lookup that finds a door could be told another one).
-#[inline(always)]
-const fn is_refused_socket(name: u32) -> bool {
-    matches!(
-        name,
-        25   // SO_BINDTODEVICE
-        | 36 // SO_MARK
-        | 51 // SO_ATTACH_REUSEPORT_CBPF
-        | 52 // SO_ATTACH_REUSEPORT_EBPF
-        | 62 // SO_BINDTOIFINDEX
-    )
-}
+const SOCKET: [u64; 2] = bits(&[
+    25, // SO_BINDTODEVICE
+    36, // SO_MARK
+    51, // SO_ATTACH_REUSEPORT_CBPF
+    52, // SO_ATTACH_REUSEPORT_EBPF
+    62, // SO_BINDTOIFINDEX
+]);
 
 /// `IPPROTO_TCP`: repair makes a connection without connecting, and an upper-layer protocol takes
 /// the socket over.
-#[inline(always)]
-const fn is_refused_tcp(name: u32) -> bool {
-    matches!(
-        name,
-        19   // TCP_REPAIR
-        | 31 // TCP_ULP
-    )
-}
+const TCP: [u64; 2] = bits(&[
+    19, // TCP_REPAIR
+    31, // TCP_ULP
+]);
+
+/// `IPPROTO_UDP`: encapsulation, by which the kernel wraps what is sent.
+const UDP: [u64; 2] = bits(&[
+    100, // UDP_ENCAP
+]);
 
 /// `IPPROTO_IPV6`: as for IPv4, and extension headers, which need no capability (a routing header
 /// of type 4 takes a packet elsewhere), and turning the socket into an IPv4 one.
-#[inline(always)]
-const fn is_refused_ipv6(name: u32) -> bool {
-    matches!(
-        name,
-        1    // IPV6_ADDRFORM
-        | 6  // IPV6_2292PKTOPTIONS
-        | 17 // IPV6_MULTICAST_IF
-        | 20 // IPV6_JOIN_GROUP
-        | 27 // IPV6_JOIN_ANYCAST
-        | 36 // IPV6_HDRINCL
-        | 42 // MCAST_JOIN_GROUP
-        | 46 // MCAST_JOIN_SOURCE_GROUP
-        | 48 // MCAST_MSFILTER
-        | 50 // IPV6_PKTINFO
-        | 54 // IPV6_HOPOPTS
-        | 55 // IPV6_RTHDRDSTOPTS
-        | 57 // IPV6_RTHDR
-        | 59 // IPV6_DSTOPTS
-        | 75 // IPV6_TRANSPARENT
-        | 76 // IPV6_UNICAST_IF
-    )
+const IPV6: [u64; 2] = bits(&[
+    1,  // IPV6_ADDRFORM
+    6,  // IPV6_2292PKTOPTIONS
+    17, // IPV6_MULTICAST_IF
+    20, // IPV6_JOIN_GROUP
+    27, // IPV6_JOIN_ANYCAST
+    36, // IPV6_HDRINCL
+    42, // MCAST_JOIN_GROUP
+    46, // MCAST_JOIN_SOURCE_GROUP
+    48, // MCAST_MSFILTER
+    50, // IPV6_PKTINFO
+    54, // IPV6_HOPOPTS
+    55, // IPV6_RTHDRDSTOPTS
+    57, // IPV6_RTHDR
+    59, // IPV6_DSTOPTS
+    75, // IPV6_TRANSPARENT
+    76, // IPV6_UNICAST_IF
+]);
+
+/// A set of numbers below 128, as bits: one test for all of them, where a comparison of each would
+/// be a path of each for the verifier.
+const fn bits(mut numbers: &[u32]) -> [u64; 2] {
+    let mut set = [0, 0];
+    while let [number, rest @ ..] = numbers {
+        assert!(*number < 128, "a number that no bit stands for");
+        let [low, high] = set;
+        let bit = 1 << (*number & 63);
+        set = if *number < 64 { [low | bit, high] } else { [low, high | bit] };
+        numbers = rest;
+    }
+    set
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@ use core::ffi::c_void;
 
 use aya_ebpf::bindings::bpf_sock_addr;
 use aya_ebpf::programs::SockAddrContext;
-use boundary_common::flow::{Endpoint, INET};
+use boundary_common::flow::Endpoint;
 use boundary_common::steer::Socket;
 
 use crate::context::{read, write};
@@ -84,10 +84,4 @@ impl Call {
     pub(crate) fn context(&self) -> *mut c_void {
         self.raw.cast()
     }
-}
-
-/// Whether packets to or from an endpoint are IPv4, by the header that the endpoint was read from.
-#[inline(always)]
-pub(crate) fn is_inet(endpoint: &Endpoint) -> bool {
-    endpoint.family == INET
 }

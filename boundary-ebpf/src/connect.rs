@@ -1,108 +1,158 @@
 //! connect4/6 and sendmsg4/6: turn what names a target, and remember where it wanted to go.
 //! getpeername4/6: tell the program what it asked for, not where it was turned to.
-
-use core::ffi::c_void;
+//!
+//! Each step reads the call anew instead of handing what it knows to the next: what the verifier
+//! does not know it does not follow, and that is most of what loading costs.
 
 use aya_ebpf::helpers::{bpf_get_current_cgroup_id, bpf_get_socket_cookie};
-use boundary_common::flow::{Doors, Endpoint, Flow, Refusal};
+use boundary_common::flow::{Doors, Endpoint};
 use boundary_common::steer::{self, Decision, Door, Hook, Listener, Why};
 
 use crate::addr::Call;
-use crate::listener::listener;
+use crate::context::{read, write};
+use crate::listener::Tuple;
 use crate::maps::{TARGETS, doors};
-use crate::refusal;
+use crate::refusal::{self, Author, What};
 
 /// Steers a call. True lets it go on, with the address that it now holds.
+///
+/// A mapped target is an IPv4 one from here on: after that no step asks again.
 #[inline(always)]
 pub(crate) fn turn(call: &Call, hook: Hook) -> bool {
+    let Some(doors) = doors() else { return false };
     let target = call.endpoint();
-    match follow(call, hook, &target) {
-        None => true,
-        Some(why) => {
-            let socket = call.socket();
-            refusal::report(&Refusal {
-                time: refusal::now(),
-                why: why as u16,
-                family: call.family(),
-                kind: socket.kind as u16,
-                protocol: socket.protocol as u16,
-                option: 0,
-                target,
-                task: refusal::current(),
-            });
-            false
-        }
+    let refused = if target.is_v4() {
+        let plain =
+            Endpoint { family: target.family, ..Endpoint::v4(target.address[3], target.port) };
+        follow(call, hook, &plain, [read!(doors, proxy4), read!(doors, resolver4)])
+    } else {
+        follow(call, hook, &target, [read!(doors, proxy6), read!(doors, resolver6)])
+    };
+    if let Some(why) = refused {
+        report(call, why);
     }
+    refused.is_none()
 }
 
-/// Asks where the call may go and makes it go there; tells why not.
+/// Does what is decided about a target, given the ports of the doors for its kind of packets.
+/// Tells why not.
 #[inline(always)]
-fn follow(call: &Call, hook: Hook, target: &Endpoint) -> Option<Why> {
-    let (Some(doors), Some(sk)) = (doors(), call.sk()) else { return Some(Why::DoorShut) };
-    let socket = call.socket();
-    let protocol = socket.protocol as u16;
-    let there = if socket.is_allowed() && target.is_loopback() {
-        listener(call.context(), protocol, &target.resolved())
-    } else {
-        Listener::Stranger
-    };
-    let door = match steer::steer(hook, socket, target, there) {
+fn follow(call: &Call, hook: Hook, target: &Endpoint, ports: [u16; 2]) -> Option<Why> {
+    let [proxy, resolver] = ports;
+    let (door, port) = match judge(call, hook, target) {
+        Decision::Pass => return None,
+        Decision::Turn(Door::Proxy) => (Door::Proxy, proxy),
+        Decision::Turn(Door::Resolver) => (Door::Resolver, resolver),
         Decision::Refuse(why) => return Some(why),
-        Decision::Pass => {
-            // A socket may try one target and then another; what it meant before is past.
-            // SAFETY: The context's socket is a full one.
-            unsafe { TARGETS.forget(sk) };
-            return None;
-        }
-        Decision::Turn(door) => door,
     };
-    let at = target.on_loopback(port_of(doors, door, target));
-    match steer::through(door, listener(call.context(), protocol, &at)) {
+    let at = target.on_loopback(port);
+    match steer::through(door, receiver(call, hook, &at)) {
         Decision::Turn(_) => {}
         Decision::Refuse(why) => return Some(why),
         Decision::Pass => return Some(Why::DoorShut),
     }
-    if !remember(call, sk, target, &at) {
+    if !remember(call) {
         return Some(Why::Unrecorded);
     }
     call.replace(&at);
     None
 }
 
-/// The port of a door for the kind of packets that a target takes.
+/// Decides about the target, by who listens there.
+#[inline(always)]
+fn judge(call: &Call, hook: Hook, target: &Endpoint) -> Decision {
+    let Some(sk) = call.sk() else { return Decision::Refuse(Why::Unrecorded) };
+    let socket = call.socket();
+    let there = if socket.is_allowed() && target.is_loopback() {
+        receiver(call, hook, &target.resolved())
+    } else {
+        Listener::Stranger
+    };
+    let decision = steer::steer(hook, socket, target, there);
+    match decision {
+        // A socket may try one target and then another; what it meant before is past.
+        // SAFETY: The context's socket is a full one.
+        Decision::Pass => unsafe { TARGETS.forget(sk) },
+        // A connected mapped socket names the resolver's own address on every send. It is there
+        // already, and what it meant is known.
+        Decision::Turn(Door::Resolver) if matches!(there, Listener::Door) => {
+            // SAFETY: As above.
+            if unsafe { TARGETS.of(sk) }.is_some() {
+                return Decision::Pass;
+            }
+        }
+        Decision::Turn(_) | Decision::Refuse(_) => {}
+    }
+    decision
+}
+
+/// Who receives what the call's socket would send to an endpoint.
+#[inline(always)]
+fn receiver(call: &Call, hook: Hook, at: &Endpoint) -> Listener {
+    let mut tuple = Tuple::new();
+    let size = tuple.set_target(at);
+    tuple.receiver(size, call.context(), is_tcp(call, hook))
+}
+
+/// Whether the socket is looked for among those of TCP. Only UDP sends to an address.
+#[inline(always)]
+fn is_tcp(call: &Call, hook: Hook) -> bool {
+    matches!(hook, Hook::Connect) && call.socket().is_stream()
+}
+
+/// The port of a door for the kind of packets that a target takes. All are read before one is
+/// chosen, or the compiler chooses a pointer, which the verifier tells apart.
 #[inline(always)]
 fn port_of(doors: &Doors, door: Door, target: &Endpoint) -> u16 {
+    let (proxy4, proxy6) = (read!(doors, proxy4), read!(doors, proxy6));
+    let (resolver4, resolver6) = (read!(doors, resolver4), read!(doors, resolver6));
     match (door, target.is_v4()) {
-        (Door::Proxy, true) => doors.proxy4,
-        (Door::Proxy, false) => doors.proxy6,
-        (Door::Resolver, true) => doors.resolver4,
-        (Door::Resolver, false) => doors.resolver6,
+        (Door::Proxy, true) => proxy4,
+        (Door::Proxy, false) => proxy6,
+        (Door::Resolver, true) => resolver4,
+        (Door::Resolver, false) => resolver6,
     }
 }
 
-/// Writes down where a socket meant to go. A target that is the door itself does not replace what
-/// was written for the same socket: a connected mapped datagram socket names it on every send.
+/// Writes down where a socket means to go.
 #[inline(always)]
-fn remember(call: &Call, sk: *mut c_void, target: &Endpoint, at: &Endpoint) -> bool {
+fn remember(call: &Call) -> bool {
+    let Some(sk) = call.sk() else { return false };
     // SAFETY: The context's socket is a full one.
-    let known = unsafe { TARGETS.of(sk) }.is_some();
-    if known && call.socket().is_datagram() && target.is_at(at) {
-        return true;
-    }
-    // SAFETY: As above.
     let Some(place) = (unsafe { TARGETS.of_or_new(sk) }) else { return false };
     // SAFETY: The helper reads the context's socket.
     let cookie = unsafe { bpf_get_socket_cookie(call.context()) };
     // SAFETY: The helper takes nothing.
     let cgroup = unsafe { bpf_get_current_cgroup_id() };
-    let time = refusal::now();
-    let task = refusal::current();
-    // SAFETY: The storage has the size of a flow and lives with the socket.
-    unsafe { place.write(Flow { cookie, cgroup, time, task, target: *target, reserved: 0 }) };
+    let target = call.endpoint();
+    write!(place, cookie, cookie);
+    write!(place, cgroup, cgroup);
+    write!(place, refusal::now(), time);
+    write!(place, target.address[0], target.address[0]);
+    write!(place, target.address[1], target.address[1]);
+    write!(place, target.address[2], target.address[2]);
+    write!(place, target.address[3], target.address[3]);
+    write!(place, target.port, target.port);
+    write!(place, target.family, target.family);
+    // SAFETY: The storage has the size of a flow, and lives with the socket.
+    refusal::note_caller(unsafe { &raw mut (*place).task });
     true
 }
 
-/// Answers `getpeername`: a socket that stands at the proxy's door is told its target.
+/// Reports a call that fails.
+#[inline(always)]
+fn report(call: &Call, why: Why) {
+    let refused = What {
+        why,
+        family: call.family(),
+        socket: call.socket(),
+        option: 0,
+        target: call.endpoint(),
+    };
+    refusal::report(&refused, Author::Caller);
+}
+
+/// Answers `getpeername`: a socket that stands at a door is told its target.
 #[inline(always)]
 pub(crate) fn peer_of(call: &Call) -> i32 {
     let peer = call.endpoint();

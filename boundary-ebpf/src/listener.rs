@@ -4,83 +4,95 @@
 //! door's port in another namespace, or taken by another process, is no door.
 
 use core::ffi::c_void;
-use core::ptr;
+use core::mem::MaybeUninit;
 
 use aya_ebpf::bindings::{
-    BPF_F_CURRENT_NETNS, bpf_sock, bpf_sock_tuple, bpf_sock_tuple__bindgen_ty_1,
-    bpf_sock_tuple__bindgen_ty_1__bindgen_ty_1 as Tuple4,
+    BPF_F_CURRENT_NETNS, bpf_sock_tuple, bpf_sock_tuple__bindgen_ty_1__bindgen_ty_1 as Tuple4,
     bpf_sock_tuple__bindgen_ty_1__bindgen_ty_2 as Tuple6,
 };
 use aya_ebpf::helpers::{bpf_sk_lookup_tcp, bpf_sk_lookup_udp, bpf_sk_release};
-use boundary_common::flow::{Endpoint, Mark, TCP};
+use boundary_common::flow::{Endpoint, Mark};
 use boundary_common::steer::Listener;
 
+use crate::context::write;
 use crate::maps::MARKS;
 
-/// What comes from nowhere yet: finds listeners only.
-const UNBOUND: Endpoint = Endpoint { address: [0; 4], port: 0, family: 0 };
-
-/// Who listens at `target`, for a socket that is not connected yet.
-#[inline(always)]
-pub(crate) fn listener(ctx: *mut c_void, protocol: u16, target: &Endpoint) -> Listener {
-    receiver(ctx, protocol, &UNBOUND, target)
+/// What a socket is looked up by: source and target addresses, then their ports, as on the wire.
+/// IPv4 uses the first 12 bytes, IPv6 all 36; one buffer for both makes one lookup of both, and
+/// half as many paths for the verifier. What is not used is not written.
+pub(crate) struct Tuple {
+    buffer: MaybeUninit<bpf_sock_tuple>,
 }
 
-/// Who receives a packet from `source` to `target`: a connected socket before a listener.
-#[inline(always)]
-pub(crate) fn receiver(
-    ctx: *mut c_void,
-    protocol: u16,
-    source: &Endpoint,
-    target: &Endpoint,
-) -> Listener {
-    let sk = if target.is_v4() {
-        let ipv4 = Tuple4 {
-            saddr: source.address[3],
-            daddr: target.address[3],
-            sport: source.port.to_be(),
-            dport: target.port.to_be(),
-        };
-        lookup(ctx, protocol, bpf_sock_tuple__bindgen_ty_1 { ipv4 }, size_of::<Tuple4>())
-    } else {
-        let ipv6 = Tuple6 {
-            saddr: source.address,
-            daddr: target.address,
-            sport: source.port.to_be(),
-            dport: target.port.to_be(),
-        };
-        lookup(ctx, protocol, bpf_sock_tuple__bindgen_ty_1 { ipv6 }, size_of::<Tuple6>())
-    };
-    if sk.is_null() {
-        return Listener::Nobody;
+impl Tuple {
+    /// A buffer without anything in it, which the kernel refuses.
+    #[inline(always)]
+    pub(crate) const fn new() -> Self {
+        Self { buffer: MaybeUninit::uninit() }
     }
-    // SAFETY: The lookup returns a full socket, held until it is released below.
-    let role = unsafe { MARKS.of(sk.cast()) }.map(|mark| mark.role);
-    // SAFETY: As above; `role` is a copy.
-    unsafe { bpf_sk_release(sk.cast()) };
-    match role {
-        Some(Mark::SESSION) => Listener::Session,
-        Some(Mark::DOOR) => Listener::Door,
-        _ => Listener::Stranger,
-    }
-}
 
-/// The socket for a tuple, or null.
-#[inline(always)]
-fn lookup(
-    ctx: *mut c_void,
-    protocol: u16,
-    tuple: bpf_sock_tuple__bindgen_ty_1,
-    size: usize,
-) -> *mut bpf_sock {
-    let mut tuple = bpf_sock_tuple { __bindgen_anon_1: tuple };
-    let tuple = ptr::from_mut(&mut tuple);
-    let netns = i64::from(BPF_F_CURRENT_NETNS).cast_unsigned();
-    if protocol == TCP {
-        // SAFETY: The kernel checks context, tuple and size; only this frame holds the tuple.
-        unsafe { bpf_sk_lookup_tcp(ctx, tuple, size as u32, netns, 0) }
-    } else {
-        // SAFETY: As above.
-        unsafe { bpf_sk_lookup_udp(ctx, tuple, size as u32, netns, 0) }
+    /// From and to IPv4 addresses. Returns how much of the buffer counts.
+    #[inline(always)]
+    pub(crate) fn set_v4(&mut self, source: u32, target: u32, ports: [u16; 2]) -> u32 {
+        let raw = self.buffer.as_mut_ptr();
+        write!(raw, source, __bindgen_anon_1.ipv4.saddr);
+        write!(raw, target, __bindgen_anon_1.ipv4.daddr);
+        write!(raw, ports[0], __bindgen_anon_1.ipv4.sport);
+        write!(raw, ports[1], __bindgen_anon_1.ipv4.dport);
+        size_of::<Tuple4>() as u32
+    }
+
+    /// From and to IPv6 addresses. Returns how much of the buffer counts.
+    #[inline(always)]
+    pub(crate) fn set_v6(&mut self, source: [u32; 4], target: [u32; 4], ports: [u16; 2]) -> u32 {
+        let raw = self.buffer.as_mut_ptr();
+        write!(raw, source[0], __bindgen_anon_1.ipv6.saddr[0]);
+        write!(raw, source[1], __bindgen_anon_1.ipv6.saddr[1]);
+        write!(raw, source[2], __bindgen_anon_1.ipv6.saddr[2]);
+        write!(raw, source[3], __bindgen_anon_1.ipv6.saddr[3]);
+        write!(raw, target[0], __bindgen_anon_1.ipv6.daddr[0]);
+        write!(raw, target[1], __bindgen_anon_1.ipv6.daddr[1]);
+        write!(raw, target[2], __bindgen_anon_1.ipv6.daddr[2]);
+        write!(raw, target[3], __bindgen_anon_1.ipv6.daddr[3]);
+        write!(raw, ports[0], __bindgen_anon_1.ipv6.sport);
+        write!(raw, ports[1], __bindgen_anon_1.ipv6.dport);
+        size_of::<Tuple6>() as u32
+    }
+
+    /// To a target, from nowhere: finds who listens there. Returns how much of the buffer counts.
+    #[inline(always)]
+    pub(crate) fn set_target(&mut self, target: &Endpoint) -> u32 {
+        let ports = [0, target.port.to_be()];
+        if target.is_v4() {
+            self.set_v4(0, target.address[3], ports)
+        } else {
+            self.set_v6([0; 4], target.address, ports)
+        }
+    }
+
+    /// Who receives a segment or datagram: a connected socket before a listener.
+    #[inline(always)]
+    pub(crate) fn receiver(&mut self, size: u32, ctx: *mut c_void, is_tcp: bool) -> Listener {
+        let tuple = self.buffer.as_mut_ptr();
+        let netns = i64::from(BPF_F_CURRENT_NETNS).cast_unsigned();
+        let sk = if is_tcp {
+            // SAFETY: The kernel checks context, tuple and size; only this frame holds the tuple.
+            unsafe { bpf_sk_lookup_tcp(ctx, tuple, size, netns, 0) }
+        } else {
+            // SAFETY: As above.
+            unsafe { bpf_sk_lookup_udp(ctx, tuple, size, netns, 0) }
+        };
+        if sk.is_null() {
+            return Listener::Nobody;
+        }
+        // SAFETY: The lookup returns a full socket, held until it is released below.
+        let role = unsafe { MARKS.of(sk.cast()) }.map_or(0, |mark| mark.role);
+        // SAFETY: As above; `role` is a copy.
+        unsafe { bpf_sk_release(sk.cast()) };
+        match role {
+            Mark::SESSION => Listener::Session,
+            Mark::DOOR => Listener::Door,
+            _ => Listener::Stranger,
+        }
     }
 }

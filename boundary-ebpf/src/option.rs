@@ -1,12 +1,12 @@
 //! setsockopt: refuses what `boundary_common::option` refuses.
 
 use aya_ebpf::programs::SockoptContext;
-use boundary_common::flow::{Endpoint, Refusal};
+use boundary_common::flow::Endpoint;
 use boundary_common::option::is_allowed;
-use boundary_common::steer::Why;
+use boundary_common::steer::{Socket, Why};
 
 use crate::context::{read, write};
-use crate::refusal;
+use crate::refusal::{self, Author, What};
 
 /// The longest value that the kernel hands to a program.
 const LONGEST: i32 = 4096;
@@ -18,7 +18,7 @@ pub(crate) fn set(ctx: &SockoptContext) -> bool {
     let level = read!(raw, level).cast_unsigned();
     let name = read!(raw, optname).cast_unsigned();
     if !is_allowed(level, name) {
-        report(ctx, level, name);
+        report(ctx);
         return false;
     }
     let length = read!(raw, optlen);
@@ -33,24 +33,20 @@ pub(crate) fn set(ctx: &SockoptContext) -> bool {
 /// Reports a refused option. Older kernels do not tell this hook who calls, so it names who made
 /// the socket.
 #[inline(always)]
-fn report(ctx: &SockoptContext, level: u32, name: u32) {
+fn report(ctx: &SockoptContext) {
     let raw = ctx.sockopt;
+    let level = read!(raw, level).cast_unsigned();
+    let name = read!(raw, optname).cast_unsigned();
     let sk = read!(raw, __bindgen_anon_1.sk);
     if sk.is_null() {
         return;
     }
-    let family = read!(sk, family);
-    let kind = read!(sk, type_);
-    let protocol = read!(sk, protocol);
-    refusal::report(&Refusal {
-        time: refusal::now(),
-        why: Why::Option as u16,
-        family: family as u16,
-        kind: kind as u16,
-        protocol: protocol as u16,
+    let refused = What {
+        why: Why::Option,
+        family: read!(sk, family) as u16,
+        socket: Socket { kind: read!(sk, type_), protocol: read!(sk, protocol) },
         option: level << 16 | (name & 0xffff),
         target: Endpoint::default(),
-        // SAFETY: The socket of a context is a full one.
-        task: unsafe { refusal::maker(sk.cast()) },
-    });
+    };
+    refusal::report(&refused, Author::Maker(sk.cast()));
 }

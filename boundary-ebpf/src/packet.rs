@@ -8,17 +8,19 @@ use aya_ebpf::EbpfContext as _;
 use aya_ebpf::bindings::bpf_sock;
 use aya_ebpf::helpers::bpf_sk_fullsock;
 use aya_ebpf::programs::SkBuffContext;
-use boundary_common::flow::{Endpoint, FlowKey, Refusal, TCP, Task};
-use boundary_common::steer::{Listener, Why, leave};
+use boundary_common::flow::{Endpoint, FlowKey, TCP, UDP};
+use boundary_common::steer::{Listener, Socket, Why, leave};
 
-use crate::addr::is_inet;
 use crate::context::read;
-use crate::listener::receiver;
+use crate::listener::Tuple;
 use crate::maps::{FLOWS, TARGETS};
-use crate::refusal;
+use crate::refusal::{self, Author, What};
 
 /// The interface number of loopback, in every network namespace.
 const LOOPBACK: u32 = 1;
+
+/// The first byte of every IPv4 loopback address.
+const LOOPBACK4: u32 = 127;
 
 /// The first byte of an IPv4 header without options: with them it could carry a source route.
 const IPV4: u8 = 0x45;
@@ -33,10 +35,9 @@ const FRAGMENT: u16 = 0x3fff;
 const SYN: u8 = 0x02;
 const ACK: u8 = 0x10;
 
-/// What the header says.
+/// A packet whose header was read.
 struct Packet {
     source: Endpoint,
-    target: Endpoint,
     protocol: u16,
     /// Whether it asks for a connection.
     opens: bool,
@@ -45,13 +46,9 @@ struct Packet {
 /// Decides whether a packet leaves.
 #[inline(always)]
 pub(crate) fn leaves(ctx: &SkBuffContext) -> bool {
-    let Some(packet) = Packet::read(ctx) else {
-        report(ctx, Endpoint::default(), 0);
-        return false;
-    };
-    let goes = interface(ctx) == LOOPBACK && packet.stays_here() && packet.follows(ctx);
+    let goes = interface(ctx) == LOOPBACK && may_leave(ctx);
     if !goes {
-        report(ctx, packet.target, packet.protocol);
+        report(ctx);
     }
     goes
 }
@@ -62,63 +59,59 @@ pub(crate) fn arrives(ctx: &SkBuffContext) -> bool {
     interface(ctx) == LOOPBACK
 }
 
-impl Packet {
-    /// Reads a header of TCP or UDP directly in IPv4 or IPv6. Anything else is nothing.
-    #[inline(always)]
-    fn read(ctx: &SkBuffContext) -> Option<Self> {
-        let first: u8 = ctx.load(0).ok()?;
-        if first == IPV4 {
-            Self::read_v4(ctx)
-        } else if first >> 4 == IPV6 {
-            Self::read_v6(ctx)
-        } else {
-            None
-        }
+/// Whether a packet is TCP or UDP directly in IPv4 or IPv6, addressed to loopback, for somebody
+/// who may have it. The families part here and do not meet again: the verifier would follow both
+/// through every step.
+#[inline(always)]
+fn may_leave(ctx: &SkBuffContext) -> bool {
+    let mut tuple = Tuple::new();
+    let Ok(first) = ctx.load::<u8>(0) else { return false };
+    if first == IPV4 {
+        Packet::read_v4(ctx, &mut tuple)
+            .is_some_and(|(packet, size)| packet.follows(ctx, &mut tuple, size))
+    } else if first >> 4 == IPV6 {
+        Packet::read_v6(ctx, &mut tuple)
+            .is_some_and(|(packet, size)| packet.follows(ctx, &mut tuple, size))
+    } else {
+        false
     }
+}
 
+impl Packet {
+    /// Reads an IPv4 packet for loopback, and what its receiver is looked up by.
     #[inline(always)]
-    fn read_v4(ctx: &SkBuffContext) -> Option<Self> {
+    fn read_v4(ctx: &SkBuffContext, tuple: &mut Tuple) -> Option<(Self, u32)> {
         let fragment: u16 = ctx.load(6).ok()?;
-        if u16::from_be(fragment) & FRAGMENT != 0 {
+        let [source, target]: [u32; 2] = ctx.load(12).ok()?;
+        if u16::from_be(fragment) & FRAGMENT != 0 || u32::from_be(target) >> 24 != LOOPBACK4 {
             return None;
         }
-        let protocol: u8 = ctx.load(9).ok()?;
-        let [source, target]: [u32; 2] = ctx.load(12).ok()?;
+        let protocol = u16::from(ctx.load::<u8>(9).ok()?);
         let (ports, opens) = transport(ctx, 20, protocol)?;
-        Some(Self {
-            source: Endpoint::v4(source, ports[0]),
-            target: Endpoint::v4(target, ports[1]),
-            protocol: u16::from(protocol),
-            opens,
-        })
+        let size = tuple.set_v4(source, target, ports);
+        let source = Endpoint::v4(source, u16::from_be(ports[0]));
+        Some((Self { source, protocol, opens }, size))
     }
 
+    /// Reads an IPv6 packet for `::1`, and what its receiver is looked up by.
     #[inline(always)]
-    fn read_v6(ctx: &SkBuffContext) -> Option<Self> {
-        let protocol: u8 = ctx.load(6).ok()?;
-        let source: [u32; 4] = ctx.load(8).ok()?;
+    fn read_v6(ctx: &SkBuffContext, tuple: &mut Tuple) -> Option<(Self, u32)> {
         let target: [u32; 4] = ctx.load(24).ok()?;
+        if target[0] | target[1] | target[2] != 0 || target[3] != 1_u32.to_be() {
+            return None;
+        }
+        let source: [u32; 4] = ctx.load(8).ok()?;
+        let protocol = u16::from(ctx.load::<u8>(6).ok()?);
         let (ports, opens) = transport(ctx, 40, protocol)?;
-        Some(Self {
-            source: Endpoint::v6(source, ports[0]),
-            target: Endpoint::v6(target, ports[1]),
-            protocol: u16::from(protocol),
-            opens,
-        })
-    }
-
-    /// Whether it is addressed to loopback, in the header's own family and in so many words.
-    #[inline(always)]
-    fn stays_here(&self) -> bool {
-        self.target.is_loopback()
-            && self.target.address[3] != 0
-            && is_inet(&self.target) == self.target.is_v4()
+        let size = tuple.set_v6(source, target, ports);
+        let source = Endpoint::v6(source, u16::from_be(ports[0]));
+        Some((Self { source, protocol, opens }, size))
     }
 
     /// Asks who receives it, and tells a door whose it is.
     #[inline(always)]
-    fn follows(&self, ctx: &SkBuffContext) -> bool {
-        let there = receiver(ctx.as_ptr(), self.protocol, &self.source, &self.target);
+    fn follows(&self, ctx: &SkBuffContext, tuple: &mut Tuple, size: u32) -> bool {
+        let there = tuple.receiver(size, ctx.as_ptr(), self.protocol == TCP);
         if !leave(self.protocol, there) {
             return false;
         }
@@ -129,7 +122,10 @@ impl Packet {
     /// Writes the flow where the door will look for it.
     #[inline(always)]
     fn publish(&self, ctx: &SkBuffContext) -> bool {
-        let Some(sk) = full_socket(ctx) else { return false };
+        let sk = full_socket(ctx);
+        if sk.is_null() {
+            return false;
+        }
         // SAFETY: It is a full socket.
         let Some(flow) = (unsafe { TARGETS.of(sk.cast()) }) else { return false };
         let key = FlowKey {
@@ -141,21 +137,16 @@ impl Packet {
     }
 }
 
-/// The ports, and whether the segment opens a connection. Only TCP and UDP have them here.
+/// The ports, as on the wire, and whether the segment opens a connection.
 #[inline(always)]
-fn transport(ctx: &SkBuffContext, at: usize, protocol: u8) -> Option<([u16; 2], bool)> {
-    let is_tcp = u16::from(protocol) == TCP;
-    if !is_tcp && protocol != 17 {
+fn transport(ctx: &SkBuffContext, at: usize, protocol: u16) -> Option<([u16; 2], bool)> {
+    if protocol != TCP && protocol != UDP {
         return None;
     }
-    let [source, target]: [u16; 2] = ctx.load(at).ok()?;
-    let opens = if is_tcp {
-        let flags: u8 = ctx.load(at + 13).ok()?;
-        flags & (SYN | ACK) == SYN
-    } else {
-        false
-    };
-    Some(([u16::from_be(source), u16::from_be(target)], opens))
+    let ports: [u16; 2] = ctx.load(at).ok()?;
+    // A datagram has no such byte; a zero there opens nothing.
+    let flags = if protocol == TCP { ctx.load(at + 13).ok()? } else { 0 };
+    Some((ports, flags & (SYN | ACK) == SYN))
 }
 
 /// The interface that a packet leaves or came by.
@@ -165,37 +156,43 @@ fn interface(ctx: &SkBuffContext) -> u32 {
     read!(raw, ifindex)
 }
 
-/// The socket that a packet belongs to; a listener for an answer to a connection request.
+/// The socket that a packet belongs to (a listener, for an answer to a connection request), or
+/// null. Not an option: what is in it when there is nothing, the verifier will not see copied.
 #[inline(always)]
-fn full_socket(ctx: &SkBuffContext) -> Option<*mut bpf_sock> {
-    let raw = ctx.skb.skb;
-    let sk = read!(raw, __bindgen_anon_2.sk);
+fn full_socket(ctx: &SkBuffContext) -> *mut bpf_sock {
+    let sk = read!(ctx.skb.skb, __bindgen_anon_2.sk);
     if sk.is_null() {
-        return None;
+        return sk;
     }
     // SAFETY: The socket of a context may be asked for the full one behind it.
-    let sk = unsafe { bpf_sk_fullsock(sk) };
-    if sk.is_null() { None } else { Some(sk) }
+    unsafe { bpf_sk_fullsock(sk) }
 }
 
-/// Reports a packet that stays. The hook runs in whatever context sends, so it names who made the
-/// socket.
+/// Reports a packet that stays, as far as it can be read.
 #[inline(always)]
-fn report(ctx: &SkBuffContext, target: Endpoint, protocol: u16) {
-    let mut refusal = Refusal {
-        time: refusal::now(),
-        why: Why::Packet as u16,
+fn report(ctx: &SkBuffContext) {
+    let (target, protocol) = headed(ctx).unwrap_or_default();
+    let sk = full_socket(ctx);
+    let kind = if sk.is_null() { 0 } else { read!(sk, type_) };
+    let refused = What {
+        why: Why::Packet,
         family: target.family,
-        kind: 0,
-        protocol,
+        socket: Socket { kind, protocol: protocol.into() },
         option: 0,
         target,
-        task: Task::default(),
     };
-    if let Some(sk) = full_socket(ctx) {
-        refusal.kind = read!(sk, type_) as u16;
-        // SAFETY: It is a full socket.
-        refusal.task = unsafe { refusal::maker(sk.cast()) };
+    refusal::report(&refused, Author::Maker(sk.cast()));
+}
+
+/// Where a packet is headed, and its protocol. The port is that of TCP and UDP, or none.
+#[inline(always)]
+fn headed(ctx: &SkBuffContext) -> Option<(Endpoint, u8)> {
+    let first: u8 = ctx.load(0).ok()?;
+    if first >> 4 == IPV6 {
+        let port = ctx.load::<u16>(42).unwrap_or_default();
+        Some((Endpoint::v6(ctx.load(24).ok()?, u16::from_be(port)), ctx.load(6).ok()?))
+    } else {
+        let port = ctx.load::<u16>(22).unwrap_or_default();
+        Some((Endpoint::v4(ctx.load(16).ok()?, u16::from_be(port)), ctx.load(9).ok()?))
     }
-    refusal::report(&refusal);
 }

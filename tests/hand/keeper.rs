@@ -1,21 +1,30 @@
-//! A keeper to be killed: raises walls around nobody, says where, and waits for its end.
+//! A keeper to be killed: raises walls around nobody, says where, and tells who comes to its door,
+//! without any privilege, until its end.
 
-use std::io::{self, Read as _};
 use std::net::{TcpListener, UdpSocket};
 
 use boundary::jail::ebpf::{Name, Walls};
-use boundary::proxy::Doors;
+use boundary::proxy::{Doors, Origin as _};
+use nix::unistd::{Uid, setresuid};
 
-/// Raises the walls and waits until stdin ends, or for a signal that nothing can catch.
+/// The user that has no rights.
+const NOBODY: u32 = 65_534;
+
+/// Raises the walls, gives every privilege up, and tells the target of each connection, or that it
+/// does not know it. A signal ends it that nothing can catch.
 pub(crate) fn raise() -> anyhow::Result<()> {
-    let doors = Doors {
-        tcp: vec![TcpListener::bind("127.0.0.1:0")?],
-        dns: vec![UdpSocket::bind("127.0.0.1:0")?],
-    };
+    let door = TcpListener::bind("127.0.0.1:0")?;
+    let doors = Doors { tcp: vec![door.try_clone()?], dns: vec![UdpSocket::bind("127.0.0.1:0")?] };
     let walls = Walls::raise(&Name::fresh(), &doors)?;
-    let port = doors.tcp.first().map(TcpListener::local_addr).transpose()?;
-    let port = port.map(|address| address.port()).unwrap_or_default();
-    println!("{port} {}", walls.cgroup().path().display());
-    io::stdin().read_to_end(&mut Vec::new())?;
-    Ok(())
+    let origin = walls.origin()?;
+    let nobody = Uid::from_raw(NOBODY);
+    setresuid(nobody, nobody, nobody)?;
+    println!("{} {}", door.local_addr()?.port(), walls.cgroup().path().display());
+    loop {
+        let (stream, client) = door.accept()?;
+        match origin.flow(client, stream.local_addr()?) {
+            Some(flow) => println!("{}", flow.target),
+            None => println!("nobody"),
+        }
+    }
 }

@@ -299,17 +299,21 @@ fn a_killed_keeper_leaves_walls_that_stand_and_a_port_that_is_worth_nothing() {
     alone();
     let mut keeper = Command::new(env!("CARGO_BIN_EXE_hand"))
         .arg("raise")
-        .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .spawn()
         .unwrap();
     let mut said = String::new();
-    BufReader::new(keeper.stdout.take().unwrap()).read_line(&mut said).unwrap();
+    let mut says = BufReader::new(keeper.stdout.take().unwrap());
+    says.read_line(&mut said).unwrap();
     let (port, cgroup) = said.trim_end().split_once(' ').unwrap();
     let cgroup = PathBuf::from(cgroup);
     let mut hand = Hand::start(&cgroup);
-    // Positive control: the door is open while the keeper lives.
+    // Positive control: the door is open while the keeper lives, which knows the flow without any
+    // privilege.
     assert_eq!(hand.asked("connect tcp 4 192.0.2.1:80"), "ok 192.0.2.1:80");
+    let mut told = String::new();
+    says.read_line(&mut told).unwrap();
+    assert_eq!(told, "192.0.2.1:80\n");
 
     kill(Pid::from_raw(keeper.id().cast_signed()), Signal::SIGKILL).unwrap();
     keeper.wait().unwrap();

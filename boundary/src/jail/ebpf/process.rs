@@ -19,7 +19,8 @@ pub(super) fn of_flow(flow: &Flow) -> Process {
 
 /// The process behind a task, as it was at a time since the machine started.
 pub(super) fn of_task(task: &Task, time: u64) -> Process {
-    let name = task.comm.split(|byte| *byte == 0).next().unwrap_or_default();
+    let comm: [u8; 16] = zerocopy::transmute!(task.comm);
+    let name = comm.split(|byte| *byte == 0).next().unwrap_or_default();
     Process {
         pid: task.tgid,
         uid: task.uid,
@@ -70,11 +71,11 @@ mod tests {
 
     #[test]
     fn a_name_ends_at_the_first_nul() {
-        let mut task = Task { tgid: u32::MAX, uid: 7, comm: [0; 16] };
-        task.comm[..4].copy_from_slice(b"curl");
+        let comm = zerocopy::transmute!(*b"curl\0\0\0\0\0\0\0\0\0\0\0\0");
+        let mut task = Task { tgid: u32::MAX, uid: 7, comm };
         let process = of_task(&task, 0);
         assert_eq!((process.comm.as_str(), process.uid, process.exe), ("curl", 7, None));
-        task.comm = *b"sixteen letters!";
+        task.comm = zerocopy::transmute!(*b"sixteen letters!");
         assert_eq!(of_task(&task, 0).comm, "sixteen letters!");
     }
 }

@@ -93,3 +93,16 @@ fn every_program_passes_the_verifier() {
         Err(error) => panic!("{error}"),
     }
 }
+
+#[test]
+fn no_program_copies_by_a_loop() {
+    /// BPF_PSEUDO_CALL: a call to a function of the object. There are three, and all are loops
+    /// over bytes that the compiler puts in where a record is filled or copied whole.
+    const OWN: u8 = 1;
+    let Some(object) = object() else { return };
+    for (name, program) in &object.programs {
+        let function = &object.functions[&program.function_key()];
+        let calls = |i: &&aya_obj::generated::bpf_insn| i.code == 0x85 && i.src_reg() == OWN;
+        assert_eq!(function.instructions.iter().filter(calls).count(), 0, "{name}");
+    }
+}
