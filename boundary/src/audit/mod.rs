@@ -26,7 +26,7 @@ pub(crate) use sink::Memory;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use crate::rules::{Code, Denial, Permit};
+use crate::rules::{Code, Denial, Host, Permit};
 
 /// By which door a flow came.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -101,6 +101,12 @@ pub enum Decision {
         proto: &'static str,
         /// Why.
         code: Code,
+        /// The name that the target stands for, if it is one of the built-in resolver's.
+        ///
+        /// Resolvers sort what they found by connecting a datagram socket to each address
+        /// (RFC 6724), which sends nothing, and programs try HTTP/3 before HTTP/2: refusing that
+        /// is everyday, and people are told only when they ask for all.
+        host: Option<Host>,
     },
 }
 

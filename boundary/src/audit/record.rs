@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 use super::line::Line;
 use super::{Decision, Labels, Process, Subject, Tally};
-use crate::rules::{Denial, Intent, Permit, Scheme};
+use crate::rules::{Code, Denial, Intent, Permit, Scheme};
 
 /// What all records of a session have in common.
 #[derive(Debug, Clone, Default)]
@@ -50,6 +50,8 @@ pub struct Record {
     dropped: Option<u64>,
     /// The host with its port where that is not the scheme's own, for people.
     authority: Option<String>,
+    /// A refusal that programs provoke without meaning anything by it.
+    everyday: bool,
 }
 
 impl Record {
@@ -74,6 +76,7 @@ impl Record {
             end: None,
             dropped: None,
             authority: None,
+            everyday: false,
         }
     }
 
@@ -89,15 +92,17 @@ impl Record {
             Decision::Deny(denial) => record.deny(&denial),
             Decision::Dns { name, kind, refused } => {
                 record.allowed = Some(refused.is_none());
-                record.code = refused.map(super::Code::as_str);
+                record.code = refused.map(Code::as_str);
                 record.proto = Some("dns");
                 record.host = Some(name);
                 record.dns_type = Some(kind);
             }
-            Decision::Dropped { proto, code } => {
+            Decision::Dropped { proto, code, host } => {
                 record.allowed = Some(false);
                 record.code = Some(code.as_str());
                 record.proto = Some(proto);
+                record.everyday = code == Code::Datagram && host.is_some();
+                record.host = host.map(|host| host.to_string());
             }
         }
         record
@@ -169,6 +174,7 @@ impl Record {
     /// How important the record is to a person: a refusal always, an answered question hardly.
     pub(super) fn level(&self) -> Level {
         match (self.is_allowed(), self.proto) {
+            (false, _) if self.everyday => Level::INFO,
             (false, _) => Level::WARN,
             (true, Some("dns")) => Level::DEBUG,
             (true, _) => Level::INFO,
@@ -239,7 +245,7 @@ impl Serialize for Record {
         put(&mut map, "exe", exe.map(|exe| exe.to_string_lossy()))?;
         put(&mut map, "comm", process.map(|process| &process.comm))?;
         put(&mut map, "uid", process.map(|process| process.uid))?;
-        put(&mut map, "cgroup", process.map(|process| process.cgroup))?;
+        put(&mut map, "cgroup", process.map(|process| process.cgroup).filter(|&id| id != 0))?;
         put(&mut map, "http_status", self.end.and_then(|(tally, _)| tally.http_status))?;
         put(&mut map, "bytes_up", self.end.map(|(tally, _)| tally.bytes_up))?;
         put(&mut map, "bytes_down", self.end.map(|(tally, _)| tally.bytes_down))?;

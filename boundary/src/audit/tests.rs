@@ -68,7 +68,7 @@ impl Stage {
     }
 
     fn refuse_datagram(&self) {
-        let dropped = Decision::Dropped { proto: "udp", code: Code::NoRule };
+        let dropped = Decision::Dropped { proto: "udp", code: Code::NoRule, host: None };
         self.recorder.decide(&subject(Door::Kernel), dropped).close(Tally::default());
     }
 
@@ -148,6 +148,19 @@ fn json_lines_say_the_same_in_slogs_other_form() {
             r#""method":"POST","url":"https://evil.example/x","host":"evil.example"}"#
         )]
     );
+}
+
+#[test]
+fn a_datagram_to_a_looked_up_name_is_everyday_and_told_only_at_info() {
+    for (level, told) in [(Level::WARN, false), (Level::INFO, true)] {
+        let stage = Stage::new(level, Format::Text);
+        let host = Some(Host::parse("github.com").expect("a host"));
+        let dropped = Decision::Dropped { proto: "udp", code: Code::Datagram, host };
+        stage.recorder.decide(&subject(Door::Kernel), dropped).close(Tally::default());
+        let [record] = &*stage.json() else { panic!("one record, whatever the level") };
+        assert_eq!((&record["decision"], &record["host"]), (&"deny".into(), &"github.com".into()));
+        assert_eq!(!stage.log().is_empty(), told, "at {level}");
+    }
 }
 
 #[test]
@@ -402,7 +415,7 @@ mod files {
         for _ in 0..2 {
             let sinks = Sinks::open(&quiet(Some(folder.0.clone())), Some(&path)).expect("opened");
             let recorder = Recorder::start(sinks, session()).expect("threads");
-            let dropped = Decision::Dropped { proto: "udp", code: Code::NoRule };
+            let dropped = Decision::Dropped { proto: "udp", code: Code::NoRule, host: None };
             drop(recorder.decide(&subject(Door::Kernel), dropped));
             assert!(recorder.flush(PATIENCE));
         }

@@ -7,8 +7,10 @@ pub mod ebpf;
 pub mod filter;
 pub mod kernel;
 pub mod mounts;
+mod walls;
 
 pub use choice::{Choice, UnknownJail};
+pub use walls::{Error, Lent, Walls};
 
 use std::io;
 

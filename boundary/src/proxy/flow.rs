@@ -1,5 +1,6 @@
 //! Who, whither, by which door.
 
+use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 
 use crate::audit::{Door, Process, Subject};
@@ -20,7 +21,7 @@ pub struct Flow {
 }
 
 /// Where connections come from: each jail knows in its own way.
-pub trait Origin: Send + Sync {
+pub trait Origin: fmt::Debug + Send + Sync {
     /// The flow behind an accepted connection, asked exactly once. `None` means that the
     /// session did not open it, and it is closed without a word.
     ///

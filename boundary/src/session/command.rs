@@ -11,10 +11,9 @@ use nix::unistd::Pid;
 use super::Error;
 use super::channel::{Channel, Message};
 use super::janitor::Janitor;
-use crate::jail::Call;
 use crate::jail::child::{self, Enclosure, Identity};
-use crate::jail::ebpf::Walls;
 use crate::jail::mounts::Bundle;
+use crate::jail::{Call, Walls};
 use crate::sys::process;
 
 /// What to run, as whom, and what it sees.
@@ -124,7 +123,7 @@ fn inside(plan: &Plan<'_>, walls: &Walls, line: &mut Channel) -> u8 {
 
 /// Goes behind the walls; the error is one line for the user.
 fn enter(plan: &Plan<'_>, walls: &Walls, line: &mut Channel) -> Result<(), String> {
-    walls.cgroup().enter().map_err(|error| format!("cgroup.procs: {error}"))?;
+    walls.enter().map_err(|error| error.to_string())?;
     process::keep_only(&[line.as_raw_fd()]).map_err(|error| format!("close_range: {error}"))?;
     let enclosure = Enclosure { identity: plan.identity, bundle: plan.bundle };
     child::enclose(&enclosure, || map_ids(line)).map_err(|error| error.to_string())

@@ -27,8 +27,7 @@ use uuid::Uuid;
 
 use crate::config::{Config, Invoker};
 use crate::jail::child::Identity;
-use crate::jail::ebpf::{self, Name, Walls};
-use crate::jail::{Call, Choice};
+use crate::jail::{self, Call, Walls};
 use crate::proxy::Doors;
 use crate::sys::process;
 use command::{Held, Plan};
@@ -46,7 +45,7 @@ pub fn run(config: &Config) -> Result<u8, Error> {
     let janitor = Janitor::start(&remains)?;
     let files = SessionFiles::create(remains.files.clone()).map_err(Call::to("mkdir"))?;
     let doors = Doors::bind(config.proxy_port)?;
-    let walls = raise(config.jail, &remains.cgroup, &doors)?;
+    let walls = Walls::raise(config.jail, &remains.cgroup, &doors)?;
     let mut proxy = ProxyProcess::start(config, session, &identity, (doors, &walls))?;
     let bundle = files.write_bundle(proxy.certificate()).map_err(Call::to("write(bundle)"))?;
     let environment = trust::environment(environment_of(&config.user), &bundle);
@@ -63,22 +62,11 @@ pub fn run(config: &Config) -> Result<u8, Error> {
     let ended = signals.watch(Family { command, proxy: proxy.pid(), janitor: janitor.pid })?;
     // The command's remaining processes end before the proxy does, so that what they did last is
     // on record.
-    walls.cgroup().kill().map_err(Call::to("cgroup.kill"))?;
+    walls.kill().map_err(Call::to("cgroup.kill"))?;
     // Where it was cut off it is still to be collected, or its pid namespace could not end.
     process::end(command);
     drop(proxy);
     status(ended)
-}
-
-/// Raises the jail that was asked for, or the first that can be raised in full.
-fn raise(choice: Choice, cgroup: &Name, doors: &Doors) -> Result<Walls, Error> {
-    match choice {
-        Choice::Auto | Choice::Ebpf => {
-            ebpf::sweep()?;
-            Ok(Walls::raise(cgroup, doors)?)
-        }
-        Choice::Nsjail | Choice::Landjail => Err(Error::Jail(choice)),
-    }
 }
 
 /// What the end of a session means for whoever called boundary.
@@ -127,12 +115,9 @@ pub enum Error {
     /// The doors could not be opened.
     #[error(transparent)]
     Doors(#[from] crate::proxy::Closed),
-    /// The jail that was named is not in this version.
-    #[error("jail {0}: not available in this version")]
-    Jail(Choice),
     /// The walls could not be raised.
     #[error(transparent)]
-    Walls(#[from] ebpf::Error),
+    Walls(#[from] jail::Error),
     /// The command could not be brought behind the walls.
     #[error("cannot enclose the command: {0}")]
     Enclosure(String),
@@ -160,7 +145,6 @@ impl Error {
             Self::NotStarted { .. } => 126,
             Self::Call(_)
             | Self::Doors(_)
-            | Self::Jail(_)
             | Self::Walls(_)
             | Self::Enclosure(_)
             | Self::Proxy(_)
@@ -173,7 +157,9 @@ impl Error {
         match self {
             Self::Call(_) => "the kernel refused a call that a jail needs",
             Self::Doors(_) => "name a free port with --proxy-port, or none to have one chosen",
-            Self::Jail(_) => "use --jail-type ebpf, or leave the choice to boundary",
+            Self::Walls(jail::Error::Unavailable(_)) => {
+                "use --jail-type ebpf, or leave the choice to boundary"
+            }
             Self::Walls(_) => {
                 "the ebpf jail needs root (sudo) and a writable cgroup2; no command was run"
             }

@@ -23,9 +23,9 @@ use crate::audit::{Recorder, Session, Sinks};
 use crate::ca::Authority;
 use crate::config::Config;
 use crate::dns::{Pins, Resolver, search_domains};
-use crate::jail::Call;
 use crate::jail::child::Identity;
-use crate::jail::ebpf::{Refusals, Ring, Walls};
+use crate::jail::ebpf::{Refusals, Ring};
+use crate::jail::{Call, Lent, Walls};
 use crate::proxy::{Doors, Limits, Parts, Proxy};
 use crate::sys::process;
 use crate::sys::readiness::readable;
@@ -126,10 +126,8 @@ impl Setup<'_> {
 
     /// Gives up every right, then makes everything that serves.
     fn prepare(self, line: &Channel) -> Result<(Service, Vec<u8>), Said> {
-        let origin = Arc::new(self.walls.origin()?);
-        let refusals = self.walls.refusals()?;
-        let mut kept = vec![line.as_raw_fd(), origin.descriptor()];
-        kept.extend(refusals.descriptors());
+        let Lent { origin, refusals, descriptors: mut kept } = self.walls.lend()?;
+        kept.push(line.as_raw_fd());
         kept.extend(self.doors.tcp.iter().map(AsRawFd::as_raw_fd));
         kept.extend(self.doors.dns.iter().map(AsRawFd::as_raw_fd));
         process::keep_only(&kept)?;
@@ -145,9 +143,17 @@ impl Setup<'_> {
             recorder.clone(),
             search_domains(&search),
         ));
-        let parts = Parts { rules, authority, pins, recorder: recorder.clone(), origin, resolver };
+        let parts = Parts {
+            rules,
+            authority,
+            pins: Arc::clone(&pins),
+            recorder: recorder.clone(),
+            origin,
+            resolver,
+        };
         let proxy = Proxy::new(parts, Limits::default(), self.config.upstream_ca.clone())?;
-        let service = Service { proxy: Arc::new(proxy), recorder, doors: self.doors, refusals };
+        let service =
+            Service { proxy: Arc::new(proxy), recorder, pins, doors: self.doors, refusals };
         Ok((service, certificate))
     }
 
@@ -175,7 +181,7 @@ impl Setup<'_> {
         config.announce();
         let session = Session {
             id: self.session,
-            jail: "ebpf",
+            jail: self.walls.jail().as_str(),
             labels: config.labels.clone(),
             query: config.audit_query,
         };
@@ -187,6 +193,7 @@ impl Setup<'_> {
 struct Service {
     proxy: Arc<Proxy>,
     recorder: Recorder,
+    pins: Arc<Pins>,
     doors: Doors,
     refusals: Ring,
 }
@@ -213,7 +220,7 @@ impl Service {
     async fn serve(self, line: StdStream) -> Result<(), Said> {
         line.set_nonblocking(true)?;
         let line = UnixStream::from_std(line)?;
-        let over = watch(line, self.refusals, self.recorder);
+        let over = watch(line, self.refusals, (self.recorder, self.pins));
         let shutdown = async move {
             if let Err(error) = over.await {
                 tracing::error!(%error, "what the kernel refuses cannot be recorded");
@@ -225,7 +232,11 @@ impl Service {
 
 /// Puts on record what the kernel half refuses, from the keeper's first message (the canary is
 /// through) until the line ends, however it ends, and then what is left.
-async fn watch(mut line: UnixStream, ring: Ring, recorder: Recorder) -> Result<(), Said> {
+async fn watch(
+    mut line: UnixStream,
+    ring: Ring,
+    (recorder, pins): (Recorder, Arc<Pins>),
+) -> Result<(), Said> {
     let mut message = [0; 64];
     if line.read(&mut message).await.unwrap_or(0) == 0 {
         return Ok(());
@@ -236,19 +247,19 @@ async fn watch(mut line: UnixStream, ring: Ring, recorder: Recorder) -> Result<(
         tokio::select! {
             read = line.read(&mut message) => if read.unwrap_or(0) == 0 { break },
             ready = ring.readable() => {
-                record(&mut refusals, &recorder);
+                record(&mut refusals, &recorder, &pins);
                 ready?.clear_ready();
             }
         }
     }
-    record(&mut refusals, &recorder);
+    record(&mut refusals, &recorder, &pins);
     Ok(())
 }
 
 /// Records every refusal that is there now.
-fn record(refusals: &mut Refusals, recorder: &Recorder) {
+fn record(refusals: &mut Refusals, recorder: &Recorder, pins: &Pins) {
     while let Some(refused) = refusals.next() {
-        let (subject, decision) = refused.into_decision();
+        let (subject, decision) = refused.into_decision(|address| pins.name(address));
         drop(recorder.decide(&subject, decision));
     }
     match refusals.lost() {

@@ -1,7 +1,7 @@
 //! What the kernel half refused, read from its ring.
 
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, RawFd};
 
 use aya::maps::{Map, MapData, MapError, PerCpuArray, RingBuf};
@@ -11,7 +11,7 @@ use zerocopy::FromBytes as _;
 
 use super::{Error, origin, process};
 use crate::audit::{Decision, Door, Process, Subject};
-use crate::rules::Code;
+use crate::rules::{Code, Host};
 
 /// One refusal, ready for the record.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,8 +29,9 @@ pub struct Refused {
 }
 
 impl Refused {
-    /// What goes on record.
-    pub fn into_decision(self) -> (Subject, Decision) {
+    /// What goes on record. `name_of` tells which name an address stands for.
+    pub fn into_decision(self, name_of: impl Fn(IpAddr) -> Option<Host>) -> (Subject, Decision) {
+        let host = self.target.and_then(|target| name_of(target.ip()));
         let code = match self.why {
             Why::Socket => Code::SocketType,
             Why::Datagram => Code::Datagram,
@@ -40,7 +41,7 @@ impl Refused {
         };
         let subject =
             Subject { door: Door::Kernel, process: Some(self.process), target: self.target };
-        (subject, Decision::Dropped { proto: self.proto, code })
+        (subject, Decision::Dropped { proto: self.proto, code, host })
     }
 }
 

@@ -96,7 +96,7 @@ fn every_program_passes_the_verifier() {
 
 #[test]
 fn no_program_copies_by_a_loop() {
-    /// BPF_PSEUDO_CALL: a call to a function of the object. There are three, and all are loops
+    /// `BPF_PSEUDO_CALL`: a call to a function of the object. There are three, and all are loops
     /// over bytes that the compiler puts in where a record is filled or copied whole.
     const OWN: u8 = 1;
     let Some(object) = object() else { return };

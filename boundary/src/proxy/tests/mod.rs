@@ -46,6 +46,7 @@ struct Stage {
 }
 
 /// A jail that was told where its connections meant to go.
+#[derive(Debug)]
 struct Told {
     door: Door,
     target: Option<SocketAddr>,
