@@ -6,12 +6,15 @@
 //! *Never*: less than was asked for. A jail that was named and cannot be raised is an error.
 
 use std::io;
-use std::os::fd::RawFd;
+use std::os::fd::{AsFd as _, RawFd};
 use std::sync::Arc;
+
+use nix::unistd::Pid;
 
 use super::ebpf::{self, Name, Ring};
 use super::{Call, Choice};
 use crate::proxy::{Doors, Origin};
+use crate::sys::process;
 
 /// Why no walls stand.
 #[derive(Debug, thiserror::Error)]
@@ -24,6 +27,9 @@ pub enum Error {
     #[error("jail ebpf: {0}")]
     Ebpf(#[from] ebpf::Error),
 }
+
+/// The status of a process that could not get behind the walls; it has done nothing.
+const ENTRY_FAILED: u8 = 125;
 
 /// Walls that stand. Dropping them kills what is behind them and takes them down.
 #[must_use]
@@ -76,10 +82,20 @@ impl Walls {
         }
     }
 
-    /// Moves the calling process behind them, for good.
-    pub fn enter(&self) -> Result<(), Call> {
-        match self {
-            Self::Ebpf(walls) => walls.cgroup().enter().map_err(Call::to("write(cgroup.procs)")),
+    /// Forks a process that is behind them from its first instruction, or before it does anything.
+    pub fn fork(&self, body: impl FnOnce() -> u8) -> Result<Pid, Call> {
+        let Self::Ebpf(walls) = self;
+        // Only one of the two calls takes the body; which one is known when the first has failed.
+        let mut body = Some(body);
+        let mut run = || body.take().map_or(ENTRY_FAILED, |body| body());
+        let direct = process::fork_into(walls.cgroup().as_fd(), &mut run);
+        match direct.map_err(Call::to("clone3"))? {
+            Some(pid) => Ok(pid),
+            None => process::fork(|| match walls.cgroup().enter() {
+                Ok(()) => run(),
+                Err(_) => ENTRY_FAILED,
+            })
+            .map_err(Call::to("fork")),
         }
     }
 

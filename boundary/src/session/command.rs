@@ -55,7 +55,7 @@ impl Held {
     pub(super) fn start(plan: &Plan<'_>, walls: &Walls, janitor: &Janitor) -> Result<Self, Error> {
         let (line, mut far) = Channel::pair().map_err(Call::to("socketpair"))?;
         janitor.adopt_children()?;
-        let pid = process::fork(|| inside(plan, walls, &mut far)).map_err(Call::to("fork"))?;
+        let pid = walls.fork(|| inside(plan, &mut far))?;
         drop(far);
         let name = plan.command.first().cloned().unwrap_or_default();
         let mut held = Self { pid, line, name, is_let_go: false };
@@ -107,8 +107,8 @@ impl Held {
 }
 
 /// The child's side: into the jail, then wait, then become the command.
-fn inside(plan: &Plan<'_>, walls: &Walls, line: &mut Channel) -> u8 {
-    if let Err(why) = enter(plan, walls, line) {
+fn inside(plan: &Plan<'_>, line: &mut Channel) -> u8 {
+    if let Err(why) = enter(plan, line) {
         drop(line.send(&Message::Failed(why)));
         return 125;
     }
@@ -122,8 +122,7 @@ fn inside(plan: &Plan<'_>, walls: &Walls, line: &mut Channel) -> u8 {
 }
 
 /// Goes behind the walls; the error is one line for the user.
-fn enter(plan: &Plan<'_>, walls: &Walls, line: &mut Channel) -> Result<(), String> {
-    walls.enter().map_err(|error| error.to_string())?;
+fn enter(plan: &Plan<'_>, line: &mut Channel) -> Result<(), String> {
     process::keep_only(&[line.as_raw_fd()]).map_err(|error| format!("close_range: {error}"))?;
     let enclosure = Enclosure { identity: plan.identity, bundle: plan.bundle };
     child::enclose(&enclosure, || map_ids(line)).map_err(|error| error.to_string())

@@ -6,7 +6,7 @@
 #![expect(unsafe_code, reason = "system calls that neither std nor nix wraps")]
 
 use std::io;
-use std::os::fd::RawFd;
+use std::os::fd::{AsRawFd as _, BorrowedFd, RawFd};
 
 use nix::errno::Errno;
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, kill, sigaction};
@@ -25,6 +25,35 @@ pub fn fork(body: impl FnOnce() -> u8) -> nix::Result<Pid> {
         ForkResult::Child => exit(body()),
     }
 }
+
+/// Forks straight into a cgroup (`CLONE_INTO_CGROUP`, Linux 5.7), by the rules of [`fork`].
+///
+/// A process that moves itself by `cgroup.procs` waits for every other that forks or moves on the
+/// machine: milliseconds, where this takes none. None says that the kernel, or a filter around us,
+/// has no such call.
+pub fn fork_into(cgroup: BorrowedFd<'_>, body: impl FnOnce() -> u8) -> nix::Result<Option<Pid>> {
+    // SAFETY: every field of the structure may be zero.
+    let mut arguments: libc::clone_args = unsafe { std::mem::zeroed() };
+    arguments.flags = CLONE_INTO_CGROUP;
+    arguments.exit_signal = u64::from(libc::SIGCHLD.unsigned_abs());
+    arguments.cgroup = u64::from(cgroup.as_raw_fd().unsigned_abs());
+    let size = size_of::<libc::clone_args>();
+    // SAFETY: without a stack and without shared memory the call is a fork; see `fork` for the
+    // threads. The structure outlives the call, and its size goes with it.
+    match unsafe { libc::syscall(libc::SYS_clone3, &raw mut arguments, size) } {
+        0 => exit(body()),
+        -1 => match Errno::last() {
+            Errno::ENOSYS | Errno::E2BIG | Errno::EINVAL | Errno::EPERM => Ok(None),
+            error => Err(error),
+        },
+        pid => {
+            i32::try_from(pid).map(|pid| Some(Pid::from_raw(pid))).map_err(|_large| Errno::ESRCH)
+        }
+    }
+}
+
+/// `CLONE_INTO_CGROUP` of linux/sched.h.
+const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
 
 /// Ends the process at once, running no destructor and no exit handler.
 fn exit(status: u8) -> ! {
