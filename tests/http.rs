@@ -272,6 +272,8 @@ fn large_bodies_pass_both_ways_whole() {
         out.exits(0).says("this is");
         out.expect(out.requests.len() == 1, "one request arrives");
         out.expect(out.requests[0].body == text.as_bytes(), "its content is whole");
+        let dropped = out.records.iter().any(|record| record["code"] == "packet");
+        out.expect(!dropped, "no packet of it is refused on the way");
     }
 }
 

@@ -28,6 +28,14 @@ const IPV4: u8 = 0x45;
 /// The upper half of the first byte of an IPv6 header.
 const IPV6: u8 = 6;
 
+/// The next-header number of IPv6 hop-by-hop options.
+const HOP_BY_HOP: u16 = 0;
+
+/// How the one extension header begins that the kernel itself adds, to a TCP segment too long for
+/// the length field (BIG TCP, since 5.19; `struct hop_jumbo_hdr` of include/net/ipv6.h): TCP
+/// follows, 8 bytes in all, one jumbo option (RFC 2675) of 4. It leads nowhere; any other could.
+const JUMBO: [u8; 4] = [6, 0, 0xc2, 4];
+
 /// Everything but "don't fragment": an offset or "more fragments".
 const FRAGMENT: u16 = 0x3fff;
 
@@ -102,7 +110,9 @@ impl Packet {
         }
         let source: [u32; 4] = ctx.load(8).ok()?;
         let protocol = u16::from(ctx.load::<u8>(6).ok()?);
-        let (ports, opens) = transport(ctx, 40, protocol)?;
+        let is_jumbo = protocol == HOP_BY_HOP && ctx.load::<[u8; 4]>(40).ok()? == JUMBO;
+        let (protocol, at) = if is_jumbo { (TCP, 48) } else { (protocol, 40) };
+        let (ports, opens) = transport(ctx, at, protocol)?;
         let size = tuple.set_v6(source, target, ports);
         let source = Endpoint::v6(source, u16::from_be(ports[0]));
         Some((Self { source, protocol, opens }, size))
