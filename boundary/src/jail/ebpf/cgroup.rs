@@ -7,11 +7,11 @@
 //!
 //! *Never*: compared by id anywhere. What runs below it runs under its programs.
 
-use std::fs::{self, DirBuilder, File, TryLockError};
+use std::fs::{self, DirBuilder, File};
 use std::io::{self, Read as _, Seek as _, Write as _};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::ffi::OsStringExt as _;
-use std::os::unix::fs::DirBuilderExt as _;
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -33,7 +33,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 const TICK: Duration = Duration::from_millis(1);
 
 /// How often a cgroup is made anew when a sweep of another session took it before it was locked.
-const ATTEMPTS: usize = 4;
+const ATTEMPTS: usize = 16;
 
 /// What a session's cgroup is called, known before it is made so that somebody can be told what to
 /// clear away.
@@ -69,8 +69,7 @@ impl Cgroup {
     pub fn make(name: &Name) -> Result<Self, Call> {
         let root = mounted()?;
         let is_swept = |made: &Result<Self, Call>| {
-            let kind = made.as_ref().err().map(|error| error.source.kind());
-            matches!(kind, Some(io::ErrorKind::WouldBlock | io::ErrorKind::NotFound))
+            made.as_ref().is_err_and(|error| error.source.kind() == io::ErrorKind::NotFound)
         };
         let mut made = Self::make_in(&root, name);
         for _ in 1..ATTEMPTS {
@@ -86,10 +85,7 @@ impl Cgroup {
     fn make_in(root: &Path, name: &Name) -> Result<Self, Call> {
         let path = root.join(&name.0);
         DirBuilder::new().mode(0o755).create(&path).map_err(Call::to("mkdir of a cgroup"))?;
-        Self::take(path.clone()).inspect_err(|_| {
-            // Nothing can be in it yet.
-            fs::remove_dir(&path).unwrap_or_default();
-        })
+        Self::take(path)
     }
 
     /// Takes over the one of this name, whose keeper is dead, to clear it away.
@@ -103,15 +99,11 @@ impl Cgroup {
         Ok(Self { path, folder, entrance, keeper: getpid() })
     }
 
-    /// Locks a new folder and opens what is needed of it.
+    /// Locks a new folder and opens what is needed of it. A sweep that has it in hand is waited
+    /// for: the folder is gone then, and only when it is gone is another of its name made.
     fn take(path: PathBuf) -> Result<Self, Call> {
         let folder = File::open(&path).map_err(Call::to("open of a cgroup"))?;
-        folder.try_lock().map_err(|error| match error {
-            TryLockError::Error(source) => Call { call: "flock of a cgroup", source },
-            TryLockError::WouldBlock => {
-                Call { call: "flock of a cgroup", source: Errno::EWOULDBLOCK.into() }
-            }
-        })?;
+        folder.lock().map_err(Call::to("flock of a cgroup"))?;
         let entrance = File::options()
             .write(true)
             .open(path.join("cgroup.procs"))
@@ -213,10 +205,21 @@ pub fn sweep() -> Result<usize, Call> {
 }
 
 /// Removes one cgroup if it is dead.
+///
+/// The lock is the folder's, the removal goes by its name: under that name there must be no other
+/// by now, made after another sweep has removed the one that is locked here.
 fn is_swept(path: &Path) -> bool {
     let Ok(folder) = File::open(path) else { return false };
-    let is_dead = folder.try_lock().is_ok() && is_populated(path).is_ok_and(|is| !is);
+    let is_dead = folder.try_lock().is_ok()
+        && is_same(&folder, path)
+        && is_populated(path).is_ok_and(|is| !is);
     is_dead && remove_tree(path).is_ok()
+}
+
+/// Whether a name still stands for an open folder.
+fn is_same(folder: &File, path: &Path) -> bool {
+    let number = |found: io::Result<fs::Metadata>| found.map(|found| found.ino()).ok();
+    number(folder.metadata()).is_some_and(|own| number(fs::metadata(path)) == Some(own))
 }
 
 /// Where the cgroup2 hierarchy is mounted, by what the kernel says (it is somewhere else where the
