@@ -67,8 +67,8 @@ fn a_new_window_size_reaches_the_command() {
     let command = [world.attack(), "signals", "1"];
     let (session, terminal) = world.boundary(&[], &command).on_terminal();
     terminal.wait_for("ready");
-    terminal.resize(50, 132);
-    terminal.wait_for("signal WINCH 50x132");
+    terminal.resize(50);
+    terminal.wait_for("signal WINCH 50x80");
     session.finish().exits(0);
 }
 

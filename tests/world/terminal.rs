@@ -35,9 +35,10 @@ impl Terminal {
         self.keyboard.write_all(text.as_bytes()).expect("the terminal is open");
     }
 
-    /// Gives the window another size, as its user would by dragging a corner.
-    pub(crate) fn resize(&self, rows: u16, columns: u16) {
-        let size = ["rows", &rows.to_string(), "cols", &columns.to_string()].map(str::to_owned);
+    /// Makes the window taller or flatter, as its user would by dragging its lower edge. One change:
+    /// stty(1) sets columns by a second call, which is a second signal.
+    pub(crate) fn resize(&self, rows: u16) {
+        let size = ["rows", &rows.to_string()].map(str::to_owned);
         let keyboard = self.keyboard.try_clone().expect("one more descriptor");
         let stty = Command::new("stty").args(size).stdin(keyboard).status();
         assert!(stty.is_ok_and(|status| status.success()), "stty sets the size");
