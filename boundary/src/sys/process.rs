@@ -40,14 +40,14 @@ pub fn fork_into(cgroup: BorrowedFd<'_>, body: impl FnOnce() -> u8) -> nix::Resu
     let size = size_of::<libc::clone_args>();
     // SAFETY: without a stack and without shared memory the call is a fork; see `fork` for the
     // threads. The structure outlives the call, and its size goes with it.
-    match unsafe { libc::syscall(libc::SYS_clone3, &raw mut arguments, size) } {
-        0 => exit(body()),
-        -1 => match Errno::last() {
-            Errno::ENOSYS | Errno::E2BIG | Errno::EINVAL | Errno::EPERM => Ok(None),
-            error => Err(error),
-        },
-        pid => {
-            i32::try_from(pid).map(|pid| Some(Pid::from_raw(pid))).map_err(|_large| Errno::ESRCH)
+    let forked = unsafe { libc::syscall(libc::SYS_clone3, &raw mut arguments, size) };
+    match i32::try_from(forked) {
+        Ok(0) => exit(body()),
+        Ok(pid) if pid > 0 => Ok(Some(Pid::from_raw(pid))),
+        Ok(_) | Err(_) => {
+            let error = Errno::last();
+            let absent = [Errno::ENOSYS, Errno::E2BIG, Errno::EINVAL, Errno::EPERM];
+            if absent.contains(&error) { Ok(None) } else { Err(error) }
         }
     }
 }
