@@ -147,6 +147,28 @@ fn the_file_is_the_owners_alone() {
 }
 
 #[test]
+fn the_command_cannot_change_the_record_it_is_on() {
+    needs!(root, bpf);
+    for through_sudo in [false, true] {
+        let world = World::new();
+        let path = world.folder().join("own.jsonl");
+        let path = path.to_str().expect("our own name");
+        let tamper = format!(
+            "(: > {path}); (echo forged >> {path}); rm -f {path}; mv {path} {path}.old; \
+             ln -sf /dev/null {path}; echo tried"
+        );
+        let options = ["--audit-log", path];
+        let run = world.boundary(&options, &["sh", "-c", &tamper]);
+        let out = if through_sudo { run.through_sudo().output() } else { run.output() };
+        out.exits(0).says("tried");
+        let written = std::fs::metadata(path);
+        out.expect(written.is_ok_and(|file| file.is_file()), "the file is where it was");
+        let text = std::fs::read_to_string(path).unwrap_or_default();
+        out.expect(!text.contains("forged"), "nothing was added to it");
+    }
+}
+
+#[test]
 fn an_allowed_request_is_logged_at_info_only() {
     needs!(root, bpf, curl);
     let world = World::new();

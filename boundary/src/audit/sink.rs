@@ -5,6 +5,7 @@
 
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{self, Write as _};
+use std::os::fd::{AsRawFd as _, RawFd};
 use std::os::unix::fs::{DirBuilderExt as _, FileTypeExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::process;
@@ -52,22 +53,40 @@ pub struct Sinks {
     pub(super) log: Arc<Output>,
     /// Decisions, for programs.
     pub(super) records: Option<Target>,
+    /// The files among them.
+    files: Vec<PathBuf>,
 }
 
 impl Sinks {
     /// Opens what was asked for. Nothing is written yet.
     pub fn open(log: &Log, audit_log: Option<&Path>) -> Result<Self, Error> {
         let zone = TimeZone::system();
+        let mut files = Vec::new();
         let target = match &log.dir {
             None => Target::Stderr,
             Some(dir) => {
                 create_folder(dir)?;
-                Target::append(&dir.join(file_name(Timestamp::now(), &zone, process::id())))?
+                let path = dir.join(file_name(Timestamp::now(), &zone, process::id()));
+                let target = Target::append(&path)?;
+                files.push(path);
+                target
             }
         };
         let records = audit_log.map(Target::append).transpose()?;
+        files.extend(audit_log.map(Path::to_owned));
         let log = Output::new(target, log.level, log.format, zone);
-        Ok(Self { log: Arc::new(log), records })
+        Ok(Self { log: Arc::new(log), records, files })
+    }
+
+    /// The files that are written, for whoever has to keep the command's hands off them.
+    pub fn files(&self) -> &[PathBuf] {
+        &self.files
+    }
+
+    /// The descriptors that a process which forks must keep open for them.
+    pub fn descriptors(&self) -> Vec<RawFd> {
+        let targets = [Some(&*self.log.target), self.records.as_ref()];
+        targets.into_iter().flatten().filter_map(Target::descriptor).collect()
     }
 
     /// Sends this process's plumbing log to the same place. Only the first call counts.
@@ -80,7 +99,11 @@ impl Sinks {
     pub(crate) fn memory(level: Level, format: Format) -> (Self, Memory, Memory) {
         let (log, records) = (Memory::default(), Memory::default());
         let output = Output::new(Target::Memory(log.clone()), level, format, TimeZone::UTC);
-        let sinks = Self { log: Arc::new(output), records: Some(Target::Memory(records.clone())) };
+        let sinks = Self {
+            log: Arc::new(output),
+            records: Some(Target::Memory(records.clone())),
+            files: Vec::new(),
+        };
         (sinks, log, records)
     }
 }
@@ -193,6 +216,16 @@ pub(super) enum Target {
 }
 
 impl Target {
+    /// The file's descriptor, where it is one.
+    fn descriptor(&self) -> Option<RawFd> {
+        match self {
+            Self::Stderr => None,
+            Self::File(file) => Some(file.as_raw_fd()),
+            #[cfg(test)]
+            Self::Memory(_) => None,
+        }
+    }
+
     /// Opens a file for appending, made for its owner alone; never follows a link.
     fn append(path: &Path) -> Result<Self, Error> {
         open(path).map(Self::File).map_err(|source| Error::File { path: path.to_owned(), source })

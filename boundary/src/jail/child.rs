@@ -8,7 +8,7 @@ use std::ffi::{CString, OsStr, OsString};
 use std::io;
 use std::os::fd::{AsFd as _, AsRawFd as _, RawFd};
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use landlock::{
     Access as _, AccessFs, CompatLevel, Compatible as _, PathBeneath, PathFd, Ruleset,
@@ -65,6 +65,8 @@ pub struct Enclosure<'a> {
     pub identity: &'a Identity,
     /// The certificates it is to see.
     pub bundle: &'a Bundle,
+    /// The files of the record, which it may read and not change.
+    pub records: &'a [PathBuf],
 }
 
 /// The way into the jail failed; the command does not run.
@@ -102,7 +104,7 @@ pub fn enclose(
     map_ids: impl FnOnce() -> Result<(), Call>,
 ) -> Result<(), Error> {
     refuse_inherited_sockets()?;
-    mounts::arrange(enclosure.bundle, enclosure.identity.uid)?;
+    mounts::arrange(enclosure)?;
     if enclosure.identity.is_root() {
         unshare(CloneFlags::CLONE_NEWUSER).map_err(Call::to("unshare(CLONE_NEWUSER)"))?;
         map_ids()?;

@@ -13,6 +13,7 @@ use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
 
 use super::Call;
+use super::child::Enclosure;
 
 /// File systems that are a way to the walls, to devices or to other processes, wherever they are
 /// mounted.
@@ -65,14 +66,17 @@ const BUNDLES: &[&str] = &[
 const HASHED_DIRECTORY: &str = "/etc/ssl/certs";
 
 /// Moves the calling process into a mount namespace of its own and arranges it.
-pub(super) fn arrange(bundle: &Bundle, uid: u32) -> Result<(), Call> {
+pub(super) fn arrange(enclosure: &Enclosure<'_>) -> Result<(), Call> {
     unshare(CloneFlags::CLONE_NEWNS).map_err(Call::to("unshare(CLONE_NEWNS)"))?;
     // Nothing mounted here is seen outside; what is mounted outside later is seen here no more
     // than before, because a daemon's new socket directory would come with it.
     change("/", MsFlags::MS_REC | MsFlags::MS_PRIVATE)?;
-    trust(bundle)?;
+    trust(enclosure.bundle)?;
     hide_control_planes()?;
-    hide_daemons(uid)?;
+    hide_daemons(enclosure.identity.uid)?;
+    for record in enclosure.records {
+        protect(record)?;
+    }
     fresh_proc()
 }
 
@@ -233,6 +237,14 @@ fn fresh_proc() -> Result<(), Call> {
         bind(Path::new("/dev/null"), Path::new(path))?;
     }
     Ok(())
+}
+
+/// Lets a file be read and not written, replaced or removed: a mount point cannot be.
+fn protect(file: &Path) -> Result<(), Call> {
+    bind(file, file)?;
+    let flags = MsFlags::MS_BIND | MsFlags::MS_REMOUNT | MsFlags::MS_RDONLY;
+    mount(None::<&str>, file, None::<&str>, flags, None::<&str>)
+        .map_err(Call::to("mount(MS_RDONLY)"))
 }
 
 /// Covers a directory with an empty one that cannot be written.

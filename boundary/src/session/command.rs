@@ -4,6 +4,7 @@ use std::ffi::OsString;
 use std::fs;
 use std::mem;
 use std::os::fd::AsRawFd as _;
+use std::path::PathBuf;
 
 use nix::errno::Errno;
 use nix::unistd::Pid;
@@ -27,6 +28,8 @@ pub(super) struct Plan<'a> {
     pub(super) identity: &'a Identity,
     /// The certificates it trusts.
     pub(super) bundle: &'a Bundle,
+    /// The files of the record, which it may read and not change.
+    pub(super) records: &'a [PathBuf],
 }
 
 /// The command inside its walls, waiting to be let go.
@@ -124,7 +127,8 @@ fn inside(plan: &Plan<'_>, line: &mut Channel) -> u8 {
 /// Goes behind the walls; the error is one line for the user.
 fn enter(plan: &Plan<'_>, line: &mut Channel) -> Result<(), String> {
     process::keep_only(&[line.as_raw_fd()]).map_err(|error| format!("close_range: {error}"))?;
-    let enclosure = Enclosure { identity: plan.identity, bundle: plan.bundle };
+    let enclosure =
+        Enclosure { identity: plan.identity, bundle: plan.bundle, records: plan.records };
     child::enclose(&enclosure, || map_ids(line)).map_err(|error| error.to_string())
 }
 

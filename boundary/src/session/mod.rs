@@ -25,6 +25,7 @@ use std::io;
 use nix::errno::Errno;
 use uuid::Uuid;
 
+use crate::audit::Sinks;
 use crate::config::{Config, Invoker};
 use crate::jail::child::Identity;
 use crate::jail::{self, Call, Walls};
@@ -38,6 +39,9 @@ use trust::SessionFiles;
 
 /// Runs the command of a configuration; its exit status, as a shell would report it.
 pub fn run(config: &Config) -> Result<u8, Error> {
+    let sinks = Sinks::open(&config.log, config.audit_log.as_deref())?;
+    sinks.install();
+    let records = sinks.files().to_vec();
     let signals = Signals::block()?;
     let session = Uuid::new_v4();
     let identity = identity(&config.user)?;
@@ -46,7 +50,7 @@ pub fn run(config: &Config) -> Result<u8, Error> {
     let files = SessionFiles::create(remains.files.clone()).map_err(Call::to("mkdir"))?;
     let doors = Doors::bind(config.proxy_port)?;
     let walls = Walls::raise(config.jail, &remains.cgroup, &doors)?;
-    let mut proxy = ProxyProcess::start(config, session, &identity, (doors, &walls))?;
+    let mut proxy = ProxyProcess::start((config, session), &identity, (doors, sinks), &walls)?;
     let bundle = files.write_bundle(proxy.certificate()).map_err(Call::to("write(bundle)"))?;
     let environment = trust::environment(environment_of(&config.user), &bundle);
     let plan = Plan {
@@ -54,8 +58,10 @@ pub fn run(config: &Config) -> Result<u8, Error> {
         environment: &environment,
         identity: &identity,
         bundle: &bundle,
+        records: &records,
     };
     let held = Held::start(&plan, &walls, &janitor)?;
+    config.announce();
     walls.forget_refusals()?;
     proxy.go()?;
     let command = held.go()?;
@@ -109,6 +115,9 @@ fn environment_of(user: &Invoker) -> impl Iterator<Item = (OsString, OsString)> 
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
+    /// The record has nowhere to go.
+    #[error(transparent)]
+    Sinks(#[from] crate::audit::Error),
     /// A kernel call failed.
     #[error(transparent)]
     Call(#[from] Call),
@@ -143,7 +152,8 @@ impl Error {
         match self {
             Self::NotStarted { source: Errno::ENOENT | Errno::ENOTDIR, .. } => 127,
             Self::NotStarted { .. } => 126,
-            Self::Call(_)
+            Self::Sinks(_)
+            | Self::Call(_)
             | Self::Doors(_)
             | Self::Walls(_)
             | Self::Enclosure(_)
@@ -164,7 +174,8 @@ impl Error {
                 "the ebpf jail needs root (sudo) and a writable cgroup2; no command was run"
             }
             Self::Enclosure(_) => "no command was run",
-            Self::Proxy(_) => "check the log directory, the audit file and the certificates named",
+            Self::Sinks(_) => "name a directory and a file that can be written",
+            Self::Proxy(_) => "no command was run",
             Self::NotStarted { .. } => "check the command's name and its permissions",
             Self::Lost(_) => "run it again; if it recurs, look at the log for the cause",
         }

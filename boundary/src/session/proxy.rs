@@ -50,13 +50,13 @@ pub(super) struct ProxyProcess {
 impl ProxyProcess {
     /// Starts the proxy and waits until it listens.
     pub(super) fn start(
-        config: &Config,
-        session: Uuid,
+        (config, session): (&Config, Uuid),
         identity: &Identity,
-        (doors, walls): (Doors, &Walls),
+        (doors, sinks): (Doors, Sinks),
+        walls: &Walls,
     ) -> Result<Self, Error> {
         let (mut line, far) = Channel::pair().map_err(Call::to("socketpair"))?;
-        let setup = Setup { config, session, identity, doors, walls };
+        let setup = Setup { config, session, identity, doors, sinks, walls };
         let pid = process::fork(|| setup.live(far)).map_err(Call::to("fork"))?;
         match line.receive().map_err(Call::to("read(proxy)"))? {
             Some(Message::Ready(certificate)) => Ok(Self { pid, line: Some(line), certificate }),
@@ -100,6 +100,7 @@ struct Setup<'a> {
     session: Uuid,
     identity: &'a Identity,
     doors: Doors,
+    sinks: Sinks,
     walls: &'a Walls,
 }
 
@@ -130,8 +131,16 @@ impl Setup<'_> {
         kept.push(line.as_raw_fd());
         kept.extend(self.doors.tcp.iter().map(AsRawFd::as_raw_fd));
         kept.extend(self.doors.dns.iter().map(AsRawFd::as_raw_fd));
+        kept.extend(self.sinks.descriptors());
         process::keep_only(&kept)?;
-        let recorder = self.record()?;
+        self.give_up()?;
+        let session = Session {
+            id: self.session,
+            jail: self.walls.jail().as_str(),
+            labels: self.config.labels.clone(),
+            query: self.config.audit_query,
+        };
+        let recorder = Recorder::start(self.sinks, session)?;
         let authority = Arc::new(Authority::new()?);
         let certificate = authority.certificate_pem().as_bytes().to_vec();
         let pins = Arc::new(Pins::default());
@@ -157,35 +166,16 @@ impl Setup<'_> {
         Ok((service, certificate))
     }
 
-    /// Starts the record, with files opened as the user who called, and gives up every right.
-    fn record(&self) -> Result<Recorder, Said> {
+    /// Gives up every right. What the record is written to was opened by the keeper, so that the
+    /// user's own command cannot open it again.
+    fn give_up(&self) -> Result<(), Said> {
         setsid()?;
         SigSet::empty().thread_set_mask()?;
         stdio::detach_but_stderr()?;
-        let config = self.config;
-        let open = || Sinks::open(&config.log, config.audit_log.as_deref());
-        // The user's own rights are what the user's files take. Root has none left to open a
-        // file with that belongs to somebody else, but may name one.
-        let sinks = if self.identity.is_root() {
-            let sinks = open()?;
-            self.identity.assume()?;
-            sinks
-        } else {
-            self.identity.assume()?;
-            open()?
-        };
+        self.identity.assume()?;
         prctl::set_no_new_privs()?;
         prctl::set_dumpable(false)?;
-        prctl::set_name(c"boundary-proxy")?;
-        sinks.install();
-        config.announce();
-        let session = Session {
-            id: self.session,
-            jail: self.walls.jail().as_str(),
-            labels: config.labels.clone(),
-            query: config.audit_query,
-        };
-        Ok(Recorder::start(sinks, session)?)
+        Ok(prctl::set_name(c"boundary-proxy")?)
     }
 }
 
