@@ -90,6 +90,28 @@ fn every_kind_of_attack_arrives_where_nothing_holds_it() {
 }
 
 #[test]
+fn every_way_round_arrives_where_nothing_holds_it() {
+    needs!(root);
+    let world = World::new();
+    for target in ["203.0.113.66", "2001:db8::66"] {
+        let bare = |words: &[&str]| world.bare(&[&[world.attack()], words].concat()).output();
+        bare(&["fastopen-connect", target, "80", "http:x"]).succeeded().reached(target);
+        bare(&["pktinfo", target, "9999", "2"]).succeeded().reached(target);
+        bare(&["flood", target, "80", "3"]).succeeded().reached(target);
+        bare(&["race", "sendto", target, "9999", "200000"]).succeeded().reached(target);
+        bare(&["race", "connect", target, "80", "2000"]).succeeded().reached(target);
+        bare(&["race", "dup", target, "9999", "200000"]).succeeded().reached(target);
+    }
+    let out = world.bare(&[world.attack(), "addrform", "203.0.113.66", "9999"]).output();
+    out.succeeded().reached("203.0.113.66");
+    for call in ["clone3", "getfd", "open-by-handle", "perf"] {
+        // They are there, and take no offence but at their arguments.
+        let out = world.bare(&[world.attack(), "syscall", call]).output();
+        out.expect(!["EPERM", "ENOSYS"].iter().any(|it| out.finding()["errno"] == *it), call);
+    }
+}
+
+#[test]
 fn every_option_works_where_nothing_refuses_it_and_groups_are_joined_on_the_wire() {
     needs!(root);
     let world = World::new();

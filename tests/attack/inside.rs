@@ -3,21 +3,10 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::io;
-use std::os::unix::net::{UnixDatagram, UnixStream};
 
 use serde_json::{Value, json};
 
 use crate::{Arguments, name, sys, usage};
-
-/// `unix PATH [dgram]`: connects to a socket of somebody else.
-pub(crate) fn unix(arguments: &Arguments) -> io::Result<Value> {
-    let path = arguments.text(0)?;
-    match arguments.text(1) {
-        Ok("dgram") => UnixDatagram::unbound()?.send_to(b"leaked", path).map(drop)?,
-        _ => UnixStream::connect(path).map(drop)?,
-    }
-    Ok(json!({}))
-}
 
 /// `fds`: every descriptor above 2 that came with us.
 pub(crate) fn fds(_arguments: &Arguments) -> io::Result<Value> {
@@ -67,6 +56,14 @@ pub(crate) fn syscall(arguments: &Arguments) -> io::Result<Value> {
         "request-key" => {
             sys::with_texts(libc::SYS_request_key, c"dns_resolver", c"leak.denied.test")?
         }
+        "clone-net" => sys::bare(libc::SYS_clone, [flag(libc::CLONE_NEWNET), 0, 0])?,
+        "clone3" => sys::with_buffer(libc::SYS_clone3, 0, 0)?,
+        "setns" => sys::bare(libc::SYS_setns, [0, 0, 0])?,
+        "open-by-handle" => sys::with_buffer(libc::SYS_open_by_handle_at, 0, 32)?,
+        "getfd" => sys::bare(libc::SYS_pidfd_getfd, [0, 0, 0])?,
+        "perf" => sys::with_buffer(libc::SYS_perf_event_open, 0, 0)?,
+        "mount" => sys::with_texts(libc::SYS_mount, c"none", c"/mnt")?,
+        "write-memory" => sys::write_memory(other)?,
         "ptrace" => sys::bare(libc::SYS_ptrace, [0x4206, other, 0])?,
         "kill" => sys::bare(libc::SYS_kill, [other, 0, 0])?,
         "pidfd" => sys::bare(libc::SYS_pidfd_open, [other, 0, 0])?,

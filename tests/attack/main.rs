@@ -10,6 +10,8 @@ mod dns;
 mod inside;
 mod name;
 mod options;
+mod races;
+mod reach;
 mod sockets;
 mod sys;
 
@@ -36,7 +38,17 @@ const ATTACKS: &[(&str, Attack)] = &[
     ("listen", sockets::listen),
     ("option", options::option),
     ("dns", dns::ask),
-    ("unix", inside::unix),
+    ("fastopen-connect", sockets::fastopen_connect),
+    ("autolisten", reach::autolisten),
+    ("reply", reach::reply),
+    ("pktinfo", reach::pktinfo),
+    ("addrform", reach::addrform),
+    ("unix", reach::unix),
+    ("receive", reach::receive),
+    ("open", reach::open),
+    ("compat", reach::compat),
+    ("race", races::race),
+    ("flood", races::flood),
     ("fds", inside::fds),
     ("status", inside::status),
     ("tiocsti", inside::tiocsti),

@@ -13,6 +13,7 @@ pub(crate) fn errno(number: i32) -> String {
         libc::EFAULT => "EFAULT",
         libc::EINVAL => "EINVAL",
         libc::ENOTTY => "ENOTTY",
+        libc::EROFS => "EROFS",
         libc::EPIPE => "EPIPE",
         libc::ENOSYS => "ENOSYS",
         libc::ENODEV => "ENODEV",

@@ -23,7 +23,7 @@ fn target(arguments: &Arguments, place: usize) -> io::Result<SocketAddr> {
 }
 
 /// The family that an address is written in; a mapped one is a v6 one.
-fn family(address: SocketAddr) -> i32 {
+pub(crate) fn family(address: SocketAddr) -> i32 {
     if address.is_ipv4() { libc::AF_INET } else { libc::AF_INET6 }
 }
 
@@ -79,6 +79,19 @@ pub(crate) fn fastopen(arguments: &Arguments) -> io::Result<Value> {
     let socket = sys::socket(family(address), libc::SOCK_STREAM, 0)?;
     let sent = sys::send_to(&socket, MARK, libc::MSG_FASTOPEN, &sys::sockaddr(address))?;
     Ok(json!({ "sent": sent }))
+}
+
+/// `fastopen-connect ADDRESS PORT [WHAT]`: the connection waits for the first data, and takes it
+/// along.
+pub(crate) fn fastopen_connect(arguments: &Arguments) -> io::Result<Value> {
+    let address = target(arguments, 0)?;
+    let socket = sys::socket(family(address), libc::SOCK_STREAM, 0)?;
+    let on = 1_i32.to_ne_bytes();
+    sys::set_option(&socket, libc::IPPROTO_TCP, libc::TCP_FASTOPEN_CONNECT, &on)?;
+    sys::connect(&socket, &sys::sockaddr(address))?;
+    let stream = TcpStream::from(socket);
+    stream.set_read_timeout(Some(PATIENCE))?;
+    talk(stream, arguments.text(2).ok())
 }
 
 /// `udp HOW ADDRESS PORT`: one datagram by the named call.

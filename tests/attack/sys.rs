@@ -6,7 +6,8 @@
 use std::ffi::{CStr, c_int, c_void};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd};
+use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd, RawFd};
+use std::sync::atomic::AtomicU64;
 
 /// A call's answer: minus one means the error number of the thread.
 fn checked(answer: impl Into<i64>) -> io::Result<i64> {
@@ -91,12 +92,134 @@ pub(crate) fn send(fd: &OwnedFd, bytes: &[u8]) -> io::Result<usize> {
     send_to(fd, bytes, libc::MSG_NOSIGNAL, &[])
 }
 
+/// An address that another thread may be writing, and its length as the kernel counts it. Never
+/// longer than what holds it.
+fn shared(address: &[AtomicU64; 4], size: usize) -> (*const libc::sockaddr, libc::socklen_t) {
+    let length = size.min(size_of_val(address));
+    (address.as_ptr().cast(), libc::socklen_t::try_from(length).unwrap_or_default())
+}
+
+/// connect(2) to an address that another thread changes meanwhile.
+pub(crate) fn connect_shared(
+    fd: &OwnedFd,
+    address: &[AtomicU64; 4],
+    size: usize,
+) -> io::Result<()> {
+    let (pointer, length) = shared(address, size);
+    // SAFETY: the pointer is to at least `length` bytes, which the kernel reads once.
+    checked(unsafe { libc::connect(fd.as_raw_fd(), pointer, length) }).map(drop)
+}
+
+/// sendto(2) to an address that another thread changes meanwhile.
+pub(crate) fn send_to_shared(
+    fd: &OwnedFd,
+    bytes: &[u8],
+    address: &[AtomicU64; 4],
+    size: usize,
+) -> io::Result<()> {
+    let (pointer, length) = shared(address, size);
+    let data = bytes.as_ptr().cast();
+    // SAFETY: both pointers are to at least as many bytes as their lengths say.
+    let sent = unsafe {
+        libc::sendto(fd.as_raw_fd(), data, bytes.len(), libc::MSG_DONTWAIT, pointer, length)
+    };
+    checked(i64::try_from(sent).unwrap_or(-1)).map(drop)
+}
+
+/// The bytes of a `sockaddr_un`. A path that begins with `@` is an abstract address.
+pub(crate) fn unix_sockaddr(path: &str) -> Vec<u8> {
+    let mut bytes = u16::try_from(libc::AF_UNIX).unwrap_or_default().to_ne_bytes().to_vec();
+    if let Some(name) = path.strip_prefix('@') {
+        bytes.push(0);
+        bytes.extend(name.as_bytes());
+    } else {
+        bytes.extend(path.as_bytes());
+        bytes.push(0);
+    }
+    bytes
+}
+
+/// One control message, as cmsg(3) lays it out.
+pub(crate) fn control(level: c_int, kind: c_int, value: &[u8]) -> Vec<u8> {
+    let header = size_of::<libc::cmsghdr>();
+    let mut bytes = (header + value.len()).to_ne_bytes().to_vec();
+    bytes.extend(level.to_ne_bytes());
+    bytes.extend(kind.to_ne_bytes());
+    bytes.extend(value);
+    bytes.resize(bytes.len().next_multiple_of(size_of::<usize>()), 0);
+    bytes
+}
+
+/// recvmsg(2) of one byte with a descriptor.
+pub(crate) fn receive_fd(socket: &OwnedFd) -> io::Result<OwnedFd> {
+    let mut byte = [0];
+    let mut vector = vector_mut(&mut byte);
+    let mut control = control(libc::SOL_SOCKET, libc::SCM_RIGHTS, &[0; 4]);
+    let mut message = message(&mut [], &mut vector, &mut control);
+    // SAFETY: the message points into buffers that live until the call returns.
+    let answer = unsafe { libc::recvmsg(socket.as_raw_fd(), &raw mut message, 0) };
+    checked(i64::try_from(answer).unwrap_or(-1))?;
+    let place = size_of::<libc::cmsghdr>();
+    let number = control.get(place..place + 4).and_then(|bytes| bytes.try_into().ok());
+    let number = number.map(c_int::from_ne_bytes).filter(|_| message.msg_controllen > place);
+    let Some(fd) = number else { return Err(io::ErrorKind::NotFound.into()) };
+    // SAFETY: the kernel has just given us this descriptor, and nobody else owns it.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// listen(2), bound or not.
+pub(crate) fn listen(fd: &OwnedFd) -> io::Result<()> {
+    // SAFETY: no pointer is passed.
+    checked(unsafe { libc::listen(fd.as_raw_fd(), 8) }).map(drop)
+}
+
+/// dup3(2): puts what one descriptor is behind the number of another.
+pub(crate) fn replace(source: RawFd, target: RawFd) -> io::Result<()> {
+    // SAFETY: both descriptors belong to this program, and the target stays one.
+    checked(unsafe { libc::dup3(source, target, libc::O_CLOEXEC) }).map(drop)
+}
+
+/// socket(2) of UDP over IPv4 by the gate of 32-bit programs.
+#[cfg(target_arch = "x86_64")]
+pub(crate) fn socket_by_interrupt() -> io::Result<i64> {
+    const SOCKET: u64 = 359;
+    let mut answer = SOCKET;
+    // SAFETY: the call takes three numbers; rbx is put back, and the kernel may clobber r8 to r11.
+    unsafe {
+        std::arch::asm!(
+            "push rbx",
+            "mov ebx, 2",
+            "int 0x80",
+            "pop rbx",
+            inout("rax") answer,
+            in("rcx") 2_u64,
+            in("rdx") 0_u64,
+            out("r8") _,
+            out("r9") _,
+            out("r10") _,
+            out("r11") _,
+        );
+    }
+    // The low half is a number as 32-bit programs know it.
+    let [one, two, three, four, ..] = answer.to_le_bytes();
+    let number = i32::from_le_bytes([one, two, three, four]);
+    if number < 0 { Err(io::Error::from_raw_os_error(-number)) } else { Ok(number.into()) }
+}
+
+/// No other architecture has such a gate that is open by default.
+#[cfg(not(target_arch = "x86_64"))]
+pub(crate) fn socket_by_interrupt() -> io::Result<i64> {
+    Err(io::Error::from_raw_os_error(libc::ENOSYS))
+}
+
 /// The message of one datagram, pointing into the given buffers.
 fn message(address: &mut [u8], vector: &mut libc::iovec, control: &mut [u8]) -> libc::msghdr {
     // SAFETY: all zeroes is a valid msghdr: null pointers of length nought.
     let mut message: libc::msghdr = unsafe { std::mem::zeroed() };
-    message.msg_name = address.as_mut_ptr().cast();
-    message.msg_namelen = length(address);
+    if !address.is_empty() {
+        message.msg_name = address.as_mut_ptr().cast();
+        message.msg_namelen = length(address);
+    }
     message.msg_iov = vector;
     message.msg_iovlen = 1;
     if !control.is_empty() {
@@ -109,6 +232,11 @@ fn message(address: &mut [u8], vector: &mut libc::iovec, control: &mut [u8]) -> 
 /// The bytes of a datagram as an I/O vector. The kernel only reads them.
 fn vector(bytes: &[u8]) -> libc::iovec {
     libc::iovec { iov_base: bytes.as_ptr().cast_mut().cast(), iov_len: bytes.len() }
+}
+
+/// A buffer that the kernel writes into, as an I/O vector.
+fn vector_mut(bytes: &mut [u8]) -> libc::iovec {
+    libc::iovec { iov_base: bytes.as_mut_ptr().cast(), iov_len: bytes.len() }
 }
 
 /// sendmsg(2), with control messages or none.
@@ -169,6 +297,18 @@ pub(crate) fn with_buffer(number: libc::c_long, first: i64, size: usize) -> io::
     let pointer: *mut c_void = buffer.as_mut_ptr().cast();
     // SAFETY: the kernel writes no more than `size` bytes, which the buffer has.
     checked(unsafe { libc::syscall(number, first, pointer, size) })
+}
+
+/// Writes one byte into another process (`process_vm_writev(2)`), to a page where no program has anything.
+pub(crate) fn write_memory(process: i64) -> io::Result<i64> {
+    let mut byte = [0];
+    let own = vector_mut(&mut byte);
+    let theirs = libc::iovec { iov_base: std::ptr::without_provenance_mut(4096), iov_len: 1 };
+    let process = libc::pid_t::try_from(process).unwrap_or(-1);
+    // SAFETY: the local vector is of a live buffer; the kernel checks the other one.
+    let written =
+        unsafe { libc::process_vm_writev(process, &raw const own, 1, &raw const theirs, 1, 0) };
+    checked(i64::try_from(written).unwrap_or(-1))
 }
 
 /// The number of the BPF program after another, if there is one.

@@ -1,6 +1,7 @@
 //! Who lives in the host: every process in its network namespace, found from outside.
 
 use std::fs;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -48,6 +49,14 @@ impl World {
             .collect()
     }
 
+    /// Every TCP socket that listens in the host, with its inode.
+    pub(crate) fn listeners(&self) -> Vec<(SocketAddr, u64)> {
+        let tables = self.host().netns().trim_end_matches("/ns/net").to_owned() + "/net";
+        let read = |name: &str| fs::read_to_string(format!("{tables}/{name}")).unwrap_or_default();
+        let text = read("tcp") + &read("tcp6");
+        text.lines().filter_map(listener).collect()
+    }
+
     /// The one process of the host that executes a file of this name, once it is there.
     pub(crate) fn process(&self, name: &str) -> Process {
         let found = || {
@@ -57,6 +66,25 @@ impl World {
         eventually(&format!("{name} runs"), || found().is_some());
         found().expect("just seen")
     }
+}
+
+/// The address and the inode of a line of `/proc/net/tcp` or `tcp6`, if it tells of a listener.
+fn listener(line: &str) -> Option<(SocketAddr, u64)> {
+    const LISTENS: &str = "0A";
+    let mut fields = line.split_ascii_whitespace().skip(1);
+    let (address, port) = fields.next()?.split_once(':')?;
+    let inode = (fields.nth(1)? == LISTENS).then(|| fields.nth(5)?.parse().ok())??;
+    // Words of the machine's own byte order.
+    let word = |place: usize| {
+        let digits = address.get(place * 8..place * 8 + 8)?;
+        u32::from_str_radix(digits, 16).ok().map(u32::to_ne_bytes)
+    };
+    let words: Vec<u8> = (0..4).map_while(word).flatten().collect();
+    let ip = match <[u8; 4]>::try_from(words.as_slice()) {
+        Ok(four) => IpAddr::from(four),
+        Err(_) => IpAddr::from(<[u8; 16]>::try_from(words.as_slice()).ok()?),
+    };
+    Some((SocketAddr::new(ip, u16::from_str_radix(port, 16).ok()?), inode))
 }
 
 /// Waits until something is so that announces itself by no event. Panics when it never is.

@@ -1,0 +1,69 @@
+//! Known ways out, one test each, named with the number that the catalogue gives the technique. The
+//! stage shows that each arrives where nothing holds it; here each is refused at once, and nothing
+//! reaches the internet.
+//!
+//! *Standing*: `catalogue.txt` beside this file says which walls hold which technique; a test is
+//! found by its name (`a08_…` is A-8, `a29_h12_…` is both), so that `cargo xtask escapes` can make
+//! the table of `docs/threat-model.md` from a run.
+
+mod catalogue;
+mod experiments;
+mod inside;
+mod interception;
+mod regressions;
+mod robustness;
+
+use crate::world::{Output, World};
+
+/// A policy that permits something, so that a refusal is not for want of a policy.
+const ALLOW: [&str; 2] = ["--allow", "domain=allowed.test"];
+
+/// What the kernel says to a socket that may not be.
+const REFUSALS: &[&str] = &[
+    "EPERM",
+    "EACCES",
+    "ECONNREFUSED",
+    "EAFNOSUPPORT",
+    "EPROTONOSUPPORT",
+    "ESOCKTNOSUPPORT",
+    "EOPNOTSUPP",
+];
+
+/// The denied host's addresses: v4, v6, and v4 in v6's clothes.
+const DENIED: [&str; 3] = ["203.0.113.66", "2001:db8::66", "::ffff:203.0.113.66"];
+
+/// Socket options that move a packet without a hook seeing where to. Root may set them all.
+pub(crate) const OPTIONS: &[&str] = &[
+    "bind-to-device",
+    "unicast-if",
+    "unicast-if6",
+    "transparent",
+    "mark",
+    "source-route",
+    "routing-header",
+    "join4",
+    "join6",
+    "repair",
+];
+
+/// Runs one attack under the policy.
+fn attack(world: &World, words: &[&str]) -> Output {
+    world.boundary(&ALLOW, &[&[world.attack()], words].concat()).output()
+}
+
+/// Runs one attack that must be refused without a trace at the internet.
+#[track_caller]
+fn is_refused(world: &World, words: &[&str]) -> Output {
+    let out = attack(world, words);
+    out.refused(REFUSALS).nothing_left();
+    out
+}
+
+/// Runs one attack in an environment that a user has prepared, as root and as the user `guest`.
+fn as_both(world: &World, words: &[&str]) -> [Output; 2] {
+    let command = [&[world.attack()], words].concat();
+    [
+        world.boundary(&ALLOW, &command).output(),
+        world.boundary(&ALLOW, &command).through_sudo().output(),
+    ]
+}

@@ -1,0 +1,208 @@
+//! Section F: floods, crashes, neighbours, survivors.
+
+use std::collections::BTreeSet;
+use std::fs::{self, File};
+use std::os::fd::AsFd as _;
+use std::path::{Path, PathBuf};
+
+use boundary::sys::bpf;
+use nix::mount::{MsFlags, mount};
+use nix::sys::signal::{Signal, kill};
+
+use super::{ALLOW, DENIED};
+use crate::world::World;
+use crate::world::needs::{cgroup2, needs};
+use crate::world::processes::{Process, eventually};
+
+#[test]
+fn f02_a_flood_of_connections_loses_neither_policy_nor_identity() {
+    needs!(root, bpf);
+    let world = World::new();
+    let flood = "$0 flood 203.0.113.66 80 100000 & $0 flood 2001:db8::66 80 100000 & wait; \
+                 $0 tcp 203.0.113.66 80 http:denied.test; \
+                 $0 tcp 203.0.113.10 80 http:allowed.test; \
+                 $0 udp sendto 203.0.113.66 9999";
+    let out = world.boundary(&ALLOW, &["sh", "-c", flood, world.attack()]).output();
+    let findings = out.findings();
+    out.expect(findings.len() == 5, "every step says what became of it");
+    let tail = &findings[2..];
+    out.expect(tail[0].to_string().contains("403"), "what was denied is denied");
+    out.expect(tail[1].to_string().contains("this is"), "what was allowed is served");
+    out.expect(tail[2]["errno"] == "EPERM", "a datagram is refused");
+    let denied = DENIED.map(|address| address.parse().ok());
+    out.expect(!out.packets.iter().any(|it| denied.contains(&it.target)), "nothing is misdirected");
+}
+
+#[test]
+fn f04_a_connection_that_was_given_up_does_not_lend_its_target() {
+    needs!(root, bpf);
+    let world = World::new();
+    let script = "for n in 1 2 3 4 5; do $0 flood 203.0.113.66 80 3; \
+                  $0 tcp 203.0.113.10 80 http:allowed.test; done";
+    let out = world.boundary(&ALLOW, &["sh", "-c", script, world.attack()]).output();
+    let served = out.findings().iter().filter(|it| it.to_string().contains("this is")).count();
+    out.expect(served == 5, "each goes where it was meant to go");
+    let allowed: Option<std::net::IpAddr> = "203.0.113.10".parse().ok();
+    out.expect(
+        out.packets.iter().filter(|it| it.opens).all(|it| it.target == allowed),
+        "and nowhere else",
+    );
+}
+
+#[test]
+fn f07_h10_h11_a_dead_proxys_port_is_worth_nothing_and_connections_fail() {
+    needs!(root, bpf);
+    let world = World::new();
+    let script = "$0 signals 1; $0 tcp 203.0.113.10 80 http:allowed.test; \
+                  $0 tcp 2001:db8::10 80 http:allowed.test; $0 udp sendto 192.0.2.53 53";
+    let options = ["--proxy-port", "18080", "--allow", "domain=allowed.test"];
+    let session = world.boundary(&options, &["sh", "-c", script, world.attack()]).start();
+    session.wait_for("ready");
+    let proxy = proxy_of(&world);
+    // The keeper must not clear up before the command has tried.
+    session.signal(Signal::SIGSTOP);
+    kill(proxy.pid, Signal::SIGKILL).expect("it is there");
+    eventually("its port is free", || world.listeners().is_empty());
+    let thief = world.host().run(|| {
+        let thief = std::net::TcpListener::bind("127.0.0.1:18080").expect("the port is free");
+        thief.set_nonblocking(true).expect("it does not wait");
+        thief
+    });
+    kill(world.process("attack").pid, Signal::SIGUSR1).expect("it is there");
+    session.wait_for("\"attack\":\"udp\"");
+    session.signal(Signal::SIGCONT);
+    let out = session.finish();
+    out.nothing_left().expect(thief.accept().is_err(), "who took the port gets nothing");
+    let ok = out.findings().iter().filter(|finding| finding["ok"] == true).count();
+    out.expect(ok == 1 && out.findings().len() == 4, "every attempt fails");
+}
+
+/// The process of the session that listens.
+fn proxy_of(world: &World) -> Process {
+    let sockets: BTreeSet<String> =
+        world.listeners().iter().map(|(_, inode)| format!("socket:[{inode}]")).collect();
+    let listens = |process: &Process| {
+        let open = fs::read_dir(format!("/proc/{}/fd", process.pid)).into_iter().flatten();
+        open.flatten()
+            .filter_map(|entry| fs::read_link(entry.path()).ok())
+            .any(|link| sockets.contains(&link.display().to_string()))
+    };
+    world.processes().into_iter().find(listens).expect("somebody listens")
+}
+
+#[test]
+fn f09_h14_foreign_programs_above_and_beside_change_nothing() {
+    needs!(root, bpf);
+    let world = World::new();
+    let script = "$0 signals 1; $0 tcp 203.0.113.66 80 http:denied.test; \
+                  $0 udp sendto 203.0.113.66 9999; $0 tcp 203.0.113.10 80 http:allowed.test; \
+                  $0 signals 1; $0 tcp 203.0.113.10 80 http:allowed.test";
+    let above = Above::make(&world);
+    attach_foreign(&above.0, true);
+    let session = world.boundary(&ALLOW, &["sh", "-c", script, world.attack()]).start();
+    session.wait_for("ready");
+    let waiting = world.process("attack").pid;
+    let own = above.only_child();
+    attach_foreign(&own, true);
+    kill(waiting, Signal::SIGUSR1).expect("it is there");
+    // What was allowed has been served, and the next step waits.
+    session.wait_for("\"ok\":true}\nready");
+    // A neighbour that refuses everything is heard too.
+    attach_foreign(&own, false);
+    kill(world.process("attack").pid, Signal::SIGUSR1).expect("it is there");
+    let out = session.finish();
+    let findings = out.findings();
+    out.expect(findings.len() == 6, "every step says what became of it");
+    out.expect(findings[1].to_string().contains("403"), "what was denied is denied");
+    out.expect(findings[2]["errno"] == "EPERM", "a datagram is refused");
+    out.expect(findings[3].to_string().contains("this is"), "what was allowed is served");
+    out.expect(findings[5]["ok"] == false, "what the neighbour refuses is refused");
+}
+
+/// A cgroup of somebody else's, which the host takes for the root of the hierarchy: sessions begin
+/// below it.
+struct Above(PathBuf);
+
+impl Above {
+    /// Makes one, for this world alone.
+    fn make(world: &World) -> Self {
+        let root = PathBuf::from(cgroup2().expect("needed"));
+        let folder = root.join(format!(
+            "foreign-{}",
+            world.folder().file_name().map_or_else(String::new, |name| name.display().to_string(),)
+        ));
+        fs::create_dir(&folder).expect("root may");
+        let made = folder.clone();
+        world.host().run(move || {
+            let none: Option<&str> = None;
+            mount(Some(&made), &root, none, MsFlags::MS_BIND, none).expect("a bind mount");
+        });
+        Self(folder)
+    }
+
+    /// The one session's cgroup.
+    fn only_child(&self) -> PathBuf {
+        let entries = fs::read_dir(&self.0).expect("it is there").flatten();
+        let mut folders = entries.map(|entry| entry.path()).filter(|path| path.is_dir());
+        folders.next().expect("the session is below it")
+    }
+}
+
+impl Drop for Above {
+    fn drop(&mut self) {
+        eventually("the foreign cgroup is empty", || fs::remove_dir(&self.0).is_ok());
+    }
+}
+
+/// Attaches somebody else's program to the hook of IPv4 connections: it lets everything pass, or
+/// nothing. It goes with the cgroup.
+fn attach_foreign(cgroup: &Path, passes: bool) {
+    use aya_obj::generated::{bpf_attach_type, bpf_insn, bpf_prog_type};
+    let instruction = |code, imm| bpf_insn {
+        code,
+        _bitfield_align_1: [],
+        _bitfield_1: bpf_insn::new_bitfield_1(0, 0),
+        off: 0,
+        imm,
+    };
+    // r0 = passes; exit
+    let instructions = [instruction(0xb7, i32::from(passes)), instruction(0x95, 0)];
+    let hook = bpf_attach_type::BPF_CGROUP_INET4_CONNECT as u32;
+    let shape = bpf::ProgramShape {
+        name: "foreign",
+        kind: bpf_prog_type::BPF_PROG_TYPE_CGROUP_SOCK_ADDR as u32,
+        hook,
+        instructions: &instructions,
+        license: c"GPL",
+    };
+    let program = bpf::load_program(&shape, None).expect("two instructions are verified");
+    let cgroup = File::open(cgroup).expect("it is there");
+    bpf::attach(program.as_fd(), cgroup.as_fd(), hook).expect("there is room for many");
+}
+
+#[test]
+fn f13_clients_that_are_slow_or_endless_end_and_others_are_served() {
+    needs!(root, bpf);
+    let world = World::new();
+    // Heads that never end, and heads that end too late for anybody.
+    let long = "x".repeat(100_000);
+    let script = format!(
+        "for n in 1 2 3 4 5 6 7 8; do $0 tcp 203.0.113.10 80 read & done; \
+         $0 tcp 203.0.113.10 80 'send:GET / HTTP/1.1\nHost: {long}' ; \
+         $0 tcp 203.0.113.10 80 http:allowed.test; kill $(jobs -p); true"
+    );
+    let out = world.boundary(&ALLOW, &["sh", "-c", &script, world.attack()]).output();
+    out.says("this is").expect(out.requests.len() == 1, "one request arrives");
+}
+
+#[test]
+fn f14_what_the_command_leaves_behind_ends_with_it() {
+    needs!(root, bpf, setsid);
+    let world = World::new();
+    let script = "setsid -f sh -c 'trap \"\" TERM HUP INT; while :; do \
+                  $0 udp sendto 203.0.113.66 9999; done' $0 >/dev/null 2>&1 </dev/null; exit 0";
+    let out = world.boundary(&ALLOW, &["sh", "-c", script, world.attack()]).output();
+    out.exits(0).nothing_left();
+    eventually("nothing runs any more", || world.processes().is_empty());
+    assert!(world.packets().is_empty(), "and nothing leaves afterwards");
+}
