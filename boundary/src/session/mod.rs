@@ -173,9 +173,8 @@ impl Error {
             Self::Walls(_) => {
                 "the ebpf jail needs root (sudo) and a writable cgroup2; no command was run"
             }
-            Self::Enclosure(_) => "no command was run",
+            Self::Enclosure(_) | Self::Proxy(_) => "no command was run",
             Self::Sinks(_) => "name a directory and a file that can be written",
-            Self::Proxy(_) => "no command was run",
             Self::NotStarted { .. } => "check the command's name and its permissions",
             Self::Lost(_) => "run it again; if it recurs, look at the log for the cause",
         }
