@@ -40,6 +40,16 @@ fn through_sudo_requests_are_judged_and_recorded_for_the_user() {
 }
 
 #[test]
+fn the_core_limit_that_sudo_leaves_is_no_hindrance() {
+    needs!(root, bpf);
+    let world = World::new();
+    let limited = ["sh", "-c", "ulimit -c 0; exec \"$@\"", "sh"];
+    let run = world.boundary(&[], &["sh", "-c", "ulimit -c"]).through_sudo().under(&limited);
+    let out = run.output();
+    out.exits(0).expect(["0\n", "1\n"].contains(&&*out.stdout), "no core file is to be had");
+}
+
+#[test]
 fn root_itself_keeps_its_files() {
     needs!(root, bpf);
     let world = World::new();

@@ -5,6 +5,7 @@
 //! *Never*: runs in the keeper or the proxy.
 
 use std::ffi::{CString, OsStr, OsString};
+use std::fs;
 use std::io;
 use std::os::fd::{AsFd as _, AsRawFd as _, RawFd};
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
@@ -104,6 +105,7 @@ pub fn enclose(
     map_ids: impl FnOnce() -> Result<(), Call>,
 ) -> Result<(), Error> {
     refuse_inherited_sockets()?;
+    no_core_files()?;
     mounts::arrange(enclosure)?;
     if enclosure.identity.is_root() {
         unshare(CloneFlags::CLONE_NEWUSER).map_err(Call::to("unshare(CLONE_NEWUSER)"))?;
@@ -113,7 +115,6 @@ pub fn enclose(
     } else {
         enclosure.identity.assume()?;
     }
-    no_core_files()?;
     prctl::set_no_new_privs().map_err(Call::to("prctl(PR_SET_NO_NEW_PRIVS)"))?;
     restrict().map_err(Error::Landlock)?;
     process::install_filter(&filter::program()).map_err(Call::to("seccomp"))?;
@@ -137,9 +138,17 @@ fn refuse_inherited_sockets() -> Result<(), Error> {
 
 /// Lets no crash of the command be piped to a program outside: a limit of 1 makes the kernel
 /// skip `core_pattern`'s pipe (core(5)).
+///
+/// sudo leaves a hard limit of 0, which only `CAP_SYS_RESOURCE` raises. Without that, 0 is as good
+/// where cores are files; where they are piped it is none, because the kernel ignores it there.
 fn no_core_files() -> Result<(), Call> {
     use nix::sys::resource::{Resource, setrlimit};
-    setrlimit(Resource::RLIMIT_CORE, 1, 1).map_err(Call::to("setrlimit(RLIMIT_CORE)"))
+    let is_piped =
+        || !fs::read("/proc/sys/kernel/core_pattern").is_ok_and(|to| !to.starts_with(b"|"));
+    match setrlimit(Resource::RLIMIT_CORE, 1, 1) {
+        Err(Errno::EPERM) if !is_piped() => Ok(()),
+        set => set.map_err(Call::to("setrlimit(RLIMIT_CORE)")),
+    }
 }
 
 /// Puts the command into a Landlock domain: it cannot trace out of it on any kernel that has
