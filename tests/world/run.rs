@@ -263,5 +263,8 @@ fn environment(world: &World) -> BTreeMap<OsString, OsString> {
         ("TMPDIR", temporary),
     ]
     .map(|(name, value)| (name.into(), value.into()))
-    .into()
+    .into_iter()
+    // Which walls a build that can do so leaves off.
+    .chain(std::env::var_os("BOUNDARY_WITHOUT").map(|walls| ("BOUNDARY_WITHOUT".into(), walls)))
+    .collect()
 }

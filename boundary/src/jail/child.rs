@@ -22,7 +22,7 @@ use nix::sys::socket::{AddressFamily, SockaddrLike as _, SockaddrStorage, getsoc
 use nix::unistd::{Gid, Uid, execve, initgroups, setgroups, setresgid, setresuid};
 
 use super::mounts::{self, Bundle};
-use super::{Call, canary, filter};
+use super::{Call, canary, filter, mutation};
 use crate::sys::process;
 
 /// Whom the command runs as.
@@ -104,21 +104,38 @@ pub fn enclose(
     enclosure: &Enclosure<'_>,
     map_ids: impl FnOnce() -> Result<(), Call>,
 ) -> Result<(), Error> {
-    refuse_inherited_sockets()?;
+    if mutation::stands("descriptors") {
+        refuse_inherited_sockets()?;
+    }
     no_core_files()?;
     mounts::arrange(enclosure)?;
-    if enclosure.identity.is_root() {
+    if enclosure.identity.is_root() && mutation::stands("userns") {
         unshare(CloneFlags::CLONE_NEWUSER).map_err(Call::to("unshare(CLONE_NEWUSER)"))?;
         map_ids()?;
-        process::bound_capabilities(ROOT_KEEPS).map_err(Call::to("prctl(PR_CAPBSET_DROP)"))?;
-        process::hold_capabilities(ROOT_KEEPS).map_err(Call::to("capset"))?;
+        limit_capabilities(ROOT_KEEPS)?;
     } else {
         enclosure.identity.assume()?;
     }
     prctl::set_no_new_privs().map_err(Call::to("prctl(PR_SET_NO_NEW_PRIVS)"))?;
-    restrict().map_err(Error::Landlock)?;
-    process::install_filter(&filter::program()).map_err(Call::to("seccomp"))?;
-    Ok(canary::sing()?)
+    if mutation::stands("landlock") {
+        restrict().map_err(Error::Landlock)?;
+    }
+    if mutation::stands("seccomp") {
+        process::install_filter(&filter::program()).map_err(Call::to("seccomp"))?;
+    }
+    if mutation::stands("canary") {
+        canary::sing()?;
+    }
+    Ok(())
+}
+
+/// Gives up every capability but these, for good.
+fn limit_capabilities(keep: &[u32]) -> Result<(), Call> {
+    if !mutation::stands("capabilities") {
+        return Ok(());
+    }
+    process::bound_capabilities(keep).map_err(Call::to("prctl(PR_CAPBSET_DROP)"))?;
+    process::hold_capabilities(keep).map_err(Call::to("capset"))
 }
 
 /// Refuses descriptors 0 to 2 that are network sockets: data written there leaves by no door.

@@ -7,6 +7,7 @@ pub mod ebpf;
 pub mod filter;
 pub mod kernel;
 pub mod mounts;
+pub(crate) mod mutation;
 mod walls;
 
 pub use choice::{Choice, UnknownJail};

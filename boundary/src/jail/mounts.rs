@@ -14,6 +14,7 @@ use nix::sched::{CloneFlags, unshare};
 
 use super::Call;
 use super::child::Enclosure;
+use super::mutation;
 
 /// File systems that are a way to the walls, to devices or to other processes, wherever they are
 /// mounted.
@@ -72,8 +73,10 @@ pub(super) fn arrange(enclosure: &Enclosure<'_>) -> Result<(), Call> {
     // than before, because a daemon's new socket directory would come with it.
     change("/", MsFlags::MS_REC | MsFlags::MS_PRIVATE)?;
     trust(enclosure.bundle)?;
-    hide_control_planes()?;
-    hide_daemons(enclosure.identity.uid)?;
+    if mutation::stands("mounts") {
+        hide_control_planes()?;
+        hide_daemons(enclosure.identity.uid)?;
+    }
     for record in enclosure.records {
         protect(record)?;
     }

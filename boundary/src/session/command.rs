@@ -14,6 +14,7 @@ use super::channel::{Channel, Message};
 use super::janitor::Janitor;
 use crate::jail::child::{self, Enclosure, Identity};
 use crate::jail::mounts::Bundle;
+use crate::jail::mutation;
 use crate::jail::{Call, Walls};
 use crate::sys::process;
 
@@ -126,7 +127,9 @@ fn inside(plan: &Plan<'_>, line: &mut Channel) -> u8 {
 
 /// Goes behind the walls; the error is one line for the user.
 fn enter(plan: &Plan<'_>, line: &mut Channel) -> Result<(), String> {
-    process::keep_only(&[line.as_raw_fd()]).map_err(|error| format!("close_range: {error}"))?;
+    if mutation::stands("descriptors") {
+        process::keep_only(&[line.as_raw_fd()]).map_err(|error| format!("close_range: {error}"))?;
+    }
     let enclosure =
         Enclosure { identity: plan.identity, bundle: plan.bundle, records: plan.records };
     child::enclose(&enclosure, || map_ids(line)).map_err(|error| error.to_string())

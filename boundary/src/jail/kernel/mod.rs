@@ -24,6 +24,7 @@ use boundary_common::{PROGRAMS, maps};
 use nix::sys::resource::{RLIM_INFINITY, Resource, getrlimit, setrlimit};
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
+use crate::jail::mutation;
 use crate::sys::bpf;
 
 /// The object, or nothing in a build without bpf-linker.
@@ -129,7 +130,8 @@ impl Kernel {
 
     /// Attaches every program to a cgroup. What was attached before a failure goes with the cgroup.
     pub(super) fn attach(&self, cgroup: BorrowedFd<'_>) -> Result<(), Error> {
-        self.programs.iter().try_for_each(|(name, program)| {
+        let wanted = self.programs.iter().filter(|(name, _)| mutation::stands(name));
+        wanted.into_iter().try_for_each(|(name, program)| {
             let (_, hook) = numbers(name).ok_or(Error::Misfit(name))?;
             bpf::attach(program.as_fd(), cgroup, hook).map_err(Error::call("BPF_PROG_ATTACH", name))
         })
