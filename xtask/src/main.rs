@@ -7,6 +7,8 @@
 mod bench;
 mod built;
 mod deny;
+mod document;
+mod escapes;
 mod run;
 mod say;
 mod setup;
@@ -41,6 +43,15 @@ enum Task {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<OsString>,
     },
+    /// Tries every known way out, and writes the table into `docs/threat-model.md`.
+    Escapes {
+        /// Also leaves off one wall after the other, and shows which tests notice.
+        #[arg(long)]
+        mutations: bool,
+        /// Only these walls, comma-separated; the document is left as it is.
+        #[arg(long, requires = "mutations", value_delimiter = ',')]
+        walls: Vec<String>,
+    },
     /// Checks the architecture and the habits that no compiler checks.
     Tidy,
     /// Checks licences, sources and duplicates of the dependencies.
@@ -67,6 +78,7 @@ fn perform(task: Task) -> anyhow::Result<ExitCode> {
         Task::Setup => setup::setup(&workspace).map(|()| ExitCode::SUCCESS),
         Task::Run { args } => run::run(&workspace, &args),
         Task::Test { args } => suite::test(&workspace, &args),
+        Task::Escapes { mutations, walls } => escapes::escapes(&workspace, mutations, &walls),
         Task::Tidy => tidy::tidy(&workspace),
         Task::Deny => deny::deny(&workspace),
         Task::Bench(bench) => bench::bench(&workspace, &bench),
@@ -85,7 +97,9 @@ mod tests {
             Task::Run { args } | Task::Test { args } => {
                 args.iter().map(|arg| arg.to_string_lossy().into_owned()).collect()
             }
-            Task::Setup | Task::Tidy | Task::Deny | Task::Bench(_) => panic!("hands nothing on"),
+            Task::Setup | Task::Escapes { .. } | Task::Tidy | Task::Deny | Task::Bench(_) => {
+                panic!("hands nothing on")
+            }
         }
     }
 

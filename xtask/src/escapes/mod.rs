@@ -1,0 +1,68 @@
+//! Tries every known way out and writes down what became of it: the machine-readable table in
+//! `target/escapes.json`, the readable one in `docs/threat-model.md`.
+//!
+//! *Standing*: which walls hold what stands in `tests/escape/catalogue.txt`; the outcomes are those
+//! of this run. *Never*: writes an outcome that no test had.
+
+mod catalogue;
+mod mutation;
+mod table;
+mod trial;
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::process::ExitCode;
+
+use anyhow::{Context as _, Result};
+
+use crate::document;
+use crate::say::say;
+use crate::setup::setup;
+use crate::workspace::Workspace;
+use catalogue::Catalogue;
+use table::Table;
+use trial::Trial;
+
+/// Where the readable table stands.
+const DOCUMENT: &str = "docs/threat-model.md";
+
+/// Runs the tests, and with `mutations` once more for each wall that can be left off.
+pub(crate) fn escapes(
+    workspace: &Workspace,
+    mutations: bool,
+    walls: &[String],
+) -> Result<ExitCode> {
+    setup(workspace)?;
+    let text =
+        fs::read_to_string(workspace.root().join(catalogue::PLACE)).context(catalogue::PLACE)?;
+    let catalogue = Catalogue::parse(&text)?;
+    if !walls.is_empty() {
+        for mutant in mutation::all(workspace, &catalogue, walls)? {
+            say(mutant.line());
+        }
+        return Ok(ExitCode::SUCCESS);
+    }
+    let ran = Trial::usual(workspace)?.run(&filters(&catalogue), "")?;
+    let mutants = if mutations { mutation::all(workspace, &catalogue, &[])? } else { Vec::new() };
+    let table = Table { catalogue: &catalogue, ran: &ran, mutants: &mutants };
+    let path = workspace.target().join("escapes.json");
+    fs::write(&path, table.json()?).context("escapes.json")?;
+    say(format_args!("escapes: written into {}", path.display()));
+    document::write(workspace, DOCUMENT, "escapes", &table.markdown())?;
+    if mutations {
+        document::write(workspace, DOCUMENT, "mutations", &table.mutations())?;
+    }
+    say(format_args!("escapes: {}", table.sum()));
+    Ok(if table.is_good() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// What names every test of the catalogue, for the runner.
+fn filters(catalogue: &Catalogue) -> Vec<String> {
+    let elsewhere = catalogue.ways.iter().flat_map(|way| way.elsewhere.clone());
+    std::iter::once("escape::".to_owned()).chain(elsewhere).collect()
+}
+
+/// Which of the tests that ran failed.
+fn failed(ran: &BTreeMap<String, bool>) -> Vec<String> {
+    ran.iter().filter(|(_, fine)| !**fine).map(|(test, _)| test.clone()).collect()
+}
