@@ -91,6 +91,16 @@ fn proxy_of(world: &World) -> Process {
 }
 
 #[test]
+fn a27_f08_the_canary_ends_a_run_in_a_jail_that_leaks() {
+    needs!(root, bpf);
+    let world = World::new();
+    let [bundle, overlay] = ["ca.pem", "tmp"].map(|name| world.folder().join(name));
+    let [bundle, overlay] = [&bundle, &overlay].map(|path| path.to_str().expect("our own name"));
+    let out = world.bare(&[env!("CARGO_BIN_EXE_hand"), "enclose", bundle, overlay]).output();
+    out.exits(0).says("the jail is not tight").reached("192.0.2.1");
+}
+
+#[test]
 fn f09_h14_foreign_programs_above_and_beside_change_nothing() {
     needs!(root, bpf);
     let world = World::new();

@@ -1,12 +1,14 @@
 //! A hand inside the walls: does what the kernel tests ask for, one line, one thing, one answer.
 //!
 //! It has servers of its own on loopback, over both families, so that the tests can tell the
-//! session's sockets from a stranger's. `hand raise` is something else: a keeper to be killed.
+//! session's sockets from a stranger's. `hand raise` is something else, a
+//! keeper to be killed, and so is `hand enclose`, a command on its way in where nothing stands.
 //!
 //! *Standing*: `tests/kernel` starts it in the cgroup and talks to it.
 //! *Never*: decides whether an answer is right. It waits for nothing longer than [`PATIENCE`].
 #![expect(clippy::print_stdout, reason = "the line on stdout is its whole interface")]
 
+mod enclosure;
 mod keeper;
 mod own;
 mod speech;
@@ -27,8 +29,10 @@ use own::Own;
 const PATIENCE: i64 = 5;
 
 fn main() -> anyhow::Result<()> {
-    if std::env::args().nth(1).as_deref() == Some("raise") {
-        return keeper::raise();
+    match std::env::args().nth(1).as_deref() {
+        Some("raise") => return keeper::raise(),
+        Some("enclose") => return enclosure::try_it(),
+        _ => {}
     }
     let own = Own::open()?;
     println!("{}", own.ports()?);

@@ -45,7 +45,7 @@ enum Task {
     },
     /// Tries every known way out, and writes the table into `docs/threat-model.md`.
     Escapes {
-        /// Also leaves off one wall after the other, and shows which tests notice.
+        /// Leaves off one wall after the other instead, and shows which tests notice.
         #[arg(long)]
         mutations: bool,
         /// Only these walls, comma-separated; the document is left as it is.

@@ -1,5 +1,6 @@
 //! Tries every known way out and writes down what became of it: the machine-readable table in
-//! `target/escapes.json`, the readable one in `docs/threat-model.md`.
+//! `target/escapes.json` (without walls: `target/mutations.json`), the readable one in
+//! `docs/threat-model.md`.
 //!
 //! *Standing*: which walls hold what stands in `tests/escape/catalogue.txt`; the outcomes are those
 //! of this run. *Never*: writes an outcome that no test had.
@@ -26,7 +27,7 @@ use trial::Trial;
 /// Where the readable table stands.
 const DOCUMENT: &str = "docs/threat-model.md";
 
-/// Runs the tests, and with `mutations` once more for each wall that can be left off.
+/// Runs the tests as they are, or with `mutations` for each wall that can be left off.
 pub(crate) fn escapes(
     workspace: &Workspace,
     mutations: bool,
@@ -36,24 +37,38 @@ pub(crate) fn escapes(
     let text =
         fs::read_to_string(workspace.root().join(catalogue::PLACE)).context(catalogue::PLACE)?;
     let catalogue = Catalogue::parse(&text)?;
-    if !walls.is_empty() {
-        for mutant in mutation::all(workspace, &catalogue, walls)? {
-            say(mutant.line());
-        }
-        return Ok(ExitCode::SUCCESS);
+    if mutations {
+        return without_walls(workspace, &catalogue, walls);
     }
     let ran = Trial::usual(workspace)?.run(&filters(&catalogue), "")?;
-    let mutants = if mutations { mutation::all(workspace, &catalogue, &[])? } else { Vec::new() };
-    let table = Table { catalogue: &catalogue, ran: &ran, mutants: &mutants };
-    let path = workspace.target().join("escapes.json");
-    fs::write(&path, table.json()?).context("escapes.json")?;
-    say(format_args!("escapes: written into {}", path.display()));
+    let table = Table { catalogue: &catalogue, ran: &ran };
+    keep(workspace, "escapes.json", &table.json()?)?;
     document::write(workspace, DOCUMENT, "escapes", &table.markdown())?;
-    if mutations {
-        document::write(workspace, DOCUMENT, "mutations", &table.mutations())?;
-    }
     say(format_args!("escapes: {}", table.sum()));
     Ok(if table.is_good() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Runs the tests without one wall after the other. A wall that nobody misses is a failure.
+fn without_walls(
+    workspace: &Workspace,
+    catalogue: &Catalogue,
+    walls: &[String],
+) -> Result<ExitCode> {
+    let mutants = mutation::all(workspace, catalogue, walls)?;
+    if walls.is_empty() {
+        keep(workspace, "mutations.json", &table::mutants_as_json(&mutants)?)?;
+        document::write(workspace, DOCUMENT, "mutations", &table::mutants(&mutants))?;
+    }
+    let is_missed = mutation::each_is_missed(&mutants);
+    Ok(if is_missed { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Writes a result for machines.
+fn keep(workspace: &Workspace, name: &'static str, text: &str) -> Result<()> {
+    let path = workspace.target().join(name);
+    fs::write(&path, text).context(name)?;
+    say(format_args!("escapes: written into {}", path.display()));
+    Ok(())
 }
 
 /// What names every test of the catalogue, for the runner.

@@ -59,6 +59,15 @@ pub(crate) fn all(
     Ok(mutants)
 }
 
+/// Whether each wall that was off is missed, alone or with another.
+pub(crate) fn each_is_missed(mutants: &[Mutant]) -> bool {
+    let missed = |wall: &String| {
+        let mut with_it = mutants.iter().filter(|mutant| mutant.without.first() == Some(wall));
+        with_it.any(|mutant| !mutant.noticed.is_empty())
+    };
+    mutants.iter().filter_map(|mutant| mutant.without.first()).all(missed)
+}
+
 /// The first wall without which the other one is missed too.
 fn paired(trial: &Trial<'_>, catalogue: &Catalogue, wall: &Wall) -> Result<Option<Mutant>> {
     for name in beside(catalogue, wall) {
@@ -109,7 +118,22 @@ fn filter(id: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::filter;
+    use super::{Mutant, each_is_missed, filter};
+
+    fn mutant(without: &[&str], noticed: &[&str]) -> Mutant {
+        let owned = |texts: &[&str]| texts.iter().map(|&text| text.to_owned()).collect();
+        Mutant { without: owned(without), ran: 1, noticed: owned(noticed) }
+    }
+
+    #[test]
+    fn a_wall_that_is_missed_only_with_another_is_missed() {
+        assert!(each_is_missed(&[mutant(&["a"], &[]), mutant(&["a", "b"], &["t"])]));
+    }
+
+    #[test]
+    fn a_wall_that_nobody_misses_is_told() {
+        assert!(!each_is_missed(&[mutant(&["a"], &[]), mutant(&["b"], &["t"])]));
+    }
 
     #[test]
     fn a_number_is_found_in_the_names_of_its_tests() {

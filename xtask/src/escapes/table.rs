@@ -17,8 +17,6 @@ pub(crate) struct Table<'a> {
     pub(crate) catalogue: &'a Catalogue,
     /// The tests that ran, and how each ended.
     pub(crate) ran: &'a BTreeMap<String, bool>,
-    /// What became of them without some walls.
-    pub(crate) mutants: &'a [Mutant],
 }
 
 /// What became of one way out.
@@ -71,16 +69,10 @@ impl Table<'_> {
         format!("{pass} PASS, {fail} FAIL, {info} INFO, {} tests", self.ran.len())
     }
 
-    /// One object for each way out, and one for each mutant.
+    /// One object for each way out.
     pub(crate) fn json(&self) -> Result<String> {
         let ways: Vec<Value> = self.catalogue.ways.iter().map(|way| self.row(way)).collect();
-        let mutants: Vec<Value> = self
-            .mutants
-            .iter()
-            .map(|it| json!({ "without": it.without, "ran": it.ran, "noticed": it.noticed }))
-            .collect();
-        let all = json!({ "jail": JAIL, "ways": ways, "mutants": mutants });
-        serde_json::to_string_pretty(&all).context("the table as JSON")
+        serde_json::to_string_pretty(&ways).context("the table as JSON")
     }
 
     /// One way out for machines.
@@ -117,17 +109,26 @@ impl Table<'_> {
         lines.extend(walls.map(|wall| format!("| {} | {} |", wall.name, wall.words)));
         lines.join("\n") + "\n"
     }
+}
 
-    /// What is noticed without each wall.
-    pub(crate) fn mutations(&self) -> String {
-        let mut lines =
-            vec!["| without | tests run | noticed by |".to_owned(), "|---|---|---|".to_owned()];
-        lines.extend(self.mutants.iter().map(|mutant| {
-            let (without, ran) = (mutant.without.join(" and "), mutant.ran);
-            format!("| {without} | {ran} | {} |", noticed(mutant))
-        }));
-        lines.join("\n") + "\n"
-    }
+/// One object for each run without walls.
+pub(crate) fn mutants_as_json(mutants: &[Mutant]) -> Result<String> {
+    let rows: Vec<Value> = mutants
+        .iter()
+        .map(|it| json!({ "without": it.without, "ran": it.ran, "noticed": it.noticed }))
+        .collect();
+    serde_json::to_string_pretty(&rows).context("the mutants as JSON")
+}
+
+/// What is noticed without each wall, for people.
+pub(crate) fn mutants(mutants: &[Mutant]) -> String {
+    let mut lines =
+        vec!["| without | tests run | noticed by |".to_owned(), "|---|---|---|".to_owned()];
+    lines.extend(mutants.iter().map(|mutant| {
+        let (without, ran) = (mutant.without.join(" and "), mutant.ran);
+        format!("| {without} | {ran} | {} |", noticed(mutant))
+    }));
+    lines.join("\n") + "\n"
 }
 
 /// Who noticed, in one cell.
@@ -152,7 +153,7 @@ mod tests {
         let catalogue = Catalogue::parse(text).unwrap();
         let ran: BTreeMap<String, bool> =
             ran.iter().map(|(test, fine)| ((*test).to_owned(), *fine)).collect();
-        let table = Table { catalogue: &catalogue, ran: &ran, mutants: &[] };
+        let table = Table { catalogue: &catalogue, ran: &ran };
         catalogue.ways.iter().map(|way| table.outcome(way)).collect()
     }
 
