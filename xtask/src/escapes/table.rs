@@ -135,11 +135,7 @@ pub(crate) fn mutants(mutants: &[Mutant]) -> String {
 fn noticed(mutant: &Mutant) -> String {
     let names = mutant.noticed.iter().filter_map(|test| test.rsplit("::").next());
     let names: Vec<String> = names.map(|name| format!("`{name}`")).collect();
-    if names.is_empty() {
-        "nobody: another wall holds the same".to_owned()
-    } else {
-        names.join(", ")
-    }
+    if names.is_empty() { "nobody".to_owned() } else { names.join(", ") }
 }
 
 #[cfg(test)]
