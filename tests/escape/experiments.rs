@@ -2,7 +2,7 @@
 
 use super::{ALLOW, DENIED, OPTIONS, attack, is_refused};
 use crate::world::World;
-use crate::world::needs::needs;
+use crate::world::needs::{cgroup2, needs};
 
 #[test]
 fn h02_h03_h04_h13_options_that_choose_another_way_are_refused() {
@@ -80,6 +80,22 @@ fn a15_h09_the_walls_cannot_be_seen_or_written_in_the_file_system() {
     ] {
         let out = world.boundary(&ALLOW, &["sh", "-c", attempt]).output();
         out.expect(out.status.is_some_and(|status| !status.success()), "it fails");
+    }
+}
+
+#[test]
+fn a15_h09_a_directory_that_is_covered_is_not_stood_in() {
+    needs!(root, bpf);
+    let world = World::new();
+    let groups = cgroup2().expect("needed above");
+    for (place, attempt) in [
+        (groups.as_str(), "test -e cgroup.procs && echo $$ > cgroup.procs"),
+        ("/proc", "test -w sys/kernel/core_pattern"),
+        ("/proc", "test $(readlink self) -gt 100"),
+    ] {
+        let inner = world.boundary(&ALLOW, &["sh", "-c", attempt]);
+        let out = inner.under(&["sh", "-c", "cd $0 && exec \"$@\"", place]).output();
+        out.exits(1);
     }
 }
 

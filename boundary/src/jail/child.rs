@@ -116,6 +116,7 @@ pub fn enclose(
     } else {
         enclosure.identity.assume()?;
     }
+    mounts::leave_covered_directory()?;
     prctl::set_no_new_privs().map_err(Call::to("prctl(PR_SET_NO_NEW_PRIVS)"))?;
     if mutation::stands("landlock") {
         restrict().map_err(Error::Landlock)?;

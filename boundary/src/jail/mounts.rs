@@ -5,12 +5,13 @@
 //! them up; the namespace belongs to the parent's user namespace, so nothing in it can be undone
 //! from inside. *Never*: changes a mount that anybody outside sees.
 
-use std::fs;
-use std::os::unix::fs::FileTypeExt as _;
+use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
+use std::{env, fs};
 
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
+use nix::unistd::chdir;
 
 use super::Call;
 use super::child::Enclosure;
@@ -255,6 +256,23 @@ fn cover(directory: &Path) -> Result<(), Call> {
     let flags = MsFlags::MS_RDONLY | MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
     mount(Some("tmpfs"), directory, Some("tmpfs"), flags, Some("size=4k,mode=0555"))
         .map_err(Call::to("mount(tmpfs)"))
+}
+
+/// Steps out of a working directory that was covered, into what is shown in its place. Whoever
+/// stands in a directory needs no name to reach what is in it: `cgroup.procs` in cgroupfs, a bus's
+/// socket below `/run`.
+///
+/// To be called with the command's own rights: a path may have been changed by its user just now,
+/// and root may have no right to walk it (a home over NFS). What cannot be looked at in either way
+/// was not covered by us.
+pub(super) fn leave_covered_directory() -> Result<(), Call> {
+    let inode = |path: &Path| fs::metadata(path).map(|found| (found.dev(), found.ino())).ok();
+    match env::current_dir() {
+        Ok(shown) if inode(&shown) == inode(Path::new(".")) => Ok(()),
+        Ok(shown) => chdir(&shown).or_else(|_| chdir("/")),
+        Err(_) => chdir("/"),
+    }
+    .map_err(Call::to("chdir"))
 }
 
 /// Shows `source` at `target`.
