@@ -70,6 +70,17 @@ impl Tuple {
         }
     }
 
+    /// Takes the source's port out of a tuple that was set: what is found then is who listens.
+    #[inline(always)]
+    pub(crate) fn forget_source(&mut self, size: u32) {
+        let raw = self.buffer.as_mut_ptr();
+        if size == size_of::<Tuple4>() as u32 {
+            write!(raw, 0, __bindgen_anon_1.ipv4.sport);
+        } else {
+            write!(raw, 0, __bindgen_anon_1.ipv6.sport);
+        }
+    }
+
     /// Who receives a segment or datagram: a connected socket before a listener.
     #[inline(always)]
     pub(crate) fn receiver(&mut self, size: u32, ctx: *mut c_void, is_tcp: bool) -> Listener {

@@ -121,7 +121,13 @@ impl Packet {
     /// Asks who receives it, and tells a door whose it is.
     #[inline(always)]
     fn follows(&self, ctx: &SkBuffContext, tuple: &mut Tuple, size: u32) -> bool {
-        let there = tuple.receiver(size, ctx.as_ptr(), self.protocol == TCP);
+        let mut there = tuple.receiver(size, ctx.as_ptr(), self.protocol == TCP);
+        if self.opens && there == Listener::Nobody {
+            // The rest of an earlier connection (`TIME_WAIT`) hides the listener, which takes the
+            // new one all the same.
+            tuple.forget_source(size);
+            there = tuple.receiver(size, ctx.as_ptr(), true);
+        }
         if !leave(self.protocol, there) {
             return false;
         }

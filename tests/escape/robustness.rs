@@ -50,6 +50,19 @@ fn f04_a_connection_that_was_given_up_does_not_lend_its_target() {
 }
 
 #[test]
+fn f04_a_port_that_is_used_again_at_once_is_known_again() {
+    needs!(root, bpf, curl);
+    let world = World::new();
+    // The proxy closes first, and its side of the old connection (TIME_WAIT) is what the new one
+    // meets before it meets the listener.
+    let script = "for n in 1 2 3 4; do curl -sS --local-port 45678 -H 'Connection: close' \
+                  http://allowed.test/$n || exit 1; done";
+    let out = world.boundary(&ALLOW, &["sh", "-c", script]).output();
+    out.exits(0);
+    out.expect(out.requests.len() == 4, "each is served");
+}
+
+#[test]
 fn f07_h10_h11_a_dead_proxys_port_is_worth_nothing_and_connections_fail() {
     needs!(root, bpf);
     let world = World::new();
