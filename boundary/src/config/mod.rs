@@ -216,10 +216,11 @@ impl Invoker {
     }
 }
 
-/// An id that sudo left in the environment.
+/// An id that sudo left in the environment. The highest number is no id: the calls that change ids
+/// take it for "as it is", which here is root's.
 fn number(environment: &Environment, name: &'static str) -> Result<Option<u32>, Error> {
     let Some(text) = environment.variable(name) else { return Ok(None) };
-    let parsed = text.to_str().and_then(|text| text.parse().ok());
+    let parsed = text.to_str().and_then(|text| text.parse().ok()).filter(|id| *id != u32::MAX);
     parsed.map(Some).ok_or_else(|| Error::Value {
         source_name: Source::Variable(name),
         what: "not a user or group id".to_owned(),

@@ -327,6 +327,8 @@ refused! {
         => "--config: cannot read /gone: entity not found";
     a_default_file_that_cannot_be_read: Machine::new().env("XDG_CONFIG_HOME", "/locked")
         => "the default file: cannot read /locked/coder_boundary/config.yaml: permission denied";
+    a_user_id_that_is_none: Machine::new().with_uid(0).env("SUDO_UID", "4294967295")
+        => "SUDO_UID: not a user or group id";
     a_foreign_user_id: Machine::new().with_uid(0).env("SUDO_UID", "ann")
         => "SUDO_UID: not a user or group id";
     real_dns: Machine::new().flag("--use-real-dns")
