@@ -32,6 +32,15 @@ fn a13_standard_input_that_is_a_connection_is_refused() {
 }
 
 #[test]
+fn a13_standard_input_that_is_a_directory_is_refused() {
+    needs!(root, bpf);
+    let world = World::new();
+    let inner = world.boundary(&ALLOW, &["true"]);
+    let out = inner.under(&["sh", "-c", "exec \"$@\" </proc", "--"]).output();
+    out.exits(125).complains("descriptor 0 is a directory");
+}
+
+#[test]
 fn a29_h12_processes_outside_cannot_be_traced_or_signalled() {
     needs!(root, bpf);
     let world = World::new();

@@ -7,7 +7,7 @@
 use std::ffi::{CString, OsStr, OsString};
 use std::fs;
 use std::io;
-use std::os::fd::{AsFd as _, AsRawFd as _, RawFd};
+use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, RawFd};
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::path::{Path, PathBuf};
 
@@ -19,6 +19,7 @@ use nix::errno::Errno;
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::prctl;
 use nix::sys::socket::{AddressFamily, SockaddrLike as _, SockaddrStorage, getsockname};
+use nix::sys::stat::{SFlag, fstat};
 use nix::unistd::{Gid, Uid, execve, initgroups, setgroups, setresgid, setresuid};
 
 use super::mounts::{self, Bundle};
@@ -80,6 +81,9 @@ pub enum Error {
     /// Standard input, output or error is a network socket.
     #[error("descriptor {0} is a network socket, which would be a way out")]
     Socket(RawFd),
+    /// Standard input, output or error is a directory.
+    #[error("descriptor {0} is a directory, which would be a way round what is covered")]
+    Directory(RawFd),
     /// Landlock could not be put in force.
     #[error("landlock")]
     Landlock(#[source] landlock::RulesetError),
@@ -105,7 +109,7 @@ pub fn enclose(
     map_ids: impl FnOnce() -> Result<(), Call>,
 ) -> Result<(), Error> {
     if mutation::stands("descriptors") {
-        refuse_inherited_sockets()?;
+        refuse_ways_out()?;
     }
     no_core_files()?;
     mounts::arrange(enclosure)?;
@@ -139,19 +143,28 @@ fn limit_capabilities(keep: &[u32]) -> Result<(), Call> {
     process::hold_capabilities(keep).map_err(Call::to("capset"))
 }
 
-/// Refuses descriptors 0 to 2 that are network sockets: data written there leaves by no door.
-fn refuse_inherited_sockets() -> Result<(), Error> {
+/// Refuses descriptors 0 to 2 that lead past the walls: sockets of any family but unix, since what
+/// is written to them leaves by no door (those of a wire, a virtual machine's host or the kernel as
+/// much as TCP's), and directories, through which files are opened below whatever covers them.
+fn refuse_ways_out() -> Result<(), Error> {
     let stdin = io::stdin();
     let stdout = io::stdout();
     let stderr = io::stderr();
     for (number, fd) in [(0, stdin.as_fd()), (1, stdout.as_fd()), (2, stderr.as_fd())] {
-        let family =
-            getsockname::<SockaddrStorage>(fd.as_raw_fd()).ok().and_then(|name| name.family());
-        if matches!(family, Some(AddressFamily::Inet | AddressFamily::Inet6)) {
-            return Err(Error::Socket(number));
+        let kind = SFlag::from_bits_truncate(fstat(fd).map_err(Call::to("fstat"))?.st_mode);
+        match kind & SFlag::S_IFMT {
+            SFlag::S_IFDIR => return Err(Error::Directory(number)),
+            SFlag::S_IFSOCK if !is_unix(fd) => return Err(Error::Socket(number)),
+            _ => {}
         }
     }
     Ok(())
+}
+
+/// Whether a socket is of the unix family. One that does not say what it is, is not.
+fn is_unix(socket: BorrowedFd<'_>) -> bool {
+    getsockname::<SockaddrStorage>(socket.as_raw_fd())
+        .is_ok_and(|name| name.family() == Some(AddressFamily::Unix))
 }
 
 /// Lets no crash of the command be piped to a program outside: a limit of 1 makes the kernel
