@@ -24,6 +24,9 @@ pub(super) struct Inside {
     pub(super) hand: Hand,
     /// A server of the host, in the same namespace: over IPv4, over IPv6.
     pub(super) strangers: [TcpListener; 2],
+    /// Keep the kernel from giving a socket of the hand one of the numbers above for UDP: sent
+    /// there, a datagram would rightly arrive.
+    _reserved: Vec<UdpSocket>,
 }
 
 impl Inside {
@@ -31,15 +34,20 @@ impl Inside {
     pub(super) fn new() -> Self {
         alone();
         let doors = doors();
+        let strangers = [bind("127.0.0.1:0"), bind("[::1]:0")];
+        let reserved = strangers.iter().chain(&doors.tcp).filter_map(|listener| {
+            let address = listener.local_addr().expect("a listener has an address");
+            UdpSocket::bind(address).ok()
+        });
+        let reserved = reserved.collect();
         let walls = Walls::raise(&Name::fresh(), &doors).expect("the walls are raised");
         let origin = walls.origin().expect("the origin is read");
         let refusals = walls.refusals().and_then(Ring::open).expect("the refusals are read");
         let hand = Hand::start(walls.cgroup().path());
-        let strangers = [bind("127.0.0.1:0"), bind("[::1]:0")];
         for stranger in &strangers {
             stranger.set_nonblocking(true).expect("a listener does not wait");
         }
-        Self { walls, doors, origin, refusals, hand, strangers }
+        Self { walls, doors, origin, refusals, hand, strangers, _reserved: reserved }
     }
 
     /// Who arrived at the proxy's doors: client, target, process id. Does not wait: a connection

@@ -29,7 +29,7 @@ pub(crate) fn test(workspace: &Workspace, args: &[OsString]) -> Result<ExitCode>
     if built.is_stub() {
         say("test: boundary was built without its kernel half; tests that need it will say so");
     }
-    let mut cargo = workspace.cargo();
+    let mut cargo = workspace.interruptible_cargo();
     cargo.arg("test").args(TESTED).arg("--no-fail-fast").args(args);
     cargo.env("BOUNDARY_BIN", built.program("boundary")?);
     cargo.env("BOUNDARY_ATTACK", built.program("attack")?);

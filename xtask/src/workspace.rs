@@ -47,6 +47,14 @@ impl Workspace {
         self.command(cargo_program())
     }
 
+    /// The same with every signal at its default action. What a shell starts in the background
+    /// ignores interrupts and hands that on, and no test of an interrupt could pass below it.
+    pub(crate) fn interruptible_cargo(&self) -> Command {
+        let mut env = self.command("env");
+        env.arg("--default-signal").arg(cargo_program());
+        env
+    }
+
     /// Any command, in the place and the environment that cargo gets.
     pub(crate) fn command(&self, program: impl AsRef<OsStr>) -> Command {
         let mut command = Command::new(program);
