@@ -5,9 +5,11 @@
 //! them up; the namespace belongs to the parent's user namespace, so nothing in it can be undone
 //! from inside. *Never*: changes a mount that anybody outside sees.
 
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
-use std::{env, fs};
+use std::{env, fs, io};
 
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
@@ -187,8 +189,13 @@ fn hide_daemons(uid: u32) -> Result<(), Call> {
         covered.push(runtime);
     }
     for socket in sockets()? {
-        if !covered.iter().any(|above| socket.starts_with(above)) {
-            bind(Path::new("/dev/null"), &socket)?;
+        if covered.iter().any(|above| socket.starts_with(above)) {
+            continue;
+        }
+        match bind(Path::new("/dev/null"), &socket) {
+            // Its owner has just taken it away.
+            Err(error) if error.source.kind() == io::ErrorKind::NotFound => {}
+            covered => covered?,
         }
     }
     Ok(())
@@ -197,10 +204,8 @@ fn hide_daemons(uid: u32) -> Result<(), Call> {
 /// The pathname sockets of the host: bound in this network namespace, or lying where daemons of
 /// any namespace put theirs.
 fn sockets() -> Result<Vec<PathBuf>, Call> {
-    let table = fs::read_to_string("/proc/net/unix").map_err(Call::to("read(/proc/net/unix)"))?;
-    let mut sockets: Vec<PathBuf> = table
-        .lines()
-        .filter_map(|line| line.split_once(" /").map(|(_, path)| PathBuf::from(format!("/{path}"))))
+    let table = fs::read("/proc/net/unix").map_err(Call::to("read(/proc/net/unix)"))?;
+    let mut sockets: Vec<PathBuf> = bound_in(&table)
         .filter_map(|path| fs::canonicalize(path).ok())
         .filter(|path| fs::symlink_metadata(path).is_ok_and(|found| found.file_type().is_socket()))
         .collect();
@@ -208,6 +213,14 @@ fn sockets() -> Result<Vec<PathBuf>, Call> {
     sockets.sort();
     sockets.dedup();
     Ok(sockets)
+}
+
+/// The absolute paths in a table of unix sockets. A path is whatever bytes its owner chose.
+fn bound_in(table: &[u8]) -> impl Iterator<Item = &Path> {
+    table.split(|byte| *byte == b'\n').filter_map(|line| {
+        let before = line.windows(2).position(|pair| pair == b" /")?;
+        line.get(before + 1..).map(|path| Path::new(OsStr::from_bytes(path)))
+    })
 }
 
 /// How deep below `/run` daemons put their sockets.
@@ -284,4 +297,21 @@ fn bind(source: &Path, target: &Path) -> Result<(), Call> {
 /// Changes the flags of a mount.
 fn change(path: &str, flags: MsFlags) -> Result<(), Call> {
     mount(None::<&str>, path, None::<&str>, flags, None::<&str>).map_err(Call::to("mount(flags)"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bound_socket_is_found_whatever_its_path_is_made_of() {
+        let table = b"Num       RefCount Protocol Flags    Type St Inode Path\n\
+            0000000000000000: 00000002 00000000 00010000 0001 01 17 /run/a b.sock\n\
+            0000000000000000: 00000002 00000000 00010000 0001 01 18 @\xff\xfe\n\
+            0000000000000000: 00000003 00000000 00000000 0001 03 19\n\
+            0000000000000000: 00000002 00000000 00010000 0001 01 20 /tmp/\xff\n";
+        let found: Vec<&Path> = bound_in(table).collect();
+        let odd = Path::new(OsStr::from_bytes(b"/tmp/\xff"));
+        assert_eq!(found, [Path::new("/run/a b.sock"), odd]);
+    }
 }
