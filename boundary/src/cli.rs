@@ -120,6 +120,9 @@ pub struct Args {
     /// Trust the certificates in FILE upstream, besides the system's (repeat)
     #[arg(long, value_name = "FILE", help_heading = "Jail and proxy")]
     pub upstream_ca: Vec<OsString>,
+    /// Set a limit of the proxy, e.g. headers=200; docs/limits.md has all (repeat)
+    #[arg(long, value_name = "NAME=VALUE", help_heading = "Jail and proxy")]
+    pub limit: Vec<OsString>,
 
     /// Log error, warn, info or debug [default: warn]
     #[arg(long, value_name = "LEVEL", help_heading = "Record")]
@@ -230,6 +233,7 @@ pub mod settings {
             ["BOUNDARY_SESSION_ID_INJECT_TARGET"] Some("session_id_inject_targets");
         UPSTREAM_PROXY = "upstream-proxy" ["BOUNDARY_UPSTREAM_PROXY"] Some("upstream_proxy");
         UPSTREAM_CA = "upstream-ca" ["BOUNDARY_UPSTREAM_CA"] Some("upstream_ca");
+        LIMIT = "limit" ["BOUNDARY_LIMITS"] Some("limits");
         DOMAIN_MATCH = "domain-match" ["BOUNDARY_DOMAIN_MATCH"] Some("domain_match");
         LEARN = "learn" ["BOUNDARY_LEARN"] None;
         UNIX_SOCKET = "unix-socket" ["BOUNDARY_UNIX_SOCKETS"] Some("unix_sockets");
@@ -274,6 +278,7 @@ mod tests {
         ),
         ("upstream-proxy", &["BOUNDARY_UPSTREAM_PROXY"], "upstream_proxy"),
         ("upstream-ca", &["BOUNDARY_UPSTREAM_CA"], "upstream_ca"),
+        ("limit", &["BOUNDARY_LIMITS"], "limits"),
         ("domain-match", &["BOUNDARY_DOMAIN_MATCH"], "domain_match"),
         ("learn", &["BOUNDARY_LEARN"], ""),
         ("unix-socket", &["BOUNDARY_UNIX_SOCKETS"], "unix_sockets"),

@@ -13,6 +13,7 @@ use super::{Environment, Error, Invoker, System};
 use crate::audit::Format;
 use crate::cli::{Args, settings};
 use crate::jail::Choice;
+use crate::proxy::Limits;
 use crate::rules::{DomainMatch, Rule};
 
 /// A policy file, or none.
@@ -111,6 +112,7 @@ pub(super) struct Values {
     pub(super) session_id_inject_targets: Option<Vec<String>>,
     pub(super) upstream_proxy: Option<String>,
     pub(super) upstream_ca: Option<Vec<PathBuf>>,
+    pub(super) limits: Option<Given>,
     pub(super) domain_match: Option<Read<DomainMatch>>,
     pub(super) unix_sockets: Option<Vec<PathBuf>>,
     pub(super) pprof_enabled: Option<bool>,
@@ -175,5 +177,69 @@ impl<T: Word> de::Visitor<'_> for Reading<T> {
 
     fn visit_str<E: de::Error>(self, text: &str) -> Result<Read<T>, E> {
         T::read(text).map(Read).map_err(E::custom)
+    }
+}
+
+/// The file's limits, read inside the parser like a [`Read`].
+#[derive(Debug, Clone)]
+pub(super) struct Given(pub(super) Limits);
+
+impl<'de> Deserialize<'de> for Given {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_map(Bounds)
+    }
+}
+
+/// The parser's side of [`Given`].
+struct Bounds;
+
+impl<'de> de::Visitor<'de> for Bounds {
+    type Value = Given;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("limits by their names")
+    }
+
+    fn visit_map<M: de::MapAccess<'de>>(self, mut map: M) -> Result<Given, M::Error> {
+        let mut limits = Limits::default();
+        let mut seen = Vec::new();
+        while let Some(name) = map.next_key::<String>()? {
+            map.next_value_seed(Setting { limits: &mut limits, name: &name })?;
+            if seen.contains(&name) {
+                return Err(de::Error::custom(format!("duplicate limit `{name}`")));
+            }
+            seen.push(name);
+        }
+        Ok(Given(limits))
+    }
+}
+
+/// One limit's value: a number, or text with a unit.
+struct Setting<'a> {
+    limits: &'a mut Limits,
+    name: &'a str,
+}
+
+impl<'de> de::DeserializeSeed<'de> for Setting<'_> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl de::Visitor<'_> for Setting<'_> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a number, a size or a time")
+    }
+
+    fn visit_str<E: de::Error>(self, text: &str) -> Result<(), E> {
+        self.limits.set(self.name, text).map_err(E::custom)
+    }
+
+    fn visit_u64<E: de::Error>(self, number: u64) -> Result<(), E> {
+        self.visit_str(&number.to_string())
     }
 }

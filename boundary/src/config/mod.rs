@@ -22,6 +22,7 @@ use std::sync::Arc;
 use crate::audit::{Labels, Log};
 use crate::cli::{self, Args, Setting, settings};
 use crate::jail::Choice;
+use crate::proxy::Limits;
 use crate::rules::{DomainMatch, Mistake, Rule, RuleSet};
 use file::File;
 use value::Reader;
@@ -49,6 +50,8 @@ pub struct Config {
     pub labels: Labels,
     /// Certificates to trust upstream besides the system's.
     pub upstream_ca: Vec<PathBuf>,
+    /// The proxy's bounds.
+    pub limits: Limits,
     /// As whom the command runs.
     pub user: Invoker,
     /// What the user should know before the run.
@@ -83,6 +86,7 @@ impl Config {
             audit_query: file.values.audit_query.unwrap_or(true),
             labels: reader.labels(),
             upstream_ca: reader.upstream_ca(system)?,
+            limits: reader.limits()?,
             user,
             warnings,
             command: Vec::new(),

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::ffi::OsString;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use tracing::Level;
 
@@ -170,6 +171,9 @@ precedence! {
         }
         => (Some("/tmp/boundary-audit.sock".into()), false), (Some("/f".into()), true),
            (Some("/e".into()), true), (Some("/g".into()), true);
+    limit: "limits: {headers: 20}", "BOUNDARY_LIMITS" = "headers=30", "--limit=headers=40",
+        |config: Config| config.limits.headers
+        => 100, 20, 30, 40;
     domain_match: "{domain_match: exact, allowlist: [domain=a.b]}", "BOUNDARY_DOMAIN_MATCH" = "subdomains",
         "--domain-match=exact",
         |config: Config| {
@@ -469,4 +473,39 @@ fn the_workspaces_labels_come_from_its_variables() {
     let expected =
         Labels { workspace_id: Some("w-1".into()), owner: Some("ann".into()), ..Labels::default() };
     assert_eq!(labels, expected);
+}
+
+#[test]
+fn limits_come_from_all_three_places_one_by_one() {
+    let machine = Machine::new()
+        .yaml("limits:\n  headers: 20\n  idle: 5m\n  head_bytes: 32KiB\n")
+        .env("BOUNDARY_LIMITS", "idle=6m\n\nsilence=2s\n")
+        .flag("--limit=silence=3s")
+        .flag("--limit=answer_time=1m");
+    let limits = machine.config().limits;
+    let expected = Limits {
+        headers: 20,
+        idle: Duration::from_mins(6),
+        head_bytes: 32 << 10,
+        silence: Duration::from_secs(3),
+        answer_time: Some(Duration::from_mins(1)),
+        ..Limits::default()
+    };
+    assert_eq!(limits, expected);
+}
+
+#[test]
+fn a_wrong_limit_is_named_with_its_place() {
+    let yaml = |text: &str| Machine::new().yaml(text).error();
+    assert_eq!(
+        yaml("limits:\n  headers: 20\n  idel: 5m\n"),
+        format!("{DEFAULT}:3:9: limits.idel: no limit is called `idel`")
+    );
+    assert!(yaml("limits:\n  idle: 5\n").contains(":2:9: limits.idle: `5`: idle takes a time"));
+    assert!(yaml("limits: 5").contains("limits by their names"));
+    assert!(yaml("limits:\n  headers: 20\n  headers: 30\n").contains("headers"));
+    let flag = Machine::new().flag("--limit=headers=1").error();
+    assert_eq!(flag, "--limit: `1`: headers takes a number from 8 to 10000");
+    let variable = Machine::new().env("BOUNDARY_LIMITS", "headers").error();
+    assert_eq!(variable, "BOUNDARY_LIMITS: `headers` is not NAME=VALUE");
 }

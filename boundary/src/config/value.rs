@@ -5,8 +5,8 @@ use std::fmt;
 use std::num::NonZeroU16;
 use std::path::PathBuf;
 
-use super::file::{File, Read};
-use super::{Choice, DomainMatch, Environment, Error, Labels, Log, Rule, Setting, System};
+use super::file::{File, Given, Read};
+use super::{Choice, DomainMatch, Environment, Error, Labels, Limits, Log, Rule, Setting, System};
 use crate::cli::{Args, settings};
 
 /// Who said something.
@@ -149,6 +149,28 @@ impl Reader<'_> {
             named.push((Source::Flag(setting.flag), PathBuf::from(path)));
         }
         named.into_iter().map(|(source, path)| certificate_file(source, path, system)).collect()
+    }
+
+    /// The proxy's bounds: what the file says of them, over it the environment, then the flags.
+    pub(super) fn limits(&self) -> Result<Limits, Error> {
+        let mut limits = self.file.values.limits.clone().map(|Given(limits)| limits);
+        let mut limits = limits.take().unwrap_or_default();
+        let mut set = |source_name: &Source, pair: &str| {
+            limits.set_pair(pair).map_err(|error| Error::Value {
+                source_name: source_name.clone(),
+                what: error.to_string(),
+            })
+        };
+        if let Some((source, text)) = Source::variable(settings::LIMIT, self.environment) {
+            for line in utf8(&source, &text)?.lines().filter(|line| !line.trim().is_empty()) {
+                set(&source, line)?;
+            }
+        }
+        let source = Source::Flag(settings::LIMIT.flag);
+        for text in &self.args.limit {
+            set(&source, utf8(&source, text)?)?;
+        }
+        Ok(limits)
     }
 
     /// What the workspace says of itself.

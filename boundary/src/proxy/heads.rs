@@ -186,7 +186,7 @@ impl<S> Heads<S> {
             return false;
         }
         self.looked = self.held.len();
-        match framing::head(&self.held, self.limits.head_bytes, self.limits.headers) {
+        match framing::head(&self.held, &self.limits) {
             Ok(None) => false,
             Ok(Some((length, framing))) => {
                 self.free = length;
@@ -301,6 +301,9 @@ impl<S: AsyncRead + Unpin> Heads<S> {
                 // A head's time runs from its first byte: the later ones do not prolong it.
                 if began || !matches!(self.phase, Phase::Head) {
                     self.heard = Instant::now();
+                }
+                if count == 0 && matches!(self.phase, Phase::Head) && !self.held.is_empty() {
+                    self.fail(Fault::Cut);
                 }
                 Poll::Ready(Ok(count > 0))
             }

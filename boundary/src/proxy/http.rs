@@ -22,6 +22,7 @@ use tokio::time::timeout;
 
 use super::body::{Account, Answer, Upload};
 use super::flow::Call;
+use super::framing::Fault;
 use super::heads::{Heads, Turn, Turns};
 use super::identity::{self, Heard};
 use super::upstream::{Failure, Reply, Stop, Way};
@@ -69,8 +70,9 @@ pub(super) async fn serve<S: Stream>(proxy: Arc<Proxy>, stream: S, call: Call, h
     if let Err(error) = ended {
         tracing::debug!(%error, "client connection ended");
     }
-    if is_garbled || talk.turns.fault().is_some() {
-        talk.proxy.refuse(&talk.call, Denial::new(Code::BadRequest));
+    let fault = talk.turns.fault().map(Fault::code);
+    if let Some(code) = fault.or(is_garbled.then_some(Code::BadRequest)) {
+        talk.proxy.refuse(&talk.call, Denial::new(code));
     }
     let after = talk.after.lock().unwrap_or_else(PoisonError::into_inner).take();
     if let Some(after) = after {

@@ -5,6 +5,7 @@
 //! out. *Never*: decides (the rules do), or opens a socket outside [`upstream`].
 
 mod body;
+mod crowd;
 mod doors;
 mod flow;
 mod framing;
@@ -26,7 +27,7 @@ mod tests;
 
 pub use doors::{Closed, Doors};
 pub use flow::{Flow, Origin};
-pub use limits::Limits;
+pub use limits::{BadLimit, Bound, Limits};
 
 use std::io;
 use std::net::UdpSocket;
@@ -91,6 +92,7 @@ pub struct Proxy {
     upstream: Upstream,
     limits: Limits,
     room: Arc<Semaphore>,
+    porch: Arc<Semaphore>,
     closing: watch::Sender<bool>,
 }
 
@@ -121,6 +123,7 @@ impl Proxy {
             interception: Interception::new()?,
             upstream: Upstream::new(extra_roots, &limits),
             room: Arc::new(Semaphore::new(limits.connections)),
+            porch: Arc::new(Semaphore::new(crowd::PORCH)),
             closing: watch::Sender::new(false),
             limits,
         })
@@ -196,16 +199,16 @@ impl Proxy {
         stream: TcpStream,
         client: std::net::SocketAddr,
     ) {
-        let Ok(room) = Arc::clone(&self.room).try_acquire_owned() else {
-            tracing::warn!("too many connections: one was closed");
-            return;
-        };
+        let room = Arc::clone(&self.room).try_acquire_owned();
         let local = stream.local_addr();
         let Some(flow) = local.ok().and_then(|local| self.origin.flow(client, local)) else {
             tracing::debug!(%client, "a connection that the session did not open was closed");
             return;
         };
-        connections.spawn(Arc::clone(self).take(stream, flow, room));
+        match room {
+            Ok(room) => drop(connections.spawn(Arc::clone(self).take(stream, flow, room))),
+            Err(_) => self.turn_away(connections, stream, flow),
+        }
     }
 
     /// Takes an accepted connection from its flow to its end.
@@ -267,11 +270,10 @@ impl Proxy {
                 let intent = permit.intent().clone();
                 self.refuse(&call, Denial::of(Code::HostMismatch, intent));
             }
-            None => {
-                if let Some(stream) = self.answer_as_host(greeting, stream, &heard).await {
-                    http::serve(self, stream, call, heard).await;
-                }
-            }
+            None => match self.answer_as_host(greeting, stream, &heard).await {
+                Some(stream) => http::serve(self, stream, call, heard).await,
+                None => self.refuse_unfinished(&call, &heard),
+            },
         }
     }
 
@@ -328,7 +330,7 @@ impl Proxy {
             }
         };
         let handshake = self.interception.accept(greeting.accepted, stream, leaf);
-        match timeout(self.limits.head_time, handshake).await {
+        match timeout(self.limits.handshake_time, handshake).await {
             Ok(Ok(stream)) => Some(stream),
             Ok(Err(error)) => {
                 tracing::debug!(%host, %error, "the client did not finish its TLS handshake");
@@ -367,6 +369,19 @@ impl Proxy {
                 Denial::of(Code::UnclearProtocol, intent)
             }
             None => Denial::new(Code::UnclearProtocol),
+        };
+        self.refuse(call, denial);
+    }
+
+    /// Records a TLS handshake that had no end. What would have been asked nobody knows; a rule that
+    /// passes the host on unopened is what helps a client that pins.
+    fn refuse_unfinished(&self, call: &Call, heard: &Heard) {
+        let denial = match (heard.sni.as_ref(), call.target.host()) {
+            (host, Some((target, port))) => {
+                let host = host.unwrap_or(target).clone();
+                Denial::of(Code::HandshakeFailed, Intent::stream(Scheme::Tls, host, port))
+            }
+            (_, None) => Denial::new(Code::HandshakeFailed),
         };
         self.refuse(call, denial);
     }

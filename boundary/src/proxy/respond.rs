@@ -100,12 +100,25 @@ pub(super) fn fault(fault: Fault) -> Bytes {
         Fault::TooMany => {
             ("431 Request Header Fields Too Large", "The request has too many header fields.")
         }
+        Fault::TargetTooLong => ("414 URI Too Long", "The request's first line is too long."),
+        Fault::Cut => ("400 Bad Request", "The request's head has no end."),
         Fault::Late => ("408 Request Timeout", "The request's head did not come in time."),
     };
-    let text = format!("{BLOCKED}\n\nCode: bad_request\nReason: {reason}\n");
+    written(status, fault.code(), reason)
+}
+
+/// The answer to a connection for which there is no room, as bytes.
+pub(super) fn crowded() -> Bytes {
+    written("503 Service Unavailable", Code::OverLimit, "There are too many connections.")
+}
+
+/// An answer as bytes, which is the connection's last.
+fn written(status: &str, code: Code, reason: &str) -> Bytes {
+    let code = code.as_str();
+    let text = format!("{BLOCKED}\n\nCode: {code}\nReason: {reason}\n");
     Bytes::from(format!(
         "HTTP/1.1 {status}\r\nContent-Type: text/plain; charset=utf-8\r\n\
-         X-Boundary-Denied: bad_request\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{text}",
+         X-Boundary-Denied: {code}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{text}",
         text.len()
     ))
 }

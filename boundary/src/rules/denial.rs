@@ -35,12 +35,14 @@ impl Denial {
     /// the address too, which then may be reached by its own number.
     pub fn remedy(&self) -> Option<String> {
         match self.code {
-            Code::NoRule | Code::AddressRefused | Code::UnclearProtocol => {}
+            Code::NoRule | Code::AddressRefused | Code::UnclearProtocol | Code::HandshakeFailed => {
+            }
             Code::HostMismatch
             | Code::AmbiguousPath
             | Code::BadHost
             | Code::BadMethod
             | Code::BadRequest
+            | Code::OverLimit
             | Code::Datagram
             | Code::SocketType
             | Code::SocketOption
@@ -113,10 +115,14 @@ pub enum Code {
     BadMethod,
     /// The request is not one.
     BadRequest,
+    /// More than a limit allows.
+    OverLimit,
     /// The address is guarded and no rule names it.
     AddressRefused,
     /// The bytes are neither TLS nor HTTP.
     UnclearProtocol,
+    /// The client did not finish its TLS handshake.
+    HandshakeFailed,
     /// A datagram.
     Datagram,
     /// A kind of socket that the walls do not let through.
@@ -133,7 +139,7 @@ pub enum Code {
 
 impl Code {
     /// Every code, in the order of the documents.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 16] = [
         Self::NoRule,
         Self::HostMismatch,
         Self::AddressRefused,
@@ -141,7 +147,9 @@ impl Code {
         Self::BadHost,
         Self::BadMethod,
         Self::BadRequest,
+        Self::OverLimit,
         Self::UnclearProtocol,
+        Self::HandshakeFailed,
         Self::Datagram,
         Self::SocketType,
         Self::SocketOption,
@@ -159,8 +167,10 @@ impl Code {
             Self::BadHost => "bad_host",
             Self::BadMethod => "bad_method",
             Self::BadRequest => "bad_request",
+            Self::OverLimit => "over_limit",
             Self::AddressRefused => "address_refused",
             Self::UnclearProtocol => "unclear_protocol",
+            Self::HandshakeFailed => "handshake_failed",
             Self::Datagram => "datagram",
             Self::SocketType => "socket_type",
             Self::SocketOption => "socket_option",
@@ -185,11 +195,15 @@ impl Code {
             Self::BadRequest => {
                 "The request is not well formed, so that nobody can say what it asks for."
             }
+            Self::OverLimit => "The client went over a limit of the proxy.",
             Self::AddressRefused => {
                 "The host is, or resolves to, an address of this machine, its link or its cloud's metadata, and no rule names that address."
             }
             Self::UnclearProtocol => {
                 "The connection speaks neither TLS nor HTTP, and no `proto=tcp` rule permits it."
+            }
+            Self::HandshakeFailed => {
+                "The client did not finish its TLS handshake: it does not trust the session's authority, or it left."
             }
             Self::Datagram => "Datagrams do not leave, except questions to the built-in resolver.",
             Self::SocketType => "Sockets of this family, type or protocol do not leave.",
@@ -219,11 +233,13 @@ impl Code {
             | Self::SocketOption
             | Self::Packet
             | Self::DoorShut
+            | Self::HandshakeFailed
             | Self::NamesExhausted => 403,
             Self::AmbiguousPath
             | Self::BadHost
             | Self::BadMethod
             | Self::BadRequest
+            | Self::OverLimit
             | Self::UnclearProtocol => 400,
         }
     }

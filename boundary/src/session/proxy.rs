@@ -26,7 +26,7 @@ use crate::dns::{Pins, Resolver, search_domains};
 use crate::jail::child::Identity;
 use crate::jail::ebpf::{Refusals, Ring};
 use crate::jail::{Call, Lent, Walls};
-use crate::proxy::{Doors, Limits, Parts, Proxy};
+use crate::proxy::{Doors, Parts, Proxy};
 use crate::sys::process;
 use crate::sys::readiness::readable;
 
@@ -160,7 +160,7 @@ impl Setup<'_> {
             origin,
             resolver,
         };
-        let proxy = Proxy::new(parts, Limits::default(), self.config.upstream_ca.clone())?;
+        let proxy = Proxy::new(parts, self.config.limits.clone(), self.config.upstream_ca.clone())?;
         let service =
             Service { proxy: Arc::new(proxy), recorder, pins, doors: self.doors, refusals };
         Ok((service, certificate))

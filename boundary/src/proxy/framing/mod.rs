@@ -3,7 +3,9 @@
 //! *Standing*: [`super::heads`] asks for every head and follows every chunk. *Never*: repairs. A
 //! head that RFC 9112 lets a server read in two ways is a [`Fault`].
 
+use super::Limits;
 use super::peek::is_token;
+use crate::rules::Code;
 
 /// The longest line that gives a chunk's size.
 const LONGEST_SIZE_LINE: usize = 1024;
@@ -21,8 +23,22 @@ pub(super) enum Fault {
     TooLong,
     /// The head has too many fields.
     TooMany,
+    /// The first line is too long.
+    TargetTooLong,
     /// The head did not come in time.
     Late,
+    /// The client left in the middle of the head.
+    Cut,
+}
+
+impl Fault {
+    /// The code on record, and in the answer.
+    pub(super) fn code(self) -> Code {
+        match self {
+            Self::Malformed | Self::Framing | Self::Cut => Code::BadRequest,
+            Self::TooLong | Self::TooMany | Self::TargetTooLong | Self::Late => Code::OverLimit,
+        }
+    }
 }
 
 /// How long a request's body is.
@@ -37,23 +53,23 @@ pub(super) enum Framing {
 }
 
 /// The length and framing of the head that the bytes begin with; `None` while it is not whole.
-pub(super) fn head(
-    bytes: &[u8],
-    most_bytes: usize,
-    most_fields: usize,
-) -> Result<Option<(usize, Framing)>, Fault> {
+pub(super) fn head(bytes: &[u8], limits: &Limits) -> Result<Option<(usize, Framing)>, Fault> {
     // One empty line before a request is forgiven (RFC 9112 §2.2).
     let skipped = if bytes.starts_with(b"\r\n") { 2 } else { 0 };
     let mut at = skipped;
     let mut fields = Fields::default();
     let mut first = None;
     loop {
-        if at > most_bytes {
+        if at > limits.head_bytes {
             return Err(Fault::TooLong);
         }
         let rest = bytes.get(at..).unwrap_or_default();
-        let Some(length) = rest.iter().position(|byte| *byte == b'\n') else {
-            let over = bytes.len() > most_bytes;
+        let line = rest.iter().position(|byte| *byte == b'\n');
+        if first.is_none() && line.unwrap_or(rest.len()) > limits.target_bytes {
+            return Err(Fault::TargetTooLong);
+        }
+        let Some(length) = line else {
+            let over = bytes.len() > limits.head_bytes;
             return if over { Err(Fault::TooLong) } else { Ok(None) };
         };
         at += length + 1;
@@ -62,7 +78,7 @@ pub(super) fn head(
         match (first, line) {
             (None, line) => first = Some(request_line(line)?),
             (Some(start), []) => return Ok(Some((at, fields.framing(start)?))),
-            (Some(_), line) => fields.add(line, most_fields)?,
+            (Some(_), line) => fields.add(line, limits.headers)?,
         }
     }
 }

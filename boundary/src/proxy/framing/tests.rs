@@ -3,7 +3,8 @@
 use super::*;
 
 fn framed(text: &str) -> Result<Option<(usize, Framing)>, Fault> {
-    head(text.as_bytes(), 1000, 10)
+    let limits = Limits { head_bytes: 1000, target_bytes: 900, headers: 10, ..Limits::default() };
+    head(text.as_bytes(), &limits)
 }
 
 /// The framing of a POST with these fields.
@@ -90,8 +91,10 @@ fn a_head_has_bounds() {
     let many = "X: y\r\n".repeat(11);
     assert_eq!(framed(&format!("GET / HTTP/1.1\r\n{many}\r\n")), Err(Fault::TooMany));
     let long = "a".repeat(1000);
-    assert_eq!(framed(&format!("GET /{long} HTTP/1.1\r\n\r\n")), Err(Fault::TooLong));
-    assert_eq!(framed(&format!("GET /{long}")), Err(Fault::TooLong));
+    assert_eq!(framed(&format!("GET /{long} HTTP/1.1\r\n\r\n")), Err(Fault::TargetTooLong));
+    assert_eq!(framed(&format!("GET /{long}")), Err(Fault::TargetTooLong));
+    assert_eq!(framed(&format!("GET / HTTP/1.1\r\nX: {long}")), Err(Fault::TooLong));
+    assert_eq!(framed(&format!("GET / HTTP/1.1\r\nX: {long}\r\n\r\n")), Err(Fault::TooLong));
 }
 
 #[test]

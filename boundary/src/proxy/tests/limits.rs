@@ -17,6 +17,71 @@ async fn heads_that_are_too_long_or_too_many_fields_are_refused() {
     assert_eq!(stage.connect().await.ask(long).await.status, 431);
     assert_eq!(stage.connect().await.ask(many).await.status, 431);
     assert_eq!(stage.connect().await.ask(fine).await.status, 200);
+    let decisions = stage.decisions().await;
+    let refused = decisions.iter().filter(|it| it.starts_with("deny over_limit"));
+    assert_eq!((refused.count(), decisions.len()), (2, 3), "{decisions:?}");
+}
+
+#[tokio::test]
+async fn a_first_line_that_is_too_long_is_refused() {
+    let origin = Scripted::fine().await;
+    let stage = limited(&origin, Limits { target_bytes: 300, ..Limits::default() });
+    let host = origin.authority();
+    let request = |path: &str| format!("GET /{path} HTTP/1.1\r\nHost: {host}\r\n\r\n");
+    let got = stage.connect().await.ask(request(&"a".repeat(300))).await;
+    assert_eq!((got.status, got.field("x-boundary-denied")), (414, Some("over_limit")));
+    assert_eq!(stage.connect().await.ask(request(&"a".repeat(250))).await.status, 200);
+    // The default takes what a presigned URL needs.
+    let stage = limited(&origin, Limits::default());
+    assert_eq!(stage.connect().await.ask(request(&"a".repeat(32_000))).await.status, 200);
+    assert_eq!(stage.connect().await.ask(request(&"a".repeat(33_000))).await.status, 414);
+}
+
+#[tokio::test]
+async fn a_head_without_an_end_is_on_record() {
+    let origin = Scripted::fine().await;
+    let stage = limited(&origin, Limits::default());
+    let mut client = stage.connect().await;
+    client.say("GET / HTTP/1.1\r\nHost: a").await;
+    client.0.shutdown().await.unwrap();
+    assert_eq!(client.answer(false).await.status, 400);
+    // Who leaves between two requests leaves in order.
+    let mut client = stage.connect().await;
+    let request = format!("GET / HTTP/1.1\r\nHost: {}\r\n\r\n", origin.authority());
+    assert_eq!(client.ask(request).await.status, 200);
+    client.0.shutdown().await.unwrap();
+    client.ends().await;
+    let decisions = stage.decisions().await;
+    assert_eq!(decisions.len(), 2, "{decisions:?}");
+    assert!(decisions[0].starts_with("deny bad_request"), "{decisions:?}");
+}
+
+#[tokio::test]
+async fn a_handshake_that_dawdles_or_breaks_off_is_ended_and_on_record() {
+    let origin = Scripted::fine().await;
+    let limits = Limits {
+        head_time: Duration::from_millis(100),
+        handshake_time: Duration::from_millis(100),
+        ..Limits::default()
+    };
+    let stage = limited(&origin, limits);
+    let greeting = tls::greeting("front.example");
+    // Whole, and then nothing: the answer comes, and then the end.
+    let mut whole = stage.connect().await;
+    whole.say(&greeting).await;
+    assert!(!whole.rest().await.is_empty());
+    // Half of one, and then nothing.
+    let mut half = stage.connect().await;
+    half.say(&greeting[..greeting.len() / 2]).await;
+    assert!(half.rest().await.is_empty());
+    let port = origin.address.port();
+    assert_eq!(
+        stage.decisions().await,
+        [
+            format!("deny handshake_failed tls front.example {port}"),
+            format!("deny unclear_protocol tcp 127.0.0.1 {port}"),
+        ]
+    );
 }
 
 #[tokio::test]
@@ -67,15 +132,19 @@ async fn too_many_connections_are_closed_and_room_comes_back() {
     let request = format!("GET / HTTP/1.1\r\nHost: {}\r\n\r\n", origin.authority());
     let mut first = stage.connect().await;
     assert_eq!(first.ask(&request).await.status, 200);
-    assert!(stage.connect().await.rest().await.is_empty());
+    let turned_away = stage.connect().await.ask(&request).await;
+    assert_eq!(turned_away.status, 503);
+    assert_eq!(turned_away.field("x-boundary-denied"), Some("over_limit"));
     assert_eq!(first.ask(&request).await.status, 200);
     drop(first);
     // The proxy sees the end a moment later.
     let again = async || {
         let mut client = stage.connect().await;
-        client.0.write_all(request.as_bytes()).await.is_ok() && client.0.read_u8().await.is_ok()
+        client.ask(&request).await.status == 200
     };
     soon(async { while !again().await {} }).await;
+    let decisions = stage.decisions().await;
+    assert!(decisions.contains(&format!("deny over_limit - - {}", origin.address.port())));
 }
 
 #[tokio::test]

@@ -114,6 +114,20 @@ async fn greeted<S: Stream>(
     Ok(Client(stream))
 }
 
+/// The first thing that a client says.
+pub(super) fn greeting(name: &str) -> Vec<u8> {
+    let config = ClientConfig::builder_with_provider(provider())
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(RootCertStore::empty())
+        .with_no_client_auth();
+    let name = ServerName::try_from(name.to_owned()).unwrap();
+    let mut client = rustls::ClientConnection::new(Arc::new(config), name).unwrap();
+    let mut greeting = Vec::new();
+    client.write_tls(&mut greeting).unwrap();
+    greeting
+}
+
 fn get(host: &str, path: &str) -> String {
     format!("GET {path} HTTP/1.1\r\nHost: {host}\r\n\r\n")
 }

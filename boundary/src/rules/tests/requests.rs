@@ -151,8 +151,10 @@ fn a_refused_address_is_named_in_the_remedy() {
 fn what_no_rule_can_permit_has_no_remedy() {
     let intent = ask("GET", "https://a.com/").unwrap();
     for code in Code::ALL {
-        let is_for_rules =
-            matches!(code, Code::NoRule | Code::AddressRefused | Code::UnclearProtocol);
+        let is_for_rules = matches!(
+            code,
+            Code::NoRule | Code::AddressRefused | Code::UnclearProtocol | Code::HandshakeFailed
+        );
         assert_eq!(Denial::of(code, intent.clone()).remedy().is_some(), is_for_rules, "{code:?}");
         assert_eq!(Denial::new(code).remedy(), None, "{code:?}");
     }
