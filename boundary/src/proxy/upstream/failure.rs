@@ -1,0 +1,88 @@
+//! What goes wrong on the way out: refused after all, or permitted and not working.
+//!
+//! *Standing*: [`super`] and [`super::dial`] return it; the client is told by `respond`, the record
+//! by its account. *Never*: carries a header, a body or a credential.
+
+use std::io;
+use std::net::SocketAddr;
+
+use crate::rules::Denial;
+
+/// Why a permitted request does not get out.
+#[derive(Debug)]
+pub(in crate::proxy) enum Stop {
+    /// The name leads where it must not.
+    Denied(Denial),
+    /// It could not be reached.
+    Failed(Failure),
+}
+
+/// An upstream that was permitted and did not work.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub(in crate::proxy) enum Failure {
+    /// The name does not resolve.
+    #[error("the name could not be resolved")]
+    Unresolved(#[source] io::Error),
+    /// No address takes a connection.
+    #[error("{address} did not take the connection")]
+    Unreachable {
+        /// The last one that was tried.
+        address: SocketAddr,
+        /// What it said.
+        source: io::Error,
+    },
+    /// Nothing answered in time.
+    #[error("no connection in time")]
+    TimedOut,
+    /// The certificate does not hold.
+    #[error("the upstream's certificate was not accepted")]
+    Certificate(#[source] rustls::Error),
+    /// The handshake failed for another reason.
+    #[error("the TLS handshake failed")]
+    Handshake(#[source] io::Error),
+    /// The roots to trust could not be read.
+    #[error("the certificates to trust could not be read")]
+    Roots(#[source] io::Error),
+    /// The connection broke before there was an answer, or the answer was none.
+    #[error("the upstream broke the connection or its answer is not HTTP")]
+    Broken(#[source] hyper::Error),
+    /// The upstream switched to a protocol that nobody asked for.
+    #[error("the upstream switched protocols unasked")]
+    Switched,
+    /// The canonical request cannot be written as HTTP/1.1.
+    #[error("the request cannot be written as HTTP/1.1")]
+    Unsayable,
+}
+
+impl Failure {
+    /// The failure as a short stable word.
+    pub(in crate::proxy) fn code(&self) -> &'static str {
+        match self {
+            Self::Unresolved(_) => "unresolved",
+            Self::Unreachable { .. } => "unreachable",
+            Self::TimedOut => "timed_out",
+            Self::Certificate(_) => "bad_certificate",
+            Self::Handshake(_) => "handshake_failed",
+            Self::Roots(_) => "no_roots",
+            Self::Broken(_) => "broken",
+            Self::Switched => "switched",
+            Self::Unsayable => "unsayable",
+        }
+    }
+
+    /// The status that the client sees.
+    pub(in crate::proxy) fn http_status(&self) -> u16 {
+        match self {
+            Self::TimedOut => 504,
+            Self::Unresolved(_)
+            | Self::Unreachable { .. }
+            | Self::Certificate(_)
+            | Self::Handshake(_)
+            | Self::Roots(_)
+            | Self::Broken(_)
+            | Self::Switched
+            | Self::Unsayable => 502,
+        }
+    }
+}
