@@ -108,13 +108,18 @@ impl Wire {
         let (seen, news) = &*self.seen;
         let marker = format!("marker {}", self.markers.fetch_add(1, Ordering::Relaxed));
         let started = Instant::now();
+        let has_come = |packets: &[Packet]| {
+            packets.iter().any(|packet| packet.frame.ends_with(marker.as_bytes()))
+        };
         let mut guard = seen.lock().expect("not poisoned");
-        while !guard.iter().any(|packet| packet.frame.ends_with(marker.as_bytes())) {
+        while !has_come(&guard) {
             assert!(started.elapsed() < PATIENCE, "{marker} never arrived: {guard:?}");
             drop(guard);
             send_marker(host, &marker);
-            let until_news = seen.lock().expect("not poisoned");
-            guard = news.wait_timeout(until_news, AGAIN).expect("not poisoned").0;
+            // It may be there before this thread waits for it.
+            let sent = seen.lock().expect("not poisoned");
+            let waited = news.wait_timeout_while(sent, AGAIN, |packets| !has_come(packets));
+            guard = waited.expect("not poisoned").0;
         }
         let mut packets = std::mem::take(&mut *guard);
         packets.retain(|packet| packet.target != Some(MARKER.into()));
