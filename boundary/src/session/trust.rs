@@ -4,11 +4,13 @@
 //! *Never*: sees a private key.
 
 use std::ffi::{OsStr, OsString};
-use std::fs;
+use std::fs::{self, File};
 use std::io;
-use std::os::unix::fs::DirBuilderExt as _;
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
+use nix::libc::{O_DIRECTORY, O_NOFOLLOW};
+use nix::unistd::geteuid;
 use uuid::Uuid;
 
 use crate::jail::mounts::{self, Bundle};
@@ -32,23 +34,40 @@ const BUNDLE_VARIABLES: &[&str] = &[
     "npm_config_cafile",
 ];
 
+/// How the name of every session's directory begins.
+const PREFIX: &str = "boundary-";
+
+/// How often a directory is made anew when a sweep of another session took it before it was locked.
+const ATTEMPTS: usize = 16;
+
 /// The directory of a session's files that the command reads, removed with the session.
+///
+/// Whoever made it holds a lock on it, so that another session's [`sweep`] tells it from what a
+/// killed one left.
 #[derive(Debug)]
 pub(super) struct SessionFiles {
     directory: PathBuf,
+    _lock: File,
 }
 
 impl SessionFiles {
     /// The place of a session's directory, before it is made.
     pub(super) fn place(session: &Uuid) -> PathBuf {
-        let base = if Path::new("/run").is_dir() { "/run" } else { "/tmp" };
-        Path::new(base).join(format!("boundary-{}", session.simple()))
+        base().join(format!("{PREFIX}{}", session.simple()))
     }
 
-    /// Makes the directory.
+    /// Removes what killed sessions left, and makes the directory.
     pub(super) fn create(directory: PathBuf) -> io::Result<Self> {
-        fs::DirBuilder::new().mode(0o755).create(&directory)?;
-        Ok(Self { directory })
+        sweep();
+        for _ in 0..ATTEMPTS {
+            fs::DirBuilder::new().mode(0o755).create(&directory)?;
+            if let Some(lock) = open(&directory).filter(|lock| lock.lock().is_ok())
+                && is_same(&lock, &directory)
+            {
+                return Ok(Self { directory, _lock: lock });
+            }
+        }
+        Err(io::Error::other("it is taken away again and again"))
     }
 
     /// Writes the bundle: the system's roots, then the authority.
@@ -75,6 +94,41 @@ impl Drop for SessionFiles {
         // Nothing to do about a failure here; the next session's sweep tries again.
         drop(fs::remove_dir_all(&self.directory));
     }
+}
+
+/// Where the directories of sessions are.
+fn base() -> &'static Path {
+    Path::new(if Path::new("/run").is_dir() { "/run" } else { "/tmp" })
+}
+
+/// Removes the directories that no keeper holds: all of boundary was killed at once there, and nobody
+/// was left to do it. Only our own user's, because anybody may make one below `/tmp`.
+fn sweep() {
+    let ours = |entry: &fs::DirEntry| {
+        let name = entry.file_name();
+        let session = name.to_str().and_then(|name| name.strip_prefix(PREFIX));
+        session.is_some_and(|session| Uuid::try_parse(session).is_ok())
+    };
+    for entry in fs::read_dir(base()).into_iter().flatten().flatten().filter(ours) {
+        let path = entry.path();
+        let Some(found) = open(&path) else { continue };
+        let is_mine = found.metadata().is_ok_and(|it| it.uid() == geteuid().as_raw());
+        if is_mine && found.try_lock().is_ok() && is_same(&found, &path) {
+            // What cannot be removed now is the next sweep's.
+            drop(fs::remove_dir_all(&path));
+        }
+    }
+}
+
+/// Opens a directory, and nothing that only leads to one.
+fn open(path: &Path) -> Option<File> {
+    File::options().read(true).custom_flags(O_DIRECTORY | O_NOFOLLOW).open(path).ok()
+}
+
+/// Whether a path still stands for an open directory.
+fn is_same(open: &File, path: &Path) -> bool {
+    let number = |found: io::Result<fs::Metadata>| found.map(|it| (it.dev(), it.ino())).ok();
+    number(open.metadata()).is_some_and(|own| number(fs::symlink_metadata(path)) == Some(own))
 }
 
 /// The command's environment: the caller's, with the bundle named to every runtime.
