@@ -10,8 +10,10 @@ mod catalogue;
 mod experiments;
 mod inside;
 mod interception;
+mod killed;
 mod regressions;
 mod robustness;
+mod traces;
 
 use crate::world::{Output, World};
 
@@ -45,6 +47,12 @@ pub(crate) const OPTIONS: &[&str] = &[
     "join6",
     "repair",
 ];
+
+/// Whether the tests that try one thing at many places or many times are to be thorough: every
+/// place, ten seconds. A usual run of the tests tries some places, and a second.
+fn is_long() -> bool {
+    std::env::var_os("BOUNDARY_TEST_LONG").is_some_and(|value| !value.is_empty())
+}
 
 /// Runs one attack under the policy.
 fn attack(world: &World, words: &[&str]) -> Output {

@@ -2,7 +2,8 @@
 //!
 //! It has servers of its own on loopback, over both families, so that the tests can tell the
 //! session's sockets from a stranger's. `hand raise` is something else, a
-//! keeper to be killed, and so is `hand enclose`, a command on its way in where nothing stands.
+//! keeper to be killed, and so are `hand enclose`, a command on its way in where nothing stands, and
+//! `hand kill`, which kills boundary where it is told to.
 //!
 //! *Standing*: `tests/kernel` starts it in the cgroup and talks to it.
 //! *Never*: decides whether an answer is right. It waits for nothing longer than [`PATIENCE`].
@@ -10,6 +11,7 @@
 
 mod enclosure;
 mod keeper;
+mod killer;
 mod own;
 mod speech;
 
@@ -29,9 +31,11 @@ use own::Own;
 const PATIENCE: i64 = 5;
 
 fn main() -> anyhow::Result<()> {
+    let arguments: Vec<String> = std::env::args().skip(2).collect();
     match std::env::args().nth(1).as_deref() {
         Some("raise") => return keeper::raise(),
         Some("enclose") => return enclosure::try_it(),
+        Some("kill") => return killer::kill_at(&arguments),
         _ => {}
     }
     let own = Own::open()?;

@@ -57,7 +57,9 @@ impl<'w> Trial<'w> {
         let mut cargo = self.workspace.cargo();
         cargo.arg("test").args(TESTED).args(&self.arguments).args(["--test", "journey", "--"]);
         cargo.args(filters);
-        if !without.is_empty() {
+        if without.is_empty() {
+            cargo.env("BOUNDARY_TEST_LONG", "1");
+        } else {
             cargo.args(LONG.iter().flat_map(|&test| ["--skip", test]));
         }
         cargo.env("BOUNDARY_BIN", self.built.program("boundary")?);

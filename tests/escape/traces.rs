@@ -1,0 +1,145 @@
+//! What a session could leave on the machine, and what the kernel itself holds of it.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use aya::maps::loaded_maps;
+use aya::programs::{loaded_links, loaded_programs};
+use nix::mount::{MsFlags, mount};
+
+use crate::world::needs::cgroup2;
+use crate::world::processes::eventually;
+use crate::world::{Output, World};
+
+/// A part of the cgroup hierarchy that a world takes for the whole: its sessions begin below it, and
+/// nobody else's.
+pub(super) struct Ground<'w> {
+    world: &'w World,
+    /// The folder that stands for the hierarchy.
+    pub(super) folder: PathBuf,
+    /// The mounts of the host before any session.
+    mounts: String,
+}
+
+impl<'w> Ground<'w> {
+    /// Makes one for a world.
+    pub(super) fn below(world: &'w World) -> Self {
+        let root = PathBuf::from(cgroup2().expect("needed"));
+        let own =
+            world.folder().file_name().map_or_else(String::new, |name| name.display().to_string());
+        let folder = root.join(format!("foreign-{own}"));
+        fs::create_dir(&folder).expect("root may");
+        let made = folder.clone();
+        world.host().run(move || {
+            let none: Option<&str> = None;
+            mount(Some(&made), &root, none, MsFlags::MS_BIND, none).expect("a bind mount");
+        });
+        let mounts = mounts(world);
+        Self { world, folder, mounts }
+    }
+
+    /// The cgroups of the sessions.
+    pub(super) fn cgroups(&self) -> Vec<PathBuf> {
+        let entries = fs::read_dir(&self.folder).expect("it is there").flatten();
+        entries.map(|entry| entry.path()).filter(|path| path.is_dir()).collect()
+    }
+
+    /// Waits until no process of the host runs. False if one still does after the given time.
+    pub(super) fn is_lifeless(&self, at_most: Duration) -> bool {
+        within(at_most, || self.world.processes().is_empty())
+    }
+
+    /// Waits until nothing of any session is there: no process, cgroup, file or mount.
+    #[track_caller]
+    pub(super) fn is_bare(&self, out: &Output, at_most: Duration) {
+        let bare = within(at_most, || self.rest().is_empty());
+        out.expect(bare, &format!("nothing is left of it: {:?}", self.rest()));
+        // What the world did after the run is the run's doing too.
+        let late = self.world.packets();
+        out.expect(late.is_empty(), &format!("nothing leaves afterwards: {late:?}"));
+    }
+
+    /// What is there of sessions.
+    fn rest(&self) -> Vec<String> {
+        let mut rest: Vec<String> =
+            self.world.processes().iter().map(|process| format!("{process:?}")).collect();
+        rest.extend(self.cgroups().iter().map(|path| path.display().to_string()));
+        rest.extend(self.files());
+        if mounts(self.world) != self.mounts {
+            rest.push(mounts(self.world));
+        }
+        rest
+    }
+
+    /// Files that sessions make: in the host's own `/run`, and in its folder of temporary ones.
+    fn files(&self) -> Vec<String> {
+        let list = |folder: &str| {
+            let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+            entries.map(|entry| entry.path().display().to_string()).collect::<Vec<_>>()
+        };
+        let run = self.world.host().run(move || list("/run"));
+        let temporary = list(&self.world.folder().join("tmp").display().to_string());
+        run.into_iter().chain(temporary).collect()
+    }
+}
+
+impl Drop for Ground<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            for session in self.cgroups() {
+                drop(fs::write(session.join("cgroup.kill"), "1"));
+                within(Duration::from_secs(5), || fs::remove_dir(&session).is_ok());
+            }
+            drop(fs::remove_dir(&self.folder));
+            return;
+        }
+        eventually("the ground is empty", || fs::remove_dir(&self.folder).is_ok());
+    }
+}
+
+/// The host's mounts.
+fn mounts(world: &World) -> String {
+    let thread = world.host().netns().trim_end_matches("/ns/net");
+    fs::read_to_string(format!("{thread}/mountinfo")).expect("the host is there")
+}
+
+/// Whether something is so within a time.
+pub(super) fn within(at_most: Duration, is_so: impl Fn() -> bool) -> bool {
+    let started = Instant::now();
+    loop {
+        if is_so() {
+            return true;
+        }
+        if started.elapsed() > at_most {
+            return false;
+        }
+        std::thread::park_timeout(Duration::from_millis(2));
+    }
+}
+
+/// Everything that the kernel holds for users of BPF, by kind and number. Numbers are not given
+/// twice.
+pub(super) struct Kernel(BTreeSet<(&'static str, u32)>);
+
+impl Kernel {
+    /// What there is now.
+    pub(super) fn now() -> Self {
+        // What goes while it is listed is not there.
+        let programs = loaded_programs().flatten().map(|info| ("program", info.id()));
+        let maps = loaded_maps().flatten().map(|info| ("map", info.id()));
+        let links = loaded_links().flatten().map(|info| ("link", info.id()));
+        Self(programs.chain(maps).chain(links).collect())
+    }
+
+    /// Waits until everything is gone that has come since. What belongs to another test's session
+    /// goes with that one.
+    #[track_caller]
+    pub(super) fn is_back(&self) {
+        let come: BTreeSet<_> = Self::now().0.difference(&self.0).copied().collect();
+        eventually("what the kernel held of the sessions is gone", || {
+            Self::now().0.is_disjoint(&come)
+        });
+    }
+}
