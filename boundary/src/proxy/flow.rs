@@ -3,6 +3,7 @@
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 
+use super::ending::Cut;
 use crate::audit::{Door, Process, Subject};
 use crate::dns::Pins;
 use crate::rules::{Code, Denial, Host};
@@ -39,6 +40,8 @@ pub(super) struct Call {
     pub(super) subject: Subject,
     /// Where the program meant to go.
     pub(super) target: Target,
+    /// Whether its connection is to end with a reset.
+    pub(super) cut: Cut,
 }
 
 /// Where a program meant to go, as far as the connection alone tells.
@@ -57,10 +60,10 @@ impl Call {
         let Flow { door, client: _, target, process } = flow;
         let subject = Subject { door, process, target: Some(target) };
         if door == Door::Explicit {
-            return Ok(Self { subject, target: Target::Open });
+            return Ok(Self { subject, target: Target::Open, cut: Cut::default() });
         }
         match Target::at(target.ip(), target.port(), pins) {
-            Ok(target) => Ok(Self { subject, target }),
+            Ok(target) => Ok(Self { subject, target, cut: Cut::default() }),
             Err(denial) => Err(Box::new((subject, denial))),
         }
     }
@@ -69,7 +72,8 @@ impl Call {
     pub(super) fn tunnel(&self, target: Target) -> Self {
         let Subject { door, process, target: _ } = self.subject.clone();
         let address = target.address().map(|(ip, port)| SocketAddr::new(ip, port));
-        Self { subject: Subject { door, process, target: address }, target }
+        let subject = Subject { door, process, target: address };
+        Self { subject, target, cut: self.cut.clone() }
     }
 }
 

@@ -178,11 +178,12 @@ impl Talk {
         let upstream = parts.extensions.remove::<OnUpgrade>();
         drop(body);
         let idle = self.proxy.limits.idle;
+        let cut = self.call.cut.clone();
         self.turn_into(Box::pin(async move {
             let Some(upstream) = upstream else { return };
             if let (Ok(client), Ok(upstream)) = (client.await, upstream.await) {
-                let (client, upstream) = (TokioIo::new(client), TokioIo::new(upstream));
-                relay::relay(client, upstream, &account, idle).await;
+                let (mut client, mut upstream) = (TokioIo::new(client), TokioIo::new(upstream));
+                relay::relay(&mut client, &mut upstream, &account, idle).await.tell(&cut);
             }
         }));
         Response::from_parts(parts, Answer::own(""))

@@ -58,8 +58,10 @@ limits! {
     head_time: Duration as time = Duration::from_secs(30), TIMES, TIME;
     /// From a whole TLS greeting to the end of the handshake.
     handshake_time: Duration as time = Duration::from_secs(30), TIMES, TIME;
-    /// A kept-alive connection without a request; a body or a relayed stream without a byte.
+    /// A kept-alive connection without a request; a body or an upgraded stream without a byte.
     idle: Duration as time = Duration::from_mins(10), TIMES, TIME;
+    /// A stream passed on unopened, without a byte: a shell may be left alone for hours.
+    stream_idle: Duration as time = Duration::from_hours(24), TIMES, TIME;
     /// A client that says nothing on a port where HTTP is not usual: it waits for the server to
     /// speak first, and is refused soon.
     silence: Duration as time = Duration::from_secs(1), TIMES, TIME;

@@ -7,6 +7,7 @@
 mod body;
 mod crowd;
 mod doors;
+mod ending;
 mod flow;
 mod framing;
 mod headers;
@@ -42,6 +43,7 @@ use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
 use self::body::Account;
+use self::ending::{Cut, Socket};
 use self::flow::{Call, Target};
 use self::identity::Heard;
 use self::peek::{Greeting, Peeked, Rewind};
@@ -219,9 +221,15 @@ impl Proxy {
             return;
         }
         match Call::new(flow, &self.pins) {
-            Ok(call) => self.carry(stream, call).await,
+            Ok(call) => {
+                let door = Socket::new(stream, call.cut.clone());
+                self.carry(door, call).await;
+            }
             Err(refused) => {
                 let (subject, denial) = *refused;
+                let cut = Cut::default();
+                cut.mark();
+                drop(Socket::new(stream, cut));
                 drop(self.recorder.decide(&subject, Decision::Deny(denial)));
             }
         }
@@ -242,14 +250,14 @@ impl Proxy {
         }
         match peek::peek(stream, self.patience(&call), self.limits.head_time).await {
             Peeked::Closed => {}
-            Peeked::Unclear => self.refuse_unclear(&call),
+            Peeked::Unclear(_still_open) => self.cut_off_unclear(&call),
             Peeked::Http(stream) => {
                 let heard = Heard::plain(&call);
                 http::serve(self, stream, call, heard).await;
             }
             Peeked::Tls(greeting, stream) => match Heard::greeting(&call, &greeting) {
                 Ok(heard) => self.carry_tls(*greeting, stream, call, heard).await,
-                Err(denial) => self.refuse(&call, denial),
+                Err(denial) => self.cut_off(&call, denial),
             },
         }
     }
@@ -268,7 +276,7 @@ impl Proxy {
             }
             Some(permit) => {
                 let intent = permit.intent().clone();
-                self.refuse(&call, Denial::of(Code::HostMismatch, intent));
+                self.cut_off(&call, Denial::of(Code::HostMismatch, intent));
             }
             None => match self.answer_as_host(greeting, stream, &heard).await {
                 Some(stream) => http::serve(self, stream, call, heard).await,
@@ -291,9 +299,9 @@ impl Proxy {
     }
 
     /// Passes a permitted stream on.
-    async fn pass<S: Stream>(&self, stream: S, call: &Call, permit: Permit) {
+    async fn pass<S: Stream>(&self, mut stream: S, call: &Call, permit: Permit) {
         let route = match self.upstream.route(&permit, None).await {
-            Err(Stop::Denied(denial)) => return self.refuse(call, denial),
+            Err(Stop::Denied(denial)) => return self.cut_off(call, denial),
             Err(Stop::Failed(failure)) => Err(failure),
             Ok(route) => Ok(route),
         };
@@ -306,9 +314,15 @@ impl Proxy {
         match dialled {
             Ok((upstream, address)) => {
                 account.dialled(address);
-                relay::relay(stream, upstream, &account, self.limits.idle).await;
+                let cut = Cut::default();
+                let mut upstream = Socket::new(upstream, cut.clone());
+                let idle = self.limits.stream_idle;
+                let ended = relay::relay(&mut stream, &mut upstream, &account, idle).await;
+                ended.tell(&cut);
+                ended.tell(&call.cut);
             }
             Err(failure) => {
+                call.cut.mark();
                 tracing::warn!(url = permit.intent().url(false), %failure, "not reached");
             }
         }
@@ -361,8 +375,8 @@ impl Proxy {
         }
     }
 
-    /// Records the refusal of a stream that nobody can name.
-    fn refuse_unclear(&self, call: &Call) {
+    /// Refuses a stream that nobody can name.
+    fn cut_off_unclear(&self, call: &Call) {
         let denial = match call.target.host() {
             Some((host, port)) => {
                 let intent = Intent::stream(Scheme::Tcp, host.clone(), port);
@@ -370,6 +384,12 @@ impl Proxy {
             }
             None => Denial::new(Code::UnclearProtocol),
         };
+        self.cut_off(call, denial);
+    }
+
+    /// Refuses a stream outside HTTP: a reset tells the client, which takes no answer of ours.
+    fn cut_off(&self, call: &Call, denial: Denial) {
+        call.cut.mark();
         self.refuse(call, denial);
     }
 
@@ -386,7 +406,7 @@ impl Proxy {
         self.refuse(call, denial);
     }
 
-    /// Records a refusal outside HTTP. Dropping the stream tells the client.
+    /// Records a refusal outside HTTP.
     fn refuse(&self, call: &Call, denial: Denial) {
         drop(self.recorder.decide(&call.subject, Decision::Deny(denial)));
     }

@@ -31,8 +31,8 @@ pub(super) enum Peeked<S> {
     Http(Rewind<S>),
     /// A whole TLS greeting.
     Tls(Box<Greeting>, S),
-    /// Anything else, or nothing in time.
-    Unclear,
+    /// Anything else, or nothing in time; the stream is still open.
+    Unclear(S),
 }
 
 /// A TLS client's greeting, parsed, with the bytes it came in.
@@ -53,19 +53,19 @@ where
     match timeout(silence, stream.read_buf(&mut seen)).await {
         Ok(Ok(0) | Err(_)) => return Peeked::Closed,
         Ok(Ok(_)) => {}
-        Err(_) => return Peeked::Unclear,
+        Err(_) => return Peeked::Unclear(stream),
     }
     if seen.first() == Some(&TLS_HANDSHAKE) {
         return match timeout(whole, greeting(&mut stream, &mut seen)).await {
             Ok(Some(accepted)) => {
                 Peeked::Tls(Box::new(Greeting { accepted, seen: seen.freeze() }), stream)
             }
-            Ok(None) | Err(_) => Peeked::Unclear,
+            Ok(None) | Err(_) => Peeked::Unclear(stream),
         };
     }
     match timeout(whole, is_http(&mut stream, &mut seen)).await {
         Ok(true) => Peeked::Http(Rewind::new(seen.freeze(), stream)),
-        Ok(false) | Err(_) => Peeked::Unclear,
+        Ok(false) | Err(_) => Peeked::Unclear(stream),
     }
 }
 
@@ -218,7 +218,7 @@ mod tests {
             Peeked::Closed => "closed",
             Peeked::Http(_) => "http",
             Peeked::Tls(..) => "tls",
-            Peeked::Unclear => "unclear",
+            Peeked::Unclear(_) => "unclear",
         }
     }
 
@@ -264,7 +264,7 @@ mod tests {
         let (mut client, server) = duplex(4096);
         client.write_all(b"\x16\x03\x01\x00\x05\x01\x00\x00\x01\x00").await.unwrap();
         let wait = Duration::from_secs(1);
-        assert!(matches!(peek(server, wait, wait).await, Peeked::Unclear));
+        assert!(matches!(peek(server, wait, wait).await, Peeked::Unclear(_)));
         let mut answer = Vec::new();
         client.read_to_end(&mut answer).await.unwrap();
         assert_eq!(answer.first(), Some(&0x15));

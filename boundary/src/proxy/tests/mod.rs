@@ -3,6 +3,7 @@
 
 #![expect(clippy::disallowed_methods, reason = "tests are the command and the internet, not us")]
 
+mod endings;
 mod http;
 mod identity;
 mod limits;
