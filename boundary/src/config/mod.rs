@@ -54,6 +54,8 @@ pub struct Config {
     pub limits: Limits,
     /// As whom the command runs.
     pub user: Invoker,
+    /// Whether names that a rule covers are resolved by the host's resolver.
+    pub real_dns: bool,
     /// What the user should know before the run.
     pub warnings: Vec<Warning>,
 }
@@ -87,10 +89,14 @@ impl Config {
             labels: reader.labels(),
             upstream_ca: reader.upstream_ca(system)?,
             limits: reader.limits()?,
+            real_dns: reader.real_dns()?,
             user,
             warnings,
             command: Vec::new(),
         };
+        if config.real_dns {
+            config.warnings.push(Warning::RealDns);
+        }
         if config.rule_texts.is_empty() {
             config.warnings.push(Warning::DeniesAll);
         }
@@ -122,6 +128,8 @@ pub enum Warning {
         /// Whether somebody named that place.
         named: bool,
     },
+    /// Questions leave the machine.
+    RealDns,
     /// A proxy variable of boundary's own environment, which this version does not use.
     ProxyVariable(&'static str),
 }
@@ -142,6 +150,10 @@ impl Warning {
             Self::NoAgent { socket, named: false } => tracing::info!(
                 socket = %socket.display(),
                 "Audit logs are disabled; workspace agent has not created log proxy socket"
+            ),
+            Self::RealDns => tracing::warn!(
+                "use_real_dns: questions of any type for names that a rule covers leave for the \
+                 host's resolver; below a permitted domain, a name can carry data out"
             ),
             Self::ProxyVariable(name) => tracing::warn!(
                 variable = name,

@@ -335,10 +335,6 @@ refused! {
         => "SUDO_UID: not a user or group id";
     a_foreign_user_id: Machine::new().with_uid(0).env("SUDO_UID", "ann")
         => "SUDO_UID: not a user or group id";
-    real_dns: Machine::new().flag("--use-real-dns")
-        => "--use-real-dns: not available in this version";
-    real_dns_by_variable: Machine::new().env("BOUNDARY_USE_REAL_DNS", "1")
-        => "BOUNDARY_USE_REAL_DNS: not available in this version";
     no_user_namespace_by_file: Machine::new().yaml("no_user_namespace: true")
         => "no_user_namespace in /home/ann/.config/coder_boundary/config.yaml: not available in this version";
     session_correlation: Machine::new().flag("--enable-session-correlation")
@@ -366,6 +362,22 @@ fn a_bad_rule_names_who_said_it_and_the_column() {
         assert!(error.starts_with(&head), "{error}");
     }
     assert!(Machine::new().flag("--allow=").error().starts_with("--allow: rule ``: column 1"));
+}
+
+#[test]
+fn the_hosts_resolver_is_asked_only_where_somebody_says_so_and_that_is_told() {
+    let quiet = Machine::new().config();
+    assert!(!quiet.real_dns && !quiet.warnings.contains(&Warning::RealDns));
+    for machine in [
+        Machine::new().flag("--use-real-dns"),
+        Machine::new().env("BOUNDARY_USE_REAL_DNS", "1"),
+        Machine::new().yaml("use_real_dns: true"),
+    ] {
+        let config = machine.config();
+        assert!(config.real_dns && config.warnings.contains(&Warning::RealDns));
+    }
+    let overruled = Machine::new().yaml("use_real_dns: true").flag("--use-real-dns=false");
+    assert!(!overruled.config().real_dns);
 }
 
 #[test]

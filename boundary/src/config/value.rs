@@ -104,6 +104,13 @@ impl Reader<'_> {
         Ok(given.or(self.file.values.disable_audit_logs).unwrap_or(false))
     }
 
+    /// Whether the host's resolver is asked.
+    pub(super) fn real_dns(&self) -> Result<bool, Error> {
+        let flag = self.args.use_real_dns.as_ref();
+        let given = self.word(settings::USE_REAL_DNS, flag, parse_bool)?;
+        Ok(given.or(self.file.values.use_real_dns).unwrap_or(false))
+    }
+
     /// The workspace agent's socket, and who named it if anybody did.
     pub(super) fn agent_socket(&self) -> Result<(PathBuf, Option<Source>), Error> {
         let setting = settings::LOG_PROXY_SOCKET_PATH;
@@ -239,7 +246,6 @@ impl Reader<'_> {
     pub(super) fn refuse_unavailable(&self) -> Result<(), Error> {
         let (args, values) = (self.args, &self.file.values);
         let switches = [
-            (settings::USE_REAL_DNS, &args.use_real_dns, values.use_real_dns),
             (settings::NO_USER_NAMESPACE, &args.no_user_namespace, values.no_user_namespace),
             (
                 settings::ENABLE_SESSION_CORRELATION,

@@ -1,18 +1,22 @@
 //! The built-in resolver: answers every question with an address that stands for the name.
 //!
 //! *Standing*: the jail turns every question, to whatever resolver, to [`Resolver::serve_udp`] or,
-//! through the proxy's door, to [`Resolver::serve_stream`]. *Never*: asks anybody. A name that
-//! nobody may reach gives nothing away by being asked for.
+//! through the proxy's door, to [`Resolver::serve_stream`]. *Never*: asks anybody, unless it was
+//! given a [`Forwarder`], and even then not for a name that no rule covers. A name that nobody may
+//! reach gives nothing away by being asked for.
 
+mod answered;
+mod forward;
 mod pins;
 mod serve;
 
 #[cfg(test)]
 mod tests;
 
+pub use forward::Forwarder;
 pub use pins::{Pin, Pins};
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 
 use hickory_proto::op::{Edns, Message, MessageType, Metadata, OpCode, Query, ResponseCode};
@@ -39,6 +43,7 @@ pub struct Resolver {
     rules: Arc<RuleSet>,
     recorder: Recorder,
     search: Vec<String>,
+    forwarder: Option<Forwarder>,
 }
 
 /// What becomes of a question.
@@ -79,7 +84,14 @@ impl Resolver {
         recorder: Recorder,
         search: Vec<String>,
     ) -> Self {
-        Self { pins, rules, recorder, search }
+        Self { pins, rules, recorder, search, forwarder: None }
+    }
+
+    /// The resolver, with the host's own behind it: questions for names that a rule covers are
+    /// asked there.
+    #[must_use]
+    pub fn forwarding(self, forwarder: Forwarder) -> Self {
+        Self { forwarder: Some(forwarder), ..self }
     }
 
     /// Answers one message. `None` for what must not be answered: an answer, or no message at all.
@@ -88,19 +100,19 @@ impl Resolver {
             return None;
         }
         let Ok(query) = Message::from_vec(query) else {
-            self.note(process, String::new(), String::new(), Some(Code::BadRequest));
+            self.note((process, None), String::new(), String::new(), Some(Code::BadRequest));
             return malformed(query);
         };
         let mut response = respond(&query);
         match question(&query) {
             Err(code) => {
-                self.note(process, String::new(), String::new(), Some(Code::BadRequest));
+                self.note((process, None), String::new(), String::new(), Some(Code::BadRequest));
                 fail(&mut response, code);
             }
             Ok(question) => {
                 let reply = self.reply(question);
                 let kind = question.query_type().to_string();
-                self.note(process, shown(question.name()), kind, reply.refused);
+                self.note((process, None), shown(question.name()), kind, reply.refused);
                 fail(&mut response, reply.code);
                 let name = question.name().clone();
                 response.answers.extend(reply.data.map(|data| Record::from_rdata(name, TTL, data)));
@@ -165,9 +177,15 @@ impl Resolver {
             || (shorter.contains('.') && Host::parse(shorter).is_ok_and(|host| covers(&host)))
     }
 
-    /// Puts a question on record.
-    fn note(&self, process: Option<Process>, name: String, kind: String, refused: Option<Code>) {
-        let subject = Subject { door: Door::Dns, process, target: None };
+    /// Puts a question on record: who asked, and which server it is passed on to.
+    fn note(
+        &self,
+        (process, target): (Option<Process>, Option<SocketAddr>),
+        name: String,
+        kind: String,
+        refused: Option<Code>,
+    ) {
+        let subject = Subject { door: Door::Dns, process, target };
         self.recorder
             .decide(&subject, Decision::Dns { name, kind, refused })
             .close(Tally::default());
@@ -271,4 +289,17 @@ pub fn search_domains(resolv_conf: &str) -> Vec<String> {
         .map(|word| word.trim_end_matches('.').to_ascii_lowercase())
         .filter(|word| !word.is_empty())
         .collect()
+}
+
+/// The names and addresses of a hosts file (hosts(5)), but for those of this machine itself.
+pub fn hosts_file(text: &str) -> impl Iterator<Item = (Host, IpAddr)> {
+    text.lines().flat_map(|line| {
+        let mut words = line.split('#').next().unwrap_or_default().split_whitespace();
+        let address = words.next().and_then(|word| word.parse::<IpAddr>().ok());
+        let address = address.map(|ip| ip.to_canonical()).filter(|ip| !ip.is_loopback());
+        let names = words
+            .filter_map(|word| Host::parse(word).ok())
+            .filter(|host| matches!(host, Host::Name(_)));
+        names.filter_map(move |name| Some((name, address?)))
+    })
 }

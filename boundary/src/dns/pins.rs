@@ -7,6 +7,7 @@ use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use super::answered::Answered;
 use crate::rules::Host;
 
 /// The first of the range that RFC 2544 keeps for benchmarks: nobody's addresses.
@@ -56,6 +57,7 @@ impl Pin {
 #[derive(Debug, Default)]
 pub struct Pins {
     names: Mutex<Names>,
+    answered: Answered,
 }
 
 /// Names by number and numbers by name.
@@ -86,6 +88,18 @@ impl Pins {
         let index = Pin::number(address)?.checked_sub(1)?;
         let names = self.lock();
         names.by_number.get(usize::try_from(index).ok()?).map(|name| Host::clone(name))
+    }
+
+    /// Notes a real address of a name. A synthetic one is a name's own already.
+    pub fn note(&self, name: &Host, address: IpAddr) {
+        if !self.is_synthetic(address) {
+            self.answered.note(name, address);
+        }
+    }
+
+    /// The names for which a real answer held the address, the one asked for last at the end.
+    pub fn names_at(&self, address: IpAddr) -> Vec<Host> {
+        self.answered.names(address)
     }
 
     /// Whether an address lies in the synthetic ranges, pinned or not.

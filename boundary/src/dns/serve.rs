@@ -4,13 +4,16 @@ use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
 use std::net::UdpSocket as StdUdpSocket;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::UdpSocket;
+use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
 use super::Resolver;
+use super::forward::{Errand, Transport};
 use crate::audit::Process;
 
 /// The longest message there is.
@@ -30,24 +33,42 @@ impl Resolver {
     ///
     /// `asker` is asked once for every datagram who sent it.
     pub async fn serve_udp(
-        &self,
+        self: &Arc<Self>,
         socket: StdUdpSocket,
         asker: impl Fn(SocketAddr) -> Option<Process>,
     ) -> io::Result<Infallible> {
         socket.set_nonblocking(true)?;
-        let socket = UdpSocket::from_std(socket)?;
+        let socket = Arc::new(UdpSocket::from_std(socket)?);
+        let mut errands = JoinSet::new();
         let mut buffer = vec![0; LONGEST];
         loop {
+            while errands.try_join_next().is_some() {}
             let Ok((length, client)) = socket.recv_from(&mut buffer).await else {
                 // An earlier answer's client is gone, or the system is short of something.
                 sleep(PAUSE).await;
                 continue;
             };
             let query = buffer.get(..length).unwrap_or_default();
-            if let Some(answer) = self.answer(query, asker(client)) {
-                reply(&socket, &answer, client).await;
+            let process = asker(client);
+            match self.errand(query) {
+                Some(errand) => {
+                    let back = (Arc::clone(&socket), client);
+                    errands.spawn(Arc::clone(self).run_for(back, errand, process));
+                }
+                None => reply(&socket, self.answer(query, process), client).await,
             }
         }
+    }
+
+    /// Runs the errand of a datagram, whose answer nobody here waits for.
+    async fn run_for(
+        self: Arc<Self>,
+        (socket, client): (Arc<UdpSocket>, SocketAddr),
+        errand: Errand,
+        process: Option<Process>,
+    ) {
+        let answer = self.run(errand, process, Transport::Datagram).await;
+        reply(&socket, answer, client).await;
     }
 
     /// Answers a stream's questions until the client closes it, is idle for too long, or has asked
@@ -58,24 +79,29 @@ impl Resolver {
     {
         for _ in 0..QUESTIONS {
             let Some(query) = timeout(PATIENCE, read(&mut stream)).await?? else { break };
-            let Some(answer) = self.answer(&query, process.clone()) else { break };
+            let answer = match self.errand(&query) {
+                Some(errand) => self.run(errand, process.clone(), Transport::Stream).await,
+                None => self.answer(&query, process.clone()),
+            };
+            let Some(answer) = answer else { break };
             timeout(PATIENCE, write(&mut stream, &answer)).await??;
         }
         stream.shutdown().await
     }
 }
 
-/// Sends an answer. One that cannot be sent is lost, as datagrams are.
-async fn reply(socket: &UdpSocket, answer: &[u8], client: SocketAddr) {
+/// Sends an answer, if there is one. One that cannot be sent is lost, as datagrams are.
+async fn reply(socket: &UdpSocket, answer: Option<Vec<u8>>, client: SocketAddr) {
+    let Some(answer) = answer else { return };
     #[expect(clippy::disallowed_methods, reason = "an answer, to the client that asked")]
-    let sent = socket.send_to(answer, client).await;
+    let sent = socket.send_to(&answer, client).await;
     if let Err(error) = sent {
         tracing::debug!(%client, %error, "an answer was not sent");
     }
 }
 
 /// One message behind its length; `None` at the end of the stream.
-async fn read(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<Option<Vec<u8>>> {
+pub(super) async fn read(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<Option<Vec<u8>>> {
     let length = match stream.read_u16().await {
         Ok(length) => length,
         Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(None),
@@ -87,7 +113,10 @@ async fn read(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<Option<Vec<u8
 }
 
 /// One message behind its length, in one write.
-async fn write(stream: &mut (impl AsyncWrite + Unpin), message: &[u8]) -> io::Result<()> {
+pub(super) async fn write(
+    stream: &mut (impl AsyncWrite + Unpin),
+    message: &[u8],
+) -> io::Result<()> {
     // An answer is a few hundred bytes; one that did not fit would be a mistake of ours.
     let length = u16::try_from(message.len()).map_err(io::Error::other)?;
     let mut framed = Vec::with_capacity(message.len() + 2);

@@ -28,7 +28,7 @@ use super::identity::{self, Heard};
 use super::upstream::{Failure, Reply, Stop, Way};
 use super::{Proxy, Stream, headers, relay, respond};
 use crate::audit::Decision;
-use crate::rules::{Code, Denial, Host, Intent, Permit};
+use crate::rules::{Code, Denial, Intent, Permit};
 
 /// A refused body up to this size is read away, so that the connection can go on.
 const READ_AWAY: u64 = 64 * 1024;
@@ -102,7 +102,12 @@ impl Talk {
             Ok(permit) => permit,
             Err(denial) => return self.refuse(&parts, body, denial).await,
         };
-        let way = match self.proxy.upstream.way(&permit, self.meant(&permit)).await {
+        let way = match self
+            .proxy
+            .upstream
+            .way(&permit, self.proxy.meant(&self.heard.target, &permit))
+            .await
+        {
             Ok(way) => Ok(way),
             Err(Stop::Failed(failure)) => Err(failure),
             Err(Stop::Denied(denial)) => return self.refuse(&parts, body, denial).await,
@@ -110,13 +115,6 @@ impl Talk {
         let allowed = Decision::Allow(permit.clone());
         let account = Account::new(self.proxy.recorder.decide(&self.call.subject, allowed));
         self.forward(Request::from_parts(parts, body), &permit, way, account).await
-    }
-
-    /// The address that the program connected to, where the request names a host that must be
-    /// there.
-    fn meant(&self, permit: &Permit) -> Option<std::net::IpAddr> {
-        let (address, _) = self.heard.target.address()?;
-        matches!(permit.intent().host(), Host::Name(_)).then_some(address)
     }
 
     /// Sends a permitted request, and brings back the answer.

@@ -31,7 +31,7 @@ pub use flow::{Flow, Origin};
 pub use limits::{BadLimit, Bound, Limits};
 
 use std::io;
-use std::net::UdpSocket;
+use std::net::{IpAddr, UdpSocket};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -52,7 +52,7 @@ use self::upstream::{Stop, Upstream};
 use crate::audit::{Decision, Recorder};
 use crate::ca::Authority;
 use crate::dns::{Pins, Resolver};
-use crate::rules::{Code, Denial, Intent, Permit, RuleSet, Scheme};
+use crate::rules::{Code, Denial, Host, Intent, Permit, RuleSet, Scheme};
 
 /// Ports on which a client speaks first, so that its silence is only leisure.
 const HTTP_PORTS: [u16; 5] = [80, 443, 3128, 8080, 8443];
@@ -245,7 +245,7 @@ impl Proxy {
         if call.target.host().is_some_and(|(_, port)| port == DNS_PORT) {
             return self.resolve(stream, call).await;
         }
-        if let Some(permit) = self.permit_stream(Scheme::Tcp, &call) {
+        if let Some(permit) = self.permit_stream(Scheme::Tcp, &call, None) {
             return self.pass(stream, &call, permit).await;
         }
         match peek::peek(stream, self.patience(&call), self.limits.head_time).await {
@@ -270,7 +270,7 @@ impl Proxy {
         call: Call,
         heard: Heard,
     ) {
-        match self.permit_stream(Scheme::Tls, &call) {
+        match self.permit_stream(Scheme::Tls, &call, heard.sni.as_ref()) {
             Some(permit) if heard.agrees_with(permit.intent()) => {
                 self.pass(Rewind::new(greeting.seen, stream), &call, permit).await;
             }
@@ -293,14 +293,38 @@ impl Proxy {
     }
 
     /// The permit to pass a stream on unopened, if a rule says so.
-    fn permit_stream(&self, scheme: Scheme, call: &Call) -> Option<Permit> {
-        let (host, port) = call.target.host()?;
-        self.rules.decide(Intent::stream(scheme, host.clone(), port)).ok()
+    ///
+    /// A program that connects to an address may name a host in its greeting, which has to be there.
+    /// One that names none, and has the address from a real answer, means a name that the answer
+    /// was for. Of several it is one that is permitted: what is dialled is that name, wherever it
+    /// leads then, so that the program gets no further than by the name.
+    fn permit_stream(&self, scheme: Scheme, call: &Call, named: Option<&Host>) -> Option<Permit> {
+        let (target, port) = call.target.host()?;
+        let decide =
+            |host: &Host| self.rules.decide(Intent::stream(scheme, host.clone(), port)).ok();
+        if let Some(permit) = decide(target) {
+            return Some(permit);
+        }
+        let (address, _) = call.target.address()?;
+        match named {
+            Some(named) => decide(named),
+            None => self.pins.names_at(address).iter().rev().find_map(decide),
+        }
+    }
+
+    /// The address at which a permitted host must be: the one that the program connected to, unless
+    /// that was given to it for this host.
+    fn meant(&self, target: &Target, permit: &Permit) -> Option<IpAddr> {
+        let (address, _) = target.address()?;
+        let host = permit.intent().host();
+        let is_open = matches!(host, Host::Name(_)) && !self.pins.names_at(address).contains(host);
+        is_open.then_some(address)
     }
 
     /// Passes a permitted stream on.
     async fn pass<S: Stream>(&self, mut stream: S, call: &Call, permit: Permit) {
-        let route = match self.upstream.route(&permit, None).await {
+        let meant = self.meant(&call.target, &permit);
+        let route = match self.upstream.route(&permit, meant).await {
             Err(Stop::Denied(denial)) => return self.cut_off(call, denial),
             Err(Stop::Failed(failure)) => Err(failure),
             Ok(route) => Ok(route),

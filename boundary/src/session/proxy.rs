@@ -22,7 +22,7 @@ use super::{Error, stdio};
 use crate::audit::{Recorder, Session, Sinks};
 use crate::ca::Authority;
 use crate::config::Config;
-use crate::dns::{Pins, Resolver, search_domains};
+use crate::dns::{Forwarder, Pins, Resolver, hosts_file, search_domains};
 use crate::jail::child::Identity;
 use crate::jail::ebpf::{Refusals, Ring};
 use crate::jail::{Call, Lent, Walls};
@@ -145,20 +145,14 @@ impl Setup<'_> {
         let certificate = authority.certificate_pem().as_bytes().to_vec();
         let pins = Arc::new(Pins::default());
         let rules = Arc::clone(&self.config.rules);
-        let search = fs::read_to_string("/etc/resolv.conf").unwrap_or_default();
-        let resolver = Arc::new(Resolver::new(
-            Arc::clone(&pins),
-            Arc::clone(&rules),
-            recorder.clone(),
-            search_domains(&search),
-        ));
+        let resolver = resolver(self.config, &pins, &recorder);
         let parts = Parts {
             rules,
             authority,
             pins: Arc::clone(&pins),
             recorder: recorder.clone(),
             origin,
-            resolver,
+            resolver: Arc::new(resolver),
         };
         let proxy = Proxy::new(parts, self.config.limits.clone(), self.config.upstream_ca.clone())?;
         let service =
@@ -177,6 +171,21 @@ impl Setup<'_> {
         prctl::set_dumpable(false)?;
         Ok(prctl::set_name(c"boundary-proxy")?)
     }
+}
+
+/// The resolver, and what the host's files say of names. They are read now, before the command may
+/// have changed them.
+fn resolver(config: &Config, pins: &Arc<Pins>, recorder: &Recorder) -> Resolver {
+    // Without them there is no search list, and nothing in the hosts file.
+    let resolv_conf = fs::read_to_string("/etc/resolv.conf").unwrap_or_default();
+    let hosts = fs::read_to_string("/etc/hosts").unwrap_or_default();
+    for (host, address) in hosts_file(&hosts) {
+        pins.note(&host, address);
+    }
+    let (pins, rules) = (Arc::clone(pins), Arc::clone(&config.rules));
+    let search = search_domains(&resolv_conf);
+    let resolver = Resolver::new(pins, rules, recorder.clone(), search);
+    if config.real_dns { resolver.forwarding(Forwarder::new(&resolv_conf)) } else { resolver }
 }
 
 /// Everything that serves the command.

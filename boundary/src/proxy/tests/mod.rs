@@ -3,6 +3,7 @@
 
 #![expect(clippy::disallowed_methods, reason = "tests are the command and the internet, not us")]
 
+mod answered;
 mod endings;
 mod http;
 mod identity;
@@ -78,6 +79,8 @@ struct Setting {
     limits: Limits,
     roots: Vec<PathBuf>,
     pinned: Option<&'static str>,
+    /// Names and the addresses that real answers gave them.
+    noted: Vec<(&'static str, IpAddr)>,
 }
 
 impl Setting {
@@ -91,6 +94,7 @@ impl Setting {
             limits,
             roots: vec![],
             pinned: None,
+            noted: vec![],
         }
     }
 
@@ -110,6 +114,9 @@ impl Setting {
         if let (Some(name), Some(target)) = (self.pinned, &mut self.target) {
             let pin = pins.pin(&name.parse_host()).expect("there is room");
             target.set_ip(IpAddr::V4(pin.v4));
+        }
+        for (name, address) in &self.noted {
+            pins.note(&name.parse_host(), *address);
         }
         let (sinks, _log, records) = Sinks::memory(Level::INFO, Format::Text);
         let recorder = Recorder::start(sinks, session()).unwrap();
@@ -186,12 +193,12 @@ impl Stage {
 
 /// A host in a test.
 trait ParseHost {
-    fn parse_host(&self) -> crate::rules::Host;
+    fn parse_host(&self) -> Host;
 }
 
 impl ParseHost for str {
-    fn parse_host(&self) -> crate::rules::Host {
-        crate::rules::Host::parse(self).unwrap()
+    fn parse_host(&self) -> Host {
+        Host::parse(self).unwrap()
     }
 }
 

@@ -1,5 +1,7 @@
 //! Questions as clients ask them, decoded again as clients decode the answers.
 
+mod forward;
+
 use std::collections::HashSet;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 use std::str::FromStr as _;
@@ -19,7 +21,7 @@ const DEADLINE: Duration = Duration::from_secs(20);
 
 /// A resolver and its record.
 struct Stage {
-    resolver: Resolver,
+    resolver: Arc<Resolver>,
     recorder: Recorder,
     records: Memory,
 }
@@ -32,7 +34,7 @@ impl Stage {
         let rules = Arc::new(RuleSet::new(rules, DomainMatch::Subdomains));
         let search = search.iter().map(ToString::to_string).collect();
         let pins = Arc::new(Pins::default());
-        let resolver = Resolver::new(pins, rules, recorder.clone(), search);
+        let resolver = Arc::new(Resolver::new(pins, rules, recorder.clone(), search));
         Self { resolver, recorder, records }
     }
 
