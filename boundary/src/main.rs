@@ -10,6 +10,10 @@ use boundary::session;
 /// The exit status of boundary's own failures.
 const OURS: u8 = 125;
 
+/// What is said when the record did not reach its sinks in time.
+const INCOMPLETE: &str = "the record is incomplete: it could not be written in time \
+                          (look at the disk that it is written to)";
+
 fn main() -> ExitCode {
     match cli::parse(std::env::args_os()) {
         Ok(Request::Show(text)) => show(&text),
@@ -25,7 +29,12 @@ fn run(args: cli::Args) -> ExitCode {
         Err(error) => return complain(&error, &error.hint(), OURS),
     };
     match session::run(&config) {
-        Ok(status) => ExitCode::from(status),
+        Ok(outcome) => {
+            if !outcome.is_recorded {
+                drop(writeln!(io::stderr(), "boundary: {INCOMPLETE}"));
+            }
+            ExitCode::from(outcome.status)
+        }
         Err(error) => complain(&error, error.hint(), error.status()),
     }
 }

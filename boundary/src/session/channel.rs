@@ -23,6 +23,8 @@ pub(super) enum Message {
     NotStarted(i32),
     /// Go on.
     Go,
+    /// Everything that was decided is on record, or counted there as lost.
+    Recorded,
 }
 
 /// The longest payload: a certificate or a line of text, with room.
@@ -50,6 +52,7 @@ impl Channel {
                 (3, &errno)
             }
             Message::Go => (4, &[]),
+            Message::Recorded => (5, &[]),
         };
         let payload = payload.get(..MAX).unwrap_or(payload);
         let length = u32::try_from(payload.len()).map_err(io::Error::other)?;
@@ -59,10 +62,16 @@ impl Channel {
         self.0.write_all(&frame)
     }
 
+    /// Bounds how long [`Channel::receive`] waits for each message. For a process that was started
+    /// and has to say so: one that was stopped, or waits for a disk, never does.
+    pub(super) fn bound(&self, patience: Duration) -> io::Result<()> {
+        self.0.set_read_timeout(Some(patience))
+    }
+
     /// The next message; none when the other side is gone.
     pub(super) fn receive(&mut self) -> io::Result<Option<Message>> {
         let mut kind = [0];
-        if self.0.read(&mut kind)? == 0 {
+        if self.0.read(&mut kind).map_err(late)? == 0 {
             return Ok(None);
         }
         let mut length = [0; 4];
@@ -76,19 +85,22 @@ impl Channel {
         decode(kind, payload).map(Some)
     }
 
-    /// Tells the other side that this was all, and waits until it has closed its end, or died.
-    pub(super) fn await_end(mut self, patience: Duration) {
-        let told =
-            self.0.shutdown(Shutdown::Write).and_then(|()| self.0.set_read_timeout(Some(patience)));
-        if told.is_ok() {
-            // An end, a time-out and an error are one to whoever waited.
-            drop(self.0.read(&mut [0]));
-        }
+    /// Tells the other side that this was all, and waits until it has said that everything is on
+    /// record. False if it closes its end, or dies, without, or says nothing in time.
+    pub(super) fn await_end(mut self, patience: Duration) -> bool {
+        let told = self.0.shutdown(Shutdown::Write).and_then(|()| self.bound(patience));
+        told.is_ok() && matches!(self.receive(), Ok(Some(Message::Recorded)))
     }
 
     /// The socket, for a process that waits on it in its own way.
     pub(super) fn into_stream(self) -> UnixStream {
         self.0
+    }
+}
+
+impl From<UnixStream> for Channel {
+    fn from(stream: UnixStream) -> Self {
+        Self(stream)
     }
 }
 
@@ -104,6 +116,14 @@ impl AsFd for Channel {
     }
 }
 
+/// Says of a wait that was bounded what it was.
+fn late(error: io::Error) -> io::Error {
+    if error.kind() == io::ErrorKind::WouldBlock {
+        return io::Error::new(io::ErrorKind::TimedOut, "no word in time");
+    }
+    error
+}
+
 /// Gives a frame its meaning.
 fn decode([kind]: [u8; 1], payload: Vec<u8>) -> io::Result<Message> {
     match kind {
@@ -114,6 +134,7 @@ fn decode([kind]: [u8; 1], payload: Vec<u8>) -> io::Result<Message> {
             .map(|bytes| Message::NotStarted(i32::from_ne_bytes(bytes)))
             .map_err(io::Error::other),
         4 => Ok(Message::Go),
+        5 => Ok(Message::Recorded),
         other => Err(io::Error::other(format!("a message of unknown kind {other}"))),
     }
 }
@@ -131,6 +152,7 @@ mod tests {
             Message::Failed("mount(proc): EPERM".to_owned()),
             Message::NotStarted(2),
             Message::Go,
+            Message::Recorded,
         ] {
             one.send(&message).unwrap();
             assert_eq!(other.receive().unwrap(), Some(message));
@@ -142,6 +164,14 @@ mod tests {
         let (one, mut other) = Channel::pair().unwrap();
         drop(one);
         assert_eq!(other.receive().unwrap(), None);
+    }
+
+    #[test]
+    fn a_side_that_says_nothing_is_waited_for_no_longer_than_bound() {
+        let (_one, mut other) = Channel::pair().unwrap();
+        other.bound(Duration::from_millis(1)).unwrap();
+        assert_eq!(other.receive().unwrap_err().kind(), io::ErrorKind::TimedOut);
+        assert!(!other.await_end(Duration::from_millis(1)));
     }
 
     #[test]

@@ -49,7 +49,7 @@ impl Drop for Held {
     /// cannot end, and the keeper waits for that end.
     fn drop(&mut self) {
         if !self.is_let_go {
-            process::end(self.pid);
+            process::end(self.pid, super::END);
         }
     }
 }
@@ -58,6 +58,7 @@ impl Held {
     /// Forks the command into the walls and waits until it is ready and the canary has passed.
     pub(super) fn start(plan: &Plan<'_>, walls: &Walls, janitor: &Janitor) -> Result<Self, Error> {
         let (line, mut far) = Channel::pair().map_err(Call::to("socketpair"))?;
+        line.bound(super::START).map_err(Call::to("setsockopt"))?;
         janitor.adopt_children()?;
         let pid = walls.fork(|| inside(plan, &mut far))?;
         drop(far);
@@ -77,7 +78,7 @@ impl Held {
                 }
                 Some(Message::Ready(_)) => return Ok(()),
                 Some(Message::Failed(why)) => return Err(Error::Enclosure(why)),
-                Some(Message::Go | Message::NotStarted(_)) | None => {
+                Some(Message::Go | Message::NotStarted(_) | Message::Recorded) | None => {
                     return Err(Error::Lost("command"));
                 }
             }

@@ -10,11 +10,10 @@ use std::io;
 use std::os::fd::{AsFd as _, AsRawFd as _};
 use std::path::PathBuf;
 
-use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sched::{CloneFlags, setns, unshare};
 use nix::sys::prctl;
-use nix::sys::signal::{SigSet, Signal, kill};
+use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::SignalFd;
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::{Pid, setsid};
@@ -80,18 +79,11 @@ impl Janitor {
 }
 
 impl Drop for Janitor {
-    /// Ends the namespace. Its first process is gone only when every other is collected, and the
-    /// command's parent is this process, so everything that ends is collected until it is.
+    /// Ends the namespace. Its first process is gone only when every other is collected; the one
+    /// that this process forked into it was collected before.
     fn drop(&mut self) {
-        if kill(self.pid, Signal::SIGKILL).is_err() {
-            return;
-        }
-        loop {
-            match waitpid(None, None) {
-                Ok(status) if status.pid() == Some(self.pid) => return,
-                Ok(_) | Err(Errno::EINTR) => {}
-                Err(_) => return,
-            }
+        if !process::end(self.pid, super::END) {
+            tracing::error!("a process of the command waits for the machine and cannot be ended");
         }
     }
 }

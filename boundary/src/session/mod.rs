@@ -21,6 +21,7 @@ mod trust;
 
 use std::ffi::{CString, OsString};
 use std::io;
+use std::time::Duration;
 
 use nix::errno::Errno;
 use uuid::Uuid;
@@ -37,8 +38,15 @@ use keeper::{Ended, Family, Signals};
 use proxy::ProxyProcess;
 use trust::SessionFiles;
 
-/// Runs the command of a configuration; its exit status, as a shell would report it.
-pub fn run(config: &Config) -> Result<u8, Error> {
+/// How long a process of the session may take to say that it is ready. It takes milliseconds; one
+/// that was stopped, or waits for a disk, must not hold its caller for ever.
+const START: Duration = Duration::from_secs(30);
+
+/// How long a killed process may take to be gone.
+const END: Duration = Duration::from_secs(2);
+
+/// Runs the command of a configuration.
+pub fn run(config: &Config) -> Result<Outcome, Error> {
     let sinks = Sinks::open(&config.log, config.audit_log.as_deref())?;
     sinks.install();
     let records = sinks.files().to_vec();
@@ -65,14 +73,24 @@ pub fn run(config: &Config) -> Result<u8, Error> {
     walls.forget_refusals()?;
     proxy.go()?;
     let command = held.go()?;
-    let ended = signals.watch(Family { command, proxy: proxy.pid(), janitor: janitor.pid })?;
+    let ended = signals.watch(Family { command, proxy: proxy.pid(), janitor: janitor.pid });
     // The command's remaining processes end before the proxy does, so that what they did last is
     // on record.
-    walls.kill().map_err(Call::to("cgroup.kill"))?;
+    let killed = walls.kill().map_err(Call::to("cgroup.kill"));
     // Where it was cut off it is still to be collected, or its pid namespace could not end.
-    process::end(command);
-    drop(proxy);
-    status(ended)
+    process::end(command, END);
+    let is_recorded = proxy.end();
+    killed?;
+    Ok(Outcome { status: status(ended?)?, is_recorded })
+}
+
+/// What became of a run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Outcome {
+    /// The exit status, as a shell would report the command's.
+    pub status: u8,
+    /// Whether everything that was decided has reached its sinks, or is counted there as lost.
+    pub is_recorded: bool,
 }
 
 /// What the end of a session means for whoever called boundary.

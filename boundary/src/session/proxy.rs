@@ -56,10 +56,17 @@ impl ProxyProcess {
         walls: &Walls,
     ) -> Result<Self, Error> {
         let (mut line, far) = Channel::pair().map_err(Call::to("socketpair"))?;
+        line.bound(super::START).map_err(Call::to("setsockopt"))?;
         let setup = Setup { config, session, identity, doors, sinks, walls };
         let pid = process::fork(|| setup.live(far)).map_err(Call::to("fork"))?;
-        match line.receive().map_err(Call::to("read(proxy)"))? {
-            Some(Message::Ready(certificate)) => Ok(Self { pid, line: Some(line), certificate }),
+        let started = line.receive();
+        // Whatever it said, it is ended from here on.
+        let mut proxy = Self { pid, line: Some(line), certificate: Vec::new() };
+        match started.map_err(Call::to("read(proxy)"))? {
+            Some(Message::Ready(certificate)) => {
+                proxy.certificate = certificate;
+                Ok(proxy)
+            }
             Some(Message::Failed(why)) => Err(Error::Proxy(why)),
             Some(_) | None => Err(Error::Lost("proxy")),
         }
@@ -84,13 +91,28 @@ impl ProxyProcess {
     }
 }
 
-impl Drop for ProxyProcess {
-    /// Lets it write down what it knows, then makes sure that it is gone.
-    fn drop(&mut self) {
-        if let Some(line) = self.line.take() {
-            line.await_end(PATIENCE);
+impl ProxyProcess {
+    /// Lets it write down what it knows, then makes sure that it is gone. False if it did not come
+    /// to write everything.
+    pub(super) fn end(mut self) -> bool {
+        self.close()
+    }
+
+    /// Does so once.
+    fn close(&mut self) -> bool {
+        let is_recorded = self.line.take().is_some_and(|line| line.await_end(PATIENCE));
+        if !process::end(self.pid, super::END) {
+            tracing::debug!("the proxy waits for a disk and is left to end when that answers");
         }
-        process::end(self.pid);
+        is_recorded
+    }
+}
+
+impl Drop for ProxyProcess {
+    fn drop(&mut self) {
+        if self.line.is_some() {
+            self.close();
+        }
     }
 }
 
@@ -207,10 +229,12 @@ impl Service {
             .build()?;
         let recorder = self.recorder.clone();
         // The keeper takes the end of the line for the end of the record.
-        let _until_recorded = line.try_clone()?;
+        let mut until_recorded = Channel::from(line.try_clone()?);
         let served = runtime.block_on(self.serve(line));
         runtime.shutdown_background();
-        if !recorder.finish(FLUSH) {
+        if recorder.finish(FLUSH) {
+            until_recorded.send(&Message::Recorded)?;
+        } else {
             tracing::error!("the record could not be written in full");
         }
         served

@@ -6,9 +6,11 @@
 #![expect(unsafe_code, reason = "system calls that neither std nor nix wraps")]
 
 use std::io;
-use std::os::fd::{AsRawFd as _, BorrowedFd, RawFd};
+use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd, RawFd};
+use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, kill, sigaction};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::{ForkResult, Pid};
@@ -63,10 +65,48 @@ fn exit(status: u8) -> ! {
 
 /// Kills a child and waits until it is gone. One that was collected already is gone, and its number
 /// may be somebody else's by now.
-pub fn end(child: Pid) {
-    let lives = waitpid(child, Some(WaitPidFlag::WNOHANG)) == Ok(WaitStatus::StillAlive);
-    if lives && kill(child, Signal::SIGKILL).is_ok() {
-        while waitpid(child, None) == Err(Errno::EINTR) {}
+///
+/// False if it is still there after the given time: a process that waits for a disk cannot be
+/// killed before the disk answers. It does nothing any more, and nobody needs to wait for it.
+pub fn end(child: Pid, at_most: Duration) -> bool {
+    match waitpid(child, Some(WaitPidFlag::WNOHANG)) {
+        Ok(WaitStatus::StillAlive) => {}
+        Ok(_) | Err(_) => return true,
+    }
+    // It is our child and not collected, so that the number is still its own.
+    let watched = watch(child);
+    if kill(child, Signal::SIGKILL).is_err() {
+        return true;
+    }
+    let has_ended = watched.is_ok_and(|watched| is_over(&watched, at_most));
+    let collected = waitpid(child, Some(WaitPidFlag::WNOHANG));
+    has_ended || collected != Ok(WaitStatus::StillAlive)
+}
+
+/// A descriptor that is readable when a process has ended, with every thread (Linux 5.3).
+#[doc(alias = "pidfd_open")]
+fn watch(process: Pid) -> io::Result<OwnedFd> {
+    // SAFETY: the call takes plain numbers.
+    let opened = unsafe { libc::syscall(libc::SYS_pidfd_open, process.as_raw(), 0) };
+    let number = i32::try_from(opened).ok().filter(|number| *number >= 0);
+    let number = number.ok_or_else(io::Error::last_os_error)?;
+    // SAFETY: the kernel has just given us this descriptor, and nobody else owns it.
+    Ok(unsafe { OwnedFd::from_raw_fd(number) })
+}
+
+/// Waits until a watched process has ended. False if it has not after the given time.
+fn is_over(watched: &OwnedFd, at_most: Duration) -> bool {
+    let deadline = Instant::now() + at_most;
+    loop {
+        let left = deadline.saturating_duration_since(Instant::now());
+        let left = PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX);
+        let mut waiting = [PollFd::new(watched.as_fd(), PollFlags::POLLIN)];
+        match poll(&mut waiting, left) {
+            Ok(0) => return false,
+            Ok(_) => return true,
+            Err(Errno::EINTR) => {}
+            Err(_) => return false,
+        }
     }
 }
 
