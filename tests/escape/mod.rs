@@ -13,6 +13,7 @@ mod interception;
 mod killed;
 mod regressions;
 mod robustness;
+mod stalled;
 mod traces;
 
 use crate::world::{Output, World};

@@ -21,6 +21,8 @@ pub(super) struct Ground<'w> {
     pub(super) folder: PathBuf,
     /// The mounts of the host before any session.
     mounts: String,
+    /// What stands where sessions have files.
+    files: Vec<String>,
 }
 
 impl<'w> Ground<'w> {
@@ -36,8 +38,8 @@ impl<'w> Ground<'w> {
             let none: Option<&str> = None;
             mount(Some(&made), &root, none, MsFlags::MS_BIND, none).expect("a bind mount");
         });
-        let mounts = mounts(world);
-        Self { world, folder, mounts }
+        let (mounts, files) = (mounts(world), files(world));
+        Self { world, folder, mounts, files }
     }
 
     /// The cgroups of the sessions.
@@ -66,22 +68,11 @@ impl<'w> Ground<'w> {
         let mut rest: Vec<String> =
             self.world.processes().iter().map(|process| format!("{process:?}")).collect();
         rest.extend(self.cgroups().iter().map(|path| path.display().to_string()));
-        rest.extend(self.files());
+        rest.extend(files(self.world).into_iter().filter(|file| !self.files.contains(file)));
         if mounts(self.world) != self.mounts {
             rest.push(mounts(self.world));
         }
         rest
-    }
-
-    /// Files that sessions make: in the host's own `/run`, and in its folder of temporary ones.
-    fn files(&self) -> Vec<String> {
-        let list = |folder: &str| {
-            let entries = fs::read_dir(folder).into_iter().flatten().flatten();
-            entries.map(|entry| entry.path().display().to_string()).collect::<Vec<_>>()
-        };
-        let run = self.world.host().run(move || list("/run"));
-        let temporary = list(&self.world.folder().join("tmp").display().to_string());
-        run.into_iter().chain(temporary).collect()
     }
 }
 
@@ -97,6 +88,16 @@ impl Drop for Ground<'_> {
         }
         eventually("the ground is empty", || fs::remove_dir(&self.folder).is_ok());
     }
+}
+
+/// What stands where sessions have files: in the host's own `/run`, in its folder of temporary ones.
+fn files(world: &World) -> Vec<String> {
+    let list = |folder: &str| {
+        let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+        entries.map(|entry| entry.path().display().to_string()).collect::<Vec<_>>()
+    };
+    let run = world.host().run(move || list("/run"));
+    run.into_iter().chain(list(&world.folder().join("tmp").display().to_string())).collect()
 }
 
 /// The host's mounts.

@@ -25,7 +25,7 @@ mod stop;
 pub(crate) mod terminal;
 mod wire;
 
-pub(crate) use output::Output;
+pub(crate) use output::{Output, records};
 pub(crate) use run::{Run, Session};
 
 use std::fs;

@@ -8,7 +8,7 @@ use nix::unistd::geteuid;
 /// Ends the test early, loudly, on a machine that lacks something.
 ///
 /// `needs!(root, bpf, curl)`: `root`, `bpf` (the capabilities and a cgroup2 that root may write),
-/// `userns`, or the name of a program. Under `BOUNDARY_TEST_PROMISE=root,bpf,…` the lack of what
+/// `userns`, `loopdev` (files as disks), or the name of a program. Under `BOUNDARY_TEST_PROMISE=root,bpf,…` the lack of what
 /// was promised is a failure.
 macro_rules! needs {
     ($($what:ident),+) => {
@@ -39,6 +39,7 @@ fn is_there(what: &str) -> bool {
         "root" => geteuid().is_root(),
         "bpf" => has_capability(39) && has_capability(12) && cgroup2().is_some(),
         "userns" => Path::new("/proc/self/ns/user").exists() && user_namespaces() > 0,
+        "loopdev" => Path::new("/dev/loop-control").exists(),
         program => on_path(program),
     }
 }

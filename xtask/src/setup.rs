@@ -31,12 +31,13 @@ pub(crate) const CARGO_DENY: Tool =
     Tool { name: "cargo-deny", version: "0.20.2", takes: "three minutes or so, once" };
 
 /// What the tests call, and the Debian package that has it.
-const PROGRAMS: [(&str, &str); 7] = [
+const PROGRAMS: [(&str, &str); 8] = [
     ("bwrap", "bubblewrap"),
     ("curl", "curl"),
     ("dig", "bind9-dnsutils"),
     ("git", "git"),
     ("ip", "iproute2"),
+    ("mke2fs", "e2fsprogs"),
     ("python3", "python3"),
     ("wget", "wget"),
 ];
