@@ -120,6 +120,9 @@ pub struct Args {
     /// Trust the certificates in FILE upstream, besides the system's (repeat)
     #[arg(long, value_name = "FILE", help_heading = "Jail and proxy")]
     pub upstream_ca: Vec<OsString>,
+    /// Send what is allowed out through this http or https proxy [default: `HTTPS_PROXY`, `HTTP_PROXY`]
+    #[arg(long, value_name = "URL", help_heading = "Jail and proxy")]
+    pub upstream_proxy: Option<OsString>,
     /// Set a limit of the proxy, e.g. headers=200; docs/limits.md has all (repeat)
     #[arg(long, value_name = "NAME=VALUE", help_heading = "Jail and proxy")]
     pub limit: Vec<OsString>,
@@ -157,9 +160,6 @@ pub struct Args {
     /// Where correlation headers are put.
     #[arg(long, hide = true)]
     pub session_id_inject_target: Vec<OsString>,
-    /// A proxy for what is allowed out.
-    #[arg(long, hide = true)]
-    pub upstream_proxy: Option<OsString>,
     /// Allow all and write the smallest policy.
     #[arg(long, hide = true)]
     pub learn: Option<OsString>,

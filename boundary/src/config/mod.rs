@@ -5,6 +5,7 @@
 //! looking up an account, both through [`System`].
 
 mod file;
+mod gateways;
 mod system;
 mod value;
 
@@ -22,7 +23,7 @@ use std::sync::Arc;
 use crate::audit::{Labels, Log};
 use crate::cli::{self, Args, Setting, settings};
 use crate::jail::Choice;
-use crate::proxy::Limits;
+use crate::proxy::{Egress, Gateways, Limits};
 use crate::rules::{DomainMatch, Mistake, Rule, RuleSet};
 use file::File;
 use value::Reader;
@@ -48,8 +49,8 @@ pub struct Config {
     pub audit_query: bool,
     /// What the workspace says of itself, for every record.
     pub labels: Labels,
-    /// Certificates to trust upstream besides the system's.
-    pub upstream_ca: Vec<PathBuf>,
+    /// By which proxies what is allowed leaves, and whom it believes.
+    pub egress: Egress,
     /// The proxy's bounds.
     pub limits: Limits,
     /// As whom the command runs.
@@ -87,7 +88,7 @@ impl Config {
             audit_log,
             audit_query: file.values.audit_query.unwrap_or(true),
             labels: reader.labels(),
-            upstream_ca: reader.upstream_ca(system)?,
+            egress: Egress { roots: reader.upstream_ca(system)?, gateways: reader.gateways()? },
             limits: reader.limits()?,
             real_dns: reader.real_dns()?,
             user,
@@ -110,6 +111,13 @@ impl Config {
         for warning in &self.warnings {
             warning.tell();
         }
+        let Gateways { http, tunnel, exempt: _ } = &self.egress.gateways;
+        if let Some(gateway) = http {
+            tracing::info!(%gateway, "allowed requests in plain HTTP leave by a proxy");
+        }
+        if let Some(gateway) = tunnel {
+            tracing::info!(%gateway, "other allowed connections leave by a proxy");
+        }
     }
 }
 
@@ -130,8 +138,6 @@ pub enum Warning {
     },
     /// Questions leave the machine.
     RealDns,
-    /// A proxy variable of boundary's own environment, which this version does not use.
-    ProxyVariable(&'static str),
 }
 
 impl Warning {
@@ -155,25 +161,14 @@ impl Warning {
                 "use_real_dns: questions of any type for names that a rule covers leave for the \
                  host's resolver; below a permitted domain, a name can carry data out"
             ),
-            Self::ProxyVariable(name) => tracing::warn!(
-                variable = name,
-                "not used in this version: what is allowed is dialled directly"
-            ),
         }
     }
 }
 
-/// The variables that other programs read a proxy from.
-const PROXY_VARIABLES: [&str; 2] = ["HTTPS_PROXY", "HTTP_PROXY"];
-
-/// Collects what must be said about forwarding and proxies, and refuses an agent that is there:
+/// Collects what must be said about forwarding, and refuses an agent that is there:
 /// its records would be lost without a word.
 fn warnings(reader: &Reader<'_>, system: &dyn System) -> Result<Vec<Warning>, Error> {
-    let mut warnings: Vec<_> = PROXY_VARIABLES
-        .into_iter()
-        .filter(|name| reader.environment.variable(name).is_some())
-        .map(Warning::ProxyVariable)
-        .collect();
+    let mut warnings = Vec::new();
     let (socket, source) = reader.agent_socket()?;
     if reader.disable_audit_logs()? {
         warnings.push(Warning::ForwardingDisabled);

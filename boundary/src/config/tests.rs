@@ -11,6 +11,7 @@ use tracing::Level;
 use super::*;
 use crate::audit::Format;
 use crate::cli::{self, Request};
+use crate::proxy::Exempt;
 use crate::rules::{Host as RuleHost, Intent, Scheme};
 
 /// The default file of the machine's only user.
@@ -230,7 +231,7 @@ fn certificates_accumulate_and_must_be_there() {
         .yaml("upstream_ca: [/a]")
         .env("BOUNDARY_UPSTREAM_CA", "/b\n");
     let config = machine.clone().flag("--upstream-ca=/c").config();
-    assert_eq!(config.upstream_ca, [Path::new("/a"), Path::new("/b"), Path::new("/c")]);
+    assert_eq!(config.egress.roots, [Path::new("/a"), Path::new("/b"), Path::new("/c")]);
     let error = machine.clone().flag("--upstream-ca=/empty").error();
     assert_eq!(error, "--upstream-ca: /empty holds no PEM certificate");
     let error = machine.flag("--upstream-ca=/gone").error();
@@ -341,8 +342,6 @@ refused! {
         => "--enable-session-correlation: not available in this version";
     a_profile: Machine::new().env("BOUNDARY_PPROF", "true")
         => "BOUNDARY_PPROF: not available in this version";
-    an_upstream_proxy: Machine::new().flag("--upstream-proxy=http://proxy:3128")
-        => "--upstream-proxy: not available in this version";
     learning: Machine::new().env("BOUNDARY_LEARN", "/tmp/policy")
         => "BOUNDARY_LEARN: not available in this version";
     unix_sockets: Machine::new().yaml("unix_sockets: [/run/docker.sock]")
@@ -398,10 +397,55 @@ fn an_agent_may_wait_when_forwarding_is_off() {
     assert_eq!(machine.config().warnings[0], Warning::ForwardingDisabled);
 }
 
+/// The proxies of a configuration, as `plain other`.
+fn gateways(machine: &Machine) -> String {
+    let Gateways { http, tunnel, .. } = machine.config().egress.gateways;
+    let shown = |gateway: Option<Arc<crate::proxy::Gateway>>| {
+        gateway.map_or("-".to_owned(), |gateway| gateway.to_string())
+    };
+    format!("{} {}", shown(http), shown(tunnel))
+}
+
 #[test]
-fn a_proxy_variable_that_is_not_used_is_named() {
-    let config = Machine::new().env("https_proxy", "http://proxy:3128").config();
-    assert_eq!(config.warnings[0], Warning::ProxyVariable("HTTPS_PROXY"));
+fn a_proxy_is_boundarys_own_or_everybodys_or_the_files() {
+    let machine = Machine::new();
+    assert_eq!(gateways(&machine), "- -");
+    let machine = machine.yaml("upstream_proxy: http://file:1\n");
+    assert_eq!(gateways(&machine), "http://file:1 http://file:1");
+    // Each of everybody's variables is for its own scheme, in either case.
+    let machine = machine.env("https_proxy", "http://all:2");
+    assert_eq!(gateways(&machine), "- http://all:2");
+    let machine = machine.env("HTTP_PROXY", "plain:3");
+    assert_eq!(gateways(&machine), "http://plain:3 http://all:2");
+    let machine = machine.env("BOUNDARY_UPSTREAM_PROXY", "https://own:4");
+    assert_eq!(gateways(&machine), "https://own:4 https://own:4");
+    assert_eq!(gateways(&machine.clone().flag("--upstream-proxy=b:5")), "http://b:5 http://b:5");
+    assert_eq!(gateways(&machine.flag("--upstream-proxy=")), "- -");
+}
+
+#[test]
+fn hosts_without_a_proxy_are_everybodys() {
+    let exempt = |machine: &Machine| machine.config().egress.gateways.exempt;
+    let machine = Machine::new().env("no_proxy", "a.test,10.0.0.0/8").flag("--upstream-proxy=b");
+    assert_eq!(exempt(&machine), Exempt::parse("a.test 10.0.0.0/8"));
+    assert_eq!(exempt(&Machine::new()), Exempt::default());
+}
+
+#[test]
+fn a_mistake_in_a_proxy_is_told_without_its_password() {
+    for url in ["socks5://u:hush@p:1", "http://u:hush@p:0", "http://u:hu/sh@p", "http://u:hush@"] {
+        for machine in [
+            Machine::new().env("HTTPS_PROXY", url),
+            Machine::new().env("BOUNDARY_UPSTREAM_PROXY", url),
+            Machine::new().flag(&format!("--upstream-proxy={url}")),
+            Machine::new().yaml(&format!("upstream_proxy: \"{url}\"\n")),
+        ] {
+            let error = machine.error();
+            assert!(error.contains("proxy") && !error.contains("hu"), "{error}");
+        }
+    }
+    let machine = Machine::new().flag("--upstream-proxy=http://u:hush@p:1");
+    assert!(!format!("{:?}", machine.config()).contains("hush"), "nor is a good one");
 }
 
 #[test]

@@ -235,7 +235,7 @@ impl Reader<'_> {
     }
 
     /// The file as a source of a setting.
-    fn key(&self, setting: Setting) -> Source {
+    pub(super) fn key(&self, setting: Setting) -> Source {
         Source::Key(setting.key.unwrap_or(setting.flag), self.file.path.clone())
     }
 }
@@ -262,10 +262,8 @@ impl Reader<'_> {
         }
         // Without the profile its port, and without correlation its targets, change nothing.
         self.word(settings::PPROF_PORT, args.pprof_port.as_ref(), parse_port)?;
-        let proxy = values.upstream_proxy.as_deref().is_some_and(|url| !url.trim().is_empty());
         let sockets = values.unix_sockets.iter().flatten().next().is_some();
         let texts = [
-            (settings::UPSTREAM_PROXY, args.upstream_proxy.as_ref(), proxy),
             (settings::LEARN, args.learn.as_ref(), false),
             (settings::UNIX_SOCKET, args.unix_socket.first(), sockets),
         ];

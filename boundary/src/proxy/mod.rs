@@ -10,6 +10,7 @@ mod doors;
 mod ending;
 mod flow;
 mod framing;
+mod gateway;
 mod headers;
 mod heads;
 mod http;
@@ -28,11 +29,12 @@ mod tests;
 
 pub use doors::{Closed, Doors};
 pub use flow::{Flow, Origin};
+pub use gateway::{Exempt, Gateway, Gateways, Invalid};
 pub use limits::{BadLimit, Bound, Limits};
+pub use upstream::Egress;
 
 use std::io;
 use std::net::{IpAddr, UdpSocket};
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -111,9 +113,8 @@ pub enum Error {
 }
 
 impl Proxy {
-    /// Makes a proxy. `extra_roots` are PEM files with roots to trust upstream beside the system's;
-    /// they are read before the first dial.
-    pub fn new(parts: Parts, limits: Limits, extra_roots: Vec<PathBuf>) -> Result<Self, Error> {
+    /// Makes a proxy.
+    pub fn new(parts: Parts, limits: Limits, egress: Egress) -> Result<Self, Error> {
         let Parts { rules, authority, pins, resolver, recorder, origin } = parts;
         Ok(Self {
             rules,
@@ -123,7 +124,7 @@ impl Proxy {
             recorder,
             origin,
             interception: Interception::new()?,
-            upstream: Upstream::new(extra_roots, &limits),
+            upstream: Upstream::new(egress, &limits),
             room: Arc::new(Semaphore::new(limits.connections)),
             porch: Arc::new(Semaphore::new(crowd::PORCH)),
             closing: watch::Sender::new(false),
@@ -338,8 +339,7 @@ impl Proxy {
         match dialled {
             Ok((upstream, address)) => {
                 account.dialled(address);
-                let cut = Cut::default();
-                let mut upstream = Socket::new(upstream, cut.clone());
+                let (mut upstream, cut) = upstream.parted();
                 let idle = self.limits.stream_idle;
                 let ended = relay::relay(&mut stream, &mut upstream, &account, idle).await;
                 ended.tell(&cut);

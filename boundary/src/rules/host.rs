@@ -76,7 +76,7 @@ impl Host {
 
     /// Whether only a rule that names this very host may grant it: addresses of the machine itself
     /// and of its link, and `localhost`. Whoever writes `domain=*` means the world, not these.
-    pub(super) fn is_guarded(&self) -> bool {
+    pub fn is_guarded(&self) -> bool {
         match self {
             Self::Name(name) => name.is_localhost(),
             Self::Address(address) => address::is_guarded(*address),

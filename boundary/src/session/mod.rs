@@ -57,6 +57,9 @@ pub fn run(config: &Config) -> Result<Outcome, Error> {
     let janitor = Janitor::start(&remains)?;
     let files = SessionFiles::create(remains.files.clone()).map_err(Call::to("mkdir"))?;
     let doors = Doors::bind(config.proxy_port)?;
+    if let Some(gateway) = config.egress.gateways.looping(&doors) {
+        return Err(Error::Circle(gateway.to_string()));
+    }
     let walls = Walls::raise(config.jail, &remains.cgroup, &doors)?;
     let mut proxy = ProxyProcess::start((config, session), &identity, (doors, sinks), &walls)?;
     let bundle = files.write_bundle(proxy.certificate()).map_err(Call::to("write(bundle)"))?;
@@ -142,6 +145,9 @@ pub enum Error {
     /// The doors could not be opened.
     #[error(transparent)]
     Doors(#[from] crate::proxy::Closed),
+    /// The upstream proxy is boundary's own.
+    #[error("the upstream proxy {0} is boundary's own door")]
+    Circle(String),
     /// The walls could not be raised.
     #[error(transparent)]
     Walls(#[from] jail::Error),
@@ -173,6 +179,7 @@ impl Error {
             Self::Sinks(_)
             | Self::Call(_)
             | Self::Doors(_)
+            | Self::Circle(_)
             | Self::Walls(_)
             | Self::Enclosure(_)
             | Self::Proxy(_)
@@ -185,6 +192,9 @@ impl Error {
         match self {
             Self::Call(_) => "the kernel refused a call that a jail needs",
             Self::Doors(_) => "name a free port with --proxy-port, or none to have one chosen",
+            Self::Circle(_) => {
+                "name another with --upstream-proxy, or --upstream-proxy '' for none"
+            }
             Self::Walls(jail::Error::Unavailable(_)) => {
                 "use --jail-type ebpf, or leave the choice to boundary"
             }

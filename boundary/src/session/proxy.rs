@@ -176,7 +176,7 @@ impl Setup<'_> {
             origin,
             resolver: Arc::new(resolver),
         };
-        let proxy = Proxy::new(parts, self.config.limits.clone(), self.config.upstream_ca.clone())?;
+        let proxy = Proxy::new(parts, self.config.limits.clone(), self.config.egress.clone())?;
         let service =
             Service { proxy: Arc::new(proxy), recorder, pins, doors: self.doors, refusals };
         Ok((service, certificate))

@@ -40,6 +40,23 @@ const PREFIX: &str = "boundary-";
 /// How often a directory is made anew when a sweep of another session took it before it was locked.
 const ATTEMPTS: usize = 16;
 
+/// The variables that send programs to a proxy, or past it. They were meant for boundary: a program
+/// inside cannot reach that proxy, and has no business with its password.
+const PROXY_VARIABLES: &[&str] = &[
+    "ALL_PROXY",
+    "BOUNDARY_UPSTREAM_PROXY",
+    "CARGO_HTTP_PROXY",
+    "FTP_PROXY",
+    "HTTPS_PROXY",
+    "HTTP_PROXY",
+    "NO_PROXY",
+    "NPM_CONFIG_HTTPS_PROXY",
+    "NPM_CONFIG_NOPROXY",
+    "NPM_CONFIG_PROXY",
+    "PIP_PROXY",
+    "RSYNC_PROXY",
+];
+
 /// The directory of a session's files that the command reads, removed with the session.
 ///
 /// Whoever made it holds a lock on it, so that another session's [`sweep`] tells it from what a
@@ -131,13 +148,17 @@ fn is_same(open: &File, path: &Path) -> bool {
     number(open.metadata()).is_some_and(|own| number(fs::symlink_metadata(path)) == Some(own))
 }
 
-/// The command's environment: the caller's, with the bundle named to every runtime.
+/// The command's environment: the caller's without its proxies, with the bundle named to every
+/// runtime.
 pub(super) fn environment(
     caller: impl Iterator<Item = (OsString, OsString)>,
     bundle: &Bundle,
 ) -> Vec<(OsString, OsString)> {
     let is_ours = |name: &OsStr| BUNDLE_VARIABLES.iter().any(|ours| name == *ours);
-    let mut environment: Vec<_> = caller.filter(|(name, _)| !is_ours(name)).collect();
+    let is_proxy =
+        |name: &OsStr| PROXY_VARIABLES.iter().any(|proxy| name.eq_ignore_ascii_case(proxy));
+    let mut environment: Vec<_> =
+        caller.filter(|(name, _)| !is_ours(name) && !is_proxy(name)).collect();
     for name in BUNDLE_VARIABLES {
         environment.push((OsString::from(name), bundle.file.clone().into_os_string()));
     }

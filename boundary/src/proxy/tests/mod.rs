@@ -5,6 +5,7 @@
 
 mod answered;
 mod endings;
+mod gateway;
 mod http;
 mod identity;
 mod limits;
@@ -77,7 +78,7 @@ struct Setting {
     target: Option<SocketAddr>,
     rules: Vec<String>,
     limits: Limits,
-    roots: Vec<PathBuf>,
+    egress: Egress,
     pinned: Option<&'static str>,
     /// Names and the addresses that real answers gave them.
     noted: Vec<(&'static str, IpAddr)>,
@@ -92,7 +93,7 @@ impl Setting {
             target: Some(target),
             rules,
             limits,
-            roots: vec![],
+            egress: Egress::default(),
             pinned: None,
             noted: vec![],
         }
@@ -138,7 +139,7 @@ impl Setting {
                 asked: Arc::clone(&asked),
             }),
         };
-        let proxy = Arc::new(Proxy::new(parts, self.limits, self.roots).unwrap());
+        let proxy = Arc::new(Proxy::new(parts, self.limits, self.egress).unwrap());
         let listener = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         let address = listener.local_addr().unwrap();
         let (shutdown, ended) = oneshot::channel::<()>();

@@ -1,6 +1,8 @@
 //! Interception, end to end: a client that trusts the session's authority, an origin that the proxy
 //! trusts or not.
 
+use std::path::PathBuf;
+
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
@@ -11,7 +13,8 @@ use super::super::Stream;
 use super::*;
 
 /// An origin behind TLS, with a certificate for `name` by an authority of its own.
-struct Secure {
+pub(super) struct Secure {
+    server: Arc<ServerConfig>,
     origin: Scripted,
     root: PathBuf,
     _folder: Folder,
@@ -43,7 +46,7 @@ impl rustls::server::ResolvesServerCert for Fixed {
 }
 
 impl Secure {
-    async fn new(name: &str) -> Self {
+    pub(super) async fn new(name: &str) -> Self {
         let authority = Authority::new().unwrap();
         let leaf = authority.leaf(&name.parse_host()).unwrap();
         let folder = std::env::temp_dir().join(uuid::Uuid::new_v4().to_string());
@@ -59,17 +62,36 @@ impl Secure {
         let address = listener.local_addr().unwrap();
         let origin = Scripted { address, requests: Arc::default(), connections: Arc::default() };
         let requests = Arc::clone(&origin.requests);
-        tokio::spawn(answer_all(listener, TlsAcceptor::from(Arc::new(config)), requests));
-        Self { origin, root, _folder: Folder(folder) }
+        let server = Arc::new(config);
+        tokio::spawn(answer_all(listener, TlsAcceptor::from(Arc::clone(&server)), requests));
+        Self { server, origin, root, _folder: Folder(folder) }
+    }
+
+    pub(super) fn address(&self) -> SocketAddr {
+        self.origin.address
+    }
+
+    pub(super) fn requests(&self) -> Vec<String> {
+        self.origin.requests()
+    }
+
+    /// How a server speaks under this certificate.
+    pub(super) fn server(&self) -> Arc<ServerConfig> {
+        Arc::clone(&self.server)
     }
 
     fn port(&self) -> u16 {
         self.origin.address.port()
     }
 
+    /// What makes a proxy trust this origin.
+    pub(super) fn egress(&self) -> Egress {
+        Egress { roots: vec![self.root.clone()], ..Egress::default() }
+    }
+
     /// A stage whose proxy trusts this origin.
     fn stage(&self, setting: Setting) -> Stage {
-        Setting { roots: vec![self.root.clone()], ..setting }.start()
+        Setting { egress: self.egress(), ..setting }.start()
     }
 }
 
@@ -89,11 +111,15 @@ async fn answer_all(
 }
 
 /// A client's TLS over a stream to the proxy, trusting the session's authority alone.
-async fn secured<S: Stream>(stage: &Stage, stream: S, name: &str) -> Client<TlsStream<S>> {
+pub(super) async fn secured<S: Stream>(
+    stage: &Stage,
+    stream: S,
+    name: &str,
+) -> Client<TlsStream<S>> {
     greeted(stage, stream, name, true).await.unwrap()
 }
 
-async fn greeted<S: Stream>(
+pub(super) async fn greeted<S: Stream>(
     stage: &Stage,
     stream: S,
     name: &str,
@@ -128,7 +154,7 @@ pub(super) fn greeting(name: &str) -> Vec<u8> {
     greeting
 }
 
-fn get(host: &str, path: &str) -> String {
+pub(super) fn get(host: &str, path: &str) -> String {
     format!("GET {path} HTTP/1.1\r\nHost: {host}\r\n\r\n")
 }
 
@@ -273,7 +299,8 @@ async fn a_root_that_cannot_be_read_is_named() {
     let secure = Secure::new("localhost").await;
     let host = format!("localhost:{}", secure.port());
     let setting = Setting::to_name("localhost", secure.port(), &["host=localhost".into()]);
-    let stage = Setting { roots: vec!["/no/such/root.pem".into()], ..setting }.start();
+    let egress = Egress { roots: vec!["/no/such/root.pem".into()], ..Egress::default() };
+    let stage = Setting { egress, ..setting }.start();
     let mut client = secured(&stage, stage.connect().await.0, "localhost").await;
     let got = client.ask(get(&host, "/")).await;
     assert_eq!(got.status, 502);

@@ -6,47 +6,85 @@
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::path::PathBuf;
+use std::sync::Arc;
 
 use rustls::pki_types::ServerName;
 use tokio::net::{TcpStream, lookup_host};
 use tokio::time::timeout;
 
-use super::{Failure, Stop};
+use super::tunnel::Line;
+use super::{Egress, Failure, Stop};
+use crate::proxy::gateway::{Gateway, Gateways};
 use crate::proxy::trust::Trust;
 use crate::proxy::{Limits, Stream};
-use crate::rules::{Code, Denial, Host, Permit};
+use crate::rules::{Code, Denial, Host, Intent, Permit};
 
 /// What makes connections.
 #[derive(Debug)]
 pub(super) struct Dialler {
     trust: Trust,
+    gateways: Gateways,
     limits: Limits,
 }
 
-/// Addresses that a permit admitted, in the order to try them. Made only by [`Dialler::route`].
+/// Where a permitted intent is dialled. Made only by [`Dialler::route`] and [`Dialler::again`].
 #[derive(Debug)]
-pub(in crate::proxy) struct Route {
-    pub(super) addresses: Vec<SocketAddr>,
+pub(in crate::proxy) enum Route {
+    /// At addresses that the permit admitted, in the order to try them.
+    Direct(Vec<SocketAddr>),
+    /// By a gateway, which gets the name as it is and resolves it.
+    Through(Arc<Gateway>),
 }
 
 impl Dialler {
-    /// One that trusts the system's roots and those in the files (PEM).
-    pub(super) fn new(extra_roots: Vec<PathBuf>, limits: &Limits) -> Self {
-        Self { trust: Trust::new(extra_roots), limits: limits.clone() }
+    /// A dialler that goes by the user's gateways and trusts the user's roots.
+    pub(super) fn new(egress: Egress, limits: &Limits) -> Self {
+        let Egress { roots, gateways } = egress;
+        Self { trust: Trust::new(roots), gateways, limits: limits.clone() }
+    }
+
+    /// The gateway that an intent leaves by.
+    pub(super) fn gateway(&self, intent: &Intent) -> Option<&Arc<Gateway>> {
+        self.gateways.of(intent)
     }
 
     /// Where a permitted intent may be reached. Nothing is resolved for what is not permitted.
+    ///
+    /// What leaves by a gateway is resolved there, where its addresses cannot be held against the
+    /// permit. One check stays: a program that connected to an address has to mean a host that is
+    /// there, as far as this machine's resolver knows it.
     pub(super) async fn route(
         &self,
         permit: &Permit,
         meant: Option<IpAddr>,
     ) -> Result<Route, Stop> {
+        match (self.gateway(permit.intent()), meant) {
+            (None, _) => self.direct(permit, meant).await.map(Route::Direct),
+            (Some(gateway), None) => Ok(Route::Through(Arc::clone(gateway))),
+            (Some(gateway), Some(_)) => {
+                self.direct(permit, meant).await?;
+                Ok(Route::Through(Arc::clone(gateway)))
+            }
+        }
+    }
+
+    /// The route of a kept connection once more.
+    pub(super) fn again(&self, permit: &Permit, address: SocketAddr) -> Route {
+        match self.gateway(permit.intent()) {
+            Some(gateway) => Route::Through(Arc::clone(gateway)),
+            None => Route::Direct(vec![address]),
+        }
+    }
+
+    /// The admitted addresses of a permitted intent.
+    async fn direct(
+        &self,
+        permit: &Permit,
+        meant: Option<IpAddr>,
+    ) -> Result<Vec<SocketAddr>, Stop> {
         let intent = permit.intent();
-        let mut addresses = match intent.host() {
-            Host::Address(address) => vec![SocketAddr::new(*address, intent.port())],
-            Host::Name(name) => self.resolve(name.as_str(), intent.port()).await?,
-        };
+        let mut addresses =
+            self.resolve(intent.host(), intent.port()).await.map_err(Stop::Failed)?;
         if let Some(meant) = meant {
             addresses.retain(|address| address.ip().to_canonical() == meant);
             if addresses.is_empty() {
@@ -63,35 +101,59 @@ impl Dialler {
         });
         match refused {
             Some(denial) if addresses.is_empty() => Err(Stop::Denied(denial)),
-            _ => Ok(Route { addresses }),
+            _ => Ok(addresses),
         }
     }
 
-    /// Asks the system's resolver.
-    async fn resolve(&self, name: &str, port: u16) -> Result<Vec<SocketAddr>, Stop> {
-        let failed = |source| Stop::Failed(Failure::Unresolved(source));
+    /// Where a host is: the system's resolver knows names.
+    pub(super) async fn resolve(&self, host: &Host, port: u16) -> Result<Vec<SocketAddr>, Failure> {
+        let name = match host {
+            Host::Address(address) => return Ok(vec![SocketAddr::new(*address, port)]),
+            Host::Name(name) => name.as_str(),
+        };
         let found = timeout(self.limits.dial, lookup_host((name, port)))
             .await
-            .map_err(|late| failed(late.into()))?
-            .map_err(failed)?;
+            .map_err(|late| Failure::Unresolved(late.into()))?
+            .map_err(Failure::Unresolved)?;
         let addresses: Vec<_> = found.collect();
         if addresses.is_empty() {
-            return Err(failed(io::ErrorKind::NotFound.into()));
+            return Err(Failure::Unresolved(io::ErrorKind::NotFound.into()));
         }
         Ok(addresses)
     }
 
-    /// Dials a permitted intent: the route's addresses in order, the first that answers.
-    #[expect(clippy::disallowed_methods, reason = "this is the one place that dials")]
+    /// Dials a permitted intent.
     pub(super) async fn dial(
         &self,
         permit: &Permit,
         route: &Route,
+    ) -> Result<(Line, SocketAddr), Failure> {
+        match route {
+            Route::Direct(addresses) => {
+                let is_admitted = |address: &SocketAddr| permit.admits(address.ip()).is_ok();
+                debug_assert!(
+                    addresses.iter().all(is_admitted),
+                    "a route's addresses are admitted"
+                );
+                let (stream, address) = self.first(addresses).await?;
+                Ok((Line::direct(stream), address))
+            }
+            Route::Through(gateway) => {
+                let through = self.through(gateway, permit.intent());
+                timeout(self.limits.dial, through).await.unwrap_or(Err(Failure::TimedOut))
+            }
+        }
+    }
+
+    /// The addresses in order, the first that answers.
+    #[expect(clippy::disallowed_methods, reason = "this is the one place that dials")]
+    pub(super) async fn first(
+        &self,
+        addresses: &[SocketAddr],
     ) -> Result<(TcpStream, SocketAddr), Failure> {
         let mut last = Failure::TimedOut;
-        for (index, &address) in route.addresses.iter().enumerate() {
-            debug_assert!(permit.admits(address.ip()).is_ok(), "a route holds admitted addresses");
-            let is_last = index + 1 == route.addresses.len();
+        for (index, &address) in addresses.iter().enumerate() {
+            let is_last = index + 1 == addresses.len();
             let patience = if is_last { self.limits.dial } else { self.limits.attempt };
             last = match timeout(patience, TcpStream::connect(address)).await {
                 Ok(Ok(stream)) => {
@@ -117,7 +179,19 @@ impl Dialler {
     where
         S: Stream,
     {
-        let name = match permit.intent().host() {
+        self.handshake(permit.intent().host(), stream).await
+    }
+
+    /// TLS to a host, its certificate verified.
+    pub(super) async fn handshake<S>(
+        &self,
+        host: &Host,
+        stream: S,
+    ) -> Result<impl Stream + use<S>, Failure>
+    where
+        S: Stream,
+    {
+        let name = match host {
             Host::Name(name) => ServerName::try_from(name.to_string())
                 .map_err(|error| Failure::Handshake(io::Error::other(error)))?,
             Host::Address(address) => ServerName::from(*address),

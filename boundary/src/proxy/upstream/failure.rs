@@ -5,7 +5,9 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::sync::Arc;
 
+use crate::proxy::gateway::Gateway;
 use crate::rules::Denial;
 
 /// Why a permitted request does not get out.
@@ -47,6 +49,23 @@ pub(in crate::proxy) enum Failure {
     /// The connection broke before there was an answer, or the answer was none.
     #[error("the upstream broke the connection or its answer is not HTTP")]
     Broken(#[source] hyper::Error),
+    /// The proxy on the way cannot be used.
+    #[error("the upstream proxy {gateway} could not be used")]
+    Gateway {
+        /// The proxy.
+        gateway: Arc<Gateway>,
+        /// Why.
+        #[source]
+        source: Box<Self>,
+    },
+    /// The proxy on the way says no.
+    #[error("the upstream proxy {gateway} refused with status {status}")]
+    Refused {
+        /// The proxy.
+        gateway: Arc<Gateway>,
+        /// What it answered.
+        status: u16,
+    },
     /// The upstream switched to a protocol that nobody asked for.
     #[error("the upstream switched protocols unasked")]
     Switched,
@@ -66,6 +85,8 @@ impl Failure {
             Self::Handshake(_) => "handshake_failed",
             Self::Roots(_) => "no_roots",
             Self::Broken(_) => "broken",
+            Self::Gateway { .. } => "proxy_failed",
+            Self::Refused { .. } => "proxy_refused",
             Self::Switched => "switched",
             Self::Unsayable => "unsayable",
         }
@@ -75,12 +96,14 @@ impl Failure {
     pub(in crate::proxy) fn http_status(&self) -> u16 {
         match self {
             Self::TimedOut => 504,
+            Self::Gateway { source, .. } => source.http_status(),
             Self::Unresolved(_)
             | Self::Unreachable { .. }
             | Self::Certificate(_)
             | Self::Handshake(_)
             | Self::Roots(_)
             | Self::Broken(_)
+            | Self::Refused { .. }
             | Self::Switched
             | Self::Unsayable => 502,
         }

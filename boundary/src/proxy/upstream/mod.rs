@@ -7,26 +7,37 @@
 
 mod dial;
 mod failure;
+mod tunnel;
 
 pub(super) use dial::Route;
 pub(super) use failure::{Failure, Stop};
+pub(super) use tunnel::Line;
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use hyper::client::conn::http1;
-use hyper::{Request, Response, body::Incoming};
+use hyper::{Request, Response, StatusCode, body::Incoming};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use self::dial::Dialler;
 use super::Limits;
 use super::body::Upload;
+use super::gateway::Gateways;
 use super::pool::{Idle, Key, Pool};
 use crate::rules::{Permit, Scheme};
+
+/// What the user says of the way out.
+#[derive(Debug, Clone, Default)]
+pub struct Egress {
+    /// PEM files with roots to trust beside the system's. They are read before the first dial.
+    pub roots: Vec<PathBuf>,
+    /// Which proxies to go by.
+    pub gateways: Gateways,
+}
 
 /// Everything that leads out.
 #[derive(Debug)]
@@ -54,10 +65,10 @@ pub(super) struct Reply {
 }
 
 impl Upstream {
-    /// A way out that trusts the system's roots and those in the files (PEM).
-    pub(super) fn new(extra_roots: Vec<PathBuf>, limits: &Limits) -> Self {
+    /// The way out that the user described.
+    pub(super) fn new(egress: Egress, limits: &Limits) -> Self {
         let pool = Arc::new(Pool::new(limits));
-        Self { dialler: Dialler::new(extra_roots, limits), pool, limits: limits.clone() }
+        Self { dialler: Dialler::new(egress, limits), pool, limits: limits.clone() }
     }
 
     /// The pool, for its keeper.
@@ -68,6 +79,12 @@ impl Upstream {
     /// How a permitted HTTP request gets out. `meant` is the address that the program connected
     /// to, where it did not get it from us: the host must be there, or the two disagree.
     pub(super) async fn way(&self, permit: &Permit, meant: Option<IpAddr>) -> Result<Way, Stop> {
+        if self.dialler.gateway(permit.intent()).is_some() {
+            // The address is the gateway's, which no permit is asked about.
+            let route = self.route(permit, meant).await?;
+            let kept = self.pool.take(&Key::new(permit.intent()), |_| true);
+            return Ok(kept.map_or(Way::Fresh(route), |idle| Way::Idle(Box::new(idle))));
+        }
         let admitted = |address: SocketAddr| {
             meant.is_none_or(|meant| meant == address.ip()) && permit.admits(address.ip()).is_ok()
         };
@@ -91,13 +108,36 @@ impl Upstream {
         &self,
         permit: &Permit,
         route: &Route,
-    ) -> Result<(TcpStream, SocketAddr), Failure> {
+    ) -> Result<(Line, SocketAddr), Failure> {
         self.dialler.dial(permit, route).await
     }
 
     /// Sends a request and waits for the head of its answer. `opened` hears which address carries
     /// it, once there is a connection.
     pub(super) async fn send(
+        &self,
+        permit: &Permit,
+        way: Way,
+        mut request: Request<Upload>,
+        opened: impl FnMut(SocketAddr),
+    ) -> Result<Reply, Failure> {
+        let intent = permit.intent();
+        let asked = self.dialler.gateway(intent).filter(|_| intent.scheme() == Scheme::Http);
+        let Some(gateway) = asked else {
+            return self.exchange(permit, way, request, opened).await;
+        };
+        tunnel::ask_gateway(gateway, intent, &mut request).ok_or(Failure::Unsayable)?;
+        let reply = self.exchange(permit, way, request, opened).await?;
+        if reply.response.status() == StatusCode::PROXY_AUTHENTICATION_REQUIRED {
+            // No origin says this, and the client has no credentials of ours to offer.
+            let (gateway, status) = (Arc::clone(gateway), reply.response.status().as_u16());
+            return Err(Failure::Refused { gateway, status });
+        }
+        Ok(reply)
+    }
+
+    /// Sends a request as it is, on a kept connection or a new one.
+    async fn exchange(
         &self,
         permit: &Permit,
         way: Way,
@@ -122,7 +162,7 @@ impl Upstream {
                         tracing::debug!(address = %connection.address, "a kept connection had died");
                     }
                 }
-                Route { addresses: vec![connection.address] }
+                self.dialler.again(permit, connection.address)
             }
         };
         let mut connection = self.open(permit, &route).await?;
