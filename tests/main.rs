@@ -18,6 +18,9 @@ mod dns;
 /// Every known way out, one test each, named for the technique.
 #[cfg(test)]
 mod escape;
+/// By way of a proxy upstream.
+#[cfg(test)]
+mod gateway;
 /// HTTP through every door: what is allowed arrives, what is not never leaves.
 #[cfg(test)]
 mod http;

@@ -31,7 +31,7 @@ pub(crate) const CARGO_DENY: Tool =
     Tool { name: "cargo-deny", version: "0.20.2", takes: "three minutes or so, once" };
 
 /// What the tests call, and the Debian package that has it.
-const PROGRAMS: [(&str, &str); 8] = [
+const PROGRAMS: &[(&str, &str)] = &[
     ("bwrap", "bubblewrap"),
     ("curl", "curl"),
     ("dig", "bind9-dnsutils"),
@@ -39,6 +39,8 @@ const PROGRAMS: [(&str, &str); 8] = [
     ("ip", "iproute2"),
     ("mke2fs", "e2fsprogs"),
     ("python3", "python3"),
+    ("tinyproxy", "tinyproxy-bin"),
+    ("tinyproxy", "tinyproxy-bin"),
     ("wget", "wget"),
 ];
 
