@@ -78,10 +78,13 @@ impl SessionFiles {
         sweep();
         for _ in 0..ATTEMPTS {
             fs::DirBuilder::new().mode(0o755).create(&directory)?;
-            if let Some(lock) = open(&directory).filter(|lock| lock.lock().is_ok())
-                && is_same(&lock, &directory)
-            {
-                return Ok(Self { directory, _lock: lock });
+            match take(&directory) {
+                Ok(Some(lock)) => return Ok(Self { directory, _lock: lock }),
+                Ok(None) => {}
+                Err(error) => {
+                    drop(fs::remove_dir(&directory));
+                    return Err(error);
+                }
             }
         }
         Err(io::Error::other("it is taken away again and again"))
@@ -128,7 +131,7 @@ fn sweep() {
     };
     for entry in fs::read_dir(base()).into_iter().flatten().flatten().filter(ours) {
         let path = entry.path();
-        let Some(found) = open(&path) else { continue };
+        let Ok(found) = open(&path) else { continue };
         let is_mine = found.metadata().is_ok_and(|it| it.uid() == geteuid().as_raw());
         if is_mine && found.try_lock().is_ok() && is_same(&found, &path) {
             // What cannot be removed now is the next sweep's.
@@ -137,9 +140,19 @@ fn sweep() {
     }
 }
 
+/// Locks a new directory. None if a sweep has taken it away before.
+fn take(path: &Path) -> io::Result<Option<File>> {
+    let folder = match open(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        opened => opened?,
+    };
+    folder.lock()?;
+    Ok(is_same(&folder, path).then_some(folder))
+}
+
 /// Opens a directory, and nothing that only leads to one.
-fn open(path: &Path) -> Option<File> {
-    File::options().read(true).custom_flags(O_DIRECTORY | O_NOFOLLOW).open(path).ok()
+fn open(path: &Path) -> io::Result<File> {
+    File::options().read(true).custom_flags(O_DIRECTORY | O_NOFOLLOW).open(path)
 }
 
 /// Whether a path still stands for an open directory.

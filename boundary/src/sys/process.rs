@@ -78,9 +78,16 @@ pub fn end(child: Pid, at_most: Duration) -> bool {
     if kill(child, Signal::SIGKILL).is_err() {
         return true;
     }
-    let has_ended = watched.is_ok_and(|watched| is_over(&watched, at_most));
-    let collected = waitpid(child, Some(WaitPidFlag::WNOHANG));
-    has_ended || collected != Ok(WaitStatus::StillAlive)
+    // Without a descriptor to wait with there is no other wait than the one without an end.
+    let is_over = watched.map_or(true, |watched| is_over(&watched, at_most));
+    let how = if is_over { WaitPidFlag::empty() } else { WaitPidFlag::WNOHANG };
+    loop {
+        match waitpid(child, Some(how)) {
+            Err(Errno::EINTR) => {}
+            Ok(WaitStatus::StillAlive) => return false,
+            Ok(_) | Err(_) => return true,
+        }
+    }
 }
 
 /// A descriptor that is readable when a process has ended, with every thread (Linux 5.3).

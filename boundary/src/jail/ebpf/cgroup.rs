@@ -85,7 +85,12 @@ impl Cgroup {
     fn make_in(root: &Path, name: &Name) -> Result<Self, Call> {
         let path = root.join(&name.0);
         DirBuilder::new().mode(0o755).create(&path).map_err(Call::to("mkdir of a cgroup"))?;
-        Self::take(path)
+        let taken = Self::take(path.clone());
+        if taken.is_err() {
+            // Nobody would be left to remove it. That a sweep was faster is fine.
+            drop(fs::remove_dir(&path));
+        }
+        taken
     }
 
     /// Takes over the one of this name, whose keeper is dead, to clear it away.
@@ -181,6 +186,10 @@ impl AsFd for Cgroup {
 impl Drop for Cgroup {
     fn drop(&mut self) {
         if getpid() != self.keeper {
+            return;
+        }
+        // An empty one goes without a descriptor, for want of which it may be that it has to go.
+        if fs::remove_dir(&self.path).is_ok() {
             return;
         }
         if let Err(error) = self.kill().and_then(|()| self.remove()) {

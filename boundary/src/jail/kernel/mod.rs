@@ -212,8 +212,13 @@ fn load_all(object: &Object) -> Result<Vec<(&'static str, OwnedFd)>, Error> {
         names.map(|name| load(object, name)).collect::<Result<Vec<_>, _>>()
     };
     let (mut programs, others) = std::thread::scope(|scope| {
-        let others = scope.spawn(|| half(1));
-        (half(0), others.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+        // Where no thread is to be had, this one does all.
+        match std::thread::Builder::new().spawn_scoped(scope, || half(1)) {
+            Ok(others) => {
+                (half(0), others.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+            }
+            Err(_) => (half(0), half(1)),
+        }
     });
     if let Ok(programs) = &mut programs {
         programs.extend(others?);
