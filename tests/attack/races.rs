@@ -139,15 +139,20 @@ fn swap(descriptor: &OwnedFd, sockets: [&OwnedFd; 2], over: &AtomicBool) {
     }
 }
 
-/// `flood ADDRESS PORT COUNT`: that many connections, one after the other, each dropped at once.
+/// `flood ADDRESS PORT COUNT [nowait]`: that many connections, one after the other, each dropped at
+/// once, or even before it is made.
 pub(crate) fn flood(arguments: &Arguments) -> io::Result<Value> {
     let address = SocketAddr::new(arguments.value::<IpAddr>(0)?, arguments.value(1)?);
     let count: u64 = arguments.value(2)?;
+    let waits = arguments.text(3).is_err();
+    let kind = libc::SOCK_STREAM | if waits { 0 } else { libc::SOCK_NONBLOCK };
     let started = Instant::now();
     let (mut made, mut refused) = (0_u64, 0_u64);
     while made < count && started.elapsed() < TIME {
-        let socket = sys::socket(sockets::family(address), libc::SOCK_STREAM, 0)?;
-        refused += u64::from(sys::connect(&socket, &sys::sockaddr(address)).is_err());
+        let socket = sys::socket(sockets::family(address), kind, 0)?;
+        let refusal = sys::connect(&socket, &sys::sockaddr(address)).err();
+        let is_refused = |error: io::Error| error.raw_os_error() != Some(libc::EINPROGRESS);
+        refused += u64::from(refusal.is_some_and(is_refused));
         made += 1;
     }
     Ok(json!({ "made": made, "refused": refused }))

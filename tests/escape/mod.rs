@@ -14,6 +14,7 @@ mod killed;
 mod regressions;
 mod robustness;
 mod stalled;
+mod starved;
 mod traces;
 
 use crate::world::{Output, World};

@@ -29,7 +29,7 @@ const ATTEMPTS: &str = "$0 signals 1; $0 tcp 203.0.113.66 80 http:denied.test & 
                         $0 signals 1";
 
 /// A process of boundary by the name that it gives itself.
-fn of_boundary(world: &World, name: &str) -> Pid {
+pub(super) fn of_boundary(world: &World, name: &str) -> Pid {
     let found = || {
         let all = world.processes().into_iter().map(|process| process.pid);
         let is_called = |pid: &Pid| {
@@ -43,12 +43,12 @@ fn of_boundary(world: &World, name: &str) -> Pid {
 }
 
 /// The command that waits for its signal.
-fn go_on(world: &World) {
+pub(super) fn go_on(world: &World) {
     kill(world.process("attack").pid, Signal::SIGUSR1).expect("it is there");
 }
 
 /// Stops a process, and waits until it is stopped.
-fn stop(world: &World, pid: Pid) {
+pub(super) fn stop(world: &World, pid: Pid) {
     kill(pid, Signal::SIGSTOP).expect("it is there");
     let is_stopped = || world.processes().iter().any(|it| it.pid == pid && it.state == 'T');
     eventually("it is stopped", is_stopped);
@@ -213,8 +213,8 @@ fn g04_what_a_full_disk_lost_is_counted_where_it_has_room_again() {
     let (audit, filler) = (disk.join("audit.jsonl"), disk.join("filler"));
     let session = recording(&world, &audit);
     let full = filler.clone();
-    let filled = world.host().run(move || fs::write(full, vec![0; 64 * 1024]));
-    assert!(filled.is_err(), "it is full");
+    let outcome = world.host().run(move || fs::write(full, vec![0; 64 * 1024]));
+    assert!(outcome.is_err(), "it is full");
     asks(&world, &session);
     world.host().run(move || fs::remove_file(filler).expect("it is there"));
     go_on(&world);

@@ -39,7 +39,7 @@ const PROGRAMS: &[(&str, &str)] = &[
     ("ip", "iproute2"),
     ("mke2fs", "e2fsprogs"),
     ("python3", "python3"),
-    ("tinyproxy", "tinyproxy-bin"),
+    ("strace", "strace"),
     ("tinyproxy", "tinyproxy-bin"),
     ("wget", "wget"),
 ];
