@@ -8,10 +8,12 @@
 
 mod catalogue;
 mod experiments;
+mod identity;
 mod inside;
 mod interception;
 mod killed;
 mod regressions;
+mod requests;
 mod robustness;
 mod stalled;
 mod starved;

@@ -159,6 +159,11 @@ impl World {
         self.host.run(move || service::serve(port, watch));
     }
 
+    /// Gives a name that has another of these addresses at each question.
+    pub(crate) fn turning_name(&self, name: &str, addresses: &[&str]) {
+        self.names.turn(name, addresses);
+    }
+
     /// Writes a file that everybody may read and says where it is.
     pub(crate) fn file(&self, name: &str, text: &str) -> PathBuf {
         let path = self.folder.0.join(name);

@@ -49,6 +49,8 @@ pub(crate) struct Question {
 #[derive(Clone, Default)]
 pub(crate) struct Names {
     known: Arc<Mutex<HashMap<String, Vec<IpAddr>>>>,
+    /// Names that give one address after the other, and how often each was asked for.
+    turning: Arc<Mutex<HashMap<String, usize>>>,
     asked: Arc<Mutex<Vec<Question>>>,
 }
 
@@ -74,6 +76,21 @@ impl Names {
     pub(crate) fn set(&self, name: &str, addresses: &[&str]) {
         let addresses = addresses.iter().map(|text| text.parse().expect("an address")).collect();
         self.known.lock().expect("not poisoned").insert(name.to_owned(), addresses);
+    }
+
+    /// Gives a name that has another of these addresses at each question.
+    pub(crate) fn turn(&self, name: &str, addresses: &[&str]) {
+        self.set(name, addresses);
+        self.turning.lock().expect("not poisoned").insert(name.to_owned(), 0);
+    }
+
+    /// The addresses that a name has for this question.
+    fn addresses(&self, name: &str, kind: RecordType) -> Option<Vec<IpAddr>> {
+        let known = self.known.lock().expect("not poisoned").get(name).cloned()?;
+        let mut turning = self.turning.lock().expect("not poisoned");
+        let Some(asked) = turning.get_mut(name) else { return Some(known) };
+        *asked += usize::from(kind == RecordType::A);
+        Some(vec![known[*asked % known.len()]])
     }
 
     /// Every question since the last call.
@@ -138,7 +155,7 @@ impl Names {
         let name = question.name().to_lowercase().to_string();
         let name = name.trim_end_matches('.').to_owned();
         let kind = question.query_type();
-        let known = self.known.lock().expect("not poisoned").get(&name).cloned();
+        let known = self.addresses(&name, kind);
         let mut answer = Message::response(query.metadata.id, query.metadata.op_code);
         answer.metadata.message_type = MessageType::Response;
         answer.metadata.recursion_desired = true;

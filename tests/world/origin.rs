@@ -10,7 +10,7 @@
 //!
 //! What HTTP answers is in the path: `/echo` the request's own bytes, `/status/N` that status,
 //! `/size/N` that many bytes, `/stream/NAME` a chunk, then another once the test opens the gate of
-//! that name, `/hang/NAME` nothing before the gate, `/files/PATH` a file of the world's folder `files`;
+//! that name, `/moved/HOST` the way to that host, `/hang/NAME` nothing before the gate, `/files/PATH` a file of the world's folder `files`;
 //! every other path a line that names host and path.
 
 use std::collections::HashSet;
@@ -178,6 +178,7 @@ impl Origins {
             "status" => whole(stream, &format!("{argument} As Asked"), line.as_bytes()),
             "size" => whole(stream, "200 OK", &vec![b'x'; argument.parse().unwrap_or(0)]),
             "files" => self.file(stream, argument),
+            "moved" => whole(stream, &format!("302 Found\r\nLocation: http://{argument}/"), b""),
             "hang" => {
                 self.wait(argument);
                 whole(stream, "200 OK", line.as_bytes())

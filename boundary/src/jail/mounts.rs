@@ -57,6 +57,11 @@ const READ_ONLY_PROC: &[&str] =
 /// Files of procfs that tell of the whole machine's memory and keys.
 const COVERED_PROC: &[&str] = &["/proc/kcore", "/proc/keys", "/proc/timer_list"];
 
+/// Files that say where names are. The proxy finds its upstreams by them, so root inside must not
+/// write them: an allowed name would lead wherever it likes.
+const RESOLVING: &[&str] =
+    &["/etc/gai.conf", "/etc/host.conf", "/etc/hosts", "/etc/nsswitch.conf", "/etc/resolv.conf"];
+
 /// Where distributions keep the one bundle that programs read without being told.
 const BUNDLES: &[&str] = &[
     "/etc/ssl/certs/ca-certificates.crt",
@@ -82,6 +87,9 @@ pub(super) fn arrange(enclosure: &Enclosure<'_>) -> Result<(), Call> {
     }
     for record in enclosure.records {
         protect(record)?;
+    }
+    for path in RESOLVING.iter().filter_map(|path| fs::canonicalize(path).ok()) {
+        protect(&path)?;
     }
     fresh_proc()
 }
