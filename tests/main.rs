@@ -33,9 +33,15 @@ mod lifecycle;
 /// Requests that mean two things, or nothing.
 #[cfg(test)]
 mod parsing;
+/// Every library that resolves names in a way of its own, and real answers.
+#[cfg(test)]
+mod resolvers;
 /// The stage itself: what arrives without boundary, so that nothing arriving means something.
 #[cfg(test)]
 mod stage;
+/// Streams that are not opened: ssh, databases, clients that pin.
+#[cfg(test)]
+mod streams;
 /// A person at a terminal: job control, Ctrl-C, the window's size.
 #[cfg(test)]
 mod terminal;

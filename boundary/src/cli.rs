@@ -126,6 +126,10 @@ pub struct Args {
     /// Set a limit of the proxy, e.g. headers=200; docs/limits.md has all (repeat)
     #[arg(long, value_name = "NAME=VALUE", help_heading = "Jail and proxy")]
     pub limit: Vec<OsString>,
+    /// Ask the host's resolver for names that a rule covers
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true,
+          default_missing_value = "true", help_heading = "Jail and proxy")]
+    pub use_real_dns: Option<OsString>,
 
     /// Log error, warn, info or debug [default: warn]
     #[arg(long, value_name = "LEVEL", help_heading = "Record")]
@@ -145,9 +149,6 @@ pub struct Args {
     pub disable_audit_logs: Option<OsString>,
 
     // Known for compatibility; `config` refuses a run that needs one of these.
-    /// Resolve through the host's resolver.
-    #[arg(long, hide = true, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
-    pub use_real_dns: Option<OsString>,
     /// Nsjail without a user namespace.
     #[arg(long, hide = true, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     pub no_user_namespace: Option<OsString>,

@@ -11,6 +11,7 @@
 //! *Never*: touches the machine's own network, sleeps, or leaves anything behind.
 
 pub(crate) mod authority;
+mod daemon;
 mod names;
 pub(crate) mod needs;
 mod origin;
@@ -179,6 +180,11 @@ impl World {
     /// Gives a name its addresses.
     pub(crate) fn name(&self, name: &str, addresses: &[&str]) {
         self.names.set(name, addresses);
+    }
+
+    /// A resolver on the host's own loopback addresses, as systemd-resolved is one.
+    pub(crate) fn stub_resolver(&self) {
+        self.names.serve_in(&self.host, self.stop.watch());
     }
 
     /// Lets the servers that wait at a gate go on.

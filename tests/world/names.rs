@@ -61,15 +61,20 @@ impl Names {
         for (name, addresses) in NAMES {
             names.set(name, addresses);
         }
-        let serving = names.clone();
-        internet.run(move || {
+        names.serve_in(internet, watch);
+        names
+    }
+
+    /// Answers at port 53 of every address of a place, by datagrams.
+    pub(crate) fn serve_in(&self, place: &Place, watch: Watch) {
+        let serving = self.clone();
+        place.run(move || {
             let socket = UdpSocket::bind((Ipv6Addr::UNSPECIFIED, 53)).expect("port 53 is free");
             setsockopt(&socket, sockopt::Ipv6RecvPacketInfo, &true).expect("every kernel has it");
             // Answers come from the address that was asked, which no interface has.
             setsockopt(&socket, sockopt::IpFreebind, &true).expect("every kernel has it");
             std::thread::spawn(move || serving.answer_all(&socket, &watch));
         });
-        names
     }
 
     /// Gives a name its addresses.

@@ -16,7 +16,7 @@
 use std::collections::HashSet;
 use std::fs;
 use std::io::{self, Read, Write};
-use std::net::{Ipv6Addr, SocketAddr, TcpListener, TcpStream};
+use std::net::{Ipv6Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
@@ -234,12 +234,12 @@ fn whole(stream: &mut impl Write, status: &str, body: &[u8]) -> io::Result<()> {
     stream.flush()
 }
 
-/// Sends back what comes.
+/// Sends back what comes, and the end too: the world holds a copy of the connection.
 fn echo(stream: &mut TcpStream) -> io::Result<()> {
     let mut bytes = [0; 4096];
     loop {
         match stream.read(&mut bytes)? {
-            0 => return Ok(()),
+            0 => return stream.shutdown(Shutdown::Write),
             length => stream.write_all(&bytes[..length])?,
         }
     }

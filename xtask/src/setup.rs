@@ -38,11 +38,19 @@ const PROGRAMS: &[(&str, &str)] = &[
     ("git", "git"),
     ("ip", "iproute2"),
     ("mke2fs", "e2fsprogs"),
+    ("musl-gcc", "musl-tools"),
+    ("nc", "netcat-openbsd"),
     ("python3", "python3"),
+    ("ssh", "openssh-client"),
     ("strace", "strace"),
     ("tinyproxy", "tinyproxy-bin"),
     ("wget", "wget"),
 ];
+
+/// Servers that some tests start, and their Debian packages, which start one of their own when they
+/// are installed: for a machine that is nobody's, where `CI` is set.
+const SERVERS: &[(&str, &str)] =
+    &[("initdb", "postgresql"), ("redis-server", "redis-server"), ("sshd", "openssh-server")];
 
 /// A toolchain component, and a file under the sysroot that is there when it is.
 const COMPONENTS: [(&str, &str); 3] = [
@@ -128,7 +136,7 @@ fn sysroot(workspace: &Workspace) -> Result<PathBuf> {
 /// programs are missing. Not an error: the tests that need one say so themselves.
 fn packages() {
     let missing: Vec<(&str, &str)> =
-        PROGRAMS.iter().copied().filter(|(program, _)| find(program).is_none()).collect();
+        wanted().filter(|(program, _)| find(program).is_none()).collect();
     if missing.is_empty() {
         return;
     }
@@ -152,7 +160,13 @@ fn packages() {
 /// Debian all of them, because setup was to install them.
 pub(crate) fn installed() -> impl Iterator<Item = &'static str> {
     let all = Uid::effective().is_root() && find("apt-get").is_some();
-    PROGRAMS.iter().map(|(program, _)| *program).filter(move |name| all || find(name).is_some())
+    wanted().map(|(program, _)| program).filter(move |name| all || find(name).is_some())
+}
+
+/// What this machine should have.
+fn wanted() -> impl Iterator<Item = (&'static str, &'static str)> {
+    let servers = if env::var_os("CI").is_some() { SERVERS } else { &[] };
+    PROGRAMS.iter().chain(servers).copied()
 }
 
 /// Runs apt-get without a question asked; whether it succeeded.
@@ -171,5 +185,8 @@ fn apt_get(args: &[&str]) -> bool {
 pub(crate) fn find(program: &str) -> Option<PathBuf> {
     let path = env::var_os("PATH").unwrap_or_default();
     let system = ["/usr/sbin", "/sbin"].map(PathBuf::from);
-    env::split_paths(&path).chain(system).map(|folder| folder.join(program)).find(|p| p.is_file())
+    let versions = std::fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
+    let postgresql = versions.map(|version| version.path().join("bin"));
+    let folders = env::split_paths(&path).chain(system).chain(postgresql);
+    folders.map(|folder| folder.join(program)).find(|found| found.is_file())
 }
