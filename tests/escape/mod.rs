@@ -7,6 +7,7 @@
 //! the table of `docs/threat-model.md` from a run.
 
 mod catalogue;
+mod crowd;
 mod experiments;
 mod identity;
 mod inside;
