@@ -24,14 +24,15 @@ const COMMON_NAME: &str = "boundary session CA";
 /// The hash of that name by which OpenSSL looks for an issuer in a directory of certificates
 /// (`openssl x509 -hash`, the canonical form of RFC 5280 names since OpenSSL 1.0).
 pub const SUBJECT_HASH: &str = "3d0fd471";
-/// How long the authority lives: longer than any session, short enough to be worth nothing after.
-const AUTHORITY_LIFE: Duration = Duration::from_hours(30 * 24);
+/// How long the authority lives: longer than any session. Its key is gone with the session, and what
+/// is left of it is worth nothing then.
+const AUTHORITY_LIFE: Duration = Duration::from_hours(366 * 24);
 /// How long a leaf lives.
 const LEAF_LIFE: Duration = Duration::from_hours(24);
 /// How long before its end a leaf is minted anew, so that no client is shown an expiring one.
 const RENEW_BEFORE: Duration = Duration::from_hours(6);
-/// How far certificates are dated back, for clients whose clock is behind ours.
-const BACKDATED: Duration = Duration::from_hours(1);
+/// How far certificates are dated back, for clocks that are behind ours or set back later.
+const BACKDATED: Duration = Duration::from_hours(24);
 /// How many leaves are kept. Hosts are chosen by the command, so there is a bound.
 const MOST_LEAVES: usize = 1024;
 /// The longest common name that X.520 allows (`ub-common-name`).
@@ -95,16 +96,18 @@ impl Authority {
         self.leaf_at(host, SystemTime::now())
     }
 
-    /// As [`Self::leaf`], at a given time. The lock is not held while minting: two that ask for
-    /// one new host at once may both mint, which is cheaper than making everybody wait.
+    /// As [`Self::leaf`], at a given time. Only who asks for the same host waits while its leaf is
+    /// minted (tens of microseconds), and then has it.
     fn leaf_at(&self, host: &Host, now: SystemTime) -> Result<Arc<CertifiedKey>, Error> {
-        if let Some(leaf) = self.leaves().find(host, now) {
-            return Ok(leaf);
+        let place = self.leaves().place(host);
+        let mut kept = place.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(leaf) = kept.as_ref().filter(|leaf| leaf.is_fresh(now)) {
+            return Ok(Arc::clone(&leaf.certified));
         }
-        let expires = (now + LEAF_LIFE).min(self.expires);
-        let leaf = Arc::new(self.mint(host, now, expires)?);
-        self.leaves().keep(host.clone(), Arc::clone(&leaf), expires);
-        Ok(leaf)
+        let until = (now + LEAF_LIFE).min(self.expires);
+        let certified = Arc::new(self.mint(host, now, until)?);
+        *kept = Some(Leaf { certified: Arc::clone(&certified), minted: now, until });
+        Ok(certified)
     }
 
     /// Signs a leaf. The chain carries the authority too: some clients build their path from it.
@@ -169,10 +172,13 @@ fn serial() -> SerialNumber {
     SerialNumber::from(bytes)
 }
 
+/// Where a host's leaf is kept. Its lock is held while the leaf is minted.
+type Place = Arc<Mutex<Option<Leaf>>>;
+
 /// The leaves minted so far.
 #[derive(Default)]
 struct Leaves {
-    by_host: HashMap<Host, Leaf>,
+    by_host: HashMap<Host, (Place, u64)>,
     /// Counts uses, to find the leaf that was not used for longest.
     clock: u64,
 }
@@ -180,32 +186,35 @@ struct Leaves {
 /// A leaf in the cache.
 struct Leaf {
     certified: Arc<CertifiedKey>,
-    expires: SystemTime,
-    used: u64,
+    minted: SystemTime,
+    until: SystemTime,
+}
+
+impl Leaf {
+    /// Whether it can be shown: not near its end, and begun even if the clock was set back.
+    fn is_fresh(&self, now: SystemTime) -> bool {
+        let begins = self.minted - BACKDATED / 2;
+        now >= begins && now + RENEW_BEFORE <= self.until
+    }
 }
 
 impl Leaves {
-    /// The host's leaf, unless it is near its end.
-    fn find(&mut self, host: &Host, now: SystemTime) -> Option<Arc<CertifiedKey>> {
-        let leaf = self.by_host.get_mut(host)?;
-        if leaf.expires < now + RENEW_BEFORE {
-            return None;
-        }
+    /// The host's place. A new one may take that of the host unused for longest.
+    fn place(&mut self, host: &Host) -> Place {
         self.clock += 1;
-        leaf.used = self.clock;
-        Some(Arc::clone(&leaf.certified))
-    }
-
-    /// Keeps a leaf, for which the one unused for longest makes room.
-    fn keep(&mut self, host: Host, certified: Arc<CertifiedKey>, expires: SystemTime) {
-        if self.by_host.len() >= MOST_LEAVES && !self.by_host.contains_key(&host) {
-            let oldest = self.by_host.iter().min_by_key(|(_, leaf)| leaf.used);
+        if let Some((place, used)) = self.by_host.get_mut(host) {
+            *used = self.clock;
+            return Arc::clone(place);
+        }
+        if self.by_host.len() >= MOST_LEAVES {
+            let oldest = self.by_host.iter().min_by_key(|(_, (_, used))| *used);
             if let Some(oldest) = oldest.map(|(host, _)| host.clone()) {
                 self.by_host.remove(&oldest);
             }
         }
-        self.clock += 1;
-        self.by_host.insert(host, Leaf { certified, expires, used: self.clock });
+        let place = Place::default();
+        self.by_host.insert(host.clone(), (Arc::clone(&place), self.clock));
+        place
     }
 }
 
