@@ -73,6 +73,10 @@ pub(super) fn failed(failure: &Failure, intent: &Intent) -> Response<Answer> {
         cause = source.source();
     }
     text.push('\n');
+    if let Some(advice) = failure.advice() {
+        text.push('\n');
+        text.push_str(advice);
+    }
     let status = StatusCode::from_u16(failure.http_status()).unwrap_or(StatusCode::BAD_GATEWAY);
     told(status, text, false)
 }

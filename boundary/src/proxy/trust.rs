@@ -6,11 +6,16 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use rustls::client::Resumption;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::{ClientConfig, RootCertStore};
 use tokio::sync::OnceCell;
 use tokio_rustls::TlsConnector;
+
+/// How many servers' sessions are kept to be resumed. Which ones the command chooses, so there is a
+/// bound.
+const MOST_SESSIONS: usize = 1024;
 
 /// The roots, read before the first dial and not at start, where a millisecond counts.
 pub(super) struct Trust {
@@ -65,6 +70,8 @@ fn connector(extra: &[PathBuf]) -> io::Result<TlsConnector> {
         .map_err(io::Error::other)?
         .with_root_certificates(roots)
         .with_no_client_auth();
+    // By name, and verified by these roots when they began: whom a session belongs to does not change.
+    config.resumption = Resumption::in_memory_sessions(MOST_SESSIONS);
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     Ok(TlsConnector::from(Arc::new(config)))
 }

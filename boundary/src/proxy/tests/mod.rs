@@ -12,6 +12,7 @@ mod limits;
 mod smuggling;
 mod streams;
 mod tls;
+mod verification;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex};

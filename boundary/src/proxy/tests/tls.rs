@@ -16,6 +16,8 @@ use super::*;
 pub(super) struct Secure {
     server: Arc<ServerConfig>,
     origin: Scripted,
+    /// Of every handshake, whether it resumed a session.
+    handshakes: Arc<Mutex<Vec<bool>>>,
     root: PathBuf,
     _folder: Folder,
 }
@@ -29,7 +31,7 @@ impl Drop for Folder {
     }
 }
 
-fn provider() -> Arc<rustls::crypto::CryptoProvider> {
+pub(super) fn provider() -> Arc<rustls::crypto::CryptoProvider> {
     Arc::new(rustls::crypto::aws_lc_rs::default_provider())
 }
 
@@ -49,22 +51,37 @@ impl Secure {
     pub(super) async fn new(name: &str) -> Self {
         let authority = Authority::new().unwrap();
         let leaf = authority.leaf(&name.parse_host()).unwrap();
-        let folder = std::env::temp_dir().join(uuid::Uuid::new_v4().to_string());
-        std::fs::create_dir(&folder).unwrap();
-        let root = folder.join("root.pem");
-        std::fs::write(&root, authority.certificate_pem()).unwrap();
         let config = ServerConfig::builder_with_provider(provider())
             .with_safe_default_protocol_versions()
             .unwrap()
             .with_no_client_auth()
             .with_cert_resolver(Arc::new(Fixed(leaf)));
+        Self::serving(Arc::new(config), authority.certificate_pem()).await
+    }
+
+    /// An origin that speaks as it is told, with the root that vouches for it.
+    pub(super) async fn serving(server: Arc<ServerConfig>, root_pem: &str) -> Self {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
-        let address = listener.local_addr().unwrap();
+        let secure = Self::at(listener.local_addr().unwrap(), server, root_pem);
+        let acceptor = TlsAcceptor::from(secure.server());
+        let requests = Arc::clone(&secure.origin.requests);
+        tokio::spawn(answer_all(listener, acceptor, requests, Arc::clone(&secure.handshakes)));
+        secure
+    }
+
+    /// Whoever is at an address.
+    pub(super) fn at(address: SocketAddr, server: Arc<ServerConfig>, root_pem: &str) -> Self {
+        let folder = std::env::temp_dir().join(uuid::Uuid::new_v4().to_string());
+        std::fs::create_dir(&folder).unwrap();
+        let root = folder.join("root.pem");
+        std::fs::write(&root, root_pem).unwrap();
         let origin = Scripted { address, requests: Arc::default(), connections: Arc::default() };
-        let requests = Arc::clone(&origin.requests);
-        let server = Arc::new(config);
-        tokio::spawn(answer_all(listener, TlsAcceptor::from(Arc::clone(&server)), requests));
-        Self { server, origin, root, _folder: Folder(folder) }
+        Self { server, origin, handshakes: Arc::default(), root, _folder: Folder(folder) }
+    }
+
+    /// Of every handshake, whether it resumed a session.
+    pub(super) fn handshakes(&self) -> Vec<bool> {
+        self.handshakes.lock().unwrap().clone()
     }
 
     pub(super) fn address(&self) -> SocketAddr {
@@ -100,11 +117,14 @@ async fn answer_all(
     listener: TcpListener,
     acceptor: TlsAcceptor,
     requests: Arc<Mutex<Vec<String>>>,
+    handshakes: Arc<Mutex<Vec<bool>>>,
 ) {
     let answer = Arc::new(|_: &str| "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok".to_owned());
     loop {
         let (stream, _) = listener.accept().await.unwrap();
         if let Ok(stream) = acceptor.accept(stream).await {
+            let kind = stream.get_ref().1.handshake_kind();
+            handshakes.lock().unwrap().push(kind == Some(rustls::HandshakeKind::Resumed));
             tokio::spawn(attend(stream, Arc::clone(&requests), Arc::clone(&answer)));
         }
     }
@@ -335,27 +355,34 @@ async fn tls_to_the_proxy_itself_is_refused_and_recorded() {
 }
 
 #[tokio::test]
-async fn a_client_resumes_its_session() {
+async fn a_client_resumes_its_session_and_skips_no_verdict() {
     let secure = Secure::new("localhost").await;
     let port = secure.port();
-    let rules = ["host=localhost".to_owned()];
+    let rules = ["host=localhost path=/yes".to_owned()];
     let stage = secure.stage(Setting::to_name("localhost", port, &rules));
     let mut roots = RootCertStore::empty();
     let pem = stage.authority.certificate_pem().as_bytes();
     roots.add(CertificateDer::from_pem_slice(pem).unwrap()).unwrap();
-    let config = ClientConfig::builder_with_provider(provider())
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    let connector = TlsConnector::from(Arc::new(config));
-    let mut kinds = vec![];
-    for _ in 0..2 {
-        let name = ServerName::try_from("localhost").unwrap();
-        let stream = soon(connector.connect(name, stage.connect().await.0)).await.unwrap();
-        let mut client = Client(stream);
-        assert_eq!(client.ask(get(&format!("localhost:{port}"), "/")).await.status, 200);
-        kinds.push(client.0.get_ref().1.handshake_kind());
+    for version in [&rustls::version::TLS12, &rustls::version::TLS13] {
+        let config = ClientConfig::builder_with_provider(provider())
+            .with_protocol_versions(&[version])
+            .unwrap()
+            .with_root_certificates(roots.clone())
+            .with_no_client_auth();
+        let connector = TlsConnector::from(Arc::new(config));
+        let mut kinds = vec![];
+        for _ in 0..3 {
+            let name = ServerName::try_from("localhost").unwrap();
+            let stream = soon(connector.connect(name, stage.connect().await.0)).await.unwrap();
+            let mut client = Client(stream);
+            let host = format!("localhost:{port}");
+            assert_eq!(client.ask(get(&host, "/yes")).await.status, 200);
+            assert_eq!(client.ask(get(&host, "/no")).await.status, 403);
+            let elsewhere = client.ask(get(&format!("elsewhere.example:{port}"), "/yes")).await;
+            assert_eq!(elsewhere.field("x-boundary-denied"), Some("host_mismatch"));
+            kinds.push(client.0.get_ref().1.handshake_kind());
+        }
+        let resumed = Some(rustls::HandshakeKind::Resumed);
+        assert!(kinds[0] != resumed && kinds[1..] == [resumed, resumed], "{kinds:?}");
     }
-    assert_eq!(kinds[1], Some(rustls::HandshakeKind::Resumed), "{kinds:?}");
 }

@@ -8,6 +8,7 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
+use rustls::InvalidMessage;
 use rustls::pki_types::ServerName;
 use tokio::net::{TcpStream, lookup_host};
 use tokio::time::timeout;
@@ -201,6 +202,9 @@ impl Dialler {
             match error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
                 Some(tls @ rustls::Error::InvalidCertificate(_)) => {
                     Failure::Certificate(tls.clone())
+                }
+                Some(rustls::Error::InvalidMessage(InvalidMessage::InvalidContentType)) => {
+                    Failure::NotTls
                 }
                 _ => Failure::Handshake(error),
             }

@@ -7,6 +7,9 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use rustls::CertificateError::UnknownIssuer;
+use rustls::Error::InvalidCertificate;
+
 use crate::proxy::gateway::Gateway;
 use crate::rules::Denial;
 
@@ -43,6 +46,9 @@ pub(in crate::proxy) enum Failure {
     /// The handshake failed for another reason.
     #[error("the TLS handshake failed")]
     Handshake(#[source] io::Error),
+    /// Something else than TLS is spoken there.
+    #[error("the upstream does not speak TLS")]
+    NotTls,
     /// The roots to trust could not be read.
     #[error("the certificates to trust could not be read")]
     Roots(#[source] io::Error),
@@ -83,12 +89,38 @@ impl Failure {
             Self::TimedOut => "timed_out",
             Self::Certificate(_) => "bad_certificate",
             Self::Handshake(_) => "handshake_failed",
+            Self::NotTls => "not_tls",
             Self::Roots(_) => "no_roots",
             Self::Broken(_) => "broken",
             Self::Gateway { .. } => "proxy_failed",
             Self::Refused { .. } => "proxy_refused",
             Self::Switched => "switched",
             Self::Unsayable => "unsayable",
+        }
+    }
+
+    /// What the user can do about it, where that is plain.
+    pub(in crate::proxy) fn advice(&self) -> Option<&'static str> {
+        match self {
+            Self::Certificate(InvalidCertificate(UnknownIssuer)) => {
+                Some("To trust its authority, start boundary with:\n  --upstream-ca FILE\n")
+            }
+            Self::Refused { status: 407, .. } => Some(
+                "It asks who you are. Start boundary with:\n  \
+                 --upstream-proxy http://USER:PASSWORD@HOST:PORT\n",
+            ),
+            Self::Gateway { source, .. } => source.advice(),
+            Self::Unresolved(_)
+            | Self::Unreachable { .. }
+            | Self::TimedOut
+            | Self::Certificate(_)
+            | Self::Handshake(_)
+            | Self::NotTls
+            | Self::Roots(_)
+            | Self::Broken(_)
+            | Self::Refused { .. }
+            | Self::Switched
+            | Self::Unsayable => None,
         }
     }
 
@@ -101,6 +133,7 @@ impl Failure {
             | Self::Unreachable { .. }
             | Self::Certificate(_)
             | Self::Handshake(_)
+            | Self::NotTls
             | Self::Roots(_)
             | Self::Broken(_)
             | Self::Refused { .. }
