@@ -70,6 +70,33 @@ fn a_resolver_of_any_family_and_place_is_answered_for() {
 }
 
 #[test]
+fn a_resolv_conf_beside_a_daemons_sockets_is_seen_and_its_search_list_counts() {
+    needs!(root, bpf);
+    let world = World::new();
+    // As systemd-resolved has it: a link into a directory that is covered.
+    let etc = world.folder().join("etc");
+    std::fs::create_dir(&etc).expect("the folder is ours");
+    let target = "/run/systemd/resolve/stub-resolv.conf";
+    std::os::unix::fs::symlink(target, etc.join("resolv.conf")).expect("the folder is ours");
+    world.host().run(move || {
+        std::fs::create_dir_all("/run/systemd/resolve").expect("the host's own");
+        let text = "nameserver 127.0.0.53\noptions edns0\nsearch corp.test\n";
+        std::fs::write(target, text).expect("the host's own");
+        std::fs::write("/run/systemd/private", "").expect("the host's own");
+        let overlay = format!("lowerdir={}:/etc", etc.display());
+        let line = ["-t", "overlay", "none", "-o", &overlay, "/etc"];
+        let mounted = Command::new("mount").args(line).status().expect("mount starts");
+        assert!(mounted.success());
+    });
+    let script = "grep corp.test /etc/resolv.conf; find /run/systemd -type f; getent hosts db
+                  echo >/run/systemd/resolve/stub-resolv.conf; echo >/run/systemd/own";
+    let out = world.boundary(&["--allow", "domain=corp.test"], &["sh", "-c", script]).output();
+    out.says("search corp.test").says("db.corp.test").nothing_left();
+    out.expect(!out.stdout.contains("private"), "what else is there stays covered");
+    out.expect(out.stderr.matches("Read-only").count() == 2, "and nothing can be written");
+}
+
+#[test]
 fn a_switch_with_services_that_are_out_of_reach_comes_to_dns() {
     needs!(root, bpf);
     let world = World::new();

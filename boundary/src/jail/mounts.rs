@@ -6,6 +6,8 @@
 //! from inside. *Never*: changes a mount that anybody outside sees.
 
 use std::ffi::OsStr;
+use std::fs::File;
+use std::os::fd::AsRawFd as _;
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
@@ -81,6 +83,7 @@ pub(super) fn arrange(enclosure: &Enclosure<'_>) -> Result<(), Call> {
     // than before, because a daemon's new socket directory would come with it.
     change("/", MsFlags::MS_REC | MsFlags::MS_PRIVATE)?;
     trust(enclosure.bundle)?;
+    let resolving = resolving();
     if mutation::stands("mounts") {
         hide_control_planes()?;
         hide_daemons(enclosure.identity.uid)?;
@@ -88,8 +91,11 @@ pub(super) fn arrange(enclosure: &Enclosure<'_>) -> Result<(), Call> {
     for record in enclosure.records {
         protect(record)?;
     }
-    for path in RESOLVING.iter().filter_map(|path| fs::canonicalize(path).ok()) {
-        protect(&path)?;
+    for (path, file) in &resolving {
+        if !path.exists() {
+            uncover(path, file)?;
+        }
+        protect(path)?;
     }
     fresh_proc()
 }
@@ -272,9 +278,40 @@ fn protect(file: &Path) -> Result<(), Call> {
         .map_err(Call::to("mount(MS_RDONLY)"))
 }
 
+/// The files that say where names are, where their links lead, held open.
+fn resolving() -> Vec<(PathBuf, File)> {
+    let paths = RESOLVING.iter().filter_map(|path| fs::canonicalize(path).ok());
+    paths.filter_map(|path| File::open(&path).ok().map(|file| (path, file))).collect()
+}
+
+/// Shows a file again that was covered with its directory: `resolv.conf` often is a link to one
+/// beside a daemon's sockets, and the search list in it belongs to what programs mean by a name.
+fn uncover(path: &Path, file: &File) -> Result<(), Call> {
+    let mut covers = DAEMON_DIRECTORIES.iter().filter_map(|it| fs::canonicalize(it).ok());
+    let (Some(cover), Some(directory)) = (covers.find(|it| path.starts_with(it)), path.parent())
+    else {
+        return Ok(());
+    };
+    recover(&cover, MsFlags::empty())?;
+    fs::create_dir_all(directory).map_err(Call::to("mkdir(resolv.conf)"))?;
+    File::create(path).map_err(Call::to("open(resolv.conf)"))?;
+    bind(Path::new(&format!("/proc/self/fd/{}", file.as_raw_fd())), path)?;
+    recover(&cover, MsFlags::MS_RDONLY)
+}
+
+/// Makes the cover of a directory writeable, or not.
+fn recover(cover: &Path, flags: MsFlags) -> Result<(), Call> {
+    let flags = flags | COVER | MsFlags::MS_REMOUNT;
+    mount(None::<&str>, cover, None::<&str>, flags, Some("size=4k,mode=0555"))
+        .map_err(Call::to("mount(MS_REMOUNT)"))
+}
+
+/// What no cover has.
+const COVER: MsFlags = MsFlags::MS_NOSUID.union(MsFlags::MS_NODEV).union(MsFlags::MS_NOEXEC);
+
 /// Covers a directory with an empty one that cannot be written.
 fn cover(directory: &Path) -> Result<(), Call> {
-    let flags = MsFlags::MS_RDONLY | MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
+    let flags = COVER | MsFlags::MS_RDONLY;
     mount(Some("tmpfs"), directory, Some("tmpfs"), flags, Some("size=4k,mode=0555"))
         .map_err(Call::to("mount(tmpfs)"))
 }
