@@ -52,7 +52,11 @@ fn build(linker: &Path) -> Result<()> {
     set("RUSTC_BOOTSTRAP", "1".as_ref());
     // aya-build shows every line of the build as a warning: leave the warnings.
     set("CARGO_TERM_QUIET", "true".as_ref());
-    let package = Package { name: KERNEL_HALF, root_dir: "../boundary-ebpf", ..Package::default() };
+    // See `jail::mutation`.
+    let is_mutable = env::var_os("CARGO_FEATURE_MUTATIONS").is_some();
+    let features: &[&str] = if is_mutable { &["mutations"] } else { &[] };
+    let root_dir = "../boundary-ebpf";
+    let package = Package { name: KERNEL_HALF, root_dir, features, ..Package::default() };
     aya_build::build_ebpf([package], Toolchain::Custom(&toolchain))
         .context("the kernel half does not build")
 }

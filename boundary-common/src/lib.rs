@@ -23,6 +23,11 @@ pub mod steer;
 /// refuses everything while it does not find its own, so that an empty map refuses too.
 pub const ABI: u32 = 1;
 
+/// The same, and whoever listens at a door's port is taken for the door: the mark is a wall that
+/// is left off to show that a test notices.
+#[cfg(feature = "mutations")]
+pub const ABI_UNGUARDED: u32 = ABI | 1 << 31;
+
 /// Every program of the kernel half, named by its hook. All of them are attached, or none.
 pub const PROGRAMS: [&str; 13] = [
     "connect4",

@@ -15,7 +15,7 @@ use boundary_common::flow::{Endpoint, Mark};
 use boundary_common::steer::Listener;
 
 use crate::context::write;
-use crate::maps::MARKS;
+use crate::maps::{MARKS, doors, is_unguarded};
 
 /// What a socket is looked up by: source and target addresses, then their ports, as on the wire.
 /// IPv4 uses the first 12 bytes, IPv6 all 36; one buffer for both makes one lookup of both, and
@@ -103,6 +103,7 @@ impl Tuple {
         match role {
             Mark::SESSION => Listener::Session,
             Mark::DOOR => Listener::Door,
+            _ if doors().is_some_and(is_unguarded) => Listener::Door,
             _ => Listener::Stranger,
         }
     }

@@ -50,6 +50,8 @@ pub(crate) fn syscall(arguments: &Arguments) -> io::Result<Value> {
     let answer = match arguments.text(0)? {
         "bpf" => sys::with_buffer(libc::SYS_bpf, 0, 120)?,
         "io-uring" => sys::with_buffer(libc::SYS_io_uring_setup, 4, 120)?,
+        "io-uring-enter" => sys::bare(libc::SYS_io_uring_enter, [-1, 0, 0])?,
+        "io-uring-register" => sys::bare(libc::SYS_io_uring_register, [-1, 0, 0])?,
         "unshare-net" => sys::bare(libc::SYS_unshare, [flag(libc::CLONE_NEWNET), 0, 0])?,
         "unshare-user" => sys::bare(libc::SYS_unshare, [flag(libc::CLONE_NEWUSER), 0, 0])?,
         "keyctl" => sys::bare(libc::SYS_keyctl, [0, -3, 0])?,
@@ -66,6 +68,9 @@ pub(crate) fn syscall(arguments: &Arguments) -> io::Result<Value> {
         "write-memory" => sys::write_memory(other)?,
         "ptrace" => sys::bare(libc::SYS_ptrace, [0x4206, other, 0])?,
         "kill" => sys::bare(libc::SYS_kill, [other, 0, 0])?,
+        "thread-kill" => sys::bare(libc::SYS_tgkill, [other, other, 0])?,
+        "limits" => sys::bare(libc::SYS_prlimit64, [other, 7, 0])?,
+        "priority" => sys::bare(libc::SYS_setpriority, [0, other, 0])?,
         "pidfd" => sys::bare(libc::SYS_pidfd_open, [other, 0, 0])?,
         _ => return Err(usage("no such call")),
     };

@@ -41,6 +41,8 @@ const ATTACKS: &[(&str, Attack)] = &[
     ("fastopen-connect", sockets::fastopen_connect),
     ("autolisten", reach::autolisten),
     ("reply", reach::reply),
+    ("bind", reach::bind),
+    ("join", reach::join),
     ("pktinfo", reach::pktinfo),
     ("addrform", reach::addrform),
     ("unix", reach::unix),

@@ -1,9 +1,9 @@
 //! Reaching round the walls: descriptors from elsewhere, foreign calls, other processes' memory.
 
-use std::fs::OpenOptions;
+use std::fs::{File, OpenOptions};
 use std::io;
-use std::net::{IpAddr, SocketAddr, TcpListener, UdpSocket};
-use std::os::fd::OwnedFd;
+use std::net::{IpAddr, Ipv6Addr, SocketAddr, TcpListener, UdpSocket};
+use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::os::linux::net::SocketAddrExt as _;
 use std::os::unix::net::{SocketAddr as UnixAddress, UnixDatagram, UnixStream};
 
@@ -71,14 +71,37 @@ pub(crate) fn autolisten(_arguments: &Arguments) -> io::Result<Value> {
     Ok(json!({ "from": from }))
 }
 
-/// `reply PORT`: says `listening`, and answers whoever sends a datagram.
+/// `reply PORT`: says `listening`, then `heard ADDRESS` of whoever sends a datagram over either
+/// family, and answers it, until one comes from loopback.
 pub(crate) fn reply(arguments: &Arguments) -> io::Result<Value> {
-    let socket = UdpSocket::bind(("0.0.0.0", arguments.value(0)?))?;
+    let socket = UdpSocket::bind((Ipv6Addr::UNSPECIFIED, arguments.value(0)?))?;
     crate::say("listening");
-    let (_, from) = socket.recv_from(&mut [0; 64])?;
-    let socket = OwnedFd::from(socket);
-    sys::send_to(&socket, b"leaked", 0, &sys::sockaddr(from))?;
-    Ok(json!({ "from": from }))
+    loop {
+        let (_, from) = socket.recv_from(&mut [0; 64])?;
+        let address = from.ip().to_canonical();
+        crate::say(&format!("heard {address}"));
+        if address.is_loopback() {
+            return Ok(json!({ "from": from }));
+        }
+        // Whether it may answer is for the wire to say.
+        drop(sys::send_to(&socket.try_clone()?.into(), b"leaked", 0, &sys::sockaddr(from)));
+    }
+}
+
+/// `bind ADDRESS PORT`: takes a TCP port of the machine.
+pub(crate) fn bind(arguments: &Arguments) -> io::Result<Value> {
+    TcpListener::bind((arguments.value::<IpAddr>(0)?, arguments.value(1)?))?;
+    Ok(json!({}))
+}
+
+/// `join USERNS NETNS INDEX`: enters namespaces that lie as files somewhere, and sends a frame there.
+pub(crate) fn join(arguments: &Arguments) -> io::Result<Value> {
+    for (place, kind) in [(0, libc::CLONE_NEWUSER), (1, libc::CLONE_NEWNET)] {
+        let file = File::open(arguments.text(place)?)?;
+        sys::bare(libc::SYS_setns, [file.as_raw_fd().into(), kind.into(), 0])?;
+    }
+    crate::sockets::frame(arguments.value(2)?)?;
+    Ok(json!({}))
 }
 
 /// `pktinfo ADDRESS PORT INDEX`: a datagram that names the interface to leave by.

@@ -177,14 +177,18 @@ fn ping(arguments: &Arguments, kind: i32) -> io::Result<Value> {
 
 /// `packet INTERFACE_INDEX`: a frame of our own making.
 pub(crate) fn packet(arguments: &Arguments) -> io::Result<Value> {
-    let index: i32 = arguments.value(0)?;
+    frame(arguments.value(0)?)?;
+    Ok(json!({}))
+}
+
+/// Sends a frame of our own making by an interface.
+pub(crate) fn frame(index: i32) -> io::Result<()> {
     let socket = sys::socket(libc::AF_PACKET, libc::SOCK_DGRAM, 0)?;
     let mut address = u16::try_from(libc::AF_PACKET).unwrap_or_default().to_ne_bytes().to_vec();
     address.extend(0x88b5_u16.to_be_bytes());
     address.extend(index.to_ne_bytes());
     address.extend([0, 0, 0, 6, 2, 0, 0, 0, 0, 1, 0, 0]);
-    sys::send_to(&socket, MARK, 0, &address)?;
-    Ok(json!({}))
+    sys::send_to(&socket, MARK, 0, &address).map(drop)
 }
 
 /// `socket FAMILY TYPE PROTOCOL [ADDRESS PORT]`: makes one, and connects it where asked.

@@ -61,8 +61,19 @@ fn a29_h12_processes_outside_cannot_be_traced_or_signalled() {
 fn a12_a16_a29_h01_calls_that_reach_round_the_walls_are_refused() {
     needs!(root, bpf);
     let world = World::new();
-    for call in ["bpf", "io-uring", "unshare-net", "unshare-user", "keyctl", "request-key"] {
-        attack(&world, &["syscall", call]).refused(&["EPERM", "EACCES", "ENOSYS"]).nothing_left();
+    for call in [
+        "bpf",
+        "io-uring",
+        "io-uring-enter",
+        "io-uring-register",
+        "unshare-net",
+        "unshare-user",
+        "keyctl",
+        "request-key",
+    ] {
+        for out in super::as_both(&world, &["syscall", call]) {
+            out.refused(&["EPERM", "EACCES", "ENOSYS"]).nothing_left();
+        }
     }
 }
 

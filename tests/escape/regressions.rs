@@ -104,6 +104,28 @@ fn asked(address: SocketAddr) -> Vec<u8> {
 }
 
 #[test]
+fn b04_an_allowed_hosts_ports_open_no_other_host() {
+    needs!(root, bpf);
+    let world = World::new();
+    let options = [
+        "--proxy-port",
+        "18080",
+        "--allow",
+        "domain=allowed.test port=80",
+        "--allow",
+        "proto=tcp host=allowed.test port=5432",
+    ];
+    // What the rules name, and where the door is.
+    for (target, port) in DENIED.iter().flat_map(|it| ["80", "5432", "18080"].map(|p| (it, p))) {
+        let words = [world.attack(), "tcp", target, port, "http:denied.test"];
+        let out = world.boundary(&options, &words).output();
+        out.succeeded().says("403").nothing_left();
+    }
+    let words = [world.attack(), "tcp", "203.0.113.10", "80", "http:allowed.test"];
+    world.boundary(&options, &words).output().succeeded().says("this is");
+}
+
+#[test]
 fn b05_an_allowed_name_in_the_request_does_not_open_another_address() {
     needs!(root, bpf);
     let world = World::new();

@@ -9,7 +9,7 @@ use boundary::sys::bpf;
 use nix::mount::{MsFlags, mount};
 use nix::sys::signal::{Signal, kill};
 
-use super::{ALLOW, DENIED};
+use super::{ALLOW, DENIED, rounds};
 use crate::world::World;
 use crate::world::needs::{cgroup2, needs};
 use crate::world::processes::{Process, eventually};
@@ -18,11 +18,12 @@ use crate::world::processes::{Process, eventually};
 fn f02_a_flood_of_connections_loses_neither_policy_nor_identity() {
     needs!(root, bpf);
     let world = World::new();
-    let flood = "$0 flood 203.0.113.66 80 100000 & $0 flood 2001:db8::66 80 100000 & wait; \
+    let flood = "$0 flood 203.0.113.66 80 $1 & $0 flood 2001:db8::66 80 $1 & wait; \
                  $0 tcp 203.0.113.66 80 http:denied.test; \
                  $0 tcp 203.0.113.10 80 http:allowed.test; \
                  $0 udp sendto 203.0.113.66 9999";
-    let out = world.boundary(&ALLOW, &["sh", "-c", flood, world.attack()]).output();
+    let command = ["sh", "-c", flood, world.attack(), &rounds(100_000)];
+    let out = world.boundary(&ALLOW, &command).output();
     let findings = out.findings();
     out.expect(findings.len() == 5, "every step says what became of it");
     let tail = &findings[2..];

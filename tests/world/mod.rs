@@ -16,7 +16,7 @@ mod names;
 pub(crate) mod needs;
 mod origin;
 mod output;
-mod place;
+pub(crate) mod place;
 pub(crate) mod processes;
 mod request;
 mod run;
@@ -24,10 +24,11 @@ mod screen;
 mod service;
 mod stop;
 pub(crate) mod terminal;
+mod toll;
 mod wire;
 
 pub(crate) use output::{Output, records};
-pub(crate) use run::{Run, Session};
+pub(crate) use run::{Run, Session, has_walls};
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -42,7 +43,8 @@ use origin::Origins;
 use place::Place;
 use request::Request;
 use stop::Stop;
-use wire::{Packet, Wire};
+pub(crate) use wire::Packet;
+use wire::Wire;
 
 /// The user that the host's passwd knows besides the machine's own: id, name and a second group.
 pub(crate) const GUEST: u32 = 4_242;

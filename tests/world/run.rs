@@ -20,6 +20,7 @@ use nix::unistd::Pid;
 use super::output::{KernelLog, Output, records};
 use super::screen::Screen;
 use super::terminal::Terminal;
+use super::toll;
 use super::{GUEST, World};
 
 /// How long any run may take unless the test says otherwise.
@@ -40,8 +41,12 @@ const PATIENCE_WITHOUT_WALLS: Duration = Duration::from_secs(10);
 
 /// How long any run may take here.
 fn patience() -> Duration {
-    let has_walls = std::env::var_os("BOUNDARY_WITHOUT").is_none_or(|walls| walls.is_empty());
-    if has_walls { PATIENCE } else { PATIENCE_WITHOUT_WALLS }
+    if has_walls() { PATIENCE } else { PATIENCE_WITHOUT_WALLS }
+}
+
+/// Whether every wall stands. Where one is left off, tests have only to notice that.
+pub(crate) fn has_walls() -> bool {
+    std::env::var_os("BOUNDARY_WITHOUT").is_none_or(|walls| walls.is_empty())
 }
 
 /// How long what a run started may hold its output open after it has ended.
@@ -236,6 +241,7 @@ impl<'w> Session<'w> {
             questions: world.questions(),
             kernel: self.kernel.read(),
         };
+        toll::pay(self.run.audit.is_some(), &output.line, &output.packets);
         output.expect(!hung, "it ends without being killed");
         output.expect(closed, "nothing of it holds its output open after its end");
         output

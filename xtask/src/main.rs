@@ -9,6 +9,7 @@ mod built;
 mod deny;
 mod document;
 mod escapes;
+mod packets;
 mod run;
 mod say;
 mod setup;
@@ -44,14 +45,7 @@ enum Task {
         args: Vec<OsString>,
     },
     /// Tries every known way out, and writes the table into `docs/threat-model.md`.
-    Escapes {
-        /// Leaves off one wall after the other instead, and shows which tests notice.
-        #[arg(long)]
-        mutations: bool,
-        /// Only these walls, comma-separated; the document is left as it is.
-        #[arg(long, requires = "mutations", value_delimiter = ',')]
-        walls: Vec<String>,
-    },
+    Escapes(escapes::Escapes),
     /// Checks the architecture and the habits that no compiler checks.
     Tidy,
     /// Checks licences, sources and duplicates of the dependencies.
@@ -78,7 +72,7 @@ fn perform(task: Task) -> anyhow::Result<ExitCode> {
         Task::Setup => setup::setup(&workspace).map(|()| ExitCode::SUCCESS),
         Task::Run { args } => run::run(&workspace, &args),
         Task::Test { args } => suite::test(&workspace, &args),
-        Task::Escapes { mutations, walls } => escapes::escapes(&workspace, mutations, &walls),
+        Task::Escapes(asked) => escapes::escapes(&workspace, &asked),
         Task::Tidy => tidy::tidy(&workspace),
         Task::Deny => deny::deny(&workspace),
         Task::Bench(bench) => bench::bench(&workspace, &bench),
@@ -97,7 +91,7 @@ mod tests {
             Task::Run { args } | Task::Test { args } => {
                 args.iter().map(|arg| arg.to_string_lossy().into_owned()).collect()
             }
-            Task::Setup | Task::Escapes { .. } | Task::Tidy | Task::Deny | Task::Bench(_) => {
+            Task::Setup | Task::Escapes(_) | Task::Tidy | Task::Deny | Task::Bench(_) => {
                 panic!("hands nothing on")
             }
         }

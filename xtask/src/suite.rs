@@ -9,6 +9,7 @@ use anyhow::{Context as _, Result};
 use nix::unistd::Uid;
 
 use crate::built::Built;
+use crate::packets::{self, Packets};
 use crate::say::say;
 use crate::setup::{installed, setup};
 use crate::tally::Tally;
@@ -34,8 +35,12 @@ pub(crate) fn test(workspace: &Workspace, args: &[OsString]) -> Result<ExitCode>
     cargo.env("BOUNDARY_BIN", built.program("boundary")?);
     cargo.env("BOUNDARY_ATTACK", built.program("attack")?);
     promise(&mut cargo);
+    let toll = Packets::file(workspace)?;
+    cargo.env(packets::VARIABLE, &toll);
     let (status, tally) = stream(&mut cargo)?;
-    conclude(status, tally)
+    let packets = Packets::read(&toll)?;
+    say(format_args!("test: {packets}"));
+    conclude(status, tally, packets)
 }
 
 /// Where continuous integration runs (`CI` is set), promises the tests what this machine has, so
@@ -94,12 +99,12 @@ fn stream(cargo: &mut Command) -> Result<(ExitStatus, Tally)> {
 }
 
 /// Says the closing line. Cargo's verdict and the sum must both be good: a runner that died has no
-/// closing line to count.
-fn conclude(status: ExitStatus, tally: Tally) -> Result<ExitCode> {
+/// closing line to count. A packet that arrived where none should is a failure whatever the tests say.
+fn conclude(status: ExitStatus, tally: Tally, packets: Packets) -> Result<ExitCode> {
     if !status.success() && !tally.has_failed() {
         say(format_args!("test: cargo test: {status}, though no runner reported a failed test"));
     }
     writeln!(io::stdout(), "{tally}").context("standard output")?;
-    let good = status.success() && !tally.has_failed();
+    let good = status.success() && !tally.has_failed() && packets.is_tight();
     Ok(if good { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

@@ -113,15 +113,19 @@ pub fn enclose(
     }
     no_core_files()?;
     mounts::arrange(enclosure)?;
-    if enclosure.identity.is_root() && mutation::stands("userns") {
-        unshare(CloneFlags::CLONE_NEWUSER).map_err(Call::to("unshare(CLONE_NEWUSER)"))?;
-        map_ids()?;
+    if enclosure.identity.is_root() {
+        if mutation::stands("userns") {
+            unshare(CloneFlags::CLONE_NEWUSER).map_err(Call::to("unshare(CLONE_NEWUSER)"))?;
+            map_ids()?;
+        }
         limit_capabilities(ROOT_KEEPS)?;
     } else {
         enclosure.identity.assume()?;
     }
     mounts::leave_covered_directory()?;
-    prctl::set_no_new_privs().map_err(Call::to("prctl(PR_SET_NO_NEW_PRIVS)"))?;
+    if mutation::stands("new_privs") {
+        prctl::set_no_new_privs().map_err(Call::to("prctl(PR_SET_NO_NEW_PRIVS)"))?;
+    }
     if mutation::stands("landlock") {
         restrict().map_err(Error::Landlock)?;
     }

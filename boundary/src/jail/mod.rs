@@ -7,7 +7,8 @@ pub mod ebpf;
 pub mod filter;
 pub mod kernel;
 pub mod mounts;
-pub(crate) mod mutation;
+#[doc(hidden)]
+pub mod mutation;
 mod walls;
 
 pub use choice::{Choice, UnknownJail};

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use nix::unistd::Pid;
 
 use super::ebpf::{self, Name, Ring};
-use super::{Call, Choice};
+use super::{Call, Choice, mutation};
 use crate::proxy::{Doors, Origin};
 use crate::sys::process;
 
@@ -88,6 +88,9 @@ impl Walls {
         // Only one of the two calls takes the body; which one is known when the first has failed.
         let mut body = Some(body);
         let mut run = || body.take().map_or(ENTRY_FAILED, |body| body());
+        if !mutation::stands("cgroup") {
+            return process::fork(run).map_err(Call::to("fork"));
+        }
         let direct = process::fork_into(walls.cgroup().as_fd(), &mut run);
         match direct.map_err(Call::to("clone3"))? {
             Some(pid) => Ok(pid),

@@ -25,8 +25,10 @@ use crate::config::Config;
 use crate::dns::{Forwarder, Pins, Resolver, hosts_file, search_domains};
 use crate::jail::child::Identity;
 use crate::jail::ebpf::{Refusals, Ring};
+use crate::jail::mutation;
 use crate::jail::{Call, Lent, Walls};
-use crate::proxy::{Doors, Parts, Proxy};
+use crate::proxy::{Doors, Limits, Parts, Proxy};
+use crate::rules::{DomainMatch, Rule, RuleSet};
 use crate::sys::process;
 use crate::sys::readiness::readable;
 
@@ -166,7 +168,7 @@ impl Setup<'_> {
         let authority = Arc::new(Authority::new()?);
         let certificate = authority.certificate_pem().as_bytes().to_vec();
         let pins = Arc::new(Pins::default());
-        let rules = Arc::clone(&self.config.rules);
+        let (rules, limits) = bounds(self.config)?;
         let resolver = resolver(self.config, &pins, &recorder);
         let parts = Parts {
             rules,
@@ -176,7 +178,7 @@ impl Setup<'_> {
             origin,
             resolver: Arc::new(resolver),
         };
-        let proxy = Proxy::new(parts, self.config.limits.clone(), self.config.egress.clone())?;
+        let proxy = Proxy::new(parts, limits, self.config.egress.clone())?;
         let service =
             Service { proxy: Arc::new(proxy), recorder, pins, doors: self.doors, refusals };
         Ok((service, certificate))
@@ -290,6 +292,23 @@ fn record(refusals: &mut Refusals, recorder: &Recorder, pins: &Pins) {
         Ok(lost) => tracing::warn!(lost, "refusals came faster than they could be read"),
         Err(error) => tracing::warn!(%error, "lost refusals could not be counted"),
     }
+}
+
+/// What may be asked, and how much of it; or everything, where [`mutation`] leaves a wall off.
+fn bounds(config: &Config) -> Result<(Arc<RuleSet>, Limits), Said> {
+    const EVERYTHING: [&str; 4] =
+        ["domain=*", "host=127.0.0.1", "host=[::1]", "host=169.254.169.254"];
+    const LONG: Duration = Duration::from_hours(1);
+    const MANY: usize = 1 << 24;
+    let (mut rules, mut limits) = (Arc::clone(&config.rules), config.limits.clone());
+    if !mutation::stands("verdicts") {
+        let all = EVERYTHING.iter().map(|rule| rule.parse()).collect::<Result<Vec<Rule>, _>>()?;
+        rules = Arc::new(RuleSet::new(all, DomainMatch::default()));
+    }
+    if !mutation::stands("limits") {
+        limits = Limits { head_bytes: MANY, head_time: LONG, silence: LONG, ..limits };
+    }
+    Ok((rules, limits))
 }
 
 /// An error and what caused it, on one line.

@@ -23,7 +23,7 @@ pub(crate) struct Wall {
     pub(crate) name: String,
     /// What it is.
     pub(crate) words: String,
-    /// What a build with mutations leaves off for it; empty where nothing can be left off.
+    /// What a build with mutations leaves off for it.
     pub(crate) switches: String,
 }
 
@@ -32,14 +32,37 @@ pub(crate) struct Wall {
 pub(crate) struct Way {
     /// Its number, as `A-8`.
     pub(crate) id: String,
-    /// Whether tests show that it is closed.
-    pub(crate) is_held: bool,
+    /// What there is to show of it.
+    pub(crate) kind: Kind,
     /// The walls that close it.
     pub(crate) walls: Vec<String>,
     /// Tests of other modules.
     pub(crate) elsewhere: Vec<String>,
     /// What it is, or why no test can close it.
     pub(crate) words: String,
+}
+
+/// What there is to show of a way out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// Walls close it.
+    Held,
+    /// It is about something that must work: there is no wall to leave off.
+    Works,
+    /// No test can show anything.
+    Info,
+}
+
+impl Kind {
+    /// As the catalogue spells it.
+    fn parse(text: &str) -> Result<Self> {
+        Ok(match text {
+            "held" => Self::Held,
+            "works" => Self::Works,
+            "info" => Self::Info,
+            other => bail!("{PLACE}: not held, works or info: {other}"),
+        })
+    }
 }
 
 impl Catalogue {
@@ -60,7 +83,7 @@ impl Catalogue {
                 }
                 [id, outcome, walls, elsewhere, words] => catalogue.ways.push(Way {
                     id: (*id).to_owned(),
-                    is_held: *outcome == "held",
+                    kind: Kind::parse(outcome)?,
                     walls: walls.split_whitespace().map(str::to_owned).collect(),
                     elsewhere: elsewhere.split_whitespace().map(str::to_owned).collect(),
                     words: (*words).to_owned(),
@@ -73,6 +96,17 @@ impl Catalogue {
 }
 
 impl Way {
+    /// Whether there are walls to leave off.
+    pub(crate) fn is_held(&self) -> bool {
+        self.kind == Kind::Held
+    }
+
+    /// Whether it is a way round the walls of the jail, of which each has to be missed; in the other
+    /// sections the proxy reads, and a test shows what it makes of one text.
+    pub(crate) fn is_of_jail(&self) -> bool {
+        self.is_held() && self.id.starts_with(['A', 'B', 'F', 'H'])
+    }
+
     /// Whether a test is of this way out.
     pub(crate) fn is_shown_by(&self, test: &str) -> bool {
         self.elsewhere.iter().any(|name| name == test) || numbers(test).contains(&self.id)
@@ -107,7 +141,7 @@ fn number(part: &str) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Catalogue, numbers};
+    use super::{Catalogue, Kind, numbers};
 
     #[test]
     fn a_tests_name_tells_its_numbers() {
@@ -124,7 +158,7 @@ mod tests {
         assert_eq!((read.walls.len(), read.ways.len()), (1, 2));
         assert!(read.ways[0].is_shown_by("escape::x::a08_y"));
         assert!(read.ways[0].is_shown_by("kernel::x"));
-        assert!(!read.ways[1].is_held);
+        assert_eq!([&read.ways[0], &read.ways[1]].map(|way| way.kind), [Kind::Held, Kind::Info]);
     }
 
     #[test]

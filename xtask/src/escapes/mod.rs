@@ -3,7 +3,8 @@
 //! `docs/threat-model.md`.
 //!
 //! *Standing*: which walls hold what stands in `tests/escape/catalogue.txt`; the outcomes are those
-//! of this run. *Never*: writes an outcome that no test had.
+//! of this run, beside those without walls of the last run that tried it. *Never*: writes an outcome
+//! that no test had.
 
 mod catalogue;
 mod mutation;
@@ -12,43 +13,84 @@ mod trial;
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::io::{self, Write as _};
 use std::process::ExitCode;
 
 use anyhow::{Context as _, Result};
 
 use crate::document;
+use crate::packets::Packets;
 use crate::say::say;
 use crate::setup::setup;
 use crate::workspace::Workspace;
 use catalogue::Catalogue;
+use mutation::Mutants;
 use table::Table;
 use trial::Trial;
 
 /// Where the readable table stands.
 const DOCUMENT: &str = "docs/threat-model.md";
 
-/// Runs the tests as they are, or with `mutations` for each wall that can be left off.
-pub(crate) fn escapes(
-    workspace: &Workspace,
+/// What became of the tests.
+const RESULTS: &str = "escapes.json";
+
+/// What became of them without walls.
+const MUTANTS: &str = "mutations.json";
+
+/// The stage's own tests: positive controls, without which nothing arriving means nothing.
+const CONTROLS: &str = "stage::";
+
+/// What is asked of a run.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Escapes {
+    /// Leaves off one wall after the other instead, and shows which tests notice
+    #[arg(long)]
     mutations: bool,
-    walls: &[String],
-) -> Result<ExitCode> {
+    /// Only these walls, comma-separated; the document is left as it is
+    #[arg(long, requires = "mutations", value_delimiter = ',')]
+    walls: Vec<String>,
+    /// Writes one object for each way out to standard output
+    #[arg(long, conflicts_with = "mutations")]
+    json: bool,
+}
+
+/// Runs the tests as they are, or with `mutations` for each wall that can be left off.
+pub(crate) fn escapes(workspace: &Workspace, asked: &Escapes) -> Result<ExitCode> {
     setup(workspace)?;
     let text =
         fs::read_to_string(workspace.root().join(catalogue::PLACE)).context(catalogue::PLACE)?;
     let catalogue = Catalogue::parse(&text)?;
-    if mutations {
-        return without_walls(workspace, &catalogue, walls);
+    if asked.mutations {
+        return without_walls(workspace, &catalogue, &asked.walls);
     }
-    let ran = Trial::usual(workspace)?.run(&filters(&catalogue), "")?;
-    let table = Table { catalogue: &catalogue, ran: &ran };
-    keep(workspace, "escapes.json", &table.json()?)?;
+    let (ran, packets) = with_walls(workspace, &catalogue)?;
+    let mutants = last(workspace, MUTANTS).map(|text| Mutants::parse(&text)).transpose()?;
+    let mutants = mutants.unwrap_or_default();
+    let table = Table { catalogue: &catalogue, ran: &ran, mutants: &mutants, packets };
+    keep(workspace, RESULTS, &table.json()?)?;
     document::write(workspace, DOCUMENT, "escapes", &table.markdown())?;
+    if asked.json {
+        io::stdout().write_all(table.rows()?.as_bytes()).context("standard output")?;
+    }
     say(format_args!("escapes: {}", table.sum()));
+    say(format_args!("escapes: {packets}"));
     Ok(if table.is_good() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// Runs the tests without one wall after the other. A wall that nobody misses is a failure.
+/// Runs everything with every wall in place.
+fn with_walls(
+    workspace: &Workspace,
+    catalogue: &Catalogue,
+) -> Result<(BTreeMap<String, bool>, Packets)> {
+    let toll = Packets::file(workspace)?;
+    let mut all = filters(catalogue);
+    all.push(CONTROLS.to_owned());
+    let ran = Trial::usual(workspace)?.counting_in(&toll).run(&all, "")?;
+    Ok((ran, Packets::read(&toll)?))
+}
+
+/// Runs the tests without one wall after the other. A wall that nobody misses is a failure, and so
+/// is a way out at which nobody misses any.
 fn without_walls(
     workspace: &Workspace,
     catalogue: &Catalogue,
@@ -58,19 +100,41 @@ fn without_walls(
         if !walls.is_empty() {
             return Ok(());
         }
-        keep(workspace, "mutations.json", &table::mutants_as_json(mutants)?)?;
-        document::write(workspace, DOCUMENT, "mutations", &table::mutants(mutants))
+        keep(workspace, MUTANTS, &mutants.json()?)?;
+        document::write(workspace, DOCUMENT, "mutations", &table::of_mutants(mutants))?;
+        again(workspace, catalogue, mutants)
     })?;
-    let is_missed = mutation::each_is_missed(&mutants);
-    Ok(if is_missed { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    let unmissed = mutants.unmissed();
+    let held = catalogue.ways.iter().filter(|way| way.is_of_jail() && walls.is_empty());
+    let unshown: Vec<&str> =
+        held.filter(|way| mutants.of(way).is_empty()).map(|way| way.id.as_str()).collect();
+    for wall in &unmissed {
+        say(format_args!("escapes: nobody misses {wall}"));
+    }
+    for id in &unshown {
+        say(format_args!("escapes: nobody misses a wall at {id}"));
+    }
+    let is_good = unmissed.is_empty() && unshown.is_empty();
+    Ok(if is_good { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Writes the table of the last run again, with what is known by now of the walls.
+fn again(workspace: &Workspace, catalogue: &Catalogue, mutants: &Mutants) -> Result<()> {
+    let Some(text) = last(workspace, RESULTS) else { return Ok(()) };
+    let (ran, packets) = table::parse(&text)?;
+    let table = Table { catalogue, ran: &ran, mutants, packets };
+    keep(workspace, RESULTS, &table.json()?)?;
+    document::write(workspace, DOCUMENT, "escapes", &table.markdown())
+}
+
+/// What an earlier run wrote, if there was one.
+fn last(workspace: &Workspace, name: &str) -> Option<String> {
+    fs::read_to_string(workspace.target().join(name)).ok()
 }
 
 /// Writes a result for machines.
 fn keep(workspace: &Workspace, name: &'static str, text: &str) -> Result<()> {
-    let path = workspace.target().join(name);
-    fs::write(&path, text).context(name)?;
-    say(format_args!("escapes: written into {}", path.display()));
-    Ok(())
+    fs::write(workspace.target().join(name), text).context(name)
 }
 
 /// What names every test of the catalogue, for the runner.

@@ -1,10 +1,16 @@
 //! Leaves off one wall after the other: a test that cannot fail shows nothing.
+//!
+//! *Standing*: first each wall alone, under the tests of every way out that it holds. A way out that
+//! nobody misses a wall at, because another one holds it too, is then tried without all of its walls
+//! together; a wall that nobody misses anywhere is tried with each one beside it. *Never*: takes a
+//! test for a witness that fails with every wall in place.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
-use anyhow::Result;
+use anyhow::{Context as _, Result, ensure};
+use serde_json::{Value, json};
 
-use super::catalogue::{Catalogue, Wall};
+use super::catalogue::{Catalogue, Wall, Way};
 use super::failed;
 use super::trial::Trial;
 use crate::say::say;
@@ -13,10 +19,13 @@ use crate::workspace::Workspace;
 /// The canary would refuse to start without most of the walls, which shows only that it sings.
 const CANARY: &str = "canary";
 
+/// The name of no wall: nothing is left off, but tests are as impatient as if something were.
+const NOTHING: &str = "nothing";
+
 /// What became of the tests without some walls.
-#[derive(Debug)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Mutant {
-    /// The walls that were off.
+    /// The walls that were off, in the catalogue's order.
     pub(crate) without: Vec<String>,
     /// How many tests ran.
     pub(crate) ran: usize,
@@ -26,92 +35,226 @@ pub(crate) struct Mutant {
 
 impl Mutant {
     /// One line about it.
-    pub(crate) fn line(&self) -> String {
+    fn line(&self) -> String {
         let names: Vec<&str> =
             self.noticed.iter().filter_map(|test| test.rsplit("::").next()).collect();
         let walls = self.without.join(" and ");
         format!("without {walls}: {} of {} notice: {}", names.len(), self.ran, names.join(" "))
     }
+
+    /// For machines.
+    fn json(&self) -> Value {
+        json!({ "without": self.without, "ran": self.ran, "noticed": self.noticed })
+    }
+
+    /// From what a machine wrote.
+    fn of(row: &Value) -> Option<Self> {
+        let texts = |name| -> Option<Vec<String>> {
+            let list = row.get(name)?.as_array()?;
+            list.iter().map(|text| text.as_str().map(str::to_owned)).collect()
+        };
+        let ran = usize::try_from(row.get("ran")?.as_u64()?).ok()?;
+        Some(Self { without: texts("without")?, ran, noticed: texts("noticed")? })
+    }
 }
 
-/// Tries every wall that can be left off, or those that were asked for. Where another wall holds
-/// what one held, so that nobody notices, the two are left off together. What is known is kept after
-/// each wall.
+/// All that was tried.
+#[derive(Debug, Default)]
+pub(crate) struct Mutants(Vec<Mutant>);
+
+impl Mutants {
+    /// Each of them, in the order they were tried.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Mutant> {
+        self.0.iter()
+    }
+
+    /// Reads what an earlier run wrote.
+    pub(crate) fn parse(text: &str) -> Result<Self> {
+        let rows: Vec<Value> = serde_json::from_str(text).context("the mutants' JSON")?;
+        let mutants: Option<Vec<Mutant>> = rows.iter().map(Mutant::of).collect();
+        mutants.map(Self).context("an odd mutant")
+    }
+
+    /// For machines.
+    pub(crate) fn json(&self) -> Result<String> {
+        let rows: Vec<Value> = self.iter().map(Mutant::json).collect();
+        serde_json::to_string_pretty(&rows).context("the mutants as JSON")
+    }
+
+    /// What without shows that the tests of a way out can fail: the walls that were off, and who
+    /// noticed. Each of its walls alone, or where none is missed alone all of them together.
+    pub(crate) fn of<'a>(&'a self, way: &'a Way) -> Vec<(&'a [String], Vec<&'a str>)> {
+        let witnesses = |mutant: &'a Mutant| -> Vec<&'a str> {
+            let noticed = mutant.noticed.iter().map(String::as_str);
+            noticed.filter(|test| way.is_shown_by(test)).collect()
+        };
+        let of_way =
+            self.iter().filter(|it| it.without.iter().all(|wall| way.walls.contains(wall)));
+        let shown = of_way.map(|mutant| (mutant.without.as_slice(), witnesses(mutant)));
+        let shown: Vec<_> = shown.filter(|(_, witnesses)| !witnesses.is_empty()).collect();
+        let fewest = shown.iter().map(|(without, _)| without.len()).min().unwrap_or_default();
+        shown.into_iter().filter(|(without, _)| without.len() == fewest).collect()
+    }
+
+    /// The walls that were off and that nobody misses, neither alone nor with another.
+    pub(crate) fn unmissed(&self) -> Vec<&str> {
+        let tried: BTreeSet<&str> = self.0.iter().filter_map(Mutant::subject).collect();
+        let is_missed = |wall: &&str| self.is_missed(wall);
+        tried.into_iter().filter(|wall| !is_missed(wall)).collect()
+    }
+
+    /// Whether a wall is missed: more is noticed without it than without the ones that were off
+    /// besides it.
+    fn is_missed(&self, wall: &str) -> bool {
+        let with_it = self.0.iter().filter(|it| it.without.iter().any(|off| off == wall));
+        with_it.into_iter().any(|mutant| {
+            let others: Vec<&String> = mutant.without.iter().filter(|off| *off != wall).collect();
+            let known = self.0.iter().find(|it| it.without.iter().eq(others.iter().copied()));
+            let alone = others.is_empty();
+            let explained = |test: &&String| known.is_some_and(|it| it.noticed.contains(test));
+            (alone || known.is_some()) && !mutant.noticed.iter().all(|test| explained(&test))
+        })
+    }
+
+    /// The one tried without exactly these.
+    fn find(&self, walls: &[&Wall]) -> Option<&Mutant> {
+        self.0.iter().find(|it| it.without.iter().eq(walls.iter().map(|wall| &wall.name)))
+    }
+}
+
+impl Mutant {
+    /// The wall that was off, if it was one alone.
+    fn subject(&self) -> Option<&str> {
+        match self.without.as_slice() {
+            [wall] => Some(wall),
+            _ => None,
+        }
+    }
+}
+
+/// The course of one whole trial.
+struct Course<'a> {
+    trial: Trial<'a>,
+    catalogue: &'a Catalogue,
+    /// Tests that fail with every wall in place: no witnesses.
+    unfit: BTreeSet<String>,
+    mutants: Mutants,
+}
+
+/// Tries every wall that can be left off, or those that were asked for. What is known is kept after
+/// each.
 pub(crate) fn all(
     workspace: &Workspace,
     catalogue: &Catalogue,
     asked: &[String],
-    keep: impl Fn(&[Mutant]) -> Result<()>,
-) -> Result<Vec<Mutant>> {
+    keep: impl Fn(&Mutants) -> Result<()>,
+) -> Result<Mutants> {
     let trial = Trial::mutable(workspace)?;
-    let mut mutants = Vec::new();
+    let mut course =
+        Course { trial, catalogue, unfit: BTreeSet::new(), mutants: Mutants::default() };
+    if asked.is_empty() {
+        course.find_unfit()?;
+    }
     let wanted = |wall: &&Wall| asked.is_empty() || asked.contains(&wall.name);
     // The last ones first: without the first ones most things hang.
-    for wall in catalogue.walls.iter().rev().filter(wanted) {
-        if wall.switches.is_empty() {
-            continue;
-        }
-        let alone = mutant(&trial, catalogue, &[wall])?;
-        say(format_args!("escapes: {}", alone.line()));
-        let is_silent = alone.noticed.is_empty();
-        mutants.push(alone);
-        if is_silent {
-            mutants.extend(paired(&trial, catalogue, wall)?);
-        }
-        keep(&mutants)?;
+    let walls: Vec<&Wall> = catalogue.walls.iter().rev().filter(wanted).collect();
+    for wall in &walls {
+        course.try_without(&[wall])?;
+        keep(&course.mutants)?;
     }
-    Ok(mutants)
+    if asked.is_empty() {
+        course.try_ways()?;
+        keep(&course.mutants)?;
+    }
+    for wall in walls {
+        course.pair(wall)?;
+    }
+    keep(&course.mutants)?;
+    Ok(course.mutants)
 }
 
-/// Whether each wall that was off is missed, alone or with another.
-pub(crate) fn each_is_missed(mutants: &[Mutant]) -> bool {
-    let missed = |wall: &String| {
-        let mut with_it = mutants.iter().filter(|mutant| mutant.without.first() == Some(wall));
-        with_it.any(|mutant| !mutant.noticed.is_empty())
-    };
-    mutants.iter().filter_map(|mutant| mutant.without.first()).all(missed)
-}
-
-/// The first wall without which the other one is missed too.
-fn paired(trial: &Trial<'_>, catalogue: &Catalogue, wall: &Wall) -> Result<Option<Mutant>> {
-    for name in beside(catalogue, wall) {
-        let Some(other) = catalogue.walls.iter().find(|other| other.name == name) else { continue };
-        if other.switches.is_empty() {
-            continue;
+impl Course<'_> {
+    /// Runs everything with every wall in place.
+    fn find_unfit(&mut self) -> Result<()> {
+        let ran = self.trial.run(&super::filters(self.catalogue), NOTHING)?;
+        ensure!(!ran.is_empty(), "no test ran");
+        self.unfit = failed(&ran).into_iter().collect();
+        for test in &self.unfit {
+            say(format_args!("escapes: {test} fails with every wall in place"));
         }
-        let without_other: BTreeSet<String> =
-            mutant(trial, catalogue, &[other])?.noticed.into_iter().collect();
-        let mut both = mutant(trial, catalogue, &[wall, other])?;
-        // What is noticed without the other alone says nothing of this one.
-        both.noticed.retain(|test| !without_other.contains(test));
-        say(format_args!("escapes: {}", both.line()));
-        if !both.noticed.is_empty() {
-            return Ok(Some(both));
-        }
+        Ok(())
     }
-    Ok(None)
+
+    /// Tries each way out that nobody misses a single wall at without all of its walls.
+    fn try_ways(&mut self) -> Result<()> {
+        let catalogue = self.catalogue;
+        let mut groups: BTreeMap<Vec<&str>, Vec<&Way>> = BTreeMap::new();
+        for way in catalogue.ways.iter().filter(|way| way.is_of_jail()) {
+            if self.mutants.of(way).is_empty() {
+                groups.entry(way.walls.iter().map(String::as_str).collect()).or_default().push(way);
+            }
+        }
+        for (names, ways) in groups {
+            let named = |wall: &&Wall| names.contains(&wall.name.as_str());
+            let walls: Vec<&Wall> = catalogue.walls.iter().filter(named).collect();
+            self.try_ways_without(&walls, &ways)?;
+        }
+        Ok(())
+    }
+
+    /// Tries with each wall beside it one that nobody misses alone.
+    fn pair(&mut self, wall: &Wall) -> Result<()> {
+        let catalogue = self.catalogue;
+        if self.mutants.is_missed(&wall.name) {
+            return Ok(());
+        }
+        for name in beside(catalogue, wall) {
+            let both = |it: &&Wall| it.name == name || it.name == wall.name;
+            let other: Vec<&Wall> = catalogue.walls.iter().filter(|it| it.name == name).collect();
+            let both: Vec<&Wall> = catalogue.walls.iter().filter(both).collect();
+            self.try_without(&other)?;
+            self.try_without(&both)?;
+            if self.mutants.is_missed(&wall.name) {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Runs the tests of every way out that any of the walls holds, without them.
+    fn try_without(&mut self, walls: &[&Wall]) -> Result<()> {
+        let ways = self.catalogue.ways.iter();
+        let held = ways.filter(|way| walls.iter().any(|wall| way.walls.contains(&wall.name)));
+        let held: Vec<&Way> = held.collect();
+        self.try_ways_without(walls, &held)
+    }
+
+    /// Runs the tests of some ways out without some walls, unless that was done.
+    fn try_ways_without(&mut self, walls: &[&Wall], ways: &[&Way]) -> Result<()> {
+        if self.mutants.find(walls).is_some() {
+            return Ok(());
+        }
+        let elsewhere = ways.iter().flat_map(|way| way.elsewhere.clone());
+        let filters: Vec<String> =
+            ways.iter().map(|way| filter(&way.id)).chain(elsewhere).collect();
+        let mut without: Vec<&str> = walls.iter().map(|wall| wall.switches.as_str()).collect();
+        without.push(CANARY);
+        let mut ran = self.trial.run(&filters, &without.join(","))?;
+        // A filter may be a part of another test's name.
+        ran.retain(|test, _| ways.iter().any(|way| way.is_shown_by(test)));
+        let noticed = failed(&ran).into_iter().filter(|test| !self.unfit.contains(test)).collect();
+        let without = walls.iter().map(|wall| wall.name.clone()).collect();
+        let mutant = Mutant { without, ran: ran.len(), noticed };
+        say(format_args!("escapes: {}", mutant.line()));
+        self.mutants.0.push(mutant);
+        Ok(())
+    }
 }
 
 /// The walls that stand beside one in any line of the catalogue.
-fn beside(catalogue: &Catalogue, wall: &Wall) -> Vec<String> {
+fn beside(catalogue: &Catalogue, wall: &Wall) -> BTreeSet<String> {
     let lines = catalogue.ways.iter().filter(|way| way.walls.contains(&wall.name));
-    let names: BTreeSet<&String> = lines.flat_map(|way| &way.walls).collect();
-    names.into_iter().filter(|name| **name != wall.name).cloned().collect()
-}
-
-/// Runs the tests of every way out that the walls hold, without them.
-fn mutant(trial: &Trial<'_>, catalogue: &Catalogue, walls: &[&Wall]) -> Result<Mutant> {
-    let held =
-        catalogue.ways.iter().filter(|way| walls.iter().any(|wall| way.walls.contains(&wall.name)));
-    let filters: Vec<String> = held.map(|way| filter(&way.id)).collect();
-    let mut without: Vec<&str> = walls.iter().map(|wall| wall.switches.as_str()).collect();
-    without.push(CANARY);
-    let ran = trial.run(&filters, &without.join(","))?;
-    Ok(Mutant {
-        without: walls.iter().map(|wall| wall.name.clone()).collect(),
-        ran: ran.len(),
-        noticed: failed(&ran),
-    })
+    lines.flat_map(|way| way.walls.clone()).filter(|name| *name != wall.name).collect()
 }
 
 /// How a number stands in the names of tests: `A-8` as `a08_`.
@@ -122,7 +265,8 @@ fn filter(id: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{Mutant, each_is_missed, filter};
+    use super::super::catalogue::Catalogue;
+    use super::{Mutant, Mutants, filter};
 
     fn mutant(without: &[&str], noticed: &[&str]) -> Mutant {
         let owned = |texts: &[&str]| texts.iter().map(|&text| text.to_owned()).collect();
@@ -131,12 +275,38 @@ mod tests {
 
     #[test]
     fn a_wall_that_is_missed_only_with_another_is_missed() {
-        assert!(each_is_missed(&[mutant(&["a"], &[]), mutant(&["a", "b"], &["t"])]));
+        let both = [mutant(&["a"], &[]), mutant(&["b"], &["s"]), mutant(&["a", "b"], &["s", "t"])];
+        assert!(Mutants(both.to_vec()).unmissed().is_empty());
+    }
+
+    #[test]
+    fn what_is_noticed_without_the_other_alone_says_nothing_of_a_wall() {
+        let both = [mutant(&["a"], &[]), mutant(&["b"], &["t"]), mutant(&["a", "b"], &["t"])];
+        assert_eq!(Mutants(both.to_vec()).unmissed(), ["a"]);
     }
 
     #[test]
     fn a_wall_that_nobody_misses_is_told() {
-        assert!(!each_is_missed(&[mutant(&["a"], &[]), mutant(&["b"], &["t"])]));
+        let mutants = Mutants(vec![mutant(&["a"], &[]), mutant(&["b"], &["t"])]);
+        assert_eq!(mutants.unmissed(), ["a"]);
+    }
+
+    #[test]
+    fn a_way_out_is_shown_by_its_own_tests_and_with_as_few_walls_off_as_do() {
+        let catalogue =
+            Catalogue::parse("A-1 | held | a b | | x\nA-2 | held | b c | | y\n").unwrap();
+        let one = mutant(&["b"], &["escape::x::a02_t"]);
+        let two = mutant(&["a", "b"], &["escape::x::a01_s", "escape::x::a02_t"]);
+        let mutants = Mutants(vec![one, two]);
+        let shown = |place: usize| mutants.of(&catalogue.ways[place]);
+        assert_eq!(shown(0), [(&["a".to_owned(), "b".to_owned()][..], vec!["escape::x::a01_s"])]);
+        assert_eq!(shown(1), [(&["b".to_owned()][..], vec!["escape::x::a02_t"])]);
+    }
+
+    #[test]
+    fn what_is_written_is_read_again() {
+        let mutants = Mutants(vec![mutant(&["a", "b"], &["t"])]);
+        assert_eq!(Mutants::parse(&mutants.json().unwrap()).unwrap().0, mutants.0);
     }
 
     #[test]

@@ -2,19 +2,24 @@
 
 use std::collections::BTreeMap;
 use std::io::{BufRead as _, BufReader};
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
 use anyhow::{Context as _, Result};
 
 use crate::built::Built;
+use crate::packets;
 use crate::say::say;
 use crate::workspace::Workspace;
 
 /// The packages: the program, and the tests that run it.
 const TESTED: [&str; 4] = ["--package", "boundary", "--package", "boundary-tests"];
 
-/// Tests that take as long as all others, which are left out where one wall is off.
-const LONG: [&str; 2] = ["a22_", "f02_"];
+/// How many tests run at once where a wall is off: most of them wait for something to hang.
+const THREADS: &str = "--test-threads=6";
+
+/// What the machine has to have, so that no test is skipped.
+const PROMISE: &str = "root,bpf,curl,setsid,setpriv,bash,ip,python3";
 
 /// What makes boundary able to leave a wall off, in a target folder of its own.
 const MUTABLE: [&str; 2] = ["--features", "boundary/mutations"];
@@ -25,6 +30,8 @@ pub(crate) struct Trial<'w> {
     built: Built,
     /// What makes it another build than the usual one.
     arguments: Vec<String>,
+    /// Where the tests write down what arrived.
+    toll: Option<PathBuf>,
 }
 
 impl<'w> Trial<'w> {
@@ -41,6 +48,12 @@ impl<'w> Trial<'w> {
         Self::build(workspace, MUTABLE.iter().chain(&own).map(|&it| it.to_owned()).collect())
     }
 
+    /// Has the tests write down what arrived.
+    pub(crate) fn counting_in(mut self, toll: &Path) -> Self {
+        self.toll = Some(toll.to_owned());
+        self
+    }
+
     /// Builds.
     fn build(workspace: &'w Workspace, arguments: Vec<String>) -> Result<Self> {
         let mut all: Vec<&str> = TESTED.to_vec();
@@ -48,7 +61,7 @@ impl<'w> Trial<'w> {
         all.extend(arguments.iter().map(String::as_str));
         let built = Built::build(workspace, &all)?;
         built.require_kernel_half()?;
-        Ok(Self { workspace, built, arguments })
+        Ok(Self { workspace, built, arguments, toll: None })
     }
 
     /// Runs the tests whose names contain one of the filters, with these switches off. A skipped
@@ -60,11 +73,14 @@ impl<'w> Trial<'w> {
         if without.is_empty() {
             cargo.env("BOUNDARY_TEST_LONG", "1");
         } else {
-            cargo.args(LONG.iter().flat_map(|&test| ["--skip", test]));
+            cargo.arg(THREADS);
+        }
+        if let Some(toll) = &self.toll {
+            cargo.env(packets::VARIABLE, toll);
         }
         cargo.env("BOUNDARY_BIN", self.built.program("boundary")?);
         cargo.env("BOUNDARY_ATTACK", self.built.program("attack")?);
-        cargo.env("BOUNDARY_TEST_PROMISE", "root,bpf,curl,setsid,setpriv,bash,ip");
+        cargo.env("BOUNDARY_TEST_PROMISE", PROMISE);
         cargo.env("BOUNDARY_WITHOUT", without).stdout(Stdio::piped()).stderr(Stdio::null());
         let mut child = cargo.spawn().context("cargo test")?;
         let output = child.stdout.take().context("cargo test has no output")?;

@@ -19,11 +19,11 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::{AsFd as _, BorrowedFd};
 
-use boundary_common::ABI;
 use boundary_common::flow;
 
 use super::Call;
 use super::kernel::{self, Kernel};
+use super::mutation;
 use crate::proxy::Doors;
 
 /// Why the walls could not be raised.
@@ -140,7 +140,7 @@ fn sockets(doors: &Doors) -> impl Iterator<Item = BorrowedFd<'_>> {
 
 /// Where the doors stand, as the kernel half takes it.
 fn ports(doors: &Doors) -> Result<flow::Doors, Error> {
-    let mut ports = flow::Doors { abi: ABI, ..flow::Doors::default() };
+    let mut ports = flow::Doors { abi: mutation::abi(), ..flow::Doors::default() };
     for door in &doors.tcp {
         let address = door.local_addr().map_err(Error::Address)?;
         place(address, &mut ports.proxy4, &mut ports.proxy6)?;
