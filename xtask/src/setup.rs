@@ -170,11 +170,13 @@ fn wanted() -> impl Iterator<Item = (&'static str, &'static str)> {
 }
 
 /// Runs apt-get without a question asked; whether it succeeded.
-fn apt_get(args: &[&str]) -> bool {
+pub(crate) fn apt_get(args: &[&str]) -> bool {
     let status = Command::new("apt-get")
         .args(["-qq", "-y", "--no-install-recommends"])
         .args(args)
         .env("DEBIAN_FRONTEND", "noninteractive")
+        // A service that a package brings is not started for it.
+        .env("RUNLEVEL", "1")
         .stdin(Stdio::null())
         .stdout(std::io::stderr())
         .status();

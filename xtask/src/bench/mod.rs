@@ -5,6 +5,8 @@
 
 mod document;
 mod machine;
+mod peers;
+mod proxy;
 mod spread;
 mod startup;
 
@@ -18,6 +20,19 @@ use crate::workspace::Workspace;
 /// What can be measured.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Bench {
+    /// The proxy beside the direct connection, the least that a proxy can be, and its peers, which
+    /// it installs; needs root, and ten minutes.
+    Proxy {
+        /// How often every contestant takes its turn in every row.
+        #[arg(long, default_value_t = 9)]
+        rounds: u32,
+        /// Only the rows with this in their name; the document is left as it is.
+        #[arg(long)]
+        only: Option<String>,
+        /// Say the table, but leave the document as it is.
+        #[arg(long)]
+        dry_run: bool,
+    },
     /// How long `boundary -- true` takes beside plain `true` and bubblewrap; needs root.
     Startup {
         /// How often each contestant runs.
@@ -31,10 +46,14 @@ pub(crate) enum Bench {
 
 /// Measures one thing.
 pub(crate) fn bench(workspace: &Workspace, bench: &Bench) -> Result<ExitCode> {
-    match *bench {
+    match bench {
+        Bench::Proxy { rounds, only, dry_run } => {
+            let table = proxy::measure(workspace, *rounds, only.as_deref())?;
+            document::publish(workspace, "proxy", &table, *dry_run || only.is_some())?;
+        }
         Bench::Startup { runs, dry_run } => {
-            let table = startup::measure(workspace, runs)?;
-            document::publish(workspace, "startup", &table, dry_run)?;
+            let table = startup::measure(workspace, *runs)?;
+            document::publish(workspace, "startup", &table, *dry_run)?;
         }
     }
     Ok(ExitCode::SUCCESS)

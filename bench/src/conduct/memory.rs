@@ -1,0 +1,84 @@
+//! What a proxy's processes hold: memory and descriptors, as the kernel counts them.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
+
+use anyhow::{Context as _, Result};
+
+/// What a group of processes holds.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Usage {
+    /// Memory now, each page divided among those who share it, in KiB.
+    pub(super) now: u64,
+    /// The most that was resident since it was last forgotten, in KiB.
+    pub(super) peak: u64,
+    /// Open descriptors.
+    pub(super) descriptors: usize,
+}
+
+/// What a process and those below it hold, loads left out.
+pub(super) fn usage(root: u32) -> Result<Usage> {
+    let mut sum = Usage::default();
+    for pid in family(root)? {
+        let folder = format!("/proc/{pid}");
+        // One that ended in between holds nothing.
+        let Ok(now) = fs::read_to_string(format!("{folder}/smaps_rollup")) else { continue };
+        let status = fs::read_to_string(format!("{folder}/status")).unwrap_or_default();
+        sum.now += kibibytes(&now, "Pss:");
+        sum.peak += kibibytes(&status, "VmHWM:");
+        sum.descriptors += fs::read_dir(format!("{folder}/fd")).map_or(0, Iterator::count);
+    }
+    Ok(sum)
+}
+
+/// Forgets the most that a process and those below it had.
+pub(super) fn forget_peak(root: u32) -> Result<()> {
+    for pid in family(root)? {
+        // proc(5): 5 resets the peak. One that ended in between has none.
+        drop(fs::write(format!("/proc/{pid}/clear_refs"), "5"));
+    }
+    Ok(())
+}
+
+/// A process and those below it, but our own program.
+fn family(root: u32) -> Result<BTreeSet<u32>> {
+    let own = std::env::current_exe().context("our own program")?;
+    let mut parents = Vec::new();
+    for entry in fs::read_dir("/proc")? {
+        let Some(pid) = entry?.file_name().to_str().and_then(|name| name.parse().ok()) else {
+            continue;
+        };
+        parents.extend(parent(pid).map(|parent| (pid, parent)));
+    }
+    let mut family = BTreeSet::from([root]);
+    loop {
+        let before = family.len();
+        let below = parents.iter().filter(|(_, up)| family.contains(up));
+        let below: Vec<u32> = below.map(|(pid, _)| *pid).collect();
+        family.extend(below);
+        if family.len() == before {
+            break;
+        }
+    }
+    family.retain(|pid| *pid == root || !is_load(*pid, &own));
+    Ok(family)
+}
+
+/// Whether a process is a load.
+fn is_load(pid: u32, own: &Path) -> bool {
+    fs::read_link(format!("/proc/{pid}/exe")).is_ok_and(|program| program == own)
+}
+
+/// The parent of a process: the second field behind its name.
+fn parent(pid: u32) -> Option<u32> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let (_, fields) = stat.rsplit_once(") ")?;
+    fields.split(' ').nth(1)?.parse().ok()
+}
+
+/// A value of a file of the kernel's, in KiB.
+fn kibibytes(text: &str, name: &str) -> u64 {
+    let line = text.lines().find_map(|line| line.strip_prefix(name));
+    line.and_then(|line| line.split_whitespace().next()?.parse().ok()).unwrap_or(0)
+}

@@ -1,0 +1,88 @@
+//! The run: contestants are started, take turns in every row, round after round, and are compared.
+//!
+//! *Standing*: `cargo xtask bench proxy` calls it as root. *Never*: compares two numbers that were
+//! not measured in the same round.
+
+mod agent;
+mod contestants;
+mod memory;
+mod rows;
+mod special;
+mod spread;
+mod table;
+
+use std::fs;
+use std::io::{self, Write as _};
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result};
+
+use self::agent::Helper;
+use crate::{say, stage};
+
+/// What is measured, and with whom.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Plan {
+    /// The program that is measured.
+    #[arg(long)]
+    pub(crate) boundary: PathBuf,
+    /// mitmproxy's program.
+    #[arg(long)]
+    pub(crate) mitmdump: Option<PathBuf>,
+    /// squid, built with OpenSSL.
+    #[arg(long)]
+    pub(crate) squid: Option<PathBuf>,
+    /// A build of hudsucker: takes the address to listen on, the authority's key and certificate,
+    /// and the file with the roots.
+    #[arg(long)]
+    pub(crate) hudsucker: Option<PathBuf>,
+    /// How often every contestant takes its turn in every row.
+    #[arg(long, default_value_t = 9)]
+    pub(crate) rounds: usize,
+    /// Only the rows whose name has this in it, and none of the memory.
+    #[arg(long)]
+    pub(crate) only: Option<String>,
+}
+
+/// Measures everything and writes the result.
+pub(crate) fn conduct(plan: &Plan) -> Result<()> {
+    let folder = Folder::make()?;
+    stage::enter(folder.path())?;
+    stage::answer_names()?;
+    let _origin = Helper::origin(folder.path())?;
+    let mut contestants = contestants::start(plan, folder.path())?;
+    let results = rows::measure(&mut contestants, plan.rounds, plan.only.as_deref())?;
+    let mut text = table::of_rows(&results, &contestants, plan.rounds)?;
+    if plan.only.is_none() {
+        text.push_str(&special::of_memory(&mut contestants)?);
+        drop(contestants);
+        text.push_str(&special::of_many(plan, folder.path())?);
+    }
+    io::stdout().write_all(text.as_bytes()).context("standard output")
+}
+
+/// A folder of the run's own, which goes with it. Everybody may look into it: a peer has a user of
+/// its own.
+struct Folder(PathBuf);
+
+impl Folder {
+    fn make() -> Result<Self> {
+        let path = std::env::temp_dir().join(format!("boundary-bench-{}", std::process::id()));
+        fs::create_dir(&path).with_context(|| path.display().to_string())?;
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o755))?;
+        Ok(Self(path))
+    }
+
+    fn path(&self) -> &Path {
+        &self.0
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        if let Err(error) = fs::remove_dir_all(&self.0) {
+            say(&format!("bench: {} stays: {error}", self.0.display()));
+        }
+    }
+}
