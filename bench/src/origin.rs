@@ -5,18 +5,21 @@
 
 use std::convert::Infallible;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use bytes::{Bytes, BytesMut};
-use http_body_util::Full;
+use hyper::body::{Body, Frame, Incoming, SizeHint};
 use hyper::service::service_fn;
-use hyper::{Request, Response, body::Incoming};
+use hyper::{Request, Response};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Runtime;
+use tokio::time::{Instant, Sleep, sleep};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
@@ -72,13 +75,80 @@ async fn converse(stream: TcpStream, acceptor: TlsAcceptor) -> Result<()> {
     let stream = acceptor.accept(stream).await?;
     if stream.get_ref().1.alpn_protocol() == Some(b"h2") {
         let answer = service_fn(|request: Request<Incoming>| async move {
-            drop(request);
-            Ok::<_, Infallible>(Response::new(Full::new(Bytes::from_static(SMALL.as_bytes()))))
+            Ok::<_, Infallible>(Response::new(Content::of(request.uri().path().as_bytes())))
         });
         let server = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
         return Ok(server.serve_connection(TokioIo::new(stream), answer).await?);
     }
     answer_all(stream).await
+}
+
+/// The content of an answer over HTTP/2.
+enum Content {
+    /// So many bytes.
+    Bytes(usize),
+    /// Events from this number on, when the clock rings.
+    Events(usize, Pin<Box<Sleep>>),
+    /// The small answer, once.
+    Small(bool),
+}
+
+impl Content {
+    /// What a path stands for.
+    fn of(path: &[u8]) -> Self {
+        match path.strip_prefix(b"/bytes/").and_then(number) {
+            Some(length) => Self::Bytes(length),
+            None if path == b"/events" => Self::Events(0, Box::pin(sleep(Duration::ZERO))),
+            None => Self::Small(false),
+        }
+    }
+}
+
+impl Body for Content {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        let data = match &mut *self {
+            Self::Bytes(0) | Self::Events(EVENTS, _) | Self::Small(true) => {
+                return Poll::Ready(None);
+            }
+            Self::Bytes(left) => {
+                let part = FILLER.get(..FILLER.len().min(*left)).unwrap_or_default();
+                *left -= part.len();
+                Bytes::from_static(part)
+            }
+            Self::Events(number, clock) => {
+                ready!(clock.as_mut().poll(cx));
+                clock.as_mut().reset(Instant::now() + BEAT);
+                let event = format!("data: {number}\n\n");
+                *number += 1;
+                event.into()
+            }
+            Self::Small(is_told) => {
+                *is_told = true;
+                Bytes::from_static(SMALL.as_bytes())
+            }
+        };
+        Poll::Ready(Some(Ok(Frame::data(data))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        matches!(self, Self::Bytes(0) | Self::Small(true))
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Bytes(left) => SizeHint::with_exact(*left as u64),
+            Self::Small(is_told) => {
+                SizeHint::with_exact(if *is_told { 0 } else { SMALL.len() as u64 })
+            }
+            Self::Events(..) => SizeHint::new(),
+        }
+    }
 }
 
 /// Answers the requests of an HTTP/1 connection.
@@ -144,7 +214,7 @@ async fn tell(stream: &mut TlsStream<TcpStream>) -> Result<()> {
         let chunk = format!("{:x}\r\n{event}\r\n", event.len());
         stream.write_all(chunk.as_bytes()).await?;
         stream.flush().await?;
-        tokio::time::sleep(BEAT).await;
+        sleep(BEAT).await;
     }
     stream.write_all(b"0\r\n\r\n").await?;
     Ok(stream.flush().await?)

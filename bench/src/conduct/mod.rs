@@ -40,7 +40,7 @@ pub(crate) struct Plan {
     /// How often every contestant takes its turn in every row.
     #[arg(long, default_value_t = 9)]
     pub(crate) rounds: usize,
-    /// Only the rows whose name has this in it, and none of the memory.
+    /// Only the rows whose name has this in it; `memory` and `many` are names too.
     #[arg(long)]
     pub(crate) only: Option<String>,
 }
@@ -51,13 +51,21 @@ pub(crate) fn conduct(plan: &Plan) -> Result<()> {
     stage::enter(folder.path())?;
     stage::answer_names()?;
     let _origin = Helper::origin(folder.path())?;
-    let mut contestants = contestants::start(plan, folder.path())?;
-    let results = rows::measure(&mut contestants, plan.rounds, plan.only.as_deref())?;
-    let mut text = table::of_rows(&results, &contestants, plan.rounds)?;
-    if plan.only.is_none() {
-        text.push_str(&special::of_memory(&mut contestants)?);
-        drop(contestants);
-        text.push_str(&special::of_many(plan, folder.path())?);
+    let wanted = |name: &str| plan.only.as_ref().is_none_or(|part| name.contains(part.as_str()));
+    let mut text = String::new();
+    if wanted("memory") || rows::all().any(|row| wanted(row.name)) {
+        let mut contestants = contestants::start(plan, folder.path())?;
+        let results = rows::measure(&mut contestants, plan.rounds, wanted)?;
+        text.push_str(&table::of_rows(&results, &contestants, plan.rounds)?);
+        if wanted("memory") {
+            text.push_str(&special::of_memory(&mut contestants)?);
+        }
+    }
+    if wanted("many") {
+        match special::of_many(plan, folder.path()) {
+            Ok(table) => text.push_str(&table),
+            Err(error) => say(&format!("bench: no table of many connections: {error:#}")),
+        }
     }
     io::stdout().write_all(text.as_bytes()).context("standard output")
 }

@@ -41,11 +41,11 @@ pub(super) struct Measured {
     pub(super) rounds: Vec<Vec<Option<Outcome>>>,
 }
 
-/// The rows.
-fn rows() -> Vec<Row> {
+/// Every row.
+pub(super) fn all() -> impl Iterator<Item = Row> {
     let connections = |host: &str| Task::Connections { at_once: 8, millis: 700, host: host.into() };
     let row = |name, shown, target, task| Row { name, shown, target, added: None, task };
-    vec![
+    [
         Row {
             added: Some(("the same, added to one request, p50 µs", 1.0, 40.0)),
             ..row(
@@ -102,6 +102,7 @@ fn rows() -> Vec<Row> {
         ),
         row("first of ten events, ms", Shown::Time, Some(1.0), Task::Events),
     ]
+    .into_iter()
 }
 
 /// Has everybody take turns in every row, round after round. The first round warms up and does not
@@ -109,11 +110,10 @@ fn rows() -> Vec<Row> {
 pub(super) fn measure(
     contestants: &mut [Contestant],
     rounds: usize,
-    only: Option<&str>,
+    wanted: impl Fn(&str) -> bool,
 ) -> Result<Vec<Measured>> {
-    let wanted = |row: &Row| only.is_none_or(|part| row.name.contains(part));
-    let mut all: Vec<Measured> =
-        rows().into_iter().filter(wanted).map(|row| Measured { row, rounds: Vec::new() }).collect();
+    let rows = all().filter(|row| wanted(row.name));
+    let mut all: Vec<Measured> = rows.map(|row| Measured { row, rounds: Vec::new() }).collect();
     let count = contestants.len();
     let mut complained = vec![false; count * all.len()];
     for round in 0..=rounds {

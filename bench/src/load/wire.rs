@@ -128,7 +128,8 @@ impl Line {
         let head = self.heard.split_to(end + 4);
         let head = std::str::from_utf8(&head)?;
         if head.split(' ').nth(1) != Some("200") {
-            bail!("answered {}", head.lines().next().unwrap_or_default());
+            let content = String::from_utf8_lossy(&self.heard);
+            bail!("answered {}: {}", head.lines().next().unwrap_or_default(), content.trim_end());
         }
         let length = head.lines().find_map(|line| {
             let (name, value) = line.split_once(':')?;
