@@ -8,11 +8,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
 
 use bytes::{Buf as _, Bytes};
+use hyper::Request;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
-use hyper::{Method, Request};
 
 use super::heads::Turn;
-use super::pool::{Idle, Pool};
+use super::pool::Pool;
+use super::upstream::Connection;
 use crate::audit::{Entry, Tally};
 
 /// An open entry of the record. It is closed when dropped, whatever the reason, with what was
@@ -68,19 +69,10 @@ impl Upload {
         Self { body, up: Arc::clone(&account.up) }
     }
 
-    /// The same request once more, if sending it twice does no harm: it is idempotent and has no
-    /// body (RFC 9110 §9.2.2).
+    /// The same request once more, if it has no body. Whether sending it twice does no harm is not
+    /// asked here.
     pub(super) fn spare(request: &Request<Self>) -> Option<Request<Self>> {
-        let idempotent = matches!(
-            *request.method(),
-            Method::GET
-                | Method::HEAD
-                | Method::OPTIONS
-                | Method::TRACE
-                | Method::PUT
-                | Method::DELETE
-        );
-        if !idempotent || request.body().body.is_some() {
+        if request.body().body.is_some() {
             return None;
         }
         let mut spare = Request::new(Self { body: None, up: Arc::clone(&request.body().up) });
@@ -131,7 +123,7 @@ enum Content {
     /// Our own words.
     Own(Bytes),
     /// An upstream's body, and the connection that is free after it.
-    Upstream(Incoming, Option<(Box<Idle>, Arc<Pool>)>),
+    Upstream(Incoming, Option<(Connection, Arc<Pool>)>),
 }
 
 impl Answer {
@@ -141,12 +133,12 @@ impl Answer {
     }
 
     /// An upstream's answer.
-    pub(super) fn upstream(body: Incoming, connection: Idle, pool: &Arc<Pool>) -> Self {
+    pub(super) fn upstream(body: Incoming, connection: Connection, pool: &Arc<Pool>) -> Self {
         if body.is_end_stream() {
-            pool.put_back(connection);
+            give_back(connection, pool);
             return Self::own(Bytes::new());
         }
-        let lease = Some((Box::new(connection), Arc::clone(pool)));
+        let lease = Some((connection, Arc::clone(pool)));
         Self { content: Content::Upstream(body, lease), account: None, turn: None }
     }
 
@@ -176,7 +168,7 @@ impl Body for Answer {
                 let frame = ready!(Pin::new(&mut *body).poll_frame(cx));
                 let is_over = frame.is_none() || body.is_end_stream();
                 if is_over && let Some((connection, pool)) = lease.take() {
-                    pool.put_back(*connection);
+                    give_back(connection, &pool);
                 }
                 frame
             }
@@ -199,6 +191,14 @@ impl Body for Answer {
             Content::Own(text) => SizeHint::with_exact(text.len() as u64),
             Content::Upstream(body, _) => body.size_hint(),
         }
+    }
+}
+
+/// The connection is free for the next request.
+fn give_back(connection: Connection, pool: &Arc<Pool>) {
+    match connection {
+        Connection::Alone(idle) => pool.put_back(*idle),
+        Connection::Shared(lane) => drop(lane),
     }
 }
 

@@ -4,43 +4,120 @@
 //! of what stays are kept, so a map is made anew: removing from one would reorder it. *Never*: adds
 //! a field that names boundary.
 
-use hyper::Response;
+use hyper::ext::Protocol;
 use hyper::header::{
-    CONNECTION, CONTENT_LENGTH, Entry, HOST, HeaderMap, HeaderName, HeaderValue, TE, TRAILER,
-    TRANSFER_ENCODING, UPGRADE,
+    CONNECTION, CONTENT_LENGTH, COOKIE, Entry, HOST, HeaderMap, HeaderName, HeaderValue, TE,
+    TRAILER, TRANSFER_ENCODING, UPGRADE,
 };
+use hyper::http::request::Parts;
+use hyper::{Method, Response, Uri, Version};
 
-/// The fields of a request as they go upstream. `upgrade` is what it may ask to switch to.
-pub(super) fn request(
-    headers: HeaderMap,
-    host: HeaderValue,
-    upgrade: Option<&HeaderValue>,
-) -> HeaderMap {
-    let takes_trailers =
-        headers.get_all(TE).iter().any(|te| tokens(te).any(|token| token == "trailers"));
-    let mut onward = end_to_end(headers, |name| name == TRANSFER_ENCODING);
+use super::peek::is_token;
+use super::websocket;
+use crate::rules::Intent;
+
+/// What is said of trailers.
+const TRAILERS: HeaderValue = HeaderValue::from_static("trailers");
+
+/// Puts a request into HTTP/1.1: the Intent's method, target and host, and the fields that go
+/// further than one hop.
+pub(super) fn say_http1(
+    parts: &mut Parts,
+    intent: &Intent,
+    switch: Option<&HeaderValue>,
+) -> Option<()> {
+    let headers = std::mem::take(&mut parts.headers);
+    let takes_trailers = takes_trailers(&headers);
+    let mut onward = HeaderMap::with_capacity(headers.len() + 1);
+    // In HTTP/1.1 it comes first (RFC 9110 §7.2), unless the client had it elsewhere.
+    let host = HeaderValue::try_from(intent.authority()).ok()?;
+    if !headers.contains_key(HOST) {
+        onward.insert(HOST, host.clone());
+    }
+    onward = end_to_end(headers, onward, |name| *name == TRANSFER_ENCODING);
     onward.insert(HOST, host);
+    if parts.version == Version::HTTP_2 {
+        join_cookies(&mut onward);
+    }
     let mut options = Vec::new();
-    if let Some(protocol) = upgrade {
+    if let Some(protocol) = switch {
         onward.insert(UPGRADE, protocol.clone());
         options.push("Upgrade");
     }
     // We pass trailers on, so the origin may know that somebody takes them.
     if takes_trailers {
-        onward.insert(TE, HeaderValue::from_static("trailers"));
+        onward.insert(TE, TRAILERS);
         options.push("TE");
     }
     if let Some(options) = connection(&options) {
         onward.insert(CONNECTION, options);
     }
-    onward
+    parts.method = method(intent)?;
+    parts.uri = Uri::try_from(intent.path_and_query()?).ok()?;
+    parts.version = Version::HTTP_11;
+    parts.headers = onward;
+    Some(())
+}
+
+/// Puts a request into HTTP/2: the same, but the host has a place of its own, and so has the
+/// protocol to switch to (RFC 8441).
+pub(super) fn say_http2(
+    parts: &mut Parts,
+    intent: &Intent,
+    switch: Option<&HeaderValue>,
+) -> Option<()> {
+    let headers = std::mem::take(&mut parts.headers);
+    let takes_trailers = takes_trailers(&headers);
+    let room = HeaderMap::with_capacity(headers.len());
+    let mut onward = end_to_end(headers, room, |_| false);
+    onward.remove(HOST);
+    if takes_trailers {
+        onward.insert(TE, TRAILERS);
+    }
+    parts.method = match switch {
+        Some(protocol) => {
+            websocket::forget(&mut onward);
+            parts.extensions.insert(Protocol::from(protocol.to_str().ok()?));
+            Method::CONNECT
+        }
+        None => method(intent)?,
+    };
+    let uri = Uri::builder().scheme(intent.scheme().as_str()).authority(intent.authority());
+    parts.uri = uri.path_and_query(intent.path_and_query()?).build().ok()?;
+    parts.version = Version::HTTP_2;
+    parts.headers = onward;
+    Some(())
+}
+
+/// The method as it is sent.
+fn method(intent: &Intent) -> Option<Method> {
+    Method::from_bytes(intent.method()?.as_str().as_bytes()).ok()
+}
+
+/// Whether somebody behind us takes trailers.
+fn takes_trailers(headers: &HeaderMap) -> bool {
+    headers.get_all(TE).iter().any(|te| tokens(te).any(|token| token == "trailers"))
+}
+
+/// HTTP/2 may cut the cookies into pieces; whoever does not speak it wants them whole (RFC 9113
+/// §8.2.3).
+fn join_cookies(headers: &mut HeaderMap) {
+    let Entry::Occupied(mut cookies) = headers.entry(COOKIE) else { return };
+    if cookies.iter().nth(1).is_none() {
+        return;
+    }
+    let pieces: Vec<&[u8]> = cookies.iter().map(HeaderValue::as_bytes).collect();
+    if let Ok(whole) = HeaderValue::from_bytes(&pieces.join(&b"; "[..])) {
+        cookies.insert(whole);
+    }
 }
 
 /// The fields of an answer as they go to the client.
 pub(super) fn response(headers: HeaderMap, switched_to: Option<&HeaderValue>) -> HeaderMap {
     // With chunks a length is void (RFC 9112 §6.3), and ours would be written beside our own.
     let length_is_void = headers.contains_key(TRANSFER_ENCODING);
-    let mut onward = end_to_end(headers, |_| false);
+    let room = HeaderMap::with_capacity(headers.len());
+    let mut onward = end_to_end(headers, room, |_| false);
     if length_is_void && let Entry::Occupied(length) = onward.entry(CONTENT_LENGTH) {
         length.remove();
     }
@@ -61,12 +138,21 @@ pub(super) fn upgrade(headers: &HeaderMap) -> Option<HeaderValue> {
         .any(|value| tokens(value).any(|token| token == "upgrade"));
     let mut wishes = headers.get_all(UPGRADE).iter();
     let (Some(wish), None) = (wishes.next(), wishes.next()) else { return None };
-    let is_judged = |token: &str| {
-        let protocol = token.split('/').next().unwrap_or_default();
-        !matches!(protocol, "h2c" | "h2" | "http" | "tls")
-    };
     let named = tokens(wish).next().is_some();
-    (asked && named && tokens(wish).all(|token| is_judged(&token))).then(|| wish.clone())
+    (asked && named && tokens(wish).all(|token| is_opaque(&token))).then(|| wish.clone())
+}
+
+/// The same wish as an HTTP/2 client says it, with an extended CONNECT.
+pub(super) fn protocol(wish: &Protocol) -> Option<HeaderValue> {
+    let token = wish.as_str().to_ascii_lowercase();
+    let is_one = !token.is_empty() && token.bytes().all(|byte| is_token(byte) || byte == b'/');
+    HeaderValue::try_from(wish.as_str()).ok().filter(|_| is_one && is_opaque(&token))
+}
+
+/// Whether a protocol carries no HTTP that somebody would have to judge.
+fn is_opaque(token: &str) -> bool {
+    let protocol = token.split('/').next().unwrap_or_default();
+    !matches!(protocol, "h2c" | "h2" | "http" | "tls")
 }
 
 /// Whether an upstream switched to what was asked for.
@@ -93,9 +179,12 @@ pub(super) fn wants_only_json(accept: &HeaderMap) -> bool {
 }
 
 /// The fields that are not for the next hop alone.
-fn end_to_end(headers: HeaderMap, stays: impl Fn(&HeaderName) -> bool) -> HeaderMap {
+fn end_to_end(
+    headers: HeaderMap,
+    mut onward: HeaderMap,
+    stays: impl Fn(&HeaderName) -> bool,
+) -> HeaderMap {
     let listed: Vec<String> = headers.get_all(CONNECTION).iter().flat_map(tokens).collect();
-    let mut onward = HeaderMap::with_capacity(headers.len());
     let mut current = None;
     for (name, value) in headers {
         // A repeated field comes without its name.

@@ -1,157 +1,184 @@
 //! One request at a time: CONNECT, absolute-form and redirected become the same Intent.
 //!
-//! *Standing*: [`super::Proxy::carry`] hands over a stream that speaks HTTP/1. Each request is named,
-//! asked about, recorded and sent on, whatever came before it on the connection. *Never*: sends
-//! what was not matched: method, path, host and port go upstream in the spelling of the Intent.
+//! *Standing*: [`super::http1`] and [`super::http2`] bring the requests of a connection. Each is named,
+//! asked about, recorded and sent on, whatever came before it. *Never*: sends what was not matched:
+//! method, path, host and port go upstream in the spelling of the Intent.
 
-use std::convert::Infallible;
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use http_body_util::BodyExt as _;
 use hyper::body::{Body as _, Incoming};
-use hyper::header::{EXPECT, HeaderValue, UPGRADE};
+use hyper::ext::Protocol;
+use hyper::header::{EXPECT, HeaderValue, SEC_WEBSOCKET_KEY, UPGRADE};
 use hyper::http::request::Parts;
-use hyper::server::conn::http1;
-use hyper::service::service_fn;
 use hyper::upgrade::OnUpgrade;
-use hyper::{Method, Request, Response, StatusCode, Uri, Version};
+use hyper::{Method, Request, Response, StatusCode, Version};
 use hyper_util::rt::TokioIo;
 use tokio::time::timeout;
 
 use super::body::{Account, Answer, Upload};
+use super::ending::Cut;
 use super::flow::Call;
-use super::framing::Fault;
-use super::heads::{Heads, Turn, Turns};
+use super::heads::Turns;
+use super::http2::Tasks;
 use super::identity::{self, Heard};
-use super::upstream::{Failure, Reply, Stop, Way};
-use super::{Proxy, Stream, headers, relay, respond};
+use super::peek::Speech;
+use super::respond::Manner;
+use super::upstream::{Failure, Order, Reply, Stop, Way};
+use super::{Limits, Proxy, headers, relay, respond, websocket};
 use crate::audit::Decision;
-use crate::rules::{Code, Denial, Intent, Permit};
+use crate::rules::{Code, Denial};
 
 /// A refused body up to this size is read away, so that the connection can go on.
 const READ_AWAY: u64 = 64 * 1024;
 
 /// What a connection turns into when it stops being HTTP.
-type After = Pin<Box<dyn Future<Output = ()> + Send>>;
+pub(super) type After = Pin<Box<dyn Future<Output = ()> + Send>>;
 
-/// Carries a stream that speaks HTTP/1 to its end.
-pub(super) async fn serve<S: Stream>(proxy: Arc<Proxy>, stream: S, call: Call, heard: Heard) {
-    let turns = Arc::new(Turns::default());
-    let io = Heads::new(stream, &proxy.limits, Arc::clone(&turns));
-    let talk = Arc::new(Talk { proxy, call, heard, turns, after: Mutex::default() });
-    let service = service_fn(|request| {
-        let talk = Arc::clone(&talk);
-        async move {
-            let turn = Turn(Arc::clone(&talk.turns));
-            let mut response = talk.answer(request).await;
-            response.body_mut().hold(turn);
-            Ok::<_, Infallible>(response)
-        }
-    });
-    let mut builder = http1::Builder::new();
-    // A head that is too long or has too many fields was refused before: the parser has room.
-    builder
-        .preserve_header_case(true)
-        .auto_date_header(false)
-        .max_headers(talk.proxy.limits.headers)
-        .max_buf_size(talk.proxy.limits.head_bytes.saturating_mul(2).max(16 * 1024));
-    let mut connection = pin!(builder.serve_connection(TokioIo::new(io), service).with_upgrades());
-    let ended = tokio::select! {
-        ended = connection.as_mut() => ended,
-        () = talk.proxy.closing() => {
-            connection.as_mut().graceful_shutdown();
-            connection.as_mut().await
-        }
-    };
-    // What passes the strict front and not the parser is answered by the parser alone.
-    let is_garbled = ended.as_ref().is_err_and(hyper::Error::is_parse);
-    if let Err(error) = ended {
-        tracing::debug!(%error, "client connection ended");
-    }
-    let fault = talk.turns.fault().map(Fault::code);
-    if let Some(code) = fault.or(is_garbled.then_some(Code::BadRequest)) {
-        talk.proxy.refuse(&talk.call, Denial::new(code));
-    }
-    let after = talk.after.lock().unwrap_or_else(PoisonError::into_inner).take();
-    if let Some(after) = after {
-        after.await;
-    }
+/// What the version of a client's connection brings with it.
+pub(super) enum Side {
+    /// One request after the other; perhaps the connection turns into something else.
+    Http1(Arc<Turns>, Arc<Mutex<Option<After>>>),
+    /// Many at once; each may turn into something else.
+    Http2(Tasks),
 }
 
 /// One client connection and what was heard of it.
-struct Talk {
+pub(super) struct Talk {
     proxy: Arc<Proxy>,
     call: Call,
     heard: Heard,
-    turns: Arc<Turns>,
-    after: Mutex<Option<After>>,
+    side: Side,
 }
 
 impl Talk {
-    /// Answers one request: name it, ask, record, send, or say no.
-    async fn answer(&self, request: Request<Incoming>) -> Response<Answer> {
-        let (parts, body) = request.into_parts();
-        if parts.method == Method::CONNECT {
-            return self.connect(parts, body).await;
+    /// A connection of which nothing was asked yet.
+    pub(super) fn new(proxy: Arc<Proxy>, call: Call, heard: Heard, side: Side) -> Self {
+        Self { proxy, call, heard, side }
+    }
+
+    /// The bounds that hold for it.
+    pub(super) fn limits(&self) -> &Limits {
+        &self.proxy.limits
+    }
+
+    /// What is spoken on it.
+    fn speech(&self) -> Speech {
+        match self.side {
+            Side::Http1(..) => Speech::Http1,
+            Side::Http2(_) => Speech::Http2,
         }
+    }
+
+    /// Whether the client garbled the request that is being answered.
+    fn is_at_fault(&self) -> bool {
+        match &self.side {
+            Side::Http1(turns, _) => turns.fault().is_some(),
+            Side::Http2(_) => false,
+        }
+    }
+
+    /// Answers one request: name it, ask, record, send, or say no.
+    pub(super) async fn answer(&self, request: Request<Incoming>) -> Response<Answer> {
+        let (mut parts, body) = request.into_parts();
+        let switch = match parts.extensions.remove::<Protocol>() {
+            None if parts.method == Method::CONNECT => return self.connect(parts, body).await,
+            None => headers::upgrade(&parts.headers),
+            Some(protocol) => {
+                // The same request as an upgrade in HTTP/1.1, and judged as that.
+                parts.method = Method::GET;
+                match headers::protocol(&protocol) {
+                    Some(protocol) => Some(protocol),
+                    None => {
+                        return self.refuse(&parts, body, Denial::new(Code::BadRequest)).await;
+                    }
+                }
+            }
+        };
         let decided = identity::intent(&parts, &self.heard)
             .and_then(|intent| self.proxy.rules.decide(intent));
         let permit = match decided {
             Ok(permit) => permit,
             Err(denial) => return self.refuse(&parts, body, denial).await,
         };
-        let way = match self
-            .proxy
-            .upstream
-            .way(&permit, self.proxy.meant(&self.heard.target, &permit))
-            .await
-        {
+        let order = Order { permit: &permit, speech: self.speech(), switch };
+        let meant = self.proxy.meant(&self.heard.target, &permit);
+        let way = match self.proxy.upstream.way(&order, meant).await {
             Ok(way) => Ok(way),
             Err(Stop::Failed(failure)) => Err(failure),
             Err(Stop::Denied(denial)) => return self.refuse(&parts, body, denial).await,
         };
         let allowed = Decision::Allow(permit.clone());
         let account = Account::new(self.proxy.recorder.decide(&self.call.subject, allowed));
-        self.forward(Request::from_parts(parts, body), &permit, way, account).await
+        self.forward(Request::from_parts(parts, body), &order, way, account).await
     }
 
     /// Sends a permitted request, and brings back the answer.
     async fn forward(
         &self,
         request: Request<Incoming>,
-        permit: &Permit,
+        order: &Order<'_>,
         way: Result<Way, Failure>,
         mut account: Account,
     ) -> Response<Answer> {
-        let intent = permit.intent();
         let (mut parts, body) = request.into_parts();
         let client = parts.extensions.remove::<OnUpgrade>();
-        let wish = headers::upgrade(&parts.headers);
-        let upload = Upload::new(body, &account);
-        let sent = match (way, onward(parts, intent, wish.as_ref())) {
-            (Ok(way), Some(parts)) => {
-                let request = Request::from_parts(parts, upload);
+        let manner = Manner::of(&parts.headers);
+        let key = self.websocket_key(order);
+        if let Some(key) = &key {
+            parts.headers.insert(SEC_WEBSOCKET_KEY, key.clone());
+        }
+        let request = Request::from_parts(parts, Upload::new(body, &account));
+        let sent = match way {
+            Ok(way) => {
                 let opened = |address| account.dialled(address);
-                self.proxy.upstream.send(permit, way, request, opened).await
+                self.proxy.upstream.send(order, way, request, opened).await
             }
-            (Err(failure), _) => Err(failure),
-            (Ok(_), None) => Err(Failure::Unsayable),
+            Err(failure) => Err(failure),
         };
-        match (sent, wish, client) {
-            (Ok(reply), wish, client) if is_switch(&reply) => match (wish, client) {
-                (Some(wish), Some(client)) if headers::is_switch_to(&reply.response, &wish) => {
-                    self.switch(reply, client, account)
-                }
-                _ => failed(&Failure::Switched, intent, account),
-            },
-            (Ok(reply), ..) => self.pass_back(reply, account),
-            (Err(_), ..) if self.turns.fault().is_some() => {
-                // Not the upstream's failure: the client's body has no end.
-                told(respond::unclear(intent), account)
-            }
-            (Err(failure), ..) => failed(&failure, intent, account),
+        let replied = sent.and_then(|reply| {
+            let is_switched = self.is_switched(&reply, order, key.as_ref())?;
+            Ok((reply, client.filter(|_| is_switched)))
+        });
+        match replied {
+            Ok((reply, Some(client))) => self.switch(reply, client, account),
+            Ok((reply, None)) => self.pass_back(reply, account),
+            // Not the upstream's failure: the client's body has no end.
+            Err(_) if self.is_at_fault() => told(respond::unclear(order.intent()), account),
+            Err(failure) => told(respond::failed(&failure, order.intent(), manner), account),
+        }
+    }
+
+    /// The key of a WebSocket that a client asked for in HTTP/2, where there are none.
+    fn websocket_key(&self, order: &Order<'_>) -> Option<HeaderValue> {
+        let is_asked = self.speech() == Speech::Http2
+            && order.switch.as_ref().is_some_and(|to| to == websocket::WEBSOCKET);
+        is_asked.then(websocket::key).flatten()
+    }
+
+    /// Whether both sides leave HTTP now. An upstream that does so unasked is none; one that answers
+    /// as if nothing had been asked cannot be told to a client that takes any success for a yes.
+    fn is_switched(
+        &self,
+        Reply { response, connection }: &Reply,
+        order: &Order<'_>,
+        key: Option<&HeaderValue>,
+    ) -> Result<bool, Failure> {
+        let status = response.status();
+        if status == StatusCode::SWITCHING_PROTOCOLS {
+            let asked = order.switch.as_ref();
+            let is_meant = asked.is_some_and(|asked| headers::is_switch_to(response, asked));
+            let is_ours = is_meant && websocket::is_answer(key, response.headers());
+            return if is_ours { Ok(true) } else { Err(Failure::Switched) };
+        }
+        if order.switch.is_none() || connection.speech() == Speech::Http2 {
+            return Ok(order.switch.is_some() && status == StatusCode::OK);
+        }
+        match self.speech() {
+            Speech::Http2 if status.is_success() => Err(Failure::Unswitched),
+            Speech::Http1 | Speech::Http2 => Ok(false),
         }
     }
 
@@ -169,15 +196,26 @@ impl Talk {
 
     /// Both sides switch: what follows is relayed. The request was judged like any other.
     fn switch(&self, reply: Reply, client: OnUpgrade, mut account: Account) -> Response<Answer> {
-        let (mut parts, body) = reply.response.into_parts();
-        account.status = Some(parts.status.as_u16());
-        let protocol = parts.headers.get(UPGRADE).cloned();
-        parts.headers = headers::response(parts.headers, protocol.as_ref());
-        let upstream = parts.extensions.remove::<OnUpgrade>();
+        let Reply { response, connection } = reply;
+        let (mut parts, body) = response.into_parts();
         drop(body);
+        match self.speech() {
+            Speech::Http1 => {
+                let protocol = parts.headers.get(UPGRADE).cloned();
+                parts.headers = headers::response(parts.headers, protocol.as_ref());
+            }
+            Speech::Http2 => {
+                parts.status = StatusCode::OK;
+                parts.headers = headers::response(parts.headers, None);
+                websocket::forget(&mut parts.headers);
+            }
+        }
+        account.status = Some(parts.status.as_u16());
+        let upstream = parts.extensions.remove::<OnUpgrade>();
         let idle = self.proxy.limits.idle;
-        let cut = self.call.cut.clone();
+        let cut = self.cut();
         self.turn_into(Box::pin(async move {
+            let _connection = connection;
             let Some(upstream) = upstream else { return };
             if let (Ok(client), Ok(upstream)) = (client.await, upstream.await) {
                 let (mut client, mut upstream) = (TokioIo::new(client), TokioIo::new(upstream));
@@ -200,29 +238,53 @@ impl Talk {
         let Some(client) = parts.extensions.remove::<OnUpgrade>() else {
             return self.refuse(&parts, body, Denial::new(Code::BadRequest)).await;
         };
-        self.turn_into(tunnel(Arc::clone(&self.proxy), client, self.call.tunnel(target)));
+        let mut call = self.call.tunnel(target);
+        call.cut = self.cut();
+        self.turn_into(tunnel(Arc::clone(&self.proxy), client, call));
         Response::new(Answer::own(""))
     }
 
     /// Tells the client no, and the record. A small body is read away for the connection's sake;
     /// behind a large one, or one that the client holds back until it is wanted, it ends.
-    async fn refuse(&self, parts: &Parts, body: Incoming, denial: Denial) -> Response<Answer> {
+    pub(super) async fn refuse(
+        &self,
+        parts: &Parts,
+        body: Incoming,
+        denial: Denial,
+    ) -> Response<Answer> {
         let decision = Decision::Deny(denial.clone());
         let mut account = Account::new(self.proxy.recorder.decide(&self.call.subject, decision));
         let mut response = respond::denied(&denial, parts);
         account.status = Some(response.status().as_u16());
+        // In HTTP/2 a body that nobody wants ends with its stream.
         let is_held_back = parts.headers.contains_key(EXPECT);
-        if is_held_back || !read_away(body, self.proxy.limits.linger).await {
+        if self.speech() == Speech::Http1
+            && (is_held_back || !read_away(body, self.proxy.limits.linger).await)
+        {
             respond::last(&mut response);
         }
         response.body_mut().charge(account);
         response
     }
 
-    /// From here on the connection is not HTTP.
-    fn turn_into(&self, after: After) {
-        self.turns.open();
-        *self.after.lock().unwrap_or_else(PoisonError::into_inner) = Some(after);
+    /// What is to be cut off when a tunnel breaks: the connection that it is, but not one that
+    /// carries others too.
+    fn cut(&self) -> Cut {
+        match self.side {
+            Side::Http1(..) => self.call.cut.clone(),
+            Side::Http2(_) => Cut::default(),
+        }
+    }
+
+    /// From here on the connection, or the stream of it, is not HTTP.
+    fn turn_into(&self, then: After) {
+        match &self.side {
+            Side::Http1(turns, after) => {
+                turns.open();
+                *after.lock().unwrap_or_else(PoisonError::into_inner) = Some(then);
+            }
+            Side::Http2(tasks) => tasks.spawn(then),
+        }
     }
 }
 
@@ -234,26 +296,6 @@ fn tunnel(proxy: Arc<Proxy>, client: OnUpgrade, call: Call) -> After {
             proxy.carry(TokioIo::new(client), call).await;
         }
     })
-}
-
-/// The head that goes upstream: the Intent's words, and the fields that go further than one hop.
-fn onward(mut parts: Parts, intent: &Intent, upgrade: Option<&HeaderValue>) -> Option<Parts> {
-    parts.method = Method::from_bytes(intent.method()?.as_str().as_bytes()).ok()?;
-    parts.uri = Uri::try_from(intent.path_and_query()?).ok()?;
-    parts.version = Version::HTTP_11;
-    let host = HeaderValue::try_from(intent.authority()).ok()?;
-    parts.headers = headers::request(parts.headers, host, upgrade);
-    Some(parts)
-}
-
-/// Whether an upstream wants to speak something else.
-fn is_switch(reply: &Reply) -> bool {
-    reply.response.status() == StatusCode::SWITCHING_PROTOCOLS
-}
-
-/// Tells the client that the upstream failed.
-fn failed(failure: &Failure, intent: &Intent, account: Account) -> Response<Answer> {
-    told(respond::failed(failure, intent), account)
 }
 
 /// Charges an answer of our own to the account.

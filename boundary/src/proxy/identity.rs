@@ -63,9 +63,10 @@ pub(super) fn intent(parts: &Parts, heard: &Heard) -> Result<Intent, Denial> {
         named.and_then(|(host, port)| Some((host, port.or(heard.scheme.default_port())?)))
     };
     let (line, header) = (at(line), at(header));
-    // HTTP/1.0 has no `Host`: there the connection says it.
+    // HTTP/1.0 has no `Host`: there the connection says it. HTTP/2 has `:authority` in its place.
     let target = match &header {
         None if parts.version == Version::HTTP_10 => heard.target.host(),
+        None if parts.version == Version::HTTP_2 && line.is_some() => None,
         None => return Err(Denial::new(Code::BadRequest)),
         Some(_) => None,
     };
@@ -87,7 +88,7 @@ pub(super) fn tunnel(parts: &Parts, heard: &Heard, pins: &Pins) -> Result<Target
     let authority = parts.uri.authority().ok_or_else(bad)?;
     let (host, Some(port)) = Host::parse_authority(authority.as_str())? else { return Err(bad()) };
     let header = named_in_header(parts)?;
-    if header.is_none() && parts.version != Version::HTTP_10 {
+    if header.is_none() && !matches!(parts.version, Version::HTTP_10 | Version::HTTP_2) {
         return Err(bad());
     }
     let header_agrees =
@@ -104,7 +105,8 @@ pub(super) fn tunnel(parts: &Parts, heard: &Heard, pins: &Pins) -> Result<Target
     }
 }
 
-/// The host and port that a request line names (absolute-form); origin-form names none.
+/// The host and port that a request line names (absolute-form, `:authority`); origin-form names
+/// none.
 fn named_in_line(parts: &Parts, heard: &Heard) -> Result<Option<(Host, Option<u16>)>, Denial> {
     let bad = || Denial::new(Code::BadRequest);
     match (parts.uri.scheme_str(), parts.uri.authority()) {

@@ -14,15 +14,19 @@ mod gateway;
 mod headers;
 mod heads;
 mod http;
+mod http1;
+mod http2;
 mod identity;
 mod limits;
 mod peek;
 mod pool;
 mod relay;
 mod respond;
+mod shared;
 mod tls;
 mod trust;
 mod upstream;
+mod websocket;
 
 #[cfg(test)]
 mod tests;
@@ -48,7 +52,7 @@ use self::body::Account;
 use self::ending::{Cut, Socket};
 use self::flow::{Call, Target};
 use self::identity::Heard;
-use self::peek::{Greeting, Peeked, Rewind};
+use self::peek::{Greeting, Peeked, Rewind, Speech};
 use self::tls::Interception;
 use self::upstream::{Stop, Upstream};
 use crate::audit::{Decision, Recorder};
@@ -254,7 +258,11 @@ impl Proxy {
             Peeked::Unclear(_still_open) => self.cut_off_unclear(&call),
             Peeked::Http(stream) => {
                 let heard = Heard::plain(&call);
-                http::serve(self, stream, call, heard).await;
+                http1::serve(self, stream, call, heard).await;
+            }
+            Peeked::Http2(stream) => {
+                let heard = Heard::plain(&call);
+                http2::serve(self, stream, call, heard).await;
             }
             Peeked::Tls(greeting, stream) => match Heard::greeting(&call, &greeting) {
                 Ok(heard) => self.carry_tls(*greeting, stream, call, heard).await,
@@ -280,7 +288,8 @@ impl Proxy {
                 self.cut_off(&call, Denial::of(Code::HostMismatch, intent));
             }
             None => match self.answer_as_host(greeting, stream, &heard).await {
-                Some(stream) => http::serve(self, stream, call, heard).await,
+                Some((stream, Speech::Http1)) => http1::serve(self, stream, call, heard).await,
+                Some((stream, Speech::Http2)) => http2::serve(self, stream, call, heard).await,
                 None => self.refuse_unfinished(&call, &heard),
             },
         }
@@ -352,13 +361,14 @@ impl Proxy {
         }
     }
 
-    /// Finishes a TLS handshake as the host that the greeting, or else the connection, names.
+    /// Finishes a TLS handshake as the host that the greeting, or else the connection, names. Which
+    /// HTTP follows was agreed in it.
     async fn answer_as_host<S: Stream>(
         &self,
         greeting: Greeting,
         stream: S,
         heard: &Heard,
-    ) -> Option<impl Stream + use<S>> {
+    ) -> Option<(impl Stream + use<S>, Speech)> {
         let host = heard.sni.as_ref().or(heard.target.host().map(|(host, _)| host))?;
         let leaf = match self.authority.leaf(host) {
             Ok(leaf) => leaf,
@@ -369,7 +379,11 @@ impl Proxy {
         };
         let handshake = self.interception.accept(greeting.accepted, stream, leaf);
         match timeout(self.limits.handshake_time, handshake).await {
-            Ok(Ok(stream)) => Some(stream),
+            Ok(Ok(stream)) => {
+                let is_http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
+                let speech = if is_http2 { Speech::Http2 } else { Speech::Http1 };
+                Some((stream, speech))
+            }
             Ok(Err(error)) => {
                 tracing::debug!(%host, %error, "the client did not finish its TLS handshake");
                 None

@@ -1,4 +1,4 @@
-//! First bytes, looked at without consuming them: TLS, HTTP/1 or neither.
+//! First bytes, looked at without consuming them: TLS, HTTP of either version, or neither.
 //!
 //! *Standing*: [`super::Proxy::carry`] asks before it chooses how to go on. *Never*: guesses. What has no
 //! name here is [`Peeked::Unclear`], and that is refused.
@@ -29,6 +29,8 @@ pub(super) enum Peeked<S> {
     Closed,
     /// An HTTP/1 request begins.
     Http(Rewind<S>),
+    /// HTTP/2 begins, of which the client knew beforehand that it is spoken here.
+    Http2(Rewind<S>),
     /// A whole TLS greeting.
     Tls(Box<Greeting>, S),
     /// Anything else, or nothing in time; the stream is still open.
@@ -63,9 +65,10 @@ where
             Ok(None) | Err(_) => Peeked::Unclear(stream),
         };
     }
-    match timeout(whole, is_http(&mut stream, &mut seen)).await {
-        Ok(true) => Peeked::Http(Rewind::new(seen.freeze(), stream)),
-        Ok(false) | Err(_) => Peeked::Unclear(stream),
+    match timeout(whole, speech(&mut stream, &mut seen)).await {
+        Ok(Some(Speech::Http1)) => Peeked::Http(Rewind::new(seen.freeze(), stream)),
+        Ok(Some(Speech::Http2)) => Peeked::Http2(Rewind::new(seen.freeze(), stream)),
+        Ok(None) | Err(_) => Peeked::Unclear(stream),
     }
 }
 
@@ -96,14 +99,27 @@ where
     }
 }
 
-/// Reads until it is certain whether an HTTP/1 request begins.
-async fn is_http<S: AsyncRead + Unpin>(stream: &mut S, seen: &mut BytesMut) -> bool {
+/// A version of HTTP.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Speech {
+    /// HTTP/1.0 or HTTP/1.1.
+    Http1,
+    /// HTTP/2.
+    Http2,
+}
+
+/// Reads until it is certain whether HTTP begins, and which.
+async fn speech<S: AsyncRead + Unpin>(stream: &mut S, seen: &mut BytesMut) -> Option<Speech> {
     loop {
-        if let Some(certain) = begins_http(seen) {
-            return certain;
+        if HTTP2_PREFACE.starts_with(seen.get(..HTTP2_PREFACE.len()).unwrap_or(seen)) {
+            if seen.len() >= HTTP2_PREFACE.len() {
+                return Some(Speech::Http2);
+            }
+        } else if let Some(certain) = begins_http1(seen) {
+            return certain.then_some(Speech::Http1);
         }
         match stream.read_buf(seen).await {
-            Ok(0) | Err(_) => return false,
+            Ok(0) | Err(_) => return None,
             Ok(_) => {}
         }
     }
@@ -113,16 +129,13 @@ async fn is_http<S: AsyncRead + Unpin>(stream: &mut S, seen: &mut BytesMut) -> b
 ///
 /// A method and the first byte of a request target: `SSH-2.0-…` has no space, `EHLO host` no
 /// target that an HTTP client writes. What follows the first line is judged where it is parsed.
-fn begins_http(bytes: &[u8]) -> Option<bool> {
+fn begins_http1(bytes: &[u8]) -> Option<bool> {
     // One empty line before a request is forgiven (RFC 9112 §2.2).
     let bytes = match bytes {
         [b'\r'] => return None,
         [b'\r', b'\n', rest @ ..] => rest,
         _ => bytes,
     };
-    if HTTP2_PREFACE.starts_with(bytes) {
-        return if bytes.len() < HTTP2_PREFACE.len() { None } else { Some(false) };
-    }
     let Some(end) = bytes.iter().take(LONGEST_METHOD + 1).position(|byte| *byte == b' ') else {
         let plausible = bytes.len() <= LONGEST_METHOD && bytes.iter().all(|byte| is_token(*byte));
         return if plausible { None } else { Some(false) };
@@ -134,8 +147,7 @@ fn begins_http(bytes: &[u8]) -> Option<bool> {
         method,
         b"GET" | b"HEAD" | b"POST" | b"PUT" | b"PATCH" | b"DELETE" | b"OPTIONS" | b"CONNECT"
     );
-    let preface = bytes.starts_with(HTTP2_PREFACE);
-    Some(!preface && method_is_one && (known || matches!(target, b'/' | b'*' | b'h' | b'H')))
+    Some(method_is_one && (known || matches!(target, b'/' | b'*' | b'h' | b'H')))
 }
 
 /// RFC 9110 §5.6.2.
@@ -217,6 +229,7 @@ mod tests {
         match peek(server, wait, wait).await {
             Peeked::Closed => "closed",
             Peeked::Http(_) => "http",
+            Peeked::Http2(_) => "http2",
             Peeked::Tls(..) => "tls",
             Peeked::Unclear(_) => "unclear",
         }
@@ -232,11 +245,17 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn the_preface_of_http2_is_known_when_it_is_whole() {
+        assert_eq!(peeked(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").await, "http2");
+        assert_eq!(peeked(b"PRI * HTTP/2.0\r\n").await, "http2");
+        assert_eq!(peeked(b"PRI * HTTP/2.0\r").await, "unclear");
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn other_protocols_are_unclear() {
-        let others: [&[u8]; 9] = [
+        let others: [&[u8]; 8] = [
             b"SSH-2.0-OpenSSH_9.9\r\n",
             b"EHLO mail.example\r\n",
-            b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
             b"*1\r\n$4\r\nPING\r\n",
             b"\x00\x00\x00\x08\x04\xd2\x16\x2f",
             b"\x15\x03\x01\x00\x02\x02\x28",

@@ -13,6 +13,7 @@ use tokio::time::{Instant, interval};
 
 use super::Limits;
 use super::body::Upload;
+use super::shared::Lanes;
 use crate::rules::{Host, Intent, Scheme};
 
 /// What a connection was opened for.
@@ -30,7 +31,7 @@ impl Key {
     }
 }
 
-/// A connection that can carry one request at a time.
+/// A connection that can carry one request at a time: HTTP/1.1.
 #[derive(Debug)]
 pub(super) struct Idle {
     key: Key,
@@ -52,6 +53,7 @@ impl Idle {
 #[derive(Debug)]
 pub(super) struct Pool {
     shelves: Mutex<Shelves>,
+    lanes: Arc<Lanes>,
     limits: Limits,
 }
 
@@ -64,7 +66,12 @@ struct Shelves {
 impl Pool {
     /// An empty pool.
     pub(super) fn new(limits: &Limits) -> Self {
-        Self { shelves: Mutex::default(), limits: limits.clone() }
+        Self { shelves: Mutex::default(), lanes: Arc::default(), limits: limits.clone() }
+    }
+
+    /// The connections that many requests share.
+    pub(super) fn lanes(&self) -> &Arc<Lanes> {
+        &self.lanes
     }
 
     /// The connection used last for this key whose address is admitted, if any still lives.
@@ -117,6 +124,7 @@ impl Pool {
         let mut ticks = interval(self.limits.idle_upstream_time / 2);
         loop {
             ticks.tick().await;
+            self.lanes.sweep(self.limits.idle_upstream_time);
             let mut shelves = self.lock();
             shelves.by_key.retain(|_, waiting| {
                 waiting.retain(|idle| self.is_fresh(idle));

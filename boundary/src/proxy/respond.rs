@@ -4,9 +4,9 @@
 //! that says what to do. *Never*: lets a client guess who refused.
 
 use bytes::Bytes;
-use hyper::header::{CONNECTION, CONTENT_TYPE, HeaderName, HeaderValue};
+use hyper::header::{CONNECTION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use hyper::http::request::Parts;
-use hyper::{Response, StatusCode};
+use hyper::{Response, StatusCode, Version};
 use serde_json::json;
 
 use super::body::Answer;
@@ -22,13 +22,47 @@ const DENIED: HeaderName = HeaderName::from_static("x-boundary-denied");
 /// How a policy is widened, for the shell.
 const ALLOW: &str = "--allow";
 
+/// What gRPC calls a refusal.
+const GRPC_PERMISSION_DENIED: &str = "7";
+/// What gRPC calls an upstream that is not there.
+const GRPC_UNAVAILABLE: &str = "14";
+
+/// In which form a client understands a no.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Manner {
+    /// Plain text.
+    Text,
+    /// JSON.
+    Json,
+    /// A gRPC status.
+    Grpc,
+}
+
+impl Manner {
+    /// The form for whoever sent these fields.
+    pub(super) fn of(headers: &HeaderMap) -> Self {
+        let kind = headers.get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok());
+        if kind.is_some_and(|kind| kind.to_ascii_lowercase().starts_with("application/grpc")) {
+            Self::Grpc
+        } else if wants_only_json(headers) {
+            Self::Json
+        } else {
+            Self::Text
+        }
+    }
+}
+
 /// A denial as an answer.
 pub(super) fn denied(denial: &Denial, parts: &Parts) -> Response<Answer> {
     let code = denial.code;
     let remedy = denial.remedy();
     let (method, url) = asked(denial, parts);
-    let status = StatusCode::from_u16(code.http_status()).unwrap_or(StatusCode::FORBIDDEN);
-    let text = if wants_only_json(&parts.headers) {
+    let manner = Manner::of(&parts.headers);
+    let text = if manner == Manner::Grpc {
+        let text = format!("{BLOCKED}: {}: {method} {url}: {}", code.as_str(), code.meaning());
+        let allow = remedy.map(|rule| format!(" Permitted by {ALLOW} {}", quoted(&rule)));
+        text + &allow.unwrap_or_default()
+    } else if manner == Manner::Json {
         let allow = remedy.as_ref().map(|rule| format!("{ALLOW} {}", quoted(rule)));
         json!({
             "error": BLOCKED,
@@ -52,13 +86,25 @@ pub(super) fn denied(denial: &Denial, parts: &Parts) -> Response<Answer> {
         }
         text
     };
-    let mut response = told(status, text, wants_only_json(&parts.headers));
+    let mut response = match manner {
+        Manner::Grpc => told_grpc(GRPC_PERMISSION_DENIED, &text),
+        Manner::Text | Manner::Json => told(status_of(code, parts.version), text, manner),
+    };
     response.headers_mut().insert(DENIED, HeaderValue::from_static(code.as_str()));
     response
 }
 
+/// The status of a denial. A client that took one HTTP/2 connection for two hosts is told so
+/// (RFC 9110 §15.5.20): a browser then opens another.
+fn status_of(code: Code, version: Version) -> StatusCode {
+    if code == Code::HostMismatch && version == Version::HTTP_2 {
+        return StatusCode::MISDIRECTED_REQUEST;
+    }
+    StatusCode::from_u16(code.http_status()).unwrap_or(StatusCode::FORBIDDEN)
+}
+
 /// An upstream's failure as an answer.
-pub(super) fn failed(failure: &Failure, intent: &Intent) -> Response<Answer> {
+pub(super) fn failed(failure: &Failure, intent: &Intent, manner: Manner) -> Response<Answer> {
     let method = intent.method().map_or("", |method| method.as_str());
     let url = intent.url(true);
     let mut text = format!(
@@ -72,23 +118,36 @@ pub(super) fn failed(failure: &Failure, intent: &Intent) -> Response<Answer> {
         text.push_str(&source.to_string());
         cause = source.source();
     }
+    if manner == Manner::Grpc {
+        return told_grpc(GRPC_UNAVAILABLE, &text.replace('\n', " "));
+    }
     text.push('\n');
     if let Some(advice) = failure.advice() {
         text.push('\n');
         text.push_str(advice);
     }
     let status = StatusCode::from_u16(failure.http_status()).unwrap_or(StatusCode::BAD_GATEWAY);
-    told(status, text, false)
+    told(status, text, Manner::Text)
 }
 
 /// The answer to a request whose body is not well formed.
 pub(super) fn unclear(intent: &Intent) -> Response<Answer> {
     let code = Code::BadRequest;
     let text = format!("{BLOCKED}\n\nRequest: {}\nCode: {}\n", intent.url(true), code.as_str());
-    let mut response = told(StatusCode::BAD_REQUEST, text, false);
+    let mut response = told(StatusCode::BAD_REQUEST, text, Manner::Text);
     response.headers_mut().insert(DENIED, HeaderValue::from_static(code.as_str()));
     last(&mut response);
     response
+}
+
+/// The status of a fault.
+pub(super) fn status(fault: Fault) -> StatusCode {
+    match fault {
+        Fault::TargetTooLong => StatusCode::URI_TOO_LONG,
+        Fault::TooLong | Fault::TooMany => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+        Fault::Late => StatusCode::REQUEST_TIMEOUT,
+        Fault::Malformed | Fault::Framing | Fault::Cut => StatusCode::BAD_REQUEST,
+    }
 }
 
 /// The answer to a head that is none, as bytes: no parser saw it. The connection ends with it.
@@ -133,12 +192,39 @@ pub(super) fn last(response: &mut Response<Answer>) {
 }
 
 /// An answer in our own words.
-fn told(status: StatusCode, text: String, is_json: bool) -> Response<Answer> {
-    let kind = if is_json { "application/json" } else { "text/plain; charset=utf-8" };
+fn told(status: StatusCode, text: String, manner: Manner) -> Response<Answer> {
+    let kind = match manner {
+        Manner::Json => "application/json",
+        Manner::Text | Manner::Grpc => "text/plain; charset=utf-8",
+    };
     let mut response = Response::new(Answer::own(text));
     *response.status_mut() = status;
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(kind));
     response
+}
+
+/// An answer to a gRPC client: nothing but a status, in the place where it looks for one.
+fn told_grpc(status: &'static str, message: &str) -> Response<Answer> {
+    let mut response = Response::new(Answer::own(""));
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+    headers.insert("grpc-status", HeaderValue::from_static(status));
+    if let Ok(message) = HeaderValue::try_from(percent_encoded(message)) {
+        headers.insert("grpc-message", message);
+    }
+    response
+}
+
+/// A message as gRPC writes it: visible ASCII but `%`, and spaces, as they are.
+fn percent_encoded(message: &str) -> String {
+    let mut encoded = String::with_capacity(message.len());
+    for byte in message.bytes() {
+        match byte {
+            b' '..=b'~' if byte != b'%' => encoded.push(byte.into()),
+            _ => encoded.push_str(&format!("%{byte:02X}")),
+        }
+    }
+    encoded
 }
 
 /// Method and URL, canonical where there is an intent, else as they were sent: the parser let no

@@ -7,6 +7,7 @@ mod answered;
 mod endings;
 mod gateway;
 mod http;
+mod http2;
 mod identity;
 mod limits;
 mod smuggling;

@@ -76,10 +76,20 @@ async fn a_good_request_before_a_bad_one_is_answered() {
 async fn an_http2_preface_is_not_taken_for_a_request() {
     let origin = Scripted::fine().await;
     let stage = Stage::redirected(origin.address, &origin.rule(""));
-    let mut client = stage.connect().await;
-    client.say("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").await;
-    client.rest().await;
+    let host = origin.authority();
+    let rows = [
+        // What follows the preface is no frame.
+        "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\nGET / HTTP/1.1\r\nHost: HOST\r\n\r\n",
+        // On a connection of HTTP/1 it is no request.
+        "GET / HTTP/1.1\r\nHost: HOST\r\n\r\nPRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+    ];
+    for row in rows {
+        let mut client = stage.connect().await;
+        client.say(row.replace("HOST", &host)).await;
+        client.rest().await;
+    }
+    assert_eq!(origin.requests().len(), 1);
     let decisions = stage.decisions().await;
-    assert_eq!(decisions.len(), 1);
-    assert!(decisions[0].starts_with("deny unclear_protocol"), "{decisions:?}");
+    let denied = decisions.iter().filter(|decision| decision.starts_with("deny bad_request"));
+    assert_eq!(denied.count(), 2, "{decisions:?}");
 }

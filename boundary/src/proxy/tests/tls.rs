@@ -47,16 +47,22 @@ impl rustls::server::ResolvesServerCert for Fixed {
     }
 }
 
+/// How a server speaks that has a certificate for `name`, and the root that vouches for it.
+pub(super) fn vouched(name: &str) -> (ServerConfig, String) {
+    let authority = Authority::new().unwrap();
+    let leaf = authority.leaf(&name.parse_host()).unwrap();
+    let config = ServerConfig::builder_with_provider(provider())
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_cert_resolver(Arc::new(Fixed(leaf)));
+    (config, authority.certificate_pem().to_owned())
+}
+
 impl Secure {
     pub(super) async fn new(name: &str) -> Self {
-        let authority = Authority::new().unwrap();
-        let leaf = authority.leaf(&name.parse_host()).unwrap();
-        let config = ServerConfig::builder_with_provider(provider())
-            .with_safe_default_protocol_versions()
-            .unwrap()
-            .with_no_client_auth()
-            .with_cert_resolver(Arc::new(Fixed(leaf)));
-        Self::serving(Arc::new(config), authority.certificate_pem()).await
+        let (config, root) = vouched(name);
+        Self::serving(Arc::new(config), &root).await
     }
 
     /// An origin that speaks as it is told, with the root that vouches for it.
@@ -97,7 +103,7 @@ impl Secure {
         Arc::clone(&self.server)
     }
 
-    fn port(&self) -> u16 {
+    pub(super) fn port(&self) -> u16 {
         self.origin.address.port()
     }
 
@@ -107,7 +113,7 @@ impl Secure {
     }
 
     /// A stage whose proxy trusts this origin.
-    fn stage(&self, setting: Setting) -> Stage {
+    pub(super) fn stage(&self, setting: Setting) -> Stage {
         Setting { egress: self.egress(), ..setting }.start()
     }
 }
@@ -145,6 +151,17 @@ pub(super) async fn greeted<S: Stream>(
     name: &str,
     sni: bool,
 ) -> io::Result<Client<TlsStream<S>>> {
+    greeted_with(stage, stream, name, sni, b"http/1.1").await
+}
+
+/// A client's TLS that offers one protocol.
+pub(super) async fn greeted_with<S: Stream>(
+    stage: &Stage,
+    stream: S,
+    name: &str,
+    sni: bool,
+    protocol: &[u8],
+) -> io::Result<Client<TlsStream<S>>> {
     let mut roots = RootCertStore::empty();
     let pem = stage.authority.certificate_pem().as_bytes();
     roots.add(CertificateDer::from_pem_slice(pem).unwrap()).unwrap();
@@ -154,7 +171,7 @@ pub(super) async fn greeted<S: Stream>(
         .with_root_certificates(roots)
         .with_no_client_auth();
     config.enable_sni = sni;
-    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    config.alpn_protocols = vec![protocol.to_vec()];
     let name = ServerName::try_from(name.to_owned()).unwrap();
     let stream = soon(TlsConnector::from(Arc::new(config)).connect(name, stream)).await?;
     Ok(Client(stream))

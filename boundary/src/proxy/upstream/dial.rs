@@ -12,6 +12,7 @@ use rustls::InvalidMessage;
 use rustls::pki_types::ServerName;
 use tokio::net::{TcpStream, lookup_host};
 use tokio::time::timeout;
+use tokio_rustls::client::TlsStream;
 
 use super::tunnel::Line;
 use super::{Egress, Failure, Stop};
@@ -35,6 +36,16 @@ pub(in crate::proxy) enum Route {
     Direct(Vec<SocketAddr>),
     /// By a gateway, which gets the name as it is and resolves it.
     Through(Arc<Gateway>),
+}
+
+impl Route {
+    /// Whether it leads to an address.
+    pub(super) fn leads_to(&self, address: SocketAddr) -> bool {
+        match self {
+            Self::Direct(addresses) => addresses.contains(&address),
+            Self::Through(_) => true,
+        }
+    }
 }
 
 impl Dialler {
@@ -171,34 +182,32 @@ impl Dialler {
         Err(last)
     }
 
-    /// TLS to the permitted name, its certificate verified.
-    pub(super) async fn secure<S>(
+    /// TLS to the permitted name, its certificate verified. What is offered to be spoken inside is
+    /// said in the order of preference.
+    pub(super) async fn secure<S: Stream>(
         &self,
         permit: &Permit,
         stream: S,
-    ) -> Result<impl Stream + use<S>, Failure>
-    where
-        S: Stream,
-    {
-        self.handshake(permit.intent().host(), stream).await
+        offer: &[&[u8]],
+    ) -> Result<TlsStream<S>, Failure> {
+        self.handshake(permit.intent().host(), stream, offer).await
     }
 
     /// TLS to a host, its certificate verified.
-    pub(super) async fn handshake<S>(
+    pub(super) async fn handshake<S: Stream>(
         &self,
         host: &Host,
         stream: S,
-    ) -> Result<impl Stream + use<S>, Failure>
-    where
-        S: Stream,
-    {
+        offer: &[&[u8]],
+    ) -> Result<TlsStream<S>, Failure> {
         let name = match host {
             Host::Name(name) => ServerName::try_from(name.to_string())
                 .map_err(|error| Failure::Handshake(io::Error::other(error)))?,
             Host::Address(address) => ServerName::from(*address),
         };
         let connector = self.trust.connector().await.map_err(Failure::Roots)?;
-        connector.connect(name, stream).await.map_err(|error| {
+        let offer = offer.iter().map(|protocol| protocol.to_vec()).collect();
+        connector.with_alpn(offer).connect(name, stream).await.map_err(|error| {
             match error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
                 Some(tls @ rustls::Error::InvalidCertificate(_)) => {
                     Failure::Certificate(tls.clone())

@@ -7,6 +7,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use rustls::AlertDescription;
 use rustls::CertificateError::UnknownIssuer;
 use rustls::Error::InvalidCertificate;
 
@@ -75,12 +76,22 @@ pub(in crate::proxy) enum Failure {
     /// The upstream switched to a protocol that nobody asked for.
     #[error("the upstream switched protocols unasked")]
     Switched,
-    /// The canonical request cannot be written as HTTP/1.1.
-    #[error("the request cannot be written as HTTP/1.1")]
+    /// The upstream did not switch to the protocol that was asked for.
+    #[error("the upstream did not switch protocols")]
+    Unswitched,
+    /// The canonical request cannot be said in the upstream's words.
+    #[error("the request cannot be said in the HTTP that the upstream speaks")]
     Unsayable,
 }
 
 impl Failure {
+    /// Whether the upstream speaks none of the versions that it was offered.
+    pub(super) fn is_about_version(&self) -> bool {
+        let Self::Handshake(error) = self else { return false };
+        let tls = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
+        tls == Some(&rustls::Error::AlertReceived(AlertDescription::NoApplicationProtocol))
+    }
+
     /// The failure as a short stable word.
     pub(in crate::proxy) fn code(&self) -> &'static str {
         match self {
@@ -95,6 +106,7 @@ impl Failure {
             Self::Gateway { .. } => "proxy_failed",
             Self::Refused { .. } => "proxy_refused",
             Self::Switched => "switched",
+            Self::Unswitched => "unswitched",
             Self::Unsayable => "unsayable",
         }
     }
@@ -138,6 +150,7 @@ impl Failure {
             | Self::Broken(_)
             | Self::Refused { .. }
             | Self::Switched
+            | Self::Unswitched
             | Self::Unsayable => 502,
         }
     }

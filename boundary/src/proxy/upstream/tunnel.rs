@@ -68,7 +68,7 @@ impl Dialler {
         let (stream, address) = self.first(&addresses).await?;
         let stream = Socket::new(stream, cut);
         if gateway.is_secure() {
-            let stream = self.handshake(gateway.host(), stream).await?;
+            let stream = self.handshake(gateway.host(), stream, &[b"http/1.1"]).await?;
             return Ok((Box::new(stream), address));
         }
         Ok((Box::new(stream), address))

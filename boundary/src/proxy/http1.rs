@@ -1,0 +1,66 @@
+//! A client that speaks HTTP/1: one request after the other.
+//!
+//! *Standing*: [`super::Proxy::carry`] hands over the stream, [`super::http`] answers each request.
+//! *Never*: lets a request through that the strict front before the parser did not understand.
+
+use std::convert::Infallible;
+use std::pin::pin;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+
+use super::flow::Call;
+use super::framing::Fault;
+use super::heads::{Heads, Turn, Turns};
+use super::http::{After, Side, Talk};
+use super::identity::Heard;
+use super::{Proxy, Stream};
+use crate::rules::{Code, Denial};
+
+/// Carries a stream that speaks HTTP/1 to its end, and what it turns into to its own.
+pub(super) async fn serve<S: Stream>(proxy: Arc<Proxy>, stream: S, call: Call, heard: Heard) {
+    let turns = Arc::new(Turns::default());
+    let after: Arc<Mutex<Option<After>>> = Arc::default();
+    let io = Heads::new(stream, &proxy.limits, Arc::clone(&turns));
+    let side = Side::Http1(Arc::clone(&turns), Arc::clone(&after));
+    let talk = Arc::new(Talk::new(Arc::clone(&proxy), call.clone(), heard, side));
+    let service = service_fn(|request| {
+        let talk = Arc::clone(&talk);
+        let turn = Turn(Arc::clone(&turns));
+        async move {
+            let mut response = talk.answer(request).await;
+            response.body_mut().hold(turn);
+            Ok::<_, Infallible>(response)
+        }
+    });
+    let mut builder = http1::Builder::new();
+    // A head that is too long or has too many fields was refused before: the parser has room.
+    builder
+        .preserve_header_case(true)
+        .auto_date_header(false)
+        .max_headers(proxy.limits.headers)
+        .max_buf_size(proxy.limits.head_bytes.saturating_mul(2).max(16 * 1024));
+    let mut connection = pin!(builder.serve_connection(TokioIo::new(io), service).with_upgrades());
+    let ended = tokio::select! {
+        ended = connection.as_mut() => ended,
+        () = proxy.closing() => {
+            connection.as_mut().graceful_shutdown();
+            connection.as_mut().await
+        }
+    };
+    // What passes the strict front and not the parser is answered by the parser alone.
+    let is_garbled = ended.as_ref().is_err_and(hyper::Error::is_parse);
+    if let Err(error) = ended {
+        tracing::debug!(%error, "client connection ended");
+    }
+    let fault = turns.fault().map(Fault::code);
+    if let Some(code) = fault.or(is_garbled.then_some(Code::BadRequest)) {
+        proxy.refuse(&call, Denial::new(code));
+    }
+    let after = after.lock().unwrap_or_else(PoisonError::into_inner).take();
+    if let Some(after) = after {
+        after.await;
+    }
+}

@@ -1,0 +1,178 @@
+//! A client that speaks HTTP/2: many requests at once, each a stream of its own.
+//!
+//! *Standing*: [`super::Proxy::carry`] hands over the stream, [`super::http`] answers each request as
+//! it does for HTTP/1. A stream that is refused, reset or broken does not touch the others. *Never*:
+//! lets anything of a connection outlive it.
+
+use std::convert::Infallible;
+use std::error::Error as _;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use hyper::body::Incoming;
+use hyper::rt::Executor;
+use hyper::server::conn::http2;
+use hyper::service::service_fn;
+use hyper::{Request, Response};
+use hyper_util::rt::TokioIo;
+use tokio::task::JoinSet;
+use tokio::time::{sleep, timeout};
+
+use super::body::Answer;
+use super::flow::Call;
+use super::framing::Fault;
+use super::http::{Side, Talk};
+use super::identity::Heard;
+use super::{Limits, Proxy, Stream, respond};
+use crate::rules::{Code, Denial};
+
+/// What a request's body may be ahead of the upstream.
+const STREAM_WINDOW: u32 = 256 << 10;
+/// What all bodies of a connection may be together: the bound of its memory. Several uploads that
+/// stand still do not hold up the others.
+const CONNECTION_WINDOW: u32 = 4 << 20;
+/// What of one answer waits for the client to read.
+const SEND_BUFFER: usize = 256 << 10;
+
+/// Carries a stream that speaks HTTP/2, and everything that its requests turn into, to its end.
+pub(super) async fn serve<S: Stream>(proxy: Arc<Proxy>, stream: S, call: Call, heard: Heard) {
+    let tasks = Tasks::default();
+    let _last = Last(tasks.clone());
+    let side = Side::Http2(tasks.clone());
+    let talk = Arc::new(Talk::new(Arc::clone(&proxy), call.clone(), heard, side));
+    let service = service_fn(move |request| {
+        let talk = Arc::clone(&talk);
+        async move { Ok::<_, Infallible>(answer(&talk, request).await) }
+    });
+    let builder = builder(&proxy.limits, tasks.clone());
+    let mut connection = Box::pin(builder.serve_connection(TokioIo::new(stream), service));
+    let ended = tokio::select! {
+        ended = connection.as_mut() => Some(ended),
+        () = proxy.closing() => {
+            connection.as_mut().graceful_shutdown();
+            Some(connection.as_mut().await)
+        }
+        () = tasks.idle(proxy.limits.idle) => {
+            connection.as_mut().graceful_shutdown();
+            timeout(proxy.limits.linger, connection.as_mut()).await.ok()
+        }
+    };
+    drop(connection);
+    if let Some(Err(error)) = ended {
+        tracing::debug!(%error, "client connection ended");
+        if is_garbled(&error) {
+            proxy.refuse(&call, Denial::new(Code::BadRequest));
+        }
+    }
+    // Every stream has been told that its connection is gone: what is left are last words.
+    tasks.finish(proxy.limits.linger).await;
+}
+
+/// The server's side of HTTP/2 within its bounds.
+fn builder(limits: &Limits, tasks: Tasks) -> http2::Builder<Tasks> {
+    let bounded = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
+    let mut builder = http2::Builder::new(tasks);
+    builder
+        .auto_date_header(false)
+        .enable_connect_protocol()
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .max_send_buf_size(SEND_BUFFER)
+        .max_concurrent_streams(bounded(limits.h2_streams))
+        .max_header_list_size(bounded(limits.head_bytes));
+    builder
+}
+
+/// Answers one stream. The bounds of a head that the strict front holds for HTTP/1 are held here.
+async fn answer(talk: &Talk, request: Request<Incoming>) -> Response<Answer> {
+    let limits = talk.limits();
+    let target = request.uri().path_and_query().map_or(0, |target| target.as_str().len());
+    let fault = if target > limits.target_bytes {
+        Fault::TargetTooLong
+    } else if request.headers().len() > limits.headers {
+        Fault::TooMany
+    } else {
+        return talk.answer(request).await;
+    };
+    let (parts, body) = request.into_parts();
+    let mut response = talk.refuse(&parts, body, Denial::new(fault.code())).await;
+    *response.status_mut() = respond::status(fault);
+    response
+}
+
+/// Whether the client broke the protocol, and not merely the connection.
+fn is_garbled(error: &hyper::Error) -> bool {
+    let cause = error.source().and_then(|cause| cause.downcast_ref::<h2::Error>());
+    cause.is_some_and(|cause| cause.is_library() && !cause.is_io())
+}
+
+/// The tasks of one connection: its streams, and what they turn into.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Tasks(Arc<Mutex<Known>>);
+
+#[derive(Debug, Default)]
+struct Known {
+    running: JoinSet<()>,
+    /// How many there have ever been.
+    count: usize,
+}
+
+/// Ends what is left of a connection when it is dropped, however that came.
+struct Last(Tasks);
+
+impl Drop for Last {
+    fn drop(&mut self) {
+        self.0.lock().running.abort_all();
+    }
+}
+
+impl<F: Future<Output = ()> + Send + 'static> Executor<F> for Tasks {
+    fn execute(&self, task: F) {
+        self.spawn(task);
+    }
+}
+
+impl Tasks {
+    /// Runs a task of this connection.
+    pub(super) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        let mut known = self.lock();
+        while known.running.try_join_next().is_some() {}
+        known.running.spawn(task);
+        known.count += 1;
+    }
+
+    /// Resolves when nothing ran and nothing began for so long.
+    async fn idle(&self, longest: Duration) {
+        let mut before = None;
+        loop {
+            sleep(longest).await;
+            let mut known = self.lock();
+            while known.running.try_join_next().is_some() {}
+            let now = known.running.is_empty().then_some(known.count);
+            if now.is_some() && now == before {
+                return;
+            }
+            before = now;
+        }
+    }
+
+    /// Waits for the tasks' ends, not for ever.
+    async fn finish(&self, longest: Duration) {
+        let all = async {
+            loop {
+                let mut running = std::mem::take(&mut self.lock().running);
+                if running.join_next().await.is_none() {
+                    return;
+                }
+                while running.join_next().await.is_some() {}
+            }
+        };
+        // What has not ended by then is ended: the set that is dropped aborts it.
+        drop(timeout(longest, all).await);
+    }
+
+    /// A panic elsewhere cannot have left the set half-changed.
+    fn lock(&self) -> MutexGuard<'_, Known> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,240 @@
+//! Upstream connections that many requests share: HTTP/2.
+//!
+//! *Standing*: [`super::pool`] keeps them beside those that carry one request at a time; every
+//! request has a [`Lane`] of one. *Never*: lends a lane for another scheme, host or port than the
+//! connection was opened for, nor to a permit that would not have dialled its address.
+
+use std::collections::{HashMap, HashSet};
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use hyper::client::conn::http2::SendRequest;
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use super::body::Upload;
+use super::pool::Key;
+
+/// Requests on one connection at once, where the upstream takes more: its window is shared, and a
+/// client that does not read its answers must not hold up everybody.
+const MOST_LANES: usize = 128;
+/// Hosts of which it is remembered that they speak HTTP/1.1 alone.
+const MOST_PLAIN: usize = 4096;
+
+/// What the driver of a connection and its lanes tell each other.
+#[derive(Debug)]
+pub(super) struct Load {
+    /// Lanes in use.
+    open: AtomicUsize,
+    /// How many the upstream allows.
+    most: AtomicUsize,
+    /// Whether it takes an extended CONNECT (RFC 8441).
+    takes_connect: AtomicBool,
+    /// Whether it takes no more requests.
+    is_gone: AtomicBool,
+    /// When the last lane was given back.
+    since: Mutex<Instant>,
+}
+
+impl Load {
+    /// A connection that carries nothing.
+    pub(super) fn new() -> Self {
+        Self {
+            open: AtomicUsize::new(0),
+            most: AtomicUsize::new(MOST_LANES),
+            takes_connect: AtomicBool::new(false),
+            is_gone: AtomicBool::new(false),
+            since: Mutex::new(Instant::now()),
+        }
+    }
+
+    /// What the upstream announced last.
+    pub(super) fn announced(&self, most: usize, takes_connect: bool) {
+        self.most.store(most.min(MOST_LANES), Ordering::Relaxed);
+        self.takes_connect.store(takes_connect, Ordering::Relaxed);
+    }
+
+    /// From here on nobody gets a lane.
+    pub(super) fn end(&self) {
+        self.is_gone.store(true, Ordering::Relaxed);
+    }
+
+    /// Takes one more lane, if there is room.
+    fn enter(self: &Arc<Self>) -> bool {
+        let most = self.most.load(Ordering::Relaxed);
+        let enter = |open| (open < most).then_some(open + 1);
+        self.open.fetch_update(Ordering::AcqRel, Ordering::Acquire, enter).is_ok()
+    }
+
+    /// Nothing panics while it is held.
+    fn since(&self) -> MutexGuard<'_, Instant> {
+        self.since.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A connection, as long as it is shared.
+#[derive(Debug)]
+struct Shared {
+    sender: SendRequest<Upload>,
+    address: SocketAddr,
+    load: Arc<Load>,
+    /// The upstream takes nothing else: also a request that prefers HTTP/1.1 goes here.
+    is_only: bool,
+}
+
+impl Shared {
+    /// A lane, if there is one.
+    fn lane(&self) -> Option<Lane> {
+        let (sender, address) = (self.sender.clone(), self.address);
+        self.load.enter().then(|| Lane { sender, address, load: Arc::clone(&self.load) })
+    }
+
+    fn is_alive(&self) -> bool {
+        !self.sender.is_closed() && !self.load.is_gone.load(Ordering::Relaxed)
+    }
+}
+
+/// Room for one request on a shared connection, given back when dropped.
+#[derive(Debug)]
+pub(super) struct Lane {
+    /// The connection.
+    pub(super) sender: SendRequest<Upload>,
+    /// The address it leads to.
+    pub(super) address: SocketAddr,
+    load: Arc<Load>,
+}
+
+impl Lane {
+    /// Nobody else gets a lane of this connection.
+    pub(super) fn abandon(&self) {
+        self.load.end();
+    }
+}
+
+impl Drop for Lane {
+    fn drop(&mut self) {
+        self.load.open.fetch_sub(1, Ordering::AcqRel);
+        *self.load.since() = Instant::now();
+    }
+}
+
+/// What a request needs of a connection.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Need {
+    /// HTTP/1.1 would do better: only a connection without an alternative.
+    pub(super) only: bool,
+    /// It asks for a switch of protocols.
+    pub(super) connect: bool,
+}
+
+/// All of them, by what they were opened for.
+#[derive(Debug, Default)]
+pub(super) struct Lanes {
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    by_key: HashMap<Key, Vec<Shared>>,
+    /// Who is being opened now.
+    opening: HashMap<Key, watch::Receiver<()>>,
+    /// Who was offered HTTP/2 and chose HTTP/1.1.
+    plain: HashSet<Key>,
+}
+
+/// Whether to open a connection, or to wait for the one that is being opened.
+pub(super) enum Turn {
+    /// Open one. Whoever comes meanwhile waits for the guard's end.
+    Open(Option<Opening>),
+    /// Wait until this changes or ends.
+    Wait(watch::Receiver<()>),
+}
+
+/// Says that a connection is being opened; dropping it says that it is, or is not.
+pub(super) struct Opening {
+    lanes: Arc<Lanes>,
+    key: Key,
+    _told: watch::Sender<()>,
+}
+
+impl Drop for Opening {
+    fn drop(&mut self) {
+        self.lanes.lock().opening.remove(&self.key);
+    }
+}
+
+impl Lanes {
+    /// A lane for this key on a connection whose address is admitted.
+    pub(super) fn take(
+        &self,
+        key: &Key,
+        need: Need,
+        admits: impl Fn(SocketAddr) -> bool,
+    ) -> Option<Lane> {
+        let mut state = self.lock();
+        let connections = state.by_key.get_mut(key)?;
+        connections.retain(Shared::is_alive);
+        let fits = |shared: &&Shared| {
+            let takes = !need.connect || shared.load.takes_connect.load(Ordering::Relaxed);
+            takes && (shared.is_only || !need.only) && admits(shared.address)
+        };
+        connections.iter().filter(fits).find_map(Shared::lane)
+    }
+
+    /// Whether to open a connection for this key. A burst of requests to a new host opens one.
+    pub(super) fn turn(self: &Arc<Self>, key: &Key) -> Turn {
+        let mut state = self.lock();
+        if state.plain.contains(key) {
+            return Turn::Open(None);
+        }
+        if let Some(other) = state.opening.get(key) {
+            return Turn::Wait(other.clone());
+        }
+        let (told, telling) = watch::channel(());
+        state.opening.insert(key.clone(), telling);
+        Turn::Open(Some(Opening { lanes: Arc::clone(self), key: key.clone(), _told: told }))
+    }
+
+    /// Remembers that nobody needs to wait for a shared connection to this key.
+    pub(super) fn is_plain(&self, key: &Key) {
+        let mut state = self.lock();
+        if state.plain.len() < MOST_PLAIN {
+            state.plain.insert(key.clone());
+        }
+    }
+
+    /// Shares a new connection, and takes its first lane.
+    pub(super) fn share(
+        &self,
+        key: &Key,
+        sender: SendRequest<Upload>,
+        address: SocketAddr,
+        (load, is_only): (Arc<Load>, bool),
+    ) -> Lane {
+        load.open.fetch_add(1, Ordering::AcqRel);
+        let lane = Lane { sender: sender.clone(), address, load: Arc::clone(&load) };
+        let shared = Shared { sender, address, load, is_only };
+        let mut state = self.lock();
+        state.plain.remove(key);
+        state.by_key.entry(key.clone()).or_default().push(shared);
+        lane
+    }
+
+    /// Lets connections go that are gone, or carried nothing for so long.
+    pub(super) fn sweep(&self, longest: Duration) {
+        self.lock().by_key.retain(|_, connections| {
+            connections.retain(|shared| {
+                let is_busy = shared.load.open.load(Ordering::Acquire) > 0;
+                shared.is_alive() && (is_busy || shared.load.since().elapsed() < longest)
+            });
+            !connections.is_empty()
+        });
+    }
+
+    /// A panic elsewhere cannot have left the state half-changed.
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
