@@ -16,7 +16,7 @@ use hyper::service::service_fn;
 use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
 use tokio::task::JoinSet;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use super::body::Answer;
 use super::flow::Call;
@@ -158,17 +158,15 @@ impl Tasks {
 
     /// Waits for the tasks' ends, not for ever.
     async fn finish(&self, longest: Duration) {
-        let all = async {
-            loop {
-                let mut running = std::mem::take(&mut self.lock().running);
-                if running.join_next().await.is_none() {
-                    return;
-                }
-                while running.join_next().await.is_some() {}
+        let until = Instant::now() + longest;
+        loop {
+            // A task may begin another.
+            let running = std::mem::take(&mut self.lock().running);
+            // What has not ended by then is ended: the set that is dropped aborts it.
+            if running.is_empty() || timeout_at(until, running.join_all()).await.is_err() {
+                return;
             }
-        };
-        // What has not ended by then is ended: the set that is dropped aborts it.
-        drop(timeout(longest, all).await);
+        }
     }
 
     /// A panic elsewhere cannot have left the set half-changed.

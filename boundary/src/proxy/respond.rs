@@ -7,6 +7,7 @@ use bytes::Bytes;
 use hyper::header::{CONNECTION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use hyper::http::request::Parts;
 use hyper::{Response, StatusCode, Version};
+use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 use serde_json::json;
 
 use super::body::Answer;
@@ -22,6 +23,8 @@ const DENIED: HeaderName = HeaderName::from_static("x-boundary-denied");
 /// How a policy is widened, for the shell.
 const ALLOW: &str = "--allow";
 
+/// What is not written as it is in a gRPC message: `%`, and what is not visible ASCII or a space.
+const GRPC_ENCODED: AsciiSet = CONTROLS.add(b'%');
 /// What gRPC calls a refusal.
 const GRPC_PERMISSION_DENIED: &str = "7";
 /// What gRPC calls an upstream that is not there.
@@ -209,22 +212,12 @@ fn told_grpc(status: &'static str, message: &str) -> Response<Answer> {
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
     headers.insert("grpc-status", HeaderValue::from_static(status));
-    if let Ok(message) = HeaderValue::try_from(percent_encoded(message)) {
+    if let Ok(message) =
+        HeaderValue::try_from(utf8_percent_encode(message, &GRPC_ENCODED).to_string())
+    {
         headers.insert("grpc-message", message);
     }
     response
-}
-
-/// A message as gRPC writes it: visible ASCII but `%`, and spaces, as they are.
-fn percent_encoded(message: &str) -> String {
-    let mut encoded = String::with_capacity(message.len());
-    for byte in message.bytes() {
-        match byte {
-            b' '..=b'~' if byte != b'%' => encoded.push(byte.into()),
-            _ => encoded.push_str(&format!("%{byte:02X}")),
-        }
-    }
-    encoded
 }
 
 /// Method and URL, canonical where there is an intent, else as they were sent: the parser let no

@@ -144,14 +144,6 @@ struct State {
     plain: HashSet<Key>,
 }
 
-/// Whether to open a connection, or to wait for the one that is being opened.
-pub(super) enum Turn {
-    /// Open one. Whoever comes meanwhile waits for the guard's end.
-    Open(Option<Opening>),
-    /// Wait until this changes or ends.
-    Wait(watch::Receiver<()>),
-}
-
 /// Says that a connection is being opened; dropping it says that it is, or is not.
 pub(super) struct Opening {
     lanes: Arc<Lanes>,
@@ -183,18 +175,25 @@ impl Lanes {
         connections.iter().filter(fits).find_map(Shared::lane)
     }
 
-    /// Whether to open a connection for this key. A burst of requests to a new host opens one.
-    pub(super) fn turn(self: &Arc<Self>, key: &Key) -> Turn {
-        let mut state = self.lock();
-        if state.plain.contains(key) {
-            return Turn::Open(None);
-        }
-        if let Some(other) = state.opening.get(key) {
-            return Turn::Wait(other.clone());
-        }
-        let (told, telling) = watch::channel(());
-        state.opening.insert(key.clone(), telling);
-        Turn::Open(Some(Opening { lanes: Arc::clone(self), key: key.clone(), _told: told }))
+    /// The right to open a connection for this key: a burst of requests to a new host opens one,
+    /// and whoever comes meanwhile waits for it. `None` after waiting, or when there is nothing to
+    /// wait for: the host is known to share none.
+    pub(super) async fn opening(self: &Arc<Self>, key: &Key) -> Option<Opening> {
+        let mut other = {
+            let mut state = self.lock();
+            if state.plain.contains(key) {
+                return None;
+            }
+            let Some(other) = state.opening.get(key) else {
+                let (told, telling) = watch::channel(());
+                state.opening.insert(key.clone(), telling);
+                return Some(Opening { lanes: Arc::clone(self), key: key.clone(), _told: told });
+            };
+            other.clone()
+        };
+        // An error says that it is open, or will not be.
+        drop(other.changed().await);
+        None
     }
 
     /// Remembers that nobody needs to wait for a shared connection to this key.

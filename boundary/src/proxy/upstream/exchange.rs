@@ -21,7 +21,7 @@ use crate::proxy::body::Upload;
 use crate::proxy::gateway::Gateway;
 use crate::proxy::peek::Speech;
 use crate::proxy::pool::{Idle, Key};
-use crate::proxy::shared::{Lane, Load, Need, Turn};
+use crate::proxy::shared::{Lane, Load, Need};
 use crate::proxy::{Stream, headers};
 use crate::rules::{Intent, Permit, Scheme};
 
@@ -140,16 +140,26 @@ impl Upstream {
     ) -> Option<Connection> {
         let key = Key::new(order.intent());
         let is_own = order.speech == Speech::Http2;
-        let need = Need { only: !is_own, connect: order.switch.is_some() };
-        // A switch that was asked for in HTTP/1.1 is answered in its words.
-        let may_share = is_own || order.switch.is_none();
-        let lane = may_share.then(|| self.pool.lanes().take(&key, need, admits)).flatten();
-        let lane = lane.map(Connection::Shared);
+        let lane = self.lane(order, &key, admits).map(Connection::Shared);
         // What began in HTTP/2 on a plain connection is spoken so: nothing else was agreed.
         if lane.is_some() || is_own && self.is_agreed(order) {
             return lane;
         }
         self.pool.take(&key, admits).map(|idle| Connection::Alone(Box::new(idle)))
+    }
+
+    /// A lane of a connection that is there already.
+    fn lane(
+        &self,
+        order: &Order<'_>,
+        key: &Key,
+        admits: impl Fn(SocketAddr) -> bool,
+    ) -> Option<Lane> {
+        let is_own = order.speech == Speech::Http2;
+        // A switch that was asked for in HTTP/1.1 is answered in its words.
+        let may_share = is_own || order.switch.is_none();
+        let need = Need { only: !is_own, connect: order.switch.is_some() };
+        may_share.then(|| self.pool.lanes().take(key, need, admits)).flatten()
     }
 
     /// Whether the version was agreed on with the client alone: without TLS, straight to the target.
@@ -252,40 +262,43 @@ impl Upstream {
         Ok(request)
     }
 
-    /// A connection by this route, and whether somebody else had opened it.
+    /// A connection by this route, and whether somebody else had opened it. In time, or none.
     async fn open(&self, order: &Order<'_>, route: &Route) -> Result<(Connection, bool), Failure> {
+        let found = timeout(self.limits.dial, self.find(order, route));
+        found.await.unwrap_or(Err(Failure::TimedOut))
+    }
+
+    /// A connection by this route, and whether somebody else had opened it.
+    async fn find(&self, order: &Order<'_>, route: &Route) -> Result<(Connection, bool), Failure> {
         let key = Key::new(order.intent());
-        let whole = async {
-            let _opening = match self.prefers(order) {
-                Speech::Http1 => None,
-                Speech::Http2 => match self.pool.lanes().turn(&key) {
-                    Turn::Open(opening) => opening,
-                    Turn::Wait(mut other) => {
-                        // An error says that it is open, or will not be.
-                        drop(other.changed().await);
-                        let theirs = self.kept(order, |address| route.leads_to(address));
-                        if let Some(connection) = theirs {
-                            return Ok((connection, true));
-                        }
-                        None
-                    }
-                },
-            };
-            let connection = self.connect(order, &key, route, self.prefers(order)).await;
-            let connection = match connection {
-                Err(refused) if refused.is_about_version() && order.switch.is_none() => {
-                    self.connect(order, &key, route, Speech::Http2).await?
-                }
-                other => other?,
-            };
-            Ok((connection, false))
-        };
-        timeout(self.limits.dial, whole).await.unwrap_or(Err(Failure::TimedOut))
+        let is_shared = self.prefers(order) == Speech::Http2;
+        let _opening = if is_shared { self.pool.lanes().opening(&key).await } else { None };
+        // Whoever had the right before us may have opened one.
+        let theirs = is_shared.then(|| self.lane(order, &key, |address| route.leads_to(address)));
+        match theirs.flatten() {
+            Some(lane) => Ok((Connection::Shared(lane), true)),
+            None => Ok((self.connect(order, &key, route).await?, false)),
+        }
+    }
+
+    /// A new connection. An upstream that speaks only what it was not offered is offered that.
+    async fn connect(
+        &self,
+        order: &Order<'_>,
+        key: &Key,
+        route: &Route,
+    ) -> Result<Connection, Failure> {
+        match self.attempt(order, key, route, self.prefers(order)).await {
+            Err(refused) if refused.is_about_version() && order.switch.is_none() => {
+                self.attempt(order, key, route, Speech::Http2).await
+            }
+            other => other,
+        }
     }
 
     /// A new connection. Which version is spoken inside TLS the two sides agree on; without TLS it
     /// is what the client began with.
-    async fn connect(
+    async fn attempt(
         &self,
         order: &Order<'_>,
         key: &Key,
