@@ -8,6 +8,7 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use bytes::Bytes;
 use http_body_util::BodyExt as _;
 use hyper::body::{Body as _, Incoming};
 use hyper::ext::Protocol;
@@ -244,8 +245,8 @@ impl Talk {
         Response::new(Answer::own(""))
     }
 
-    /// Tells the client no, and the record. A small body is read away for the connection's sake;
-    /// behind a large one, or one that the client holds back until it is wanted, it ends.
+    /// Tells the client no, and the record. In HTTP/1 a small body is read away for the connection's
+    /// sake; behind a large one, or one that the client holds back until it is wanted, it ends.
     pub(super) async fn refuse(
         &self,
         parts: &Parts,
@@ -256,12 +257,21 @@ impl Talk {
         let mut account = Account::new(self.proxy.recorder.decide(&self.call.subject, decision));
         let mut response = respond::denied(&denial, parts);
         account.status = Some(response.status().as_u16());
-        // In HTTP/2 a body that nobody wants ends with its stream.
-        let is_held_back = parts.headers.contains_key(EXPECT);
-        if self.speech() == Speech::Http1
-            && (is_held_back || !read_away(body, self.proxy.limits.linger).await)
-        {
-            respond::last(&mut response);
+        let (longest, most) = (self.proxy.limits.linger, self.proxy.limits.linger_bytes);
+        match &self.side {
+            Side::Http1(..) => {
+                let is_held_back = parts.headers.contains_key(EXPECT);
+                let is_small = body.size_hint().upper().is_some_and(|size| size <= READ_AWAY);
+                if is_held_back || !is_small || !read_away(body, longest, most).await {
+                    respond::last(&mut response);
+                }
+            }
+            Side::Http2(_) if body.is_end_stream() => {}
+            // The answer does not wait for it. Some clients take the reset of a stream that they
+            // are still sending for an error, even behind a whole answer.
+            Side::Http2(tasks) => {
+                tasks.spawn(async move { drop(read_away(body, longest, most).await) });
+            }
         }
         response.body_mut().charge(account);
         response
@@ -305,21 +315,17 @@ fn told(mut response: Response<Answer>, mut account: Account) -> Response<Answer
     response
 }
 
-/// Reads a body away if it is small and comes soon.
-async fn read_away(mut body: Incoming, patience: Duration) -> bool {
-    if body.is_end_stream() {
-        return true;
-    }
-    if body.size_hint().upper().is_none_or(|size| size > READ_AWAY) {
-        return false;
-    }
+/// Reads a body away, if it is not too large and comes soon.
+async fn read_away(mut body: Incoming, longest: Duration, mut most: usize) -> bool {
     let all = async {
         while let Some(frame) = body.frame().await {
-            if frame.is_err() {
-                return false;
+            let size = frame.as_ref().map(|frame| frame.data_ref().map_or(0, Bytes::len));
+            match size.ok().and_then(|size| most.checked_sub(size)) {
+                Some(left) => most = left,
+                None => return false,
             }
         }
         true
     };
-    timeout(patience, all).await.unwrap_or(false)
+    timeout(longest, all).await.unwrap_or(false)
 }
