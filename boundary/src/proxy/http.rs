@@ -270,7 +270,9 @@ impl Talk {
             // The answer does not wait for it. Some clients take the reset of a stream that they
             // are still sending for an error, even behind a whole answer.
             Side::Http2(tasks) => {
-                tasks.spawn(async move { drop(read_away(body, longest, most).await) });
+                tasks.spawn(async move {
+                    let _whole = read_away(body, longest, most).await;
+                });
             }
         }
         response.body_mut().charge(account);

@@ -132,6 +132,7 @@ impl Failure {
             | Self::Broken(_)
             | Self::Refused { .. }
             | Self::Switched
+            | Self::Unswitched
             | Self::Unsayable => None,
         }
     }

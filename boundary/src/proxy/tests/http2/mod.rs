@@ -14,7 +14,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio_rustls::TlsAcceptor;
 
 use super::super::Stream;
-use super::tls::{Secure, greeted_with};
+use super::tls::{Secure, greeted_with, vouched};
 use super::*;
 
 type Content = BoxBody<Bytes, Infallible>;
@@ -113,16 +113,18 @@ impl Origin2 {
         let (asked, connections) = (Asked::default(), Arc::new(Mutex::new(0)));
         let (log, count) = (Arc::clone(&asked), Arc::clone(&connections));
         let protocols = protocols.iter().map(|name| name.as_bytes().to_vec()).collect();
-        let secure = Secure::serving("localhost", |listener, mut config, _| {
-            config.alpn_protocols = protocols;
-            let acceptor = TlsAcceptor::from(Arc::new(config));
-            let attend = move |stream| {
-                *count.lock().unwrap() += 1;
-                drop(tokio::spawn(serve(stream, answer.clone(), Arc::clone(&log))));
-            };
-            tokio::spawn(greet_all(listener, acceptor, attend));
-        });
-        Self { secure: secure.await, asked, connections }
+        let (mut config, root) = vouched("localhost");
+        config.alpn_protocols = protocols;
+        let config = Arc::new(config);
+        let acceptor = TlsAcceptor::from(Arc::clone(&config));
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        let secure = Secure::at(listener.local_addr().unwrap(), config, &root);
+        let greeted = move |stream| {
+            *count.lock().unwrap() += 1;
+            drop(tokio::spawn(serve(stream, answer.clone(), Arc::clone(&log))));
+        };
+        tokio::spawn(greet_all(listener, acceptor, greeted));
+        Self { secure, asked, connections }
     }
 
     /// An origin that says yes.
@@ -148,6 +150,39 @@ impl Origin2 {
 
     fn connections(&self) -> usize {
         *self.connections.lock().unwrap()
+    }
+}
+
+/// An origin behind TLS that speaks HTTP/1.1 from a script, and what it was sent.
+struct Origin1 {
+    secure: Secure,
+    requests: Arc<Mutex<Vec<String>>>,
+}
+
+impl Origin1 {
+    async fn new(script: impl Fn(&str) -> String + Send + Sync + 'static) -> Self {
+        let (config, root) = vouched("localhost");
+        let config = Arc::new(config);
+        let acceptor = TlsAcceptor::from(Arc::clone(&config));
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        let secure = Secure::at(listener.local_addr().unwrap(), config, &root);
+        let (requests, script) = (Arc::<Mutex<Vec<String>>>::default(), Arc::new(script));
+        let log = Arc::clone(&requests);
+        let greeted = move |stream| {
+            drop(tokio::spawn(attend(stream, Arc::clone(&log), Arc::clone(&script))));
+        };
+        tokio::spawn(greet_all(listener, acceptor, greeted));
+        Self { secure, requests }
+    }
+
+    fn stage(&self) -> Stage {
+        let port = self.secure.port();
+        let rules = [format!("host=localhost port={port}")];
+        self.secure.stage(Setting::to_name("localhost", port, &rules))
+    }
+
+    fn requests(&self) -> Vec<String> {
+        self.requests.lock().unwrap().clone()
     }
 }
 
@@ -203,7 +238,7 @@ async fn every_stream_is_judged_by_itself_and_a_refusal_ends_nothing_else() {
     assert!(second.text().contains("Request Blocked by Boundary"), "{}", second.text());
     assert_eq!(third.status, 200);
     assert_eq!(client.ask(client.get("/yes")).await.status, 200);
-    assert_eq!(secure.origin.requests().len(), 3);
+    assert_eq!(secure.requests().len(), 3);
     let mut decisions = stage.decisions().await;
     decisions.sort();
     let url = format!("https://localhost:{port}");

@@ -10,7 +10,7 @@ async fn sent_as_http1(request: impl FnOnce(&Many) -> Request<Content>) -> Strin
     let stage = secure.stage(Setting::to_name("localhost", port, &rules));
     let client = Many::secured(&stage, port).await;
     assert_eq!(client.ask(request(&client)).await.status, 200);
-    secure.origin.requests().remove(0).replace(&port.to_string(), "PORT")
+    secure.requests().remove(0).replace(&port.to_string(), "PORT")
 }
 
 #[tokio::test]
@@ -48,7 +48,7 @@ async fn a_body_keeps_its_length_or_is_chunked() {
 
 #[tokio::test]
 async fn an_answer_in_http1_is_a_whole_one_in_http2() {
-    let secure = Secure::scripted("localhost", |request| {
+    let origin = Origin1::new(|request| {
         let answer = match request.split(' ').nth(1) {
             Some("/chunks") => {
                 "200 OK\r\nTransfer-Encoding: chunked\r\nConnection: keep-alive, X-Hop\r\nX-Hop: 1\r\n\
@@ -65,10 +65,8 @@ async fn an_answer_in_http1_is_a_whole_one_in_http2() {
         format!("HTTP/1.1 {answer}")
     })
     .await;
-    let port = secure.port();
-    let rules = [format!("host=localhost port={port}")];
-    let stage = secure.stage(Setting::to_name("localhost", port, &rules));
-    let client = Many::secured(&stage, port).await;
+    let stage = origin.stage();
+    let client = Many::secured(&stage, origin.secure.port()).await;
     let got = client.ask(client.get("/chunks")).await;
     assert_eq!((got.text(), got.field("x-kept")), ("abc", Some("1")));
     assert_eq!(got.trailers.get("x-sum").unwrap(), "6");
@@ -84,5 +82,5 @@ async fn an_answer_in_http1_is_a_whole_one_in_http2() {
     assert_eq!(client.ask(client.get("/early")).await.text(), "ok");
     assert_eq!(client.ask(client.get("/none")).await.status, 404);
     // All of it on connections that were used again.
-    assert_eq!(secure.origin.requests().len(), 6);
+    assert_eq!(origin.requests().len(), 6);
 }
