@@ -126,6 +126,23 @@ pub(crate) fn send_to_shared(
     checked(i64::try_from(sent).unwrap_or(-1)).map(drop)
 }
 
+/// sendmsg(2) to an address that another thread changes meanwhile.
+pub(crate) fn send_message_shared(
+    fd: &OwnedFd,
+    bytes: &[u8],
+    address: &[AtomicU64; 4],
+    size: usize,
+) -> io::Result<()> {
+    let (pointer, length) = shared(address, size);
+    let mut vector = vector(bytes);
+    let mut message = message(&mut [], &mut vector, &mut []);
+    message.msg_name = pointer.cast_mut().cast();
+    message.msg_namelen = length;
+    // SAFETY: the kernel reads the name, of at least `length` bytes, and writes nothing there.
+    let sent = unsafe { libc::sendmsg(fd.as_raw_fd(), &raw const message, libc::MSG_DONTWAIT) };
+    checked(i64::try_from(sent).unwrap_or(-1)).map(drop)
+}
+
 /// The bytes of a `sockaddr_un`. A path that begins with `@` is an abstract address.
 pub(crate) fn unix_sockaddr(path: &str) -> Vec<u8> {
     let mut bytes = u16::try_from(libc::AF_UNIX).unwrap_or_default().to_ne_bytes().to_vec();

@@ -113,7 +113,9 @@ fn b08_a30_no_verdict_crosses_between_fifty_sessions_and_killed_keepers_leave_no
     for pid in commands(&world) {
         kill(pid, Signal::SIGUSR1).expect("it is there");
     }
-    sessions.iter().for_each(|session| session.wait_for("asked"));
+    for session in &sessions {
+        session.wait_for("asked");
+    }
     println!("{CROWD} sessions: {started:?} to start, {:?} in all, {memory} KiB", since.elapsed());
     // At the origins: each place was asked once, by whom nobody can tell, which the records do.
     let asked: Vec<_> =

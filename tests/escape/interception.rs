@@ -282,25 +282,6 @@ fn a20_abstract_sockets_of_the_host_are_out_of_reach() {
 }
 
 #[test]
-fn a22_an_address_that_changes_while_it_is_read_leads_nowhere() {
-    needs!(root, bpf);
-    let world = World::new();
-    // Ten seconds each or a million rounds.
-    for (how, target, port) in [
-        ("sendto", DENIED[0], "9999"),
-        ("sendto", DENIED[1], "9999"),
-        ("connect", DENIED[0], "80"),
-        ("connect", DENIED[1], "80"),
-        ("dup", DENIED[0], "9999"),
-    ] {
-        let out = attack(&world, &["race", how, target, port, &rounds(1_000_000)]);
-        out.succeeded().nothing_left();
-        let rounds = out.finding()["found"]["rounds"].as_u64();
-        out.expect(rounds.is_some_and(|rounds| rounds > 1_000), "it was a race");
-    }
-}
-
-#[test]
 fn a23_calls_of_other_architectures_are_refused() {
     needs!(root, bpf);
     let world = World::new();

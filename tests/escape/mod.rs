@@ -17,6 +17,7 @@ mod killed;
 mod people;
 mod places;
 mod privileges;
+mod races;
 mod regressions;
 mod requests;
 mod robustness;

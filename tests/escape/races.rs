@@ -1,0 +1,234 @@
+//! what is judged changes while it is judged. Addresses, descriptors, sockets,
+//! ports and cgroups change hands under the calls that name them.
+//!
+//! *Standing*: a race is a million rounds or ten seconds where the tests are to be thorough
+//! ([`is_long`](super::is_long)), a second else. The same races without boundary are the stage's
+//! ([`stage`](crate::stage)): there they arrive.
+
+use std::fs;
+use std::io::Read as _;
+use std::net::{SocketAddr, TcpListener, UdpSocket};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use nix::sys::signal::{Signal, kill};
+
+use super::traces::Ground;
+use super::{ALLOW, DENIED, is_long, rounds};
+use crate::world::needs::needs;
+use crate::world::{Output, World};
+
+/// How many rounds.
+const ROUNDS: u32 = 1_000_000;
+
+/// Fewer rounds than this are no race.
+const FEW: u64 = 200;
+
+/// For how many seconds.
+fn seconds() -> &'static str {
+    if is_long() { "10" } else { "1" }
+}
+
+/// Runs a race inside.
+fn race(world: &World, how: &str, target: &str, port: &str) -> Output {
+    let words = [world.attack(), "race", how, target, port, &rounds(ROUNDS), seconds()];
+    world.boundary(&ALLOW, &words).output()
+}
+
+/// A count of what became of a race.
+fn count(out: &Output, what: &str) -> u64 {
+    out.finding()["found"][what].as_u64().unwrap_or_default()
+}
+
+/// It was a race, both ends of it were met, and nothing left.
+fn is_lost(out: &Output, both: bool) {
+    out.succeeded().nothing_left();
+    let (rounds, went, met) = (count(out, "rounds"), count(out, "went"), count(out, "met"));
+    out.expect(rounds > FEW, &format!("it was a race of {rounds} rounds"));
+    out.expect(met > 0, "it was met");
+    out.expect(!both || (went > 0 && went < rounds), "both ends of it were met");
+}
+
+#[test]
+fn a22_an_address_that_changes_while_a_datagram_is_sent_leads_nowhere() {
+    needs!(root, bpf);
+    let world = World::new();
+    for how in ["sendto", "sendmsg"] {
+        for target in [DENIED[0], DENIED[1]] {
+            is_lost(&race(&world, how, target, "9999"), true);
+        }
+    }
+}
+
+#[test]
+fn a22_an_address_that_changes_while_it_is_connected_to_leads_nowhere() {
+    needs!(root, bpf);
+    let world = World::new();
+    for target in [DENIED[0], DENIED[1]] {
+        is_lost(&race(&world, "connect", target, "80"), false);
+    }
+}
+
+#[test]
+fn a22_a_descriptor_that_changes_hands_leads_nowhere() {
+    needs!(root, bpf);
+    let world = World::new();
+    for how in ["dup", "dup-connect"] {
+        for target in [DENIED[0], DENIED[1]] {
+            is_lost(&race(&world, how, target, "9999"), false);
+        }
+    }
+}
+
+#[test]
+fn a22_f04_a_socket_that_is_disconnected_while_it_connects_leads_nowhere() {
+    needs!(root, bpf);
+    let world = World::new();
+    for target in [DENIED[0], DENIED[1]] {
+        is_lost(&race(&world, "close", target, "80"), false);
+    }
+}
+
+/// A process of the host that takes a port whenever it is free, and hears whoever speaks to it.
+#[derive(Clone, Default)]
+struct Thief {
+    over: Arc<AtomicBool>,
+    taken: Arc<AtomicU64>,
+    heard: Arc<AtomicU64>,
+}
+
+impl Thief {
+    /// Begins to lie in wait.
+    fn at(world: &World, place: SocketAddr, is_tcp: bool) -> Self {
+        let thief = Self::default();
+        let own = thief.clone();
+        world.host().run(move || drop(std::thread::spawn(move || own.lie_in_wait(place, is_tcp))));
+        thief
+    }
+
+    /// Takes the port whenever it is free.
+    fn lie_in_wait(&self, place: SocketAddr, is_tcp: bool) {
+        while !self.over.load(Ordering::Relaxed) {
+            let spoken = if is_tcp { hear_streams(place) } else { hear_datagrams(place) };
+            self.taken.fetch_add(u64::from(spoken.is_some()), Ordering::Relaxed);
+            self.heard.fetch_add(spoken.unwrap_or_default(), Ordering::Relaxed);
+        }
+    }
+
+    /// How often it had the port, and how often it heard anything.
+    fn end(self) -> (u64, u64) {
+        self.over.store(true, Ordering::Relaxed);
+        (self.taken.load(Ordering::Relaxed), self.heard.load(Ordering::Relaxed))
+    }
+}
+
+/// Who connects in a moment, if the port is free.
+fn hear_streams(place: SocketAddr) -> Option<u64> {
+    let held = TcpListener::bind(place).ok()?;
+    held.set_nonblocking(true).ok()?;
+    // A moment: as long as a few calls take.
+    Some(
+        (0..8)
+            .filter(|_| held.accept().is_ok_and(|(mut it, _)| it.read(&mut [0; 16]).is_ok()))
+            .count() as u64,
+    )
+}
+
+/// What is sent in a moment, if the port is free.
+fn hear_datagrams(place: SocketAddr) -> Option<u64> {
+    let held = UdpSocket::bind(place).ok()?;
+    held.set_nonblocking(true).ok()?;
+    Some((0..8).map(|_| u64::from(held.recv(&mut [0; 16]).is_ok())).sum())
+}
+
+/// Races for one port, once without boundary and once with it.
+fn races_for_port(world: &World, how: &str, place: SocketAddr) {
+    let (address, port) = (place.ip().to_string(), place.port().to_string());
+    let words = [world.attack(), "race", how, &address, &port, &rounds(ROUNDS), seconds()];
+    let thief = Thief::at(world, place, how == "port");
+    let bare = world.bare(&words).output();
+    let (taken, heard) = thief.end();
+    bare.succeeded().expect(taken > 0 && heard > 0, "without boundary it hears");
+    let thief = Thief::at(world, place, how == "port");
+    let out = world.boundary(&ALLOW, &words).output();
+    let (taken, heard) = thief.end();
+    out.succeeded().nothing_left();
+    out.expect(count(&out, "rounds") > FEW && taken > FEW, "it was a race");
+    out.expect(heard == 0, &format!("who takes the port hears nothing: {heard} of {taken}"));
+}
+
+#[test]
+fn a22_a24_a_port_that_changes_hands_is_the_hosts_again() {
+    needs!(root, bpf);
+    let world = World::new();
+    for place in ["127.0.0.1:4711", "[::1]:4711"] {
+        races_for_port(&world, "port", place.parse().expect("one"));
+        races_for_port(&world, "port-udp", place.parse().expect("one"));
+    }
+}
+
+/// Two sessions race for one port.
+fn race_each_other(world: &World, how: &str, address: &str) {
+    let words = [world.attack(), "race", how, address, "4713", &rounds(ROUNDS), seconds()];
+    let others = [(); 2].map(|()| world.boundary(&ALLOW, &words).start());
+    for session in others {
+        let out = session.finish();
+        out.succeeded().nothing_left();
+        out.expect(count(&out, "rounds") > FEW, "it was a race");
+        out.expect(count(&out, "met") == 0, "neither hears the other");
+    }
+}
+
+#[test]
+fn a22_a30_a_port_that_another_session_takes_is_not_ones_own() {
+    needs!(root, bpf);
+    let world = World::new();
+    for address in ["127.0.0.1", "::1"] {
+        race_each_other(&world, "port", address);
+        race_each_other(&world, "port-udp", address);
+    }
+}
+
+#[test]
+fn a14_a22_a_process_that_is_moved_while_it_connects_stays_behind_the_walls() {
+    needs!(root, bpf);
+    let world = World::new();
+    let ground = Ground::below(&world);
+    for (how, port) in [("connect", "80"), ("sendto", "9999")] {
+        for target in [DENIED[0], DENIED[1]] {
+            let words = [world.attack(), "race", how, target, port, &rounds(ROUNDS), seconds()];
+            let script = "$0 signals 1 >/dev/null; exec \"$0\" \"$@\"";
+            let command = [&["sh", "-c", script], &words[..]].concat();
+            let session = world.boundary(&ALLOW, &command).start();
+            let attack = world.process("attack").pid;
+            let own = ground.cgroups().pop().expect("the session has one");
+            let below = own.join("below");
+            fs::create_dir(&below).expect("root may");
+            kill(attack, Signal::SIGUSR1).expect("it is there");
+            let moves = moves(&[&below, &own]);
+            let out = session.finish();
+            is_lost(&out, false);
+            out.expect(moves > FEW / 4, &format!("it is moved {moves} times"));
+        }
+    }
+}
+
+/// Moves whatever runs in two cgroups from one to the other until nothing runs there; how often.
+fn moves(between: &[&Path; 2]) -> u64 {
+    let mut moves = 0;
+    for (to, from) in [(between[0], between[1]), (between[1], between[0])].into_iter().cycle() {
+        let Ok(living) = fs::read_to_string(from.join("cgroup.procs")) else { break };
+        let Ok(there) = fs::read_to_string(to.join("cgroup.procs")) else { break };
+        if living.is_empty() && there.is_empty() {
+            break;
+        }
+        for pid in living.lines() {
+            moves += u64::from(fs::write(to.join("cgroup.procs"), pid).is_ok());
+        }
+        // A move holds up every fork and exit of what is moved: let it run in between.
+        std::thread::park_timeout(Duration::from_micros(500));
+    }
+    moves
+}
