@@ -1,6 +1,6 @@
 //! Section A, the network half: ways round the point where connections are turned.
 
-use super::{ALLOW, DENIED, REFUSALS, as_both, attack, is_refused, rounds};
+use super::{ALLOW, DENIED, REFUSALS, as_both, attack, is_refused};
 use crate::world::World;
 use crate::world::needs::needs;
 
