@@ -111,3 +111,51 @@ fn a_datagram_to_another_port_of_a_resolver_is_refused() {
         out.refused(&["EPERM", "EACCES", "ECONNREFUSED"]).nothing_left();
     }
 }
+
+#[test]
+fn what_is_no_question_on_the_resolvers_port_is_an_error_and_on_record() {
+    needs!(root, bpf);
+    let world = World::new();
+    for server in ["203.0.113.10", "2001:db8::10"] {
+        let attack = [world.attack(), "tcp", server, "53", "http:allowed.test"];
+        let out = world.boundary(&ALLOW, &attack).output();
+        out.refused(&["ECONNRESET"]).nothing_left();
+        out.record(&[("decision", "deny"), ("code", "bad_request"), ("door", "dns")]);
+    }
+}
+
+/// The ports of the host's UDP sockets on 127.0.0.1.
+fn resolver_doors(world: &World) -> Vec<u16> {
+    let table = world.host().netns().trim_end_matches("/ns/net").to_owned() + "/net/udp";
+    let table = std::fs::read_to_string(table).expect("procfs is mounted");
+    let local = table.lines().filter_map(|line| line.split_whitespace().nth(1));
+    let ports = local.filter_map(|address| address.strip_prefix("0100007F:"));
+    ports.filter_map(|port| u16::from_str_radix(port, 16).ok()).collect()
+}
+
+#[test]
+fn nobody_else_on_the_machine_is_answered() {
+    needs!(root, bpf);
+    let world = World::new();
+    let script = "echo here; read line; exec \"$0\" dns udp 8.8.8.8 allowed.test A";
+    let shell = ["sh", "-c", script, world.attack()];
+    let (session, mut terminal) = world.boundary(&ALLOW, &shell).on_terminal();
+    terminal.wait_for("here");
+    let doors = resolver_doors(&world);
+    assert_eq!(doors.len(), 1, "the resolver's own: {doors:?}");
+    // A question for `evil.test`, from outside the session.
+    let question = b"\x42\x42\x01\0\0\x01\0\0\0\0\0\0\x04evil\x04test\0\0\x01\0\x01";
+    let stranger = world.host().run(move || {
+        let socket = std::net::UdpSocket::bind("127.0.0.1:0").expect("a socket");
+        #[expect(clippy::disallowed_methods, reason = "somebody of the host, outside the walls")]
+        socket.send_to(question, ("127.0.0.1", doors[0])).expect("sent");
+        socket
+    });
+    terminal.type_in("\n");
+    terminal.wait_for("198.18.0.1");
+    let out = session.finish();
+    stranger.set_nonblocking(true).expect("a flag");
+    out.expect(stranger.recv(&mut [0; 512]).is_err(), "the stranger hears nothing");
+    let names = out.records.iter().filter(|record| record["proto"] == "dns");
+    out.expect(names.count() == 1, "and is not taken for the session");
+}

@@ -100,13 +100,13 @@ impl Resolver {
             return None;
         }
         let Ok(query) = Message::from_vec(query) else {
-            self.note((process, None), String::new(), String::new(), Some(Code::BadRequest));
+            self.note_unclear(process);
             return malformed(query);
         };
         let mut response = respond(&query);
         match question(&query) {
             Err(code) => {
-                self.note((process, None), String::new(), String::new(), Some(Code::BadRequest));
+                self.note_unclear(process);
                 fail(&mut response, code);
             }
             Ok(question) => {
@@ -175,6 +175,11 @@ impl Resolver {
         let covers = |host: &Host| self.rules.names_host(host);
         !covers(host)
             || (shorter.contains('.') && Host::parse(shorter).is_ok_and(|host| covers(&host)))
+    }
+
+    /// Puts on record that somebody asked what is no question.
+    fn note_unclear(&self, process: Option<Process>) {
+        self.note((process, None), String::new(), String::new(), Some(Code::BadRequest));
     }
 
     /// Puts a question on record: who asked, and which server it is passed on to.

@@ -12,8 +12,8 @@ use tokio::net::UdpSocket;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
-use super::Resolver;
 use super::forward::{Errand, Transport};
+use super::{HEADER, Resolver};
 use crate::audit::Process;
 
 /// The longest message there is.
@@ -31,7 +31,8 @@ const PAUSE: Duration = Duration::from_millis(20);
 impl Resolver {
     /// Answers datagrams for as long as the session lasts; ends only if the socket cannot be used.
     ///
-    /// `asker` is asked once for every datagram who sent it.
+    /// `asker` is asked once for every datagram who sent it. What the session did not send is not
+    /// answered: others on this machine have no business with its names.
     pub async fn serve_udp(
         self: &Arc<Self>,
         socket: StdUdpSocket,
@@ -49,13 +50,13 @@ impl Resolver {
                 continue;
             };
             let query = buffer.get(..length).unwrap_or_default();
-            let process = asker(client);
+            let Some(process) = asker(client) else { continue };
             match self.errand(query) {
                 Some(errand) => {
                     let back = (Arc::clone(&socket), client);
                     errands.spawn(Arc::clone(self).run_for(back, errand, process));
                 }
-                None => reply(&socket, self.answer(query, process), client).await,
+                None => reply(&socket, self.answer(query, Some(process)), client).await,
             }
         }
     }
@@ -65,20 +66,27 @@ impl Resolver {
         self: Arc<Self>,
         (socket, client): (Arc<UdpSocket>, SocketAddr),
         errand: Errand,
-        process: Option<Process>,
+        process: Process,
     ) {
-        let answer = self.run(errand, process, Transport::Datagram).await;
+        let answer = self.run(errand, Some(process), Transport::Datagram).await;
         reply(&socket, answer, client).await;
     }
 
     /// Answers a stream's questions until the client closes it, is idle for too long, or has asked
-    /// as many as one stream may.
+    /// as many as one stream may. What is no question ends it with an error, and is on record.
     pub async fn serve_stream<S>(&self, mut stream: S, process: Option<Process>) -> io::Result<()>
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
         for _ in 0..QUESTIONS {
-            let Some(query) = timeout(PATIENCE, read(&mut stream)).await?? else { break };
+            let query = match timeout(PATIENCE, read(&mut stream)).await? {
+                Ok(Some(query)) => query,
+                Ok(None) => break,
+                Err(error) => {
+                    self.note_unclear(process);
+                    return Err(error);
+                }
+            };
             let answer = match self.errand(&query) {
                 Some(errand) => self.run(errand, process.clone(), Transport::Stream).await,
                 None => self.answer(&query, process.clone()),
@@ -100,16 +108,27 @@ async fn reply(socket: &UdpSocket, answer: Option<Vec<u8>>, client: SocketAddr) 
     }
 }
 
-/// One message behind its length; `None` at the end of the stream.
+/// One message behind its length; `None` at the end of the stream. Who speaks something else at the
+/// port of questions is found by the first bytes, and need not wait for as many as they would be.
 pub(super) async fn read(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<Option<Vec<u8>>> {
     let length = match stream.read_u16().await {
-        Ok(length) => length,
+        Ok(length) => usize::from(length),
         Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(None),
         Err(error) => return Err(error),
     };
-    let mut message = vec![0; usize::from(length)];
+    let mut message = vec![0; HEADER];
     stream.read_exact(&mut message).await?;
+    if length < HEADER || !asks_or_answers_one(&message) {
+        return Err(io::ErrorKind::InvalidData.into());
+    }
+    message.resize(length, 0);
+    stream.read_exact(message.get_mut(HEADER..).unwrap_or_default()).await?;
     Ok(Some(message))
+}
+
+/// Whether a message's header counts one question, as all do that we ask or answer.
+fn asks_or_answers_one(header: &[u8]) -> bool {
+    header.get(4..6) == Some(&[0, 1])
 }
 
 /// One message behind its length, in one write.

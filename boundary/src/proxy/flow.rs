@@ -29,7 +29,8 @@ pub trait Origin: fmt::Debug + Send + Sync {
     /// `local` is the accepted socket's own address, `client` its peer's.
     fn flow(&self, client: SocketAddr, local: SocketAddr) -> Option<Flow>;
 
-    /// The process behind a datagram to the resolver, if the jail can tell.
+    /// The process behind a datagram to the resolver. `None` means that the session did not send
+    /// it, and it is not answered.
     fn asker(&self, client: SocketAddr) -> Option<Process>;
 }
 

@@ -295,10 +295,13 @@ impl Proxy {
         }
     }
 
-    /// Lets the resolver answer a stream of questions.
-    async fn resolve<S: Stream>(&self, stream: S, call: Call) {
-        if let Err(error) = self.resolver.serve_stream(stream, call.subject.process).await {
+    /// Lets the resolver answer a stream of questions. One of anything else is cut off.
+    async fn resolve<S: Stream>(&self, mut stream: S, call: Call) {
+        if let Err(error) = self.resolver.serve_stream(&mut stream, call.subject.process).await {
             tracing::debug!(%error, "a stream of questions broke");
+            if error.kind() == io::ErrorKind::InvalidData {
+                call.cut.mark();
+            }
         }
     }
 

@@ -19,6 +19,10 @@ use super::body::Account;
 use super::ending::Cut;
 
 /// What one read may bring: as much as a socket's buffer usually has.
+///
+/// Measured over loopback, both ends counted, on a busy machine: 1.1 s of processor time a GB with
+/// buffers of 16 KiB, 0.8 s with these, 0.7 s with splice(2), 0.3 s without a relay. An eighth is not
+/// worth a pair of pipes for every connection.
 const READ: usize = 64 * 1024;
 
 thread_local! {

@@ -412,6 +412,50 @@ async fn a_stream_carries_several_questions_and_ends_with_the_client() {
     ending.expect("a clean end");
 }
 
+#[tokio::test]
+async fn a_stranger_is_not_answered_and_takes_no_address() {
+    let stage = plain();
+    let door = UdpSocket::bind("127.0.0.1:0").expect("a socket");
+    let address = door.local_addr().expect("an address");
+    let [stranger, client] = [(); 2].map(|()| UdpSocket::bind("127.0.0.1:0").expect("a socket"));
+    let own = client.local_addr().expect("an address");
+    for (socket, name) in [(&stranger, "evil.example."), (&client, "example.com.")] {
+        let bytes = query(name, RecordType::A).to_vec().expect("encodes");
+        #[expect(clippy::disallowed_methods, reason = "the client's side of the test")]
+        socket.send_to(&bytes, address).expect("sent");
+    }
+    client.set_nonblocking(true).expect("a flag");
+    let client = tokio::net::UdpSocket::from_std(client).expect("a socket");
+    let mut buffer = [0; 512];
+    let length = tokio::select! {
+        length = client.recv(&mut buffer) => length.expect("received"),
+        ended = stage.resolver.serve_udp(door, |from| (from == own).then(Process::default)) => {
+            panic!("{ended:?}")
+        }
+    };
+    // The stranger's question came first, and would have had the first address.
+    let answer = Message::from_vec(&buffer[..length]).expect("decodes");
+    assert_eq!(data(&answer).to_string(), "198.18.0.1");
+    stranger.set_nonblocking(true).expect("a flag");
+    assert!(stranger.recv(&mut buffer).is_err());
+    assert_eq!(stage.records().len(), 1);
+}
+
+#[tokio::test]
+async fn what_is_no_question_ends_a_stream_at_once_and_is_on_record() {
+    for bytes in
+        [&b"GET / HTTP/1.1\r\n"[..], b"SSH-2.0-OpenSSH_9.9\r\n", b"\0\x05\0\0\0\0\0\x01......"]
+    {
+        let stage = plain();
+        let (mut client, server) = tokio::io::duplex(64);
+        client.write_all(bytes).await.expect("written");
+        let ending = tokio::time::timeout(DEADLINE, stage.resolver.serve_stream(server, None));
+        let error = ending.await.expect("in time").expect_err("it is none");
+        assert_eq!(error.kind(), std::io::ErrorKind::InvalidData);
+        assert_eq!(stage.records()[0]["code"], "bad_request");
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_stream_that_stays_silent_is_ended() {
     let stage = plain();
