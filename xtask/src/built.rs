@@ -18,6 +18,8 @@ const STUB: &str = "kernel_half_stub";
 #[derive(Debug, Default)]
 pub(crate) struct Built {
     programs: BTreeMap<String, PathBuf>,
+    /// What runs the tests of a target.
+    runners: BTreeMap<String, PathBuf>,
     stub: bool,
 }
 
@@ -48,6 +50,13 @@ impl Built {
         Ok(path)
     }
 
+    /// What runs the tests of a target of this name.
+    pub(crate) fn runner(&self, name: &str) -> Result<&Path> {
+        let path =
+            self.runners.get(name).with_context(|| format!("cargo built no tests {name}"))?;
+        Ok(path)
+    }
+
     /// Whether boundary was built without its kernel half.
     pub(crate) fn is_stub(&self) -> bool {
         self.stub
@@ -66,11 +75,11 @@ impl Built {
         let Ok(message) = serde_json::from_str::<Value>(line) else { return };
         let text = |pointer: &str| message.pointer(pointer).and_then(Value::as_str);
         match text("/reason") {
-            Some("compiler-artifact")
-                if message.pointer("/profile/test") == Some(&false.into()) =>
-            {
+            Some("compiler-artifact") => {
+                let is_runner = message.pointer("/profile/test") == Some(&true.into());
+                let of_kind = if is_runner { &mut self.runners } else { &mut self.programs };
                 if let (Some(name), Some(path)) = (text("/target/name"), text("/executable")) {
-                    self.programs.insert(name.to_owned(), path.into());
+                    of_kind.insert(name.to_owned(), path.into());
                 }
             }
             Some("build-script-executed") => {
@@ -109,6 +118,7 @@ mod tests {
             r#"{"reason":"compiler-artifact","target":{"name":"boundary"},"profile":{"test":true},"executable":"/t/boundary-1"}"#,
         ]);
         assert!(built.program("boundary").is_err());
+        assert!(built.runner("boundary").is_ok());
     }
 
     #[test]

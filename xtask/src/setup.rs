@@ -34,23 +34,36 @@ pub(crate) const CARGO_DENY: Tool =
 const PROGRAMS: &[(&str, &str)] = &[
     ("bwrap", "bubblewrap"),
     ("curl", "curl"),
+    ("dbus-daemon", "dbus-daemon"),
+    ("dbus-send", "dbus-bin"),
     ("dig", "bind9-dnsutils"),
     ("git", "git"),
+    ("gpg-agent", "gpg-agent"),
     ("ip", "iproute2"),
     ("mke2fs", "e2fsprogs"),
     ("musl-gcc", "musl-tools"),
     ("nc", "netcat-openbsd"),
     ("python3", "python3"),
+    ("setcap", "libcap2-bin"),
     ("ssh", "openssh-client"),
     ("strace", "strace"),
+    ("sudo", "sudo"),
     ("tinyproxy", "tinyproxy-bin"),
+    ("tmux", "tmux"),
     ("wget", "wget"),
+    ("Xvfb", "xvfb"),
 ];
 
 /// Servers that some tests start, and their Debian packages, which start one of their own when they
 /// are installed: for a machine that is nobody's, where `CI` is set.
-const SERVERS: &[(&str, &str)] =
-    &[("initdb", "postgresql"), ("redis-server", "redis-server"), ("sshd", "openssh-server")];
+const SERVERS: &[(&str, &str)] = &[
+    ("at", "at"),
+    ("crontab", "cron"),
+    ("initdb", "postgresql"),
+    ("redis-server", "redis-server"),
+    ("sshd", "openssh-server"),
+    ("systemd-run", "systemd"),
+];
 
 /// A toolchain component, and a file under the sysroot that is there when it is.
 const COMPONENTS: [(&str, &str); 3] = [

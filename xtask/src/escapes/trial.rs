@@ -3,13 +3,14 @@
 use std::collections::BTreeMap;
 use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, Result};
 
 use crate::built::Built;
 use crate::packets;
 use crate::say::say;
+use crate::setup::installed;
 use crate::workspace::Workspace;
 
 /// The packages: the program, and the tests that run it.
@@ -18,8 +19,8 @@ const TESTED: [&str; 4] = ["--package", "boundary", "--package", "boundary-tests
 /// How many tests run at once where a wall is off: most of them wait for something to hang.
 const THREADS: &str = "--test-threads=6";
 
-/// What the machine has to have, so that no test is skipped.
-const PROMISE: &str = "root,bpf,curl,setsid,setpriv,bash,ip,python3";
+/// What every machine has that can run these tests.
+const BASE: [&str; 6] = ["root", "bpf", "bash", "setpriv", "setsid", "unshare"];
 
 /// What makes boundary able to leave a wall off, in a target folder of its own.
 const MUTABLE: [&str; 2] = ["--features", "boundary/mutations"];
@@ -28,8 +29,6 @@ const MUTABLE: [&str; 2] = ["--features", "boundary/mutations"];
 pub(crate) struct Trial<'w> {
     workspace: &'w Workspace,
     built: Built,
-    /// What makes it another build than the usual one.
-    arguments: Vec<String>,
     /// Where the tests write down what arrived.
     toll: Option<PathBuf>,
 }
@@ -37,7 +36,7 @@ pub(crate) struct Trial<'w> {
 impl<'w> Trial<'w> {
     /// Builds the program as everybody else has it.
     pub(crate) fn usual(workspace: &'w Workspace) -> Result<Self> {
-        Self::build(workspace, Vec::new())
+        Self::build(workspace, &[])
     }
 
     /// Builds a program that leaves off a wall when it is told to.
@@ -45,7 +44,7 @@ impl<'w> Trial<'w> {
         let folder = workspace.target().join("mutations");
         let folder = folder.to_str().context("the target folder has an odd name")?;
         let own = ["--target-dir", folder];
-        Self::build(workspace, MUTABLE.iter().chain(&own).map(|&it| it.to_owned()).collect())
+        Self::build(workspace, &[&MUTABLE[..], &own].concat())
     }
 
     /// Has the tests write down what arrived.
@@ -54,48 +53,51 @@ impl<'w> Trial<'w> {
         self
     }
 
-    /// Builds.
-    fn build(workspace: &'w Workspace, arguments: Vec<String>) -> Result<Self> {
-        let mut all: Vec<&str> = TESTED.to_vec();
-        all.extend(["--quiet", "--all-targets"]);
-        all.extend(arguments.iter().map(String::as_str));
+    /// Builds, with the arguments that make it another build than the usual one.
+    fn build(workspace: &'w Workspace, arguments: &[&str]) -> Result<Self> {
+        let all = [&TESTED[..], &["--quiet", "--all-targets"], arguments].concat();
         let built = Built::build(workspace, &all)?;
         built.require_kernel_half()?;
-        Ok(Self { workspace, built, arguments, toll: None })
+        Ok(Self { workspace, built, toll: None })
     }
 
     /// Runs the tests whose names contain one of the filters, with these switches off. A skipped
     /// test is a failed one.
     pub(crate) fn run(&self, filters: &[String], without: &str) -> Result<BTreeMap<String, bool>> {
-        let mut cargo = self.workspace.cargo();
-        cargo.arg("test").args(TESTED).args(&self.arguments).args(["--test", "journey", "--"]);
-        cargo.args(filters);
+        // Not by cargo: what is changed meanwhile is of no build that is tried here.
+        let mut runner = Command::new(self.built.runner("journey")?);
+        runner.args(filters).current_dir(self.workspace.root().join("tests"));
         if without.is_empty() {
-            cargo.env("BOUNDARY_TEST_LONG", "1");
+            runner.env("BOUNDARY_TEST_LONG", "1");
         } else {
-            cargo.arg(THREADS);
+            runner.arg(THREADS);
         }
         if let Some(toll) = &self.toll {
-            cargo.env(packets::VARIABLE, toll);
+            runner.env(packets::VARIABLE, toll);
         }
-        cargo.env("BOUNDARY_BIN", self.built.program("boundary")?);
-        cargo.env("BOUNDARY_ATTACK", self.built.program("attack")?);
-        cargo.env("BOUNDARY_TEST_PROMISE", PROMISE);
-        cargo.env("BOUNDARY_WITHOUT", without).stdout(Stdio::piped()).stderr(Stdio::null());
-        let mut child = cargo.spawn().context("cargo test")?;
-        let output = child.stdout.take().context("cargo test has no output")?;
+        runner.env("BOUNDARY_BIN", self.built.program("boundary")?);
+        runner.env("BOUNDARY_ATTACK", self.built.program("attack")?);
+        runner.env("BOUNDARY_TEST_PROMISE", promise());
+        runner.env("BOUNDARY_WITHOUT", without).stdout(Stdio::piped()).stderr(Stdio::null());
+        let mut child = runner.spawn().context("the tests")?;
+        let output = child.stdout.take().context("the tests have no output")?;
         let mut ran = BTreeMap::new();
         for line in BufReader::new(output).lines() {
-            let line = line.context("cargo test")?;
+            let line = line.context("the tests")?;
             let Some((test, fine)) = ended(&line) else { continue };
             if !fine && without.is_empty() {
                 say(format_args!("escapes: {test} fails"));
             }
             ran.insert(test.to_owned(), fine);
         }
-        child.wait().context("cargo test")?;
+        child.wait().context("the tests")?;
         Ok(ran)
     }
+}
+
+/// What the machine has to have, so that no test is skipped.
+fn promise() -> String {
+    BASE.into_iter().chain(installed()).collect::<Vec<&str>>().join(",")
 }
 
 /// The test that a line of the runner tells of, and whether it went well.
