@@ -142,6 +142,15 @@ impl Answer {
         Self { content: Content::Upstream(body, lease), account: None, turn: None }
     }
 
+    /// The same without its words, and how many bytes they were. Only an upstream's answer keeps
+    /// its own: whether it may have any was its to know.
+    pub(super) fn unsaid(&mut self) -> Option<u64> {
+        match &mut self.content {
+            Content::Own(text) => Some(std::mem::take(text).len() as u64),
+            Content::Upstream(..) => None,
+        }
+    }
+
     /// The account to close when it has gone.
     pub(super) fn charge(&mut self, account: Account) {
         self.account = Some(account);

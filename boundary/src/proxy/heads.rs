@@ -116,6 +116,8 @@ enum Phase {
     Open,
     /// Nothing: the front does not go on, but what was asked before is answered.
     Refused,
+    /// Nothing: the client has shut its side. What it asked for is answered.
+    HalfClosed,
     /// Nothing at all.
     Over,
 }
@@ -155,7 +157,7 @@ impl<S> Heads<S> {
         }
         match &mut self.phase {
             Phase::Open => self.free = self.held.len(),
-            Phase::Refused | Phase::Over => return true,
+            Phase::Refused | Phase::HalfClosed | Phase::Over => return true,
             Phase::Waiting if self.turns.is_busy() => return false,
             Phase::Waiting | Phase::Body(0) => self.phase = Phase::Head,
             Phase::Head => return self.advance_head(),
@@ -214,6 +216,17 @@ impl<S> Heads<S> {
         }
     }
 
+    /// The client shut its side between two requests. The parser must not hear of it before what
+    /// was asked is answered: it would take the client for gone. False when nothing was.
+    fn half_close(&mut self) -> bool {
+        if !self.held.is_empty() {
+            return self.fail(Fault::Cut);
+        }
+        let is_waiting = self.turns.is_busy();
+        self.phase = if is_waiting { Phase::HalfClosed } else { Phase::Over };
+        is_waiting
+    }
+
     /// Ends the connection. The parser sees an end of file, answers what it has, and shuts down.
     fn fail(&mut self, fault: Fault) -> bool {
         // There is no second one: the phase is over with the first.
@@ -234,6 +247,7 @@ impl<S> Heads<S> {
                     self.turns.pause().since.map_or(self.heard, |ended| ended.max(self.heard));
                 Some(quiet + self.limits.idle)
             }
+            Phase::HalfClosed => Some(self.heard + self.limits.half_closed),
             Phase::Waiting | Phase::Open | Phase::Refused | Phase::Over => None,
         }
     }
@@ -284,6 +298,15 @@ impl<S: AsyncRead + Unpin> Heads<S> {
         }
     }
 
+    /// The end, once everything is answered or the client is taken for gone.
+    fn poll_half_closed(&mut self, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        if !self.turns.is_busy() || self.is_late(cx) {
+            return Poll::Ready(Ok(()));
+        }
+        self.turns.pause().waker = Some(cx.waker().clone());
+        Poll::Pending
+    }
+
     /// Reads more into what is held. `Ready(false)` is the end.
     fn poll_more(&mut self, cx: &mut Context<'_>) -> Poll<std::io::Result<bool>> {
         // While an upgrade waits for its answer, no more is taken in than a head may have.
@@ -302,8 +325,8 @@ impl<S: AsyncRead + Unpin> Heads<S> {
                 if began || !matches!(self.phase, Phase::Head) {
                     self.heard = Instant::now();
                 }
-                if count == 0 && matches!(self.phase, Phase::Head) && !self.held.is_empty() {
-                    self.fail(Fault::Cut);
+                if count == 0 && matches!(self.phase, Phase::Head) {
+                    return Poll::Ready(Ok(self.half_close()));
                 }
                 Poll::Ready(Ok(count > 0))
             }
@@ -338,6 +361,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Heads<S> {
                     this.turns.pause().waker = Some(cx.waker().clone());
                     return Poll::Pending;
                 }
+                Phase::HalfClosed => return this.poll_half_closed(cx),
                 Phase::Refused | Phase::Over => return Poll::Ready(Ok(())),
                 Phase::Body(1..) if this.held.is_empty() => return this.poll_body(cx, buf),
                 Phase::Open if this.held.is_empty() => {
@@ -401,7 +425,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Heads<S> {
         }
         let is_at_rest = match this.phase {
             Phase::Head | Phase::Open => true,
-            Phase::Over => fault.is_none(),
+            Phase::HalfClosed | Phase::Over => fault.is_none(),
             Phase::Body(_) | Phase::Chunked(_) | Phase::Waiting | Phase::Refused => false,
         };
         let is_done = is_at_rest && this.held.is_empty();

@@ -10,10 +10,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use hyper::body::Incoming;
+use hyper::header::CONTENT_LENGTH;
 use hyper::rt::Executor;
 use hyper::server::conn::http2;
 use hyper::service::service_fn;
-use hyper::{Request, Response};
+use hyper::{Method, Request, Response};
 use hyper_util::rt::TokioIo;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
@@ -40,9 +41,16 @@ pub(super) async fn serve<S: Stream>(proxy: Arc<Proxy>, stream: S, call: Call, h
     let _last = Last(tasks.clone());
     let side = Side::Http2(tasks.clone());
     let talk = Arc::new(Talk::new(Arc::clone(&proxy), call.clone(), heard, side));
-    let service = service_fn(move |request| {
+    let service = service_fn(move |request: Request<Incoming>| {
         let talk = Arc::clone(&talk);
-        async move { Ok::<_, Infallible>(answer(&talk, request).await) }
+        let is_head = request.method() == Method::HEAD;
+        async move {
+            let mut response = answer(&talk, request).await;
+            if is_head {
+                behead(&mut response);
+            }
+            Ok::<_, Infallible>(response)
+        }
     });
     let builder = builder(&proxy.limits, tasks.clone());
     let mut connection = Box::pin(builder.serve_connection(TokioIo::new(stream), service));
@@ -98,6 +106,13 @@ async fn answer(talk: &Talk, request: Request<Incoming>) -> Response<Answer> {
     let mut response = talk.refuse(&parts, body, Denial::new(fault.code())).await;
     *response.status_mut() = respond::status(fault);
     response
+}
+
+/// Leaves the content out of an answer of ours to HEAD, as the parser of HTTP/1 does by itself.
+fn behead(response: &mut Response<Answer>) {
+    if let Some(size @ 1..) = response.body_mut().unsaid() {
+        response.headers_mut().insert(CONTENT_LENGTH, size.into());
+    }
 }
 
 /// Whether the client broke the protocol, and not merely the connection.

@@ -62,6 +62,8 @@ limits! {
     idle: Duration as time = Duration::from_mins(10), TIMES, TIME;
     /// A stream passed on unopened, without a byte: a shell may be left alone for hours.
     stream_idle: Duration as time = Duration::from_hours(24), TIMES, TIME;
+    /// A client that has shut its side and waits for an answer: longer, and it is taken for gone.
+    half_closed: Duration as time = Duration::from_secs(30), TIMES, TIME;
     /// A client that says nothing on a port where HTTP is not usual: it waits for the server to
     /// speak first, and is refused soon.
     silence: Duration as time = Duration::from_secs(1), TIMES, TIME;

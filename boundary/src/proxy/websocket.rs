@@ -23,10 +23,14 @@ pub(super) fn key() -> Option<HeaderValue> {
 /// Whether an answer was made for this request's key. One that has none asked for no WebSocket.
 pub(super) fn is_answer(asked: Option<&HeaderValue>, answer: &HeaderMap) -> bool {
     asked.is_none_or(|key| {
-        let mixed = [key.as_bytes(), SALT].concat();
-        let expected = STANDARD.encode(digest(&SHA1_FOR_LEGACY_USE_ONLY, &mixed));
+        let expected = answer_to(key.as_bytes());
         answer.get(SEC_WEBSOCKET_ACCEPT).is_some_and(|accept| accept == expected.as_str())
     })
+}
+
+/// What a server makes of a key.
+pub(super) fn answer_to(key: &[u8]) -> String {
+    STANDARD.encode(digest(&SHA1_FOR_LEGACY_USE_ONLY, &[key, SALT].concat()))
 }
 
 /// Takes both fields away: the other side knows neither.

@@ -313,7 +313,9 @@ async fn a_client_that_leaves_closes_its_record_and_the_upstream() {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
     let address = listener.local_addr().unwrap();
     let rule = format!("host=127.0.0.1 port={}", address.port());
-    let stage = Stage::redirected(address, &[rule]);
+    let setting = Setting::redirected(address, &[rule]);
+    let limits = Limits { half_closed: Duration::from_millis(50), ..setting.limits.clone() };
+    let stage = Setting { limits, ..setting }.start();
     let mut client = stage.connect().await;
     client.say(get(&address.to_string(), "/")).await;
     let (upstream, _) = soon(listener.accept()).await.unwrap();
@@ -323,6 +325,35 @@ async fn a_client_that_leaves_closes_its_record_and_the_upstream() {
     assert!(upstream.rest().await.is_empty(), "the upstream connection ends");
     let records = stage.records().await;
     assert_eq!(records.len(), 2, "{records:?}");
+}
+
+#[tokio::test]
+async fn a_client_that_shuts_its_side_still_gets_its_answers() {
+    let (let_go, gate) = oneshot::channel::<()>();
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let rule = format!("host=127.0.0.1 port={}", address.port());
+    let stage = Stage::redirected(address, &[rule]);
+    let mut client = stage.connect().await;
+    let host = address.to_string();
+    client.say(get(&host, "/1") + &get(&host, "/2")).await;
+    client.0.shutdown().await.unwrap();
+    tokio::spawn(async move {
+        let mut upstream = Client(listener.accept().await.unwrap().0);
+        upstream.head_of_request().await;
+        gate.await.unwrap();
+        for answer in ["one", "two"] {
+            upstream.say(format!("HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\n{answer}")).await;
+            upstream.head_of_request().await;
+        }
+    });
+    // It has been heard by now that nothing more comes.
+    let nothing = timeout(Duration::from_millis(100), client.0.read_u8()).await;
+    assert!(nothing.is_err(), "{nothing:?}");
+    let_go.send(()).unwrap();
+    assert_eq!(client.answer(false).await.text(), "one");
+    assert_eq!(client.answer(false).await.text(), "two");
+    client.ends().await;
 }
 
 #[tokio::test]

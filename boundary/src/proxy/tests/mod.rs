@@ -40,6 +40,7 @@ async fn soon<T>(what: impl Future<Output = T>) -> T {
 /// A proxy with its record, for connections that all come by one door.
 struct Stage {
     address: SocketAddr,
+    is_explicit: bool,
     authority: Arc<Authority>,
     /// How often the jail was asked.
     asked: Arc<Mutex<usize>>,
@@ -150,7 +151,8 @@ impl Setting {
             drop(ended.await);
         }));
         let (shutdown, served) = (Some(shutdown), Some(served));
-        Stage { address, authority, asked, records, recorder, shutdown, served }
+        let is_explicit = self.door == Door::Explicit;
+        Stage { address, is_explicit, authority, asked, records, recorder, shutdown, served }
     }
 }
 

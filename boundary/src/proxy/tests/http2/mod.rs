@@ -1,5 +1,6 @@
 //! HTTP/2 on both sides, and between the versions.
 
+mod streams;
 mod translation;
 
 use std::convert::Infallible;
@@ -297,6 +298,53 @@ async fn what_names_the_host_must_agree_on_every_stream() {
     assert!(
         origin.asked().iter().all(|(_, what, _)| what == &format!("GET https://localhost:{port}/"))
     );
+}
+
+/// The status of one request, in a tunnel where the stage wants one.
+async fn verdict(stage: &Stage, port: u16, version: &str, request: (&str, &str)) -> u16 {
+    let (method, path) = request;
+    let mut client = stage.connect().await;
+    if stage.is_explicit {
+        assert_eq!(client.open(&format!("localhost:{port}")).await, 200);
+    }
+    let inside = greeted_with(stage, client.0, "localhost", true, version.as_bytes()).await;
+    let mut inside = inside.unwrap();
+    if version == "h2" {
+        let client = Many::on(inside.0, format!("https://localhost:{port}")).await;
+        let mut request = client.get(path);
+        *request.method_mut() = method.parse().unwrap();
+        return client.ask(request).await.status;
+    }
+    let fields = format!("Host: localhost:{port}\r\nContent-Length: 0");
+    inside.ask(format!("{method} {path} HTTP/1.1\r\n{fields}\r\n\r\n")).await.status
+}
+
+#[tokio::test]
+async fn both_versions_get_the_same_verdict_at_every_door() {
+    let rows = [
+        ("GET", "/yes", 200),
+        ("GET", "/no", 403),
+        ("POST", "/yes", 403),
+        ("GET", "/yes/../no", 403),
+        ("GET", "/no/%2e%2e/yes", 200),
+        ("GET", "/yes%252fno", 400),
+        ("HEAD", "/yes", 403),
+        ("get", "/yes", 200),
+    ];
+    let secure = Secure::new("localhost").await;
+    let port = secure.port();
+    let rules = [format!("method=GET host=localhost port={port} path=/yes")];
+    let redirect = secure.stage(Setting::to_name("localhost", port, &rules));
+    let explicit = secure.stage(Setting::explicit(&rules));
+    for (method, path, status) in rows {
+        let seen = [
+            verdict(&redirect, port, "http/1.1", (method, path)).await,
+            verdict(&redirect, port, "h2", (method, path)).await,
+            verdict(&explicit, port, "http/1.1", (method, path)).await,
+            verdict(&explicit, port, "h2", (method, path)).await,
+        ];
+        assert_eq!(seen, [status; 4], "{method} {path}");
+    }
 }
 
 #[tokio::test]
