@@ -395,10 +395,13 @@ impl Proxy {
         }
     }
 
-    /// How long a client may be silent at first.
+    /// How long a client may be silent at first. Where a rule has TLS, nobody waits for the server.
     fn patience(&self, call: &Call) -> Duration {
         match &call.target {
-            Target::Host(_, port) if !HTTP_PORTS.contains(port) => self.limits.silence,
+            Target::Host(_, port) if HTTP_PORTS.contains(port) => self.limits.head_time,
+            Target::Host(..) if self.permit_stream(Scheme::Tls, call, None).is_none() => {
+                self.limits.silence
+            }
             Target::Host(..) | Target::Open => self.limits.head_time,
         }
     }

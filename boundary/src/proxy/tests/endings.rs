@@ -42,6 +42,20 @@ async fn a_stream_that_is_refused_ends_with_an_error_at_once() {
 }
 
 #[tokio::test]
+async fn a_client_is_not_hurried_where_a_rule_has_it_speak_first() {
+    let limits = Limits { silence: Duration::from_millis(20), ..Limits::default() };
+    let rules = ["proto=tls host=203.0.113.9".to_owned()];
+    let stage =
+        Setting { limits, ..Setting::redirected(([203, 0, 113, 9], 8883).into(), &rules) }.start();
+    let mut client = stage.connect().await;
+    let mut byte = [0];
+    let early = timeout(Duration::from_millis(200), client.0.read(&mut byte)).await;
+    assert!(early.is_err(), "it was refused: {early:?}");
+    client.say("EHLO\r\n").await;
+    assert_eq!(breaks(&mut client).await, ErrorKind::ConnectionReset);
+}
+
+#[tokio::test]
 async fn a_stream_to_an_address_that_stands_for_no_name_ends_with_an_error_at_once() {
     let stage = Stage::redirected(([198, 18, 200, 1], 22).into(), &[]);
     let mut client = stage.connect().await;
@@ -71,6 +85,20 @@ async fn a_permitted_server_that_is_not_there_is_an_error_at_once() {
     let records = stage.records().await;
     assert_eq!(records[0]["decision"], "allow");
     assert_eq!((&records[1]["bytes_up"], &records[1]["bytes_down"]), (&0.into(), &0.into()));
+}
+
+#[tokio::test]
+async fn a_quiet_upstream_is_asked_whether_it_is_still_there() {
+    let (_stage, mut client, mut upstream) = through().await;
+    upstream.say("220 ready\r\n").await;
+    assert_eq!(client.line().await, "220 ready\r\n");
+    let port = upstream.0.peer_addr().unwrap().port();
+    let local = format!("0100007F:{port:04X}");
+    // The kernel's table: the timer that runs is number 2 (`tcp_diag`'s and proc(5)'s numbers).
+    let table = std::fs::read_to_string("/proc/self/net/tcp").unwrap();
+    let ours = table.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
+    let timers: Vec<_> = ours.filter(|line| line[1] == local).map(|line| line[5]).collect();
+    assert!(matches!(timers[..], [timer] if timer.starts_with("02:")), "{timers:?}");
 }
 
 #[tokio::test]

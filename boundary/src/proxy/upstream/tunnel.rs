@@ -142,8 +142,11 @@ impl Line {
         Self { reach: Reach::Direct(Socket::new(stream, cut.clone())), cut }
     }
 
-    /// The connection, and its mark for whoever relays it.
+    /// The connection, and its mark for whoever relays it, who may be quiet for long.
     pub(in crate::proxy) fn parted(self) -> (Self, Cut) {
+        if let Reach::Direct(stream) = &self.reach {
+            stream.keep_alive();
+        }
         let cut = self.cut.clone();
         (self, cut)
     }
