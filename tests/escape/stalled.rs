@@ -10,8 +10,8 @@ use nix::mount::{MsFlags, mount};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use super::ALLOW;
 use super::traces::Ground;
+use super::{ALLOW, is_long};
 use crate::world::needs::needs;
 use crate::world::processes::eventually;
 use crate::world::{Output, Session, World, records};
@@ -155,6 +155,23 @@ fn f07_a_stopped_init_does_not_hold_the_end_up() {
     session.wait_for("EPERM");
     session.signal(Signal::SIGTERM);
     ends(session, &ground).exits(143);
+}
+
+#[test]
+fn f07_a_process_that_is_stopped_before_it_is_ready_holds_nobody_for_ever() {
+    needs!(root, bpf);
+    if !is_long() {
+        return;
+    }
+    let world = World::new();
+    let ground = Ground::below(&world);
+    for victim in ["proxy", "command"] {
+        let hand = [env!("CARGO_BIN_EXE_hand"), "stop", victim, "100", "--"];
+        let command = ["sh", "-c", ATTEMPTS, world.attack()];
+        let out = world.boundary(&ALLOW, &command).under(&hand).output();
+        out.complains("no word in time").nothing_left();
+        ground.is_bare(&out, PATIENCE);
+    }
 }
 
 /// What a command asks for while the disk does not answer: five requests, one after the other, and

@@ -4,9 +4,12 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::path::Path;
+use std::process::{Child, Command};
 use std::time::Duration;
 
-use aya::maps::loaded_maps;
+use aya::maps::{Array, Map, MapData, MapInfo, MapType};
+use aya::programs::loaded_programs;
 use boundary_common::flow::{Doors, Flow, FlowKey, Mark};
 use boundary_common::maps;
 use nix::sys::signal::{Signal, kill};
@@ -30,7 +33,7 @@ const ATTEMPTS: &str = "$0 tcp 203.0.113.66 80 http:denied.test; $0 udp sendto 2
 fn bound(process: Pid, descriptors: u64) {
     let pid = process.as_raw().to_string();
     let limit = format!("--nofile={descriptors}:4096");
-    let done = std::process::Command::new("prlimit").args(["--pid", &pid, &limit]).status();
+    let done = Command::new("prlimit").args(["--pid", &pid, &limit]).status();
     assert!(done.is_ok_and(|status| status.success()), "root may");
 }
 
@@ -135,6 +138,20 @@ fn f02_a_flood_that_nobody_accepts_takes_no_other_for_its_own() {
     out.expect(!out.packets.iter().any(|it| denied.contains(&it.target)), "nothing is misdirected");
 }
 
+/// The maps that the programs use which a process has loaded. Other sessions have others.
+fn maps_of(keeper: Pid) -> Vec<MapInfo> {
+    let open = fs::read_dir(format!("/proc/{keeper}/fdinfo")).expect("it is there").flatten();
+    let number = |told: String| {
+        told.lines().find_map(|line| line.strip_prefix("prog_id:"))?.trim().parse().ok()
+    };
+    let programs: BTreeSet<u32> =
+        open.filter_map(|it| number(fs::read_to_string(it.path()).ok()?)).collect();
+    let loaded = loaded_programs().flatten().filter(|program| programs.contains(&program.id()));
+    let maps: BTreeSet<u32> =
+        loaded.filter_map(|program| program.map_ids().ok()?).flatten().collect();
+    maps.into_iter().filter_map(|map| MapInfo::from_id(map).ok()).collect()
+}
+
 #[test]
 fn f03_the_kernels_maps_have_the_layout_that_both_halves_mean() {
     needs!(root, bpf);
@@ -143,7 +160,7 @@ fn f03_the_kernels_maps_have_the_layout_that_both_halves_mean() {
     session.wait_for("ready");
     let sizes =
         |key: usize, value: usize| [key, value].map(|size| u32::try_from(size).expect("small"));
-    let flow = size_of::<Flow>();
+    let (flow, loaded) = (size_of::<Flow>(), maps_of(session.pid()));
     for (name, meant) in [
         (maps::DOORS, sizes(4, size_of::<Doors>())),
         (maps::MARKS, sizes(4, size_of::<Mark>())),
@@ -152,13 +169,9 @@ fn f03_the_kernels_maps_have_the_layout_that_both_halves_mean() {
         (maps::EVENTS, [0, 0]),
         (maps::LOST, sizes(4, 8)),
     ] {
-        let found: Vec<[u32; 2]> = loaded_maps()
-            .flatten()
-            .filter(|map| map.name_as_str() == Some(name))
-            .map(|map| [map.key_size(), map.value_size()])
-            .collect();
-        assert!(!found.is_empty(), "{name} is loaded");
-        assert!(found.iter().all(|sizes| *sizes == meant), "{name}: {found:?}, not {meant:?}");
+        let found = loaded.iter().find(|map| map.name_as_str() == Some(name));
+        let found = found.map(|map| [map.key_size(), map.value_size()]);
+        assert_eq!(found, Some(meant), "{name}");
     }
     go_on(&world);
     session.finish().exits(0);
@@ -256,4 +269,112 @@ fn f03_sockets_whose_record_cannot_be_kept_are_refused() {
         served.insert((allowed["ok"] == true, allowed["errno"].to_string()));
     }
     assert!(served.len() > 1, "some have room and some have not: {served:?}");
+}
+
+/// What accept(2) may say of a machine that is short of something, or of a client that is gone.
+const SHORT: [&str; 6] = ["EMFILE", "ENFILE", "ENOBUFS", "ENOMEM", "ECONNABORTED", "EPERM"];
+
+#[test]
+fn f01_no_error_of_accept_is_the_end_of_a_door() {
+    needs!(root, bpf, strace);
+    let world = World::new();
+    for error in SHORT {
+        let inject = format!("inject=accept4:error={error}:when=1..3");
+        let strace =
+            ["strace", "-f", "-qq", "-o", "/dev/null", "-e", "trace=accept4", "-e", &inject];
+        let command = [world.attack(), "tcp", "203.0.113.10", "80", "http:allowed.test"];
+        let out = world.boundary(&ALLOW, &command).under(&strace).output();
+        out.says("this is").complains("could not be accepted");
+    }
+}
+
+/// Whether the status of a thread names somebody who traces it.
+fn is_traced(status: &Path) -> bool {
+    let status = fs::read_to_string(status).unwrap_or_default();
+    let tracer = status.lines().find_map(|line| line.strip_prefix("TracerPid:"));
+    tracer.is_some_and(|tracer| tracer.trim() != "0")
+}
+
+/// Makes every call of a kind fail in a process, until it is dropped.
+struct Fault(Child);
+
+impl Fault {
+    /// Begins to.
+    fn of(process: Pid, call: &str, error: &str) -> Self {
+        let (trace, inject) = (format!("trace={call}"), format!("inject={call}:error={error}"));
+        let mut strace = Command::new("strace");
+        strace.args(["-f", "-qq", "-o", "/dev/null", "-e", &trace, "-e", &inject]);
+        let child = strace.args(["-p", &process.to_string()]).spawn().expect("it is installed");
+        let is_traced = || {
+            let tasks = fs::read_dir(format!("/proc/{process}/task")).expect("it is there");
+            tasks.flatten().all(|task| is_traced(&task.path().join("status")))
+        };
+        eventually("every thread is traced", is_traced);
+        Self(child)
+    }
+}
+
+impl Drop for Fault {
+    fn drop(&mut self) {
+        // It lets go of what it traces when it is asked to end.
+        let pid = Pid::from_raw(i32::try_from(self.0.id()).expect("a pid"));
+        kill(pid, Signal::SIGTERM).unwrap_or_default();
+        drop(self.0.wait());
+    }
+}
+
+#[test]
+fn f03_a_table_that_cannot_be_read_knows_nobody() {
+    needs!(root, bpf, strace);
+    let world = World::new();
+    let script = "$0 signals 1; $0 tcp 203.0.113.66 80 http:denied.test; \
+                  $0 tcp 203.0.113.10 80 http:allowed.test; \
+                  $0 tcp 2001:db8::10 80 http:allowed.test; \
+                  $0 signals 1; $0 tcp 203.0.113.10 80 http:allowed.test";
+    let session = world.boundary(&ALLOW, &["sh", "-c", script, world.attack()]).start();
+    session.wait_for("ready");
+    let fault = Fault::of(of_boundary(&world, "boundary-proxy"), "bpf", "EIO");
+    go_on(&world);
+    // Its three attempts are over when it waits again.
+    session.wait_for("}\nready");
+    assert!(world.packets().is_empty(), "nobody is served by a guess");
+    drop(fault);
+    go_on(&world);
+    let out = session.finish();
+    let ok: Vec<bool> =
+        out.findings().iter().map(|it| it.to_string().contains("this is")).collect();
+    out.expect(ok == [false, false, false, false, false, true], "served again when it can be");
+    out.complains("the flow of a connection cannot be read");
+}
+
+/// The doors, as they lie in their map.
+type Bytes = [u8; size_of::<Doors>()];
+
+#[test]
+fn f02_f03_neither_policy_nor_identity_lies_where_it_can_be_evicted_or_changed() {
+    needs!(root, bpf);
+    let world = World::new();
+    let session = world.boundary(&ALLOW, &[world.attack(), "signals", "1"]).start();
+    session.wait_for("ready");
+    let loaded = maps_of(session.pid());
+    assert!(loaded.len() > 5, "all are found");
+    for map in loaded {
+        let kind = map.map_type().ok();
+        match map.name_as_str() {
+            // Whose a socket is and where it meant to go lie with the socket.
+            Some(maps::MARKS | maps::TARGETS) => assert_eq!(kind, Some(MapType::SkStorage)),
+            // A missing one is no service.
+            Some(maps::FLOWS) => assert_eq!(kind, Some(MapType::LruHash)),
+            Some(maps::DOORS) => {
+                assert_eq!(kind, Some(MapType::Array));
+                let opened = MapData::from_id(map.id()).map(Map::Array).expect("it is there");
+                let mut doors = Array::<_, Bytes>::try_from(opened).expect("an array of doors");
+                let none = [0; size_of::<Doors>()];
+                assert!(doors.set(0, none, 0).is_err(), "not even root moves the doors");
+            }
+            _ => {}
+        }
+    }
+    go_on(&world);
+    session.finish().exits(0);
 }

@@ -120,6 +120,9 @@ pub(super) fn within(at_most: Duration, is_so: impl Fn() -> bool) -> bool {
     }
 }
 
+/// How long the sessions of other tests may last.
+const OTHERS: Duration = Duration::from_secs(90);
+
 /// Everything that the kernel holds for users of BPF, by kind and number. Numbers are not given
 /// twice.
 pub(super) struct Kernel(BTreeSet<(&'static str, u32)>);
@@ -139,8 +142,7 @@ impl Kernel {
     #[track_caller]
     pub(super) fn is_back(&self) {
         let come: BTreeSet<_> = Self::now().0.difference(&self.0).copied().collect();
-        eventually("what the kernel held of the sessions is gone", || {
-            Self::now().0.is_disjoint(&come)
-        });
+        let is_gone = || Self::now().0.is_disjoint(&come);
+        assert!(within(OTHERS, is_gone), "the kernel holds what sessions left: {come:?}");
     }
 }

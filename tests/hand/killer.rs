@@ -1,5 +1,5 @@
 //! `hand kill VICTIM STOP -- LINE…`: runs boundary and kills one of its processes, or all of them, in
-//! the middle of one of its system calls.
+//! the middle of one of its system calls. `hand stop …` stops it there, for good.
 //!
 //! A process of boundary is known by who forked it and in which order: the keeper is the first,
 //! which forks the init of the command's pid namespace, the proxy, and the process that becomes
@@ -26,8 +26,8 @@ use serde_json::json;
 /// The processes of boundary, in the order in which they begin.
 const ROLES: [&str; 4] = ["keeper", "init", "proxy", "command"];
 
-/// Runs the line and kills. Says how many stops the victim made, and at which it was killed.
-pub(crate) fn kill_at(arguments: &[String]) -> anyhow::Result<()> {
+/// Runs the line and kills, or stops. Says how many stops the victim made, and at which it was killed.
+pub(crate) fn end_at(deed: Signal, arguments: &[String]) -> anyhow::Result<()> {
     let [victim, stop, _, program, line @ ..] = arguments else {
         anyhow::bail!("VICTIM STOP -- LINE");
     };
@@ -38,7 +38,7 @@ pub(crate) fn kill_at(arguments: &[String]) -> anyhow::Result<()> {
     unsafe { command.pre_exec(|| ptrace::traceme().map_err(Into::into)) };
     let child = command.spawn()?;
     let keeper = Pid::from_raw(i32::try_from(child.id())?);
-    let mut trace = Trace::begin(keeper, victim, stop)?;
+    let mut trace = Trace::begin(keeper, deed, (victim, stop))?;
     while trace.step()? {}
     println!("{}", json!({ "victim": victim, "stops": trace.stops, "killed": trace.is_killed }));
     Ok(())
@@ -46,6 +46,8 @@ pub(crate) fn kill_at(arguments: &[String]) -> anyhow::Result<()> {
 
 /// A run under way.
 struct Trace {
+    /// What is done to the victim: it is killed, or stopped.
+    deed: Signal,
     /// Whom to kill; `all` counts the keeper's stops.
     victim: String,
     /// At which of its stops.
@@ -63,7 +65,7 @@ struct Trace {
 
 impl Trace {
     /// Takes hold of the keeper, which has just become boundary.
-    fn begin(keeper: Pid, victim: &str, stop: u64) -> anyhow::Result<Self> {
+    fn begin(keeper: Pid, deed: Signal, (victim, stop): (&str, u64)) -> anyhow::Result<Self> {
         waitpid(keeper, None).context("the keeper never stopped")?;
         let options = Options::PTRACE_O_TRACESYSGOOD
             | Options::PTRACE_O_TRACEFORK
@@ -74,6 +76,7 @@ impl Trace {
             | Options::PTRACE_O_EXITKILL;
         ptrace::setoptions(keeper, options)?;
         let trace = Self {
+            deed,
             victim: victim.to_owned(),
             stop,
             stops: 0,
@@ -92,8 +95,13 @@ impl Trace {
             Err(Errno::ECHILD) => return Ok(false),
             Err(error) => return Err(error.into()),
             Ok(WaitStatus::PtraceSyscall(thread)) => {
-                self.count(thread);
-                self.go_on(thread, None)?;
+                let is_now = self.count(thread);
+                if is_now && self.deed == Signal::SIGSTOP {
+                    // Whoever is traced does not stay stopped.
+                    ptrace::detach(thread, None)?;
+                } else {
+                    self.go_on(thread, None)?;
+                }
             }
             Ok(WaitStatus::PtraceEvent(thread, _, event)) => {
                 self.note(thread, event)?;
@@ -111,19 +119,21 @@ impl Trace {
         Ok(true)
     }
 
-    /// Counts a stop if it is the victim's, and kills at the one that was asked for.
-    fn count(&mut self, thread: Pid) {
+    /// Counts a stop if it is the victim's. At the one that was asked for the deed is done, and it
+    /// says so.
+    fn count(&mut self, thread: Pid) -> bool {
         if self.is_killed || !self.is_victim(thread) {
-            return;
+            return false;
         }
         self.stops += 1;
-        if self.stops == self.stop {
-            self.is_killed = true;
+        self.is_killed = self.stops == self.stop;
+        if self.is_killed {
             let all = self.victim == "all";
             let victims = self.roles.iter().filter(|(_, role)| all || **role == self.victim);
             // One that has ended meanwhile is as dead as the others will be.
-            victims.for_each(|(it, _)| kill(*it, Signal::SIGKILL).unwrap_or_default());
+            victims.for_each(|(it, _)| kill(*it, self.deed).unwrap_or_default());
         }
+        self.is_killed
     }
 
     /// Whether a thread's stops count.

@@ -3,7 +3,7 @@
 //! It has servers of its own on loopback, over both families, so that the tests can tell the
 //! session's sockets from a stranger's. `hand raise` is something else, a
 //! keeper to be killed, and so are `hand enclose`, a command on its way in where nothing stands, and
-//! `hand kill`, which kills boundary where it is told to.
+//! `hand kill` and `hand stop`, which do so to boundary where they are told to.
 //!
 //! *Standing*: `tests/kernel` starts it in the cgroup and talks to it.
 //! *Never*: decides whether an answer is right. It waits for nothing longer than [`PATIENCE`].
@@ -20,6 +20,7 @@ use std::net::SocketAddr;
 use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
 
 use nix::errno::Errno;
+use nix::sys::signal::Signal;
 use nix::sys::socket::{
     self, AddressFamily, MsgFlags, SockFlag, SockType, SockaddrStorage, setsockopt, sockopt,
 };
@@ -35,7 +36,8 @@ fn main() -> anyhow::Result<()> {
     match std::env::args().nth(1).as_deref() {
         Some("raise") => return keeper::raise(),
         Some("enclose") => return enclosure::try_it(),
-        Some("kill") => return killer::kill_at(&arguments),
+        Some("kill") => return killer::end_at(Signal::SIGKILL, &arguments),
+        Some("stop") => return killer::end_at(Signal::SIGSTOP, &arguments),
         _ => {}
     }
     let own = Own::open()?;
