@@ -24,6 +24,9 @@ mod gateway;
 /// HTTP through every door: what is allowed arrives, what is not never leaves.
 #[cfg(test)]
 mod http;
+/// HTTP/2, gRPC and what streams, with clients that nobody here wrote.
+#[cfg(test)]
+mod http2;
 /// The kernel half: every program loads, every hook steers as `steer` says, and nothing opens it.
 #[cfg(test)]
 mod kernel;

@@ -12,6 +12,7 @@
 
 pub(crate) mod authority;
 mod daemon;
+mod http2;
 mod names;
 pub(crate) mod needs;
 mod origin;

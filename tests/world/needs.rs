@@ -8,7 +8,7 @@ use nix::unistd::geteuid;
 /// Ends the test early, loudly, on a machine that lacks something.
 ///
 /// `needs!(root, bpf, curl)`: `root`, `bpf` (the capabilities and a cgroup2 that root may write),
-/// `userns`, `loopdev` (files as disks), or the name of a program. Under `BOUNDARY_TEST_PROMISE=root,bpf,…` the lack of what
+/// `userns`, `loopdev` (files as disks), the name of a Python package, or that of a program. Under `BOUNDARY_TEST_PROMISE=root,bpf,…` the lack of what
 /// was promised is a failure.
 macro_rules! needs {
     ($($what:ident),+) => {
@@ -40,8 +40,16 @@ fn is_there(what: &str) -> bool {
         "bpf" => has_capability(39) && has_capability(12) && cgroup2().is_some(),
         "userns" => Path::new("/proc/self/ns/user").exists() && user_namespaces() > 0,
         "loopdev" => Path::new("/dev/loop-control").exists(),
+        "grpcio" => has_module("grpc"),
+        "httpx" => has_module("httpx") && has_module("h2"),
+        "websockets" => has_module("websockets"),
         program => on_path(program),
     }
+}
+
+/// Whether the system's Python has a module.
+fn has_module(name: &str) -> bool {
+    Path::new("/usr/lib/python3/dist-packages").join(name).exists()
 }
 
 /// Whether the effective set has a capability, by its number.

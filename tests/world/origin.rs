@@ -7,6 +7,8 @@
 //! | 7, 5432 | whatever it hears, back |
 //! | 22 | first: a banner; then whatever it hears, back |
 //! | 53 | DNS |
+//! | 9443 | HTTP/2 in TLS, and nothing else |
+//! | 50051 | HTTP/2 without TLS |
 //!
 //! What HTTP answers is in the path: `/echo` the request's own bytes, `/status/N` that status,
 //! `/size/N` that many bytes, `/stream/NAME` a chunk, then another once the test opens the gate of
@@ -26,6 +28,7 @@ use rustls::server::Acceptor;
 use rustls::{ServerConnection, StreamOwned};
 
 use super::authority::Authority;
+use super::http2;
 use super::names::Names;
 use super::place::Place;
 use super::request::{Head, Request};
@@ -47,6 +50,8 @@ enum Service {
     Banner,
     /// DNS over TCP.
     Dns,
+    /// HTTP/2, in TLS or not.
+    Http2 { is_secure: bool },
 }
 
 /// Every port that somebody listens on, at every address.
@@ -60,6 +65,8 @@ const PORTS: &[(u16, Service)] = &[
     (5432, Service::Echo),
     (22, Service::Banner),
     (53, Service::Dns),
+    (9443, Service::Http2 { is_secure: true }),
+    (50051, Service::Http2 { is_secure: false }),
 ];
 
 /// The servers of one world and what they saw.
@@ -99,6 +106,11 @@ impl Origins {
     /// Every request since the last call, in the order in which they were complete.
     pub(crate) fn take(&self) -> Vec<Request> {
         std::mem::take(&mut *self.seen.lock().expect("not poisoned"))
+    }
+
+    /// Notes a request for the test to look at.
+    pub(super) fn note(&self, request: Request) {
+        self.seen.lock().expect("not poisoned").push(request);
     }
 
     /// Lets whoever waits at the gate go on, now and later.
@@ -146,6 +158,10 @@ impl Origins {
                 echo(&mut stream)
             }
             Service::Dns => self.names.converse(&mut stream),
+            Service::Http2 { is_secure } => {
+                let head = Head { local, number, sni: None };
+                http2::serve(self.clone(), stream, head, is_secure)
+            }
         }
     }
 
@@ -153,7 +169,7 @@ impl Origins {
     fn speak(&self, mut stream: impl Read + Write, head: &Head) -> io::Result<()> {
         let mut rest = Vec::new();
         while let Some(request) = Request::read(&mut stream, &mut rest, head)? {
-            self.seen.lock().expect("not poisoned").push(request.clone());
+            self.note(request.clone());
             self.reply(&mut stream, &request)?;
             if request.header("connection").is_some_and(|value| value == "close") {
                 break;
@@ -210,7 +226,7 @@ impl Origins {
     }
 
     /// Waits until the gate is open.
-    fn wait(&self, gate: &str) {
+    pub(super) fn wait(&self, gate: &str) {
         let open = self.gates.0.lock().expect("not poisoned");
         drop(self.gates.1.wait_timeout_while(open, PATIENCE, |open| !open.contains(gate)));
     }
