@@ -3,8 +3,8 @@
 use std::path::PathBuf;
 
 use anyhow::Context as _;
+use boundary::jail::certificates::Bundle;
 use boundary::jail::child::{Enclosure, Identity, enclose};
-use boundary::jail::mounts::Bundle;
 
 /// `hand enclose BUNDLE OVERLAY`: goes in as a user, and says `inside` or why not.
 pub(crate) fn try_it() -> anyhow::Result<()> {

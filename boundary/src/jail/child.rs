@@ -22,8 +22,8 @@ use nix::sys::socket::{AddressFamily, SockaddrLike as _, SockaddrStorage, getsoc
 use nix::sys::stat::{SFlag, fstat};
 use nix::unistd::{Gid, Uid, execve, initgroups, setgroups, setresgid, setresuid};
 
-use super::mounts::{self, Bundle};
-use super::{Call, canary, filter, mutation};
+use super::certificates::Bundle;
+use super::{Call, canary, filter, mounts, mutation};
 use crate::sys::process;
 
 /// Whom the command runs as.

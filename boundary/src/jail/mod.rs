@@ -1,6 +1,7 @@
 //! The walls: turn every packet toward a door, or drop it. Know no rules.
 
 pub mod canary;
+pub mod certificates;
 pub mod child;
 mod choice;
 pub mod ebpf;

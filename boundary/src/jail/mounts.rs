@@ -18,6 +18,7 @@ use nix::sched::{CloneFlags, unshare};
 use nix::unistd::chdir;
 
 use super::Call;
+use super::certificates;
 use super::child::Enclosure;
 use super::mutation;
 
@@ -64,25 +65,13 @@ const COVERED_PROC: &[&str] = &["/proc/kcore", "/proc/keys", "/proc/timer_list"]
 const RESOLVING: &[&str] =
     &["/etc/gai.conf", "/etc/host.conf", "/etc/hosts", "/etc/nsswitch.conf", "/etc/resolv.conf"];
 
-/// Where distributions keep the one bundle that programs read without being told.
-const BUNDLES: &[&str] = &[
-    "/etc/ssl/certs/ca-certificates.crt",
-    "/etc/pki/tls/certs/ca-bundle.crt",
-    "/etc/pki/ca-trust/extracted/pem/tls-ca-bundle.pem",
-    "/etc/ssl/ca-bundle.pem",
-    "/etc/ssl/cert.pem",
-];
-
-/// The directory that OpenSSL searches by the hash of an issuer's name.
-const HASHED_DIRECTORY: &str = "/etc/ssl/certs";
-
 /// Moves the calling process into a mount namespace of its own and arranges it.
 pub(super) fn arrange(enclosure: &Enclosure<'_>) -> Result<(), Call> {
     unshare(CloneFlags::CLONE_NEWNS).map_err(Call::to("unshare(CLONE_NEWNS)"))?;
     // Nothing mounted here is seen outside; what is mounted outside later is seen here no more
     // than before, because a daemon's new socket directory would come with it.
     change("/", MsFlags::MS_REC | MsFlags::MS_PRIVATE)?;
-    trust(enclosure.bundle)?;
+    certificates::show(enclosure.bundle)?;
     let resolving = resolving();
     if mutation::stands("mounts") {
         hide_control_planes()?;
@@ -98,45 +87,6 @@ pub(super) fn arrange(enclosure: &Enclosure<'_>) -> Result<(), Call> {
         protect(path)?;
     }
     fresh_proc()
-}
-
-/// The bundle of certificates that the command is to see.
-#[derive(Debug, Clone)]
-pub struct Bundle {
-    /// One PEM file: the system's roots and the session's authority.
-    pub file: PathBuf,
-    /// A directory to lay over OpenSSL's hashed one: the same file under the system's name, and
-    /// the authority under its hash.
-    pub overlay: PathBuf,
-}
-
-/// Where the system keeps its bundle, if it has one.
-pub fn system_bundle() -> Option<PathBuf> {
-    BUNDLES.iter().map(PathBuf::from).find(|path| path.is_file())
-}
-
-/// Replaces the system's bundle, so that a program which clears its environment still works.
-fn trust(bundle: &Bundle) -> Result<(), Call> {
-    let mut replaced = Vec::new();
-    if overlay(&bundle.overlay, Path::new(HASHED_DIRECTORY)).is_ok() {
-        replaced.push(PathBuf::from(HASHED_DIRECTORY).join("ca-certificates.crt"));
-    }
-    for path in BUNDLES {
-        let Ok(path) = fs::canonicalize(path) else { continue };
-        if !replaced.contains(&path) {
-            bind(&bundle.file, &path)?;
-            replaced.push(path);
-        }
-    }
-    Ok(())
-}
-
-/// Lays `top` over `directory`, read-only. Fails where there is no overlayfs.
-fn overlay(top: &Path, directory: &Path) -> Result<(), Call> {
-    let layers = format!("lowerdir={}:{}", top.display(), directory.display());
-    let flags = MsFlags::MS_RDONLY | MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
-    mount(Some("overlay"), directory, Some("overlay"), flags, Some(layers.as_str()))
-        .map_err(Call::to("mount(overlay)"))
 }
 
 /// Covers cgroupfs, bpffs and their like, and makes the rest of sysfs read-only.
@@ -334,7 +284,7 @@ pub(super) fn leave_covered_directory() -> Result<(), Call> {
 }
 
 /// Shows `source` at `target`.
-fn bind(source: &Path, target: &Path) -> Result<(), Call> {
+pub(super) fn bind(source: &Path, target: &Path) -> Result<(), Call> {
     mount(Some(source), target, None::<&str>, MsFlags::MS_BIND, None::<&str>)
         .map_err(Call::to("mount(MS_BIND)"))
 }

@@ -15,6 +15,7 @@ mod channel;
 mod command;
 mod janitor;
 mod keeper;
+mod keystore;
 mod proxy;
 mod stdio;
 mod trust;

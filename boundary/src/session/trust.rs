@@ -6,14 +6,17 @@
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
 use nix::libc::{O_DIRECTORY, O_NOFOLLOW};
 use nix::unistd::geteuid;
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject as _;
 use uuid::Uuid;
 
-use crate::jail::mounts::{self, Bundle};
+use super::keystore;
+use crate::jail::certificates::{self, Bundle};
 
 /// The variables that name a file of certificates, one for each family of clients that reads it.
 const BUNDLE_VARIABLES: &[&str] = &[
@@ -77,7 +80,7 @@ impl SessionFiles {
     pub(super) fn create(directory: PathBuf) -> io::Result<Self> {
         sweep();
         for _ in 0..ATTEMPTS {
-            fs::DirBuilder::new().mode(0o755).create(&directory)?;
+            show_folder(&directory)?;
             match take(&directory) {
                 Ok(Some(lock)) => return Ok(Self { directory, _lock: lock }),
                 Ok(None) => {}
@@ -90,9 +93,10 @@ impl SessionFiles {
         Err(io::Error::other("it is taken away again and again"))
     }
 
-    /// Writes the bundle: the system's roots, then the authority.
+    /// Writes the bundle, the system's roots and then the authority, in every form that programs
+    /// read.
     pub(super) fn write_bundle(&self, authority_pem: &[u8]) -> io::Result<Bundle> {
-        let mut pem = match mounts::system_bundle() {
+        let mut pem = match certificates::system_bundle() {
             Some(path) => fs::read(path)?,
             None => Vec::new(),
         };
@@ -101,12 +105,31 @@ impl SessionFiles {
         }
         pem.extend_from_slice(authority_pem);
         let overlay = self.directory.join("certs");
-        fs::DirBuilder::new().mode(0o755).create(&overlay)?;
-        let file = overlay.join("ca-certificates.crt");
-        fs::write(&file, &pem)?;
-        fs::write(overlay.join(format!("{}.0", crate::ca::SUBJECT_HASH)), authority_pem)?;
-        Ok(Bundle { file, overlay })
+        let bundle = Bundle { file: overlay.join("ca-certificates.crt"), overlay };
+        for folder in [&bundle.overlay, &bundle.anchors(), &bundle.overlay.join("java")] {
+            show_folder(folder)?;
+        }
+        show(&bundle.file, &pem)?;
+        let hashed = format!("{}.0", crate::ca::SUBJECT_HASH);
+        show(&bundle.overlay.join(hashed), authority_pem)?;
+        show(&bundle.anchors().join("boundary.pem"), authority_pem)?;
+        // What cannot be read as a certificate is left out, as a program that reads PEM would do.
+        let parsed: Vec<_> = CertificateDer::pem_slice_iter(&pem).flatten().collect();
+        show(&bundle.java(), &keystore::jks(parsed.iter()))?;
+        Ok(bundle)
     }
+}
+
+/// Makes a folder that everybody may read, whatever the caller's umask.
+fn show_folder(path: &Path) -> io::Result<()> {
+    fs::create_dir(path)?;
+    fs::set_permissions(path, fs::Permissions::from_mode(0o755))
+}
+
+/// Writes a file that everybody may read, whatever the caller's umask.
+fn show(path: &Path, content: &[u8]) -> io::Result<()> {
+    fs::write(path, content)?;
+    fs::set_permissions(path, fs::Permissions::from_mode(0o644))
 }
 
 impl Drop for SessionFiles {
@@ -175,5 +198,27 @@ pub(super) fn environment(
     for name in BUNDLE_VARIABLES {
         environment.push((OsString::from(name), bundle.file.clone().into_os_string()));
     }
+    tell_java(&mut environment, bundle);
     environment
+}
+
+/// The variable that every Java reads options from.
+const JAVA_OPTIONS: &str = "JAVA_TOOL_OPTIONS";
+
+/// Tells Java where to look, behind what the user told it: the last word counts, and a store of the
+/// user's own does not know the session's authority.
+fn tell_java(environment: &mut Vec<(OsString, OsString)>, bundle: &Bundle) {
+    let mut options = OsString::new();
+    environment.retain(|(name, value)| {
+        let is_told = name == JAVA_OPTIONS;
+        if is_told && !value.is_empty() {
+            options.push(value);
+            options.push(" ");
+        }
+        !is_told
+    });
+    options.push("-Djavax.net.ssl.trustStore=");
+    options.push(bundle.java());
+    options.push(format!(" -Djavax.net.ssl.trustStorePassword={}", keystore::PASSWORD));
+    environment.push((JAVA_OPTIONS.into(), options));
 }
