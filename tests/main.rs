@@ -51,6 +51,9 @@ mod terminal;
 /// Interception that every program trusts, verification towards the internet.
 #[cfg(test)]
 mod tls;
+/// Leaves that every library believes, and an authority that every program finds.
+#[cfg(test)]
+mod trust;
 /// Through sudo and as root: whose command it is.
 #[cfg(test)]
 mod user;

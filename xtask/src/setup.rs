@@ -70,6 +70,24 @@ const SERVERS: &[(&str, &str)] = &[
     ("systemd-run", "systemd"),
 ];
 
+/// Languages and libraries whose clients some tests run, and their Debian packages, which are large:
+/// for a machine that is nobody's as well. A module is named by its file.
+const LANGUAGES: &[(&str, &str)] = &[
+    ("certutil", "libnss3-tools"),
+    ("gnutls-cli", "gnutls-bin"),
+    ("go", "golang-go"),
+    ("java", "default-jdk-headless"),
+    ("node", "nodejs"),
+    ("openssl", "openssl"),
+    ("perl", "perl"),
+    ("php", "php-cli"),
+    ("ruby", "ruby"),
+    ("tstclnt", "libnss3-tools"),
+    ("/usr/lib/python3/dist-packages/httpx/__init__.py", "python3-httpx"),
+    ("/usr/lib/python3/dist-packages/requests/__init__.py", "python3-requests"),
+    ("/usr/share/perl5/IO/Socket/SSL.pm", "libio-socket-ssl-perl"),
+];
+
 /// A toolchain component, and a file under the sysroot that is there when it is.
 const COMPONENTS: [(&str, &str); 3] = [
     ("rust-src", "lib/rustlib/src/rust/library/core/src/lib.rs"),
@@ -183,8 +201,9 @@ pub(crate) fn installed() -> impl Iterator<Item = &'static str> {
 
 /// What this machine should have.
 fn wanted() -> impl Iterator<Item = (&'static str, &'static str)> {
-    let servers = if env::var_os("CI").is_some() { SERVERS } else { &[] };
-    PROGRAMS.iter().chain(servers).copied()
+    let is_nobodys = env::var_os("CI").is_some();
+    let more = [SERVERS, LANGUAGES].into_iter().filter(move |_| is_nobodys).flatten();
+    PROGRAMS.iter().chain(more).copied()
 }
 
 /// Runs apt-get without a question asked; whether it succeeded.
