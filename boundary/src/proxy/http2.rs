@@ -21,6 +21,7 @@ use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use super::body::Answer;
 use super::flow::Call;
+use super::frames::{Frames, Verdict};
 use super::framing::Fault;
 use super::http::{Side, Talk};
 use super::identity::Heard;
@@ -53,7 +54,9 @@ pub(super) async fn serve<S: Stream>(proxy: Arc<Proxy>, stream: S, call: Call, h
         }
     });
     let builder = builder(&proxy.limits, tasks.clone());
-    let mut connection = Box::pin(builder.serve_connection(TokioIo::new(stream), service));
+    let verdict = Verdict::default();
+    let io = Frames::client(stream, &proxy.limits, Arc::clone(&verdict));
+    let mut connection = Box::pin(builder.serve_connection(TokioIo::new(io), service));
     let ended = tokio::select! {
         ended = connection.as_mut() => Some(ended),
         () = proxy.closing() => {
@@ -66,11 +69,19 @@ pub(super) async fn serve<S: Stream>(proxy: Arc<Proxy>, stream: S, call: Call, h
         }
     };
     drop(connection);
-    if let Some(Err(error)) = ended {
+    let error = ended.and_then(Result::err);
+    if let Some(error) = &error {
         tracing::debug!(%error, "client connection ended");
-        if is_garbled(&error) {
-            proxy.refuse(&call, Denial::new(Code::BadRequest));
+    }
+    let code = match verdict.get() {
+        Some(excess) => {
+            tracing::debug!(?excess, "client connection ended");
+            Some(Code::OverLimit)
         }
+        None => error.as_ref().and_then(fault),
+    };
+    if let Some(code) = code {
+        proxy.refuse(&call, Denial::new(code));
     }
     // Every stream has been told that its connection is gone: what is left are last words.
     tasks.finish(proxy.limits.linger).await;
@@ -115,10 +126,12 @@ fn behead(response: &mut Response<Answer>) {
     }
 }
 
-/// Whether the client broke the protocol, and not merely the connection.
-fn is_garbled(error: &hyper::Error) -> bool {
+/// How the client broke the protocol, and not merely the connection.
+fn fault(error: &hyper::Error) -> Option<Code> {
     let cause = error.source().and_then(|cause| cause.downcast_ref::<h2::Error>());
-    cause.is_some_and(|cause| cause.is_library() && !cause.is_io())
+    let cause = cause.filter(|cause| cause.is_library() && !cause.is_io())?;
+    let is_excess = cause.reason() == Some(h2::Reason::ENHANCE_YOUR_CALM);
+    Some(if is_excess { Code::OverLimit } else { Code::BadRequest })
 }
 
 /// The tasks of one connection: its streams, and what they turn into.

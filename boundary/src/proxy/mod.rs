@@ -9,6 +9,7 @@ mod crowd;
 mod doors;
 mod ending;
 mod flow;
+mod frames;
 mod framing;
 mod gateway;
 mod headers;

@@ -5,7 +5,11 @@
 
 mod answered;
 mod endings;
+mod escapes;
+mod floods;
+mod frames;
 mod gateway;
+mod hostile;
 mod http;
 mod http2;
 mod identity;
@@ -276,6 +280,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
 
     async fn answer(&mut self, is_head: bool) -> Got {
         let (status, head) = self.head().await;
+        self.body_of(status, head, is_head).await
+    }
+
+    /// The rest of an answer whose head was read.
+    async fn body_of(&mut self, status: u16, head: String, is_head: bool) -> Got {
         let mut got = Got { status, head, body: vec![] };
         if is_head || matches!(status, 100..=199 | 204 | 304) {
             return got;
@@ -338,7 +347,20 @@ struct Scripted {
 impl Scripted {
     /// An origin whose answer depends on the request.
     async fn new(script: impl Fn(&str) -> String + Send + Sync + 'static) -> Self {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        Self::bound((Ipv4Addr::LOCALHOST, 0).into(), script).await
+    }
+
+    /// An origin that says yes, at an address.
+    async fn at(address: SocketAddr) -> Self {
+        let script = |_: &str| "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok".into();
+        Self::bound(address, script).await
+    }
+
+    async fn bound(
+        address: SocketAddr,
+        script: impl Fn(&str) -> String + Send + Sync + 'static,
+    ) -> Self {
+        let listener = TcpListener::bind(address).await.unwrap();
         let address = listener.local_addr().unwrap();
         let (requests, connections) = (Arc::default(), Arc::default());
         let origin = Self { address, requests: Arc::clone(&requests), connections };

@@ -15,7 +15,7 @@ use super::*;
 /// An origin behind TLS, with a certificate for `name` by an authority of its own.
 pub(super) struct Secure {
     server: Arc<ServerConfig>,
-    origin: Scripted,
+    pub(super) origin: Scripted,
     /// Of every handshake, whether it resumed a session.
     handshakes: Arc<Mutex<Vec<bool>>>,
     root: PathBuf,

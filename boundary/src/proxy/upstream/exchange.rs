@@ -4,25 +4,30 @@
 //! HTTP/2 upstream where it is spoken, one that speaks HTTP/1.1 gets what can say the same without
 //! translation. *Never*: opens a socket itself, or sends again what may have arrived.
 
-use std::future::poll_fn;
+use std::future::{pending, poll_fn};
 use std::net::{IpAddr, SocketAddr};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use hyper::body::Incoming;
 use hyper::client::conn::{TrySendError, http1, http2};
+use hyper::ext::on_informational;
 use hyper::header::HeaderValue;
 use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use tokio::time::timeout;
+use tokio::sync::Notify;
+use tokio::time::{sleep, timeout};
 
 use super::{Failure, Route, Stop, Upstream, tunnel};
 use crate::proxy::body::Upload;
+use crate::proxy::frames::Frames;
 use crate::proxy::gateway::Gateway;
 use crate::proxy::peek::Speech;
 use crate::proxy::pool::{Idle, Key};
 use crate::proxy::shared::{Lane, Load, Need};
-use crate::proxy::{Stream, headers};
+use crate::proxy::{Limits, Stream, headers};
 use crate::rules::{Intent, Permit, Scheme};
 
 /// What one answer may be ahead of its reader on a shared connection: enough for 100 Mbit/s over
@@ -186,10 +191,17 @@ impl Upstream {
         &self,
         order: &Order<'_>,
         way: Way,
-        request: Request<Upload>,
+        mut request: Request<Upload>,
         opened: impl FnMut(SocketAddr),
     ) -> Result<Reply, Failure> {
-        let reply = self.exchange(order, way, request, opened).await?;
+        let patience = Patience::new(&self.limits, &mut request);
+        let reply = tokio::select! {
+            reply = Box::pin(self.exchange(order, way, request, opened)) => reply?,
+            failure = patience.end() => return Err(failure),
+        };
+        if reply.response.headers().len() > self.limits.headers {
+            return Err(Failure::Swollen);
+        }
         let status = reply.response.status();
         match self.asked(order) {
             // No origin says this, and the client has no credentials of ours to offer.
@@ -349,6 +361,10 @@ impl Upstream {
     async fn http1<S: Stream>(&self, stream: S) -> hyper::Result<http1::SendRequest<Upload>> {
         let mut builder = http1::Builder::new();
         builder.preserve_header_case(true).max_buf_size(self.limits.head_bytes.max(LEAST_HEAD));
+        // What is the parser's own bound costs it less than the same when it is told.
+        if self.limits.headers != Limits::default().headers {
+            builder.max_headers(self.limits.headers);
+        }
         let (sender, connection) = builder.handshake(TokioIo::new(stream)).await?;
         tokio::spawn(async move {
             if let Err(error) = connection.with_upgrades().await {
@@ -370,7 +386,8 @@ impl Upstream {
             .initial_connection_window_size(CONNECTION_WINDOW)
             .max_send_buf_size(SEND_BUFFER)
             .max_header_list_size(head);
-        let (sender, connection) = builder.handshake(TokioIo::new(stream)).await?;
+        let (sender, connection) =
+            builder.handshake(TokioIo::new(Frames::upstream(stream, &self.limits))).await?;
         let load = Arc::new(Load::new());
         let told = Arc::clone(&load);
         tokio::spawn(async move {
@@ -387,6 +404,40 @@ impl Upstream {
             told.end();
         });
         Ok((sender, load))
+    }
+}
+
+/// How long an answer is waited for, and past how many interim ones.
+struct Patience {
+    longest: Option<Duration>,
+    exceeded: Arc<Notify>,
+}
+
+impl Patience {
+    /// Patience with the answer to a request. Interim answers are heard of in HTTP/1 alone.
+    fn new(limits: &Limits, request: &mut Request<Upload>) -> Self {
+        let exceeded = Arc::new(Notify::new());
+        let (tell, heard, most) = (Arc::clone(&exceeded), AtomicUsize::new(0), limits.interim);
+        on_informational(request, move |_| {
+            if heard.fetch_add(1, Ordering::Relaxed) >= most {
+                tell.notify_one();
+            }
+        });
+        Self { longest: limits.answer_time, exceeded }
+    }
+
+    /// Resolves when it is at its end.
+    async fn end(&self) -> Failure {
+        let late = async {
+            match self.longest {
+                Some(longest) => sleep(longest).await,
+                None => pending().await,
+            }
+        };
+        tokio::select! {
+            () = late => Failure::Unanswered,
+            () = self.exceeded.notified() => Failure::Swollen,
+        }
     }
 }
 

@@ -41,6 +41,12 @@ pub(in crate::proxy) enum Failure {
     /// Nothing answered in time.
     #[error("no connection in time")]
     TimedOut,
+    /// The answer did not come in time.
+    #[error("no answer in time")]
+    Unanswered,
+    /// The answer is more than the limits allow.
+    #[error("the upstream's answer has too many fields, or too many interim answers before it")]
+    Swollen,
     /// The certificate does not hold.
     #[error("the upstream's certificate was not accepted")]
     Certificate(#[source] rustls::Error),
@@ -97,7 +103,8 @@ impl Failure {
         match self {
             Self::Unresolved(_) => "unresolved",
             Self::Unreachable { .. } => "unreachable",
-            Self::TimedOut => "timed_out",
+            Self::TimedOut | Self::Unanswered => "timed_out",
+            Self::Swollen => "over_limit",
             Self::Certificate(_) => "bad_certificate",
             Self::Handshake(_) => "handshake_failed",
             Self::NotTls => "not_tls",
@@ -125,6 +132,8 @@ impl Failure {
             Self::Unresolved(_)
             | Self::Unreachable { .. }
             | Self::TimedOut
+            | Self::Unanswered
+            | Self::Swollen
             | Self::Certificate(_)
             | Self::Handshake(_)
             | Self::NotTls
@@ -140,10 +149,11 @@ impl Failure {
     /// The status that the client sees.
     pub(in crate::proxy) fn http_status(&self) -> u16 {
         match self {
-            Self::TimedOut => 504,
+            Self::TimedOut | Self::Unanswered => 504,
             Self::Gateway { source, .. } => source.http_status(),
             Self::Unresolved(_)
             | Self::Unreachable { .. }
+            | Self::Swollen
             | Self::Certificate(_)
             | Self::Handshake(_)
             | Self::NotTls
