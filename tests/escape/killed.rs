@@ -2,15 +2,15 @@
 //! the next session works.
 //!
 //! *Standing*: `hand kill` counts the system calls of each process of boundary and kills it in the
-//! middle of one. A usual run of the tests dies at a few dozen places of each process, a long one
-//! ([`is_long`](super::is_long)) at every single one.
+//! middle of one. A usual run of the tests dies at a few dozen places of each process, an exhaustive one
+//! ([`is_exhaustive`](super::is_exhaustive)) at every single one.
 
 use std::time::Duration;
 
 use serde_json::Value;
 
 use super::traces::{Ground, Kernel};
-use super::{ALLOW, is_long};
+use super::{ALLOW, is_exhaustive};
 use crate::world::needs::needs;
 use crate::world::{Output, World};
 
@@ -41,7 +41,7 @@ fn said(out: &Output) -> Value {
 
 /// Where to kill, of so many stops: everywhere, or at places evenly apart, the first among them.
 fn places(stops: u64) -> impl Iterator<Item = u64> {
-    let step = if is_long() { 1 } else { (stops / PLACES).max(1) };
+    let step = if is_exhaustive() { 1 } else { (stops / PLACES).max(1) };
     (1..=stops).step_by(usize::try_from(step).unwrap_or(1))
 }
 

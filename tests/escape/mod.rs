@@ -61,10 +61,15 @@ pub(crate) const OPTIONS: &[&str] = &[
     "repair",
 ];
 
-/// Whether the tests that try one thing at many places or many times are to be thorough: every
-/// place, ten seconds. A usual run of the tests tries some places, and a second.
+/// Whether the tests that race are to be thorough, ten seconds or a million rounds. In a usual run
+/// of the tests it is a second.
 fn is_long() -> bool {
     std::env::var_os("BOUNDARY_TEST_LONG").is_some_and(|value| !value.is_empty())
+}
+
+/// Whether the tests that try one thing at many places are to try every single one.
+fn is_exhaustive() -> bool {
+    std::env::var_os("BOUNDARY_TEST_LONG").is_some_and(|value| value == "every")
 }
 
 /// How many rounds a long test goes: fewer where a wall is left off, since then one that goes wrong

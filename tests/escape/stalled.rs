@@ -158,9 +158,34 @@ fn f07_a_stopped_init_does_not_hold_the_end_up() {
 }
 
 #[test]
+fn f07_h11_a_command_that_nobody_is_left_to_end_is_cut_off() {
+    needs!(root, bpf);
+    let world = World::new();
+    let ground = Ground::below(&world);
+    let script = "$0 signals 1; $0 tcp 203.0.113.10 80 http:allowed.test; \
+                  $0 tcp 2001:db8::10 80 http:allowed.test; $0 udp sendto 192.0.2.53 53; \
+                  echo tried; $0 signals 1";
+    let session = world.boundary(&ALLOW, &["sh", "-c", script, world.attack()]).start();
+    session.wait_for("ready");
+    let init = of_boundary(&world, "boundary-init");
+    stop(&world, init);
+    session.kill();
+    let keeper = session.pid();
+    let is_gone = || !world.processes().iter().any(|it| it.is_boundary() && it.pid != init);
+    eventually("the keeper and the proxy are gone", || kill(keeper, None).is_err() && is_gone());
+    go_on(&world);
+    session.wait_for("tried");
+    kill(init, Signal::SIGCONT).expect("it is there");
+    let out = ends(session, &ground);
+    let served = out.findings().iter().filter(|it| it["ok"] == true).count();
+    out.exits(137).expect(served == 1, "of its steps only the wait goes well");
+}
+
+#[test]
 fn f07_a_process_that_is_stopped_before_it_is_ready_holds_nobody_for_ever() {
     needs!(root, bpf);
     if !is_long() {
+        // Half a minute each.
         return;
     }
     let world = World::new();

@@ -231,8 +231,11 @@ fn f03_a28_a_call_that_fails_at_the_start_ends_it_or_changes_nothing() {
     let ground = Ground::below(&world);
     for call in CALLS {
         let places = 1..=call.2;
-        let step =
-            if super::is_long() { 1 } else { usize::try_from(call.2 / 3).unwrap_or(0).max(1) };
+        let step = if super::is_exhaustive() {
+            1
+        } else {
+            usize::try_from(call.2 / 3).unwrap_or(0).max(1)
+        };
         places.step_by(step).for_each(|when| failing(*call, when, &world, &ground));
     }
 }
