@@ -122,6 +122,8 @@ pub struct FlowKey {
     Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout,
 )]
 pub struct Task {
+    /// The cgroup it was in.
+    pub cgroup: u64,
     /// Thread-group id, in the initial pid namespace.
     pub tgid: u32,
     /// User id, in the initial user namespace.
@@ -138,8 +140,6 @@ pub struct Task {
 pub struct Flow {
     /// The kernel's number of the socket, never used twice.
     pub cookie: u64,
-    /// The cgroup of the process.
-    pub cgroup: u64,
     /// When, in nanoseconds since the machine started, suspension included.
     pub time: u64,
     /// Who.
@@ -158,6 +158,8 @@ pub struct Flow {
 pub struct Mark {
     /// [`Mark::SESSION`] or [`Mark::DOOR`].
     pub role: u32,
+    /// Always zero: fills the record up to its alignment.
+    pub reserved: u32,
     /// Who made it; zero for a door.
     pub task: Task,
 }
@@ -170,11 +172,13 @@ impl Mark {
 
     /// The mark of a door.
     pub const fn door() -> Self {
-        Self { role: Self::DOOR, task: Task { tgid: 0, uid: 0, comm: [0; 4] } }
+        let nobody = Task { cgroup: 0, tgid: 0, uid: 0, comm: [0; 4] };
+        Self { role: Self::DOOR, reserved: 0, task: nobody }
     }
 }
 
-/// Where the doors stand: ports on 127.0.0.1 and `::1`, zero where there is none.
+/// Where the doors stand: ports on 127.0.0.1 and `::1`, zero where there is none. Beside them, who
+/// leads to unix sockets.
 #[repr(C)]
 #[derive(
     Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout,
@@ -190,6 +194,10 @@ pub struct Doors {
     pub resolver4: u16,
     /// The resolver on `::1`.
     pub resolver6: u16,
+    /// Always zero: fills the record up to its alignment.
+    pub reserved: u32,
+    /// The cgroup whose processes alone may name a unix socket; zero where there is none.
+    pub usher: u64,
 }
 
 /// Something that a program tried and did not get.
@@ -218,11 +226,11 @@ pub struct Refusal {
 
 const _: () = assert!(size_of::<Endpoint>() == 20);
 const _: () = assert!(size_of::<FlowKey>() == 20);
-const _: () = assert!(size_of::<Task>() == 24);
+const _: () = assert!(size_of::<Task>() == 32);
 const _: () = assert!(size_of::<Flow>() == 72);
-const _: () = assert!(size_of::<Mark>() == 28);
-const _: () = assert!(size_of::<Doors>() == 12);
-const _: () = assert!(size_of::<Refusal>() == 64);
+const _: () = assert!(size_of::<Mark>() == 40);
+const _: () = assert!(size_of::<Doors>() == 24);
+const _: () = assert!(size_of::<Refusal>() == 72);
 
 #[cfg(test)]
 mod tests {

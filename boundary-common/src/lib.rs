@@ -21,15 +21,16 @@ pub mod steer;
 
 /// The version of this contract. The user half writes it beside the doors; the kernel half
 /// refuses everything while it does not find its own, so that an empty map refuses too.
-pub const ABI: u32 = 1;
+pub const ABI: u32 = 2;
 
 /// The same, and whoever listens at a door's port is taken for the door: the mark is a wall that
 /// is left off to show that a test notices.
 #[cfg(feature = "mutations")]
 pub const ABI_UNGUARDED: u32 = ABI | 1 << 31;
 
-/// Every program of the kernel half, named by its hook. All of them are attached, or none.
-pub const PROGRAMS: [&str; 13] = [
+/// Every program of the kernel half, named by its hook. All of them are attached, or none, but for
+/// those in [`LATER`].
+pub const PROGRAMS: [&str; 15] = [
     "connect4",
     "connect6",
     "sendmsg4",
@@ -43,7 +44,13 @@ pub const PROGRAMS: [&str; 13] = [
     "egress",
     "ingress",
     "device",
+    "connect_unix",
+    "sendmsg_unix",
 ];
+
+/// The programs whose hooks came with Linux 6.7. Where the kernel has no such hook they are left
+/// out.
+pub const LATER: [&str; 2] = ["connect_unix", "sendmsg_unix"];
 
 /// Every map of the kernel half, named by what it holds.
 pub mod maps {

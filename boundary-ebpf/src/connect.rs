@@ -4,7 +4,7 @@
 //! Each step reads the call anew instead of handing what it knows to the next: what the verifier
 //! does not know it does not follow, and that is most of what loading costs.
 
-use aya_ebpf::helpers::{bpf_get_current_cgroup_id, bpf_get_socket_cookie};
+use aya_ebpf::helpers::bpf_get_socket_cookie;
 use boundary_common::flow::{Doors, Endpoint};
 use boundary_common::steer::{self, Decision, Door, Hook, Listener, Why};
 
@@ -29,7 +29,9 @@ pub(crate) fn turn(call: &Call, hook: Hook) -> bool {
         follow(call, hook, &target, [read!(doors, proxy6), read!(doors, resolver6)])
     };
     if let Some(why) = refused {
-        report(call, why);
+        // Resolvers sort addresses by connecting a datagram socket to each, and send nothing.
+        let is_aim = matches!((hook, why), (Hook::Connect, Why::Datagram));
+        report(call, if is_aim { Why::Aim } else { why });
     }
     refused.is_none()
 }
@@ -122,11 +124,8 @@ fn remember(call: &Call) -> bool {
     let Some(place) = (unsafe { TARGETS.of_or_new(sk) }) else { return false };
     // SAFETY: The helper reads the context's socket.
     let cookie = unsafe { bpf_get_socket_cookie(call.context()) };
-    // SAFETY: The helper takes nothing.
-    let cgroup = unsafe { bpf_get_current_cgroup_id() };
     let target = call.endpoint();
     write!(place, cookie, cookie);
-    write!(place, cgroup, cgroup);
     write!(place, refusal::now(), time);
     write!(place, target.address[0], target.address[0]);
     write!(place, target.address[1], target.address[1]);

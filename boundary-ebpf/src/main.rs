@@ -25,6 +25,7 @@ mod option;
 mod packet;
 mod refusal;
 mod socket;
+mod unix;
 
 use aya_ebpf::macros::{cgroup_device, cgroup_skb, cgroup_sock, cgroup_sock_addr, cgroup_sockopt};
 use aya_ebpf::programs::{
@@ -123,6 +124,21 @@ fn ingress(ctx: SkBuffContext) -> i32 {
 #[cgroup_device]
 fn device(ctx: DeviceContext) -> i32 {
     i32::from(device::open(&ctx))
+}
+
+/// A program connects a unix socket to a name. The section says another hook because the object's
+/// reader knows no unix ones; what counts is where the loader attaches it.
+#[doc(alias = "BPF_CGROUP_UNIX_CONNECT")]
+#[cgroup_sock_addr(connect4)]
+fn connect_unix(ctx: SockAddrContext) -> i32 {
+    i32::from(unix::may_name(&ctx))
+}
+
+/// A program sends a datagram to the name of a unix socket.
+#[doc(alias = "BPF_CGROUP_UNIX_SENDMSG")]
+#[cgroup_sock_addr(sendmsg4)]
+fn sendmsg_unix(ctx: SockAddrContext) -> i32 {
+    i32::from(unix::may_name(&ctx))
 }
 
 /// A panic that can be reached is a loop without end, which the kernel refuses to load.

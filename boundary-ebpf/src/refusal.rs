@@ -4,7 +4,10 @@
 use core::ffi::c_void;
 
 use aya_ebpf::helpers::generated::bpf_get_current_comm;
-use aya_ebpf::helpers::{bpf_get_current_pid_tgid, bpf_get_current_uid_gid, bpf_ktime_get_boot_ns};
+use aya_ebpf::helpers::{
+    bpf_get_current_cgroup_id, bpf_get_current_pid_tgid, bpf_get_current_uid_gid,
+    bpf_ktime_get_boot_ns,
+};
 use boundary_common::flow::{Endpoint, Refusal, Task};
 use boundary_common::steer::{Socket, Why};
 
@@ -71,6 +74,9 @@ pub(crate) fn note_caller(task: *mut Task) {
     let comm = unsafe { &raw mut (*task).comm };
     // SAFETY: The buffer is as long as it says. A failure leaves it empty, which says as much.
     unsafe { bpf_get_current_comm(comm.cast(), 16) };
+    // SAFETY: The helper takes nothing.
+    let cgroup = unsafe { bpf_get_current_cgroup_id() };
+    write!(task, cgroup, cgroup);
     write!(task, (bpf_get_current_pid_tgid() >> 32) as u32, tgid);
     write!(task, bpf_get_current_uid_gid() as u32, uid);
 }
@@ -85,6 +91,7 @@ fn note_maker(task: *mut Task, sk: *mut c_void) {
         unsafe { MARKS.of(sk) }
     };
     let maker = mark.map_or(Task::default(), |mark| mark.task);
+    write!(task, maker.cgroup, cgroup);
     write!(task, maker.tgid, tgid);
     write!(task, maker.uid, uid);
     write!(task, maker.comm[0], comm[0]);

@@ -164,8 +164,8 @@ pub struct Args {
     /// Allow all and write the smallest policy.
     #[arg(long, hide = true)]
     pub learn: Option<OsString>,
-    /// Sockets of host daemons the command may use.
-    #[arg(long, hide = true)]
+    /// A unix socket of the host that the command may use; repeatable
+    #[arg(long, value_name = "PATH")]
     pub unix_socket: Vec<OsString>,
     /// A profile endpoint.
     #[arg(long, hide = true, num_args = 0..=1, require_equals = true, default_missing_value = "true")]

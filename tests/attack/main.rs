@@ -9,6 +9,7 @@
 mod dns;
 mod inside;
 mod name;
+mod named;
 mod options;
 mod races;
 mod reach;
@@ -50,6 +51,7 @@ const ATTACKS: &[(&str, Attack)] = &[
     ("open", reach::open),
     ("compat", reach::compat),
     ("race", races::race),
+    ("race-unix", named::race),
     ("flood", races::flood),
     ("fds", inside::fds),
     ("status", inside::status),

@@ -190,6 +190,14 @@ pub(crate) fn listen(fd: &OwnedFd) -> io::Result<()> {
     checked(unsafe { libc::listen(fd.as_raw_fd(), 8) }).map(drop)
 }
 
+/// renameat2(2): puts each of two files in the other's place.
+pub(crate) fn exchange(one: &CStr, other: &CStr) -> io::Result<()> {
+    let here = libc::AT_FDCWD;
+    let flags = libc::RENAME_EXCHANGE;
+    // SAFETY: both names end with a zero and outlive the call.
+    checked(unsafe { libc::renameat2(here, one.as_ptr(), here, other.as_ptr(), flags) }).map(drop)
+}
+
 /// dup3(2): puts what one descriptor is behind the number of another.
 pub(crate) fn replace(source: RawFd, target: RawFd) -> io::Result<()> {
     // SAFETY: both descriptors belong to this program, and the target stays one.

@@ -24,6 +24,7 @@ mod robustness;
 mod stalled;
 mod starved;
 mod traces;
+mod unix;
 
 use crate::world::{Output, World, has_walls};
 

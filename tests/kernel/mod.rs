@@ -220,13 +220,16 @@ fn what_is_neither_tcp_nor_udp_is_refused_and_told() {
 fn a_datagram_is_refused_and_told_with_its_target() {
     needs!(root, bpf, ip);
     let mut inside = Inside::new();
-    for line in
-        ["send udp 4 192.0.2.1:443", "connect udp 6 192.0.2.1:443", "send udp 6 192.0.2.1:443"]
-    {
+    for (line, why) in [
+        ("send udp 4 192.0.2.1:443", Why::Datagram),
+        ("connect udp 6 192.0.2.1:443", Why::Aim),
+        ("send udp 6 192.0.2.1:443", Why::Datagram),
+    ] {
         assert_eq!(inside.hand.asked(line), "EPERM", "{line}");
-        let refused = inside.refusal(|refused| refused.why == Why::Datagram);
+        let refused = inside.refusal(|refused| refused.why == why);
         assert_eq!(refused.target, Some("192.0.2.1:443".parse().unwrap()));
         assert_eq!((refused.proto, refused.process.pid), ("udp", inside.hand.pid));
+        assert_ne!(refused.process.cgroup, 0);
     }
 }
 

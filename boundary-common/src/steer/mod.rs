@@ -97,6 +97,10 @@ pub enum Why {
     DoorShut = 5,
     /// The target could not be written down, so that nobody could have judged it.
     Unrecorded = 6,
+    /// A unix socket that is named, by somebody other than the usher.
+    Unix = 7,
+    /// A datagram socket pointed at a target. Nothing was sent yet.
+    Aim = 8,
 }
 
 impl Why {
@@ -109,6 +113,8 @@ impl Why {
             4 => Self::Packet,
             5 => Self::DoorShut,
             6 => Self::Unrecorded,
+            7 => Self::Unix,
+            8 => Self::Aim,
             _ => return None,
         })
     }

@@ -108,6 +108,11 @@ pub enum Decision {
         /// is everyday, and people are told only when they ask for all.
         host: Option<Host>,
     },
+    /// A unix socket of a process outside was not to be had.
+    Withheld {
+        /// Its name, as the program gave it; an abstract one begins with `@`.
+        socket: String,
+    },
 }
 
 /// What an entry carried, known when it ends.

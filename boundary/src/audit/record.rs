@@ -104,6 +104,12 @@ impl Record {
                 record.everyday = code == Code::Datagram && host.is_some();
                 record.host = host.map(|host| host.to_string());
             }
+            Decision::Withheld { socket } => {
+                record.allowed = Some(false);
+                record.code = Some(Code::UnixSocket.as_str());
+                record.proto = Some("unix");
+                record.address = Some(socket);
+            }
         }
         record
     }
@@ -174,6 +180,7 @@ impl Record {
     /// How important the record is to a person: a refusal always, an answered question hardly.
     pub(super) fn level(&self) -> Level {
         match (self.is_allowed(), self.proto) {
+            (false, _) if self.code == Some(Code::DatagramConnect.as_str()) => Level::DEBUG,
             (false, _) if self.everyday => Level::INFO,
             (false, _) => Level::WARN,
             (true, Some("dns")) => Level::DEBUG,

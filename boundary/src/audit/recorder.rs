@@ -103,7 +103,8 @@ impl Recorder {
     pub fn decide(&self, subject: &Subject, decision: Decision) -> Entry {
         let shared = &self.shared;
         let is_question = matches!(decision, Decision::Dns { .. });
-        let is_ended = is_question || matches!(decision, Decision::Dropped { .. });
+        let is_refusal = matches!(decision, Decision::Dropped { .. } | Decision::Withheld { .. });
+        let is_ended = is_question || is_refusal;
         let record = Record::opening(&shared.session, subject, decision);
         let allowed = record.is_allowed();
         let sequence = self.number(record, is_question);

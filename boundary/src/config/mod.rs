@@ -51,6 +51,8 @@ pub struct Config {
     pub labels: Labels,
     /// By which proxies what is allowed leaves, and whom it believes.
     pub egress: Egress,
+    /// Unix sockets of the host that the command may use.
+    pub unix_sockets: Vec<PathBuf>,
     /// The proxy's bounds.
     pub limits: Limits,
     /// As whom the command runs.
@@ -89,6 +91,7 @@ impl Config {
             audit_query: file.values.audit_query.unwrap_or(true),
             labels: reader.labels(),
             egress: Egress { roots: reader.upstream_ca(system)?, gateways: reader.gateways()? },
+            unix_sockets: reader.unix_sockets()?,
             limits: reader.limits()?,
             real_dns: reader.real_dns()?,
             user,

@@ -344,10 +344,20 @@ refused! {
         => "BOUNDARY_PPROF: not available in this version";
     learning: Machine::new().env("BOUNDARY_LEARN", "/tmp/policy")
         => "BOUNDARY_LEARN: not available in this version";
-    unix_sockets: Machine::new().yaml("unix_sockets: [/run/docker.sock]")
-        => "unix_sockets in /home/ann/.config/coder_boundary/config.yaml: not available in this version";
+    unix_sockets: Machine::new().yaml("unix_sockets: [docker.sock]")
+        => "unix_sockets in /home/ann/.config/coder_boundary/config.yaml: docker.sock: not a path that begins with /";
     a_waiting_agent: Machine::new().at("/tmp/boundary-audit.sock", "")
         => "/tmp/boundary-audit.sock: forwarding to the workspace agent is not available in this version";
+}
+
+#[test]
+fn sockets_are_listed_by_file_environment_and_flag() {
+    let config = Machine::new()
+        .yaml("unix_sockets: [/run/a]")
+        .env("BOUNDARY_UNIX_SOCKETS", "/run/b\n/run/c")
+        .flag("--unix-socket=/run/d")
+        .config();
+    assert_eq!(config.unix_sockets, ["/run/a", "/run/b", "/run/c", "/run/d"].map(Path::new));
 }
 
 #[test]

@@ -158,6 +158,27 @@ impl Reader<'_> {
         named.into_iter().map(|(source, path)| certificate_file(source, path, system)).collect()
     }
 
+    /// Sockets of the host that the command may use, each by its whole path.
+    pub(super) fn unix_sockets(&self) -> Result<Vec<PathBuf>, Error> {
+        let setting = settings::UNIX_SOCKET;
+        let mut named: Vec<(Source, PathBuf)> = Vec::new();
+        for path in self.file.values.unix_sockets.iter().flatten() {
+            named.push((self.key(setting), path.clone()));
+        }
+        if let Some((source, text)) = Source::variable(setting, self.environment) {
+            let lines = utf8(&source, &text)?.lines().filter(|line| !line.is_empty());
+            named.extend(lines.map(|line| (source.clone(), PathBuf::from(line))));
+        }
+        for path in &self.args.unix_socket {
+            named.push((Source::Flag(setting.flag), PathBuf::from(path)));
+        }
+        let whole = |(source_name, path): (Source, PathBuf)| {
+            let what = format!("{}: not a path that begins with /", path.display());
+            if path.is_absolute() { Ok(path) } else { Err(Error::Value { source_name, what }) }
+        };
+        named.into_iter().map(whole).collect()
+    }
+
     /// The proxy's bounds: what the file says of them, over it the environment, then the flags.
     pub(super) fn limits(&self) -> Result<Limits, Error> {
         let mut limits = self.file.values.limits.clone().map(|Given(limits)| limits);
@@ -262,11 +283,7 @@ impl Reader<'_> {
         }
         // Without the profile its port, and without correlation its targets, change nothing.
         self.word(settings::PPROF_PORT, args.pprof_port.as_ref(), parse_port)?;
-        let sockets = values.unix_sockets.iter().flatten().next().is_some();
-        let texts = [
-            (settings::LEARN, args.learn.as_ref(), false),
-            (settings::UNIX_SOCKET, args.unix_socket.first(), sockets),
-        ];
+        let texts = [(settings::LEARN, args.learn.as_ref(), false)];
         for (setting, flag, key) in texts {
             if key || Source::given(setting, flag, self.environment).is_some() {
                 return Err(self.unavailable(setting, flag));

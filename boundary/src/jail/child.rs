@@ -23,8 +23,9 @@ use nix::sys::stat::{SFlag, fstat};
 use nix::unistd::{Gid, Uid, execve, initgroups, setgroups, setresgid, setresuid};
 
 use super::certificates::Bundle;
+use super::usher::{Desk, Seat};
 use super::{Call, canary, filter, mounts, mutation};
-use crate::sys::process;
+use crate::sys::{notify, process};
 
 /// Whom the command runs as.
 #[derive(Debug, Clone)]
@@ -69,6 +70,8 @@ pub struct Enclosure<'a> {
     pub bundle: &'a Bundle,
     /// The files of the record, which it may read and not change.
     pub records: &'a [PathBuf],
+    /// Who leads it to unix sockets.
+    pub usher: Seat<'a>,
 }
 
 /// The way into the jail failed; the command does not run.
@@ -113,6 +116,15 @@ pub fn enclose(
     }
     no_core_files()?;
     mounts::arrange(enclosure)?;
+    if mutation::stands("landlock") {
+        restrict().map_err(Error::Landlock)?;
+    }
+    // In the command's domain, so that it reaches no abstract socket that the command does not.
+    let usher = Desk::open(&enclosure.usher)?;
+    if mutation::stands("landlock") {
+        // And in one below it, so that the command cannot signal the usher.
+        restrict().map_err(Error::Landlock)?;
+    }
     if enclosure.identity.is_root() {
         if mutation::stands("userns") {
             unshare(CloneFlags::CLONE_NEWUSER).map_err(Call::to("unshare(CLONE_NEWUSER)"))?;
@@ -126,11 +138,9 @@ pub fn enclose(
     if mutation::stands("new_privs") {
         prctl::set_no_new_privs().map_err(Call::to("prctl(PR_SET_NO_NEW_PRIVS)"))?;
     }
-    if mutation::stands("landlock") {
-        restrict().map_err(Error::Landlock)?;
-    }
     if mutation::stands("seccomp") {
-        process::install_filter(&filter::program()).map_err(Call::to("seccomp"))?;
+        let listener = notify::install(&filter::program()).map_err(Call::to("seccomp"))?;
+        usher.hand_over(listener)?;
     }
     if mutation::stands("canary") {
         canary::sing()?;

@@ -2,7 +2,8 @@
 //!
 //! *Standing*: [`child`](super::child) installs it last, so that it covers everything the command
 //! runs. All decisions are on register arguments, which the program cannot change after they were
-//! checked. *Never*: follows a pointer.
+//! checked; where the arguments do not tell, the [`usher`](super::usher) is asked.
+//! *Never*: follows a pointer.
 
 use libc::{c_long, sock_filter};
 
@@ -72,17 +73,18 @@ const NEW_NAMESPACES: u32 =
 /// `MSG_FASTOPEN` of linux/socket.h.
 const MSG_FASTOPEN: u32 = 0x2000_0000;
 
-/// What `socket(2)` may make: a family, and a protocol where only one will do.
-///
-/// Which types and protocols of the INET families are made is for the `sock_create` hook to
-/// say, because it records what it refuses.
+/// What `socket(2)` may make beside the INET families: a family, and a protocol where only one will
+/// do. The usher refuses others, and records that.
 const SOCKETS: &[(i32, Option<i32>)] = &[
     (libc::AF_UNIX, None),
-    (libc::AF_INET, None),
-    (libc::AF_INET6, None),
     // getifaddrs, `ip addr`: reading routes is no way out.
     (libc::AF_NETLINK, Some(libc::NETLINK_ROUTE)),
 ];
+
+/// The families of which `socket(2)` makes what is not raw. Which types and protocols those are, is
+/// for the `sock_create` hook to say, because it records what it refuses; raw ones never get there
+/// without a capability, so that the usher records them.
+const INET: [i32; 2] = [libc::AF_INET, libc::AF_INET6];
 
 /// The whole filter.
 pub fn program() -> Vec<sock_filter> {
@@ -101,6 +103,8 @@ pub fn program() -> Vec<sock_filter> {
             [load(argument_offset(argument)), jump(libc::BPF_JEQ, value, 0, 1), refuse(errno)];
         when_call(&mut program, call, &body);
     }
+    when_call(&mut program, libc::SYS_connect, &[ask()]);
+    when_call(&mut program, libc::SYS_sendto, &ask_if_addressed());
     when_call(&mut program, libc::SYS_socket, &socket_allowed());
     when_call(&mut program, libc::SYS_socketpair, &socketpair_allowed());
     program.push(allow());
@@ -124,23 +128,48 @@ fn only_this_architecture(program: &mut Vec<sock_filter>) {
     }
 }
 
-/// The body for `socket(2)`: allows exactly [`SOCKETS`].
+/// The body for `socket(2)`: allows exactly [`SOCKETS`], and [`INET`] but for raw ones.
 fn socket_allowed() -> Vec<sock_filter> {
+    /// The bits of the type that say the type.
+    const TYPE: u32 = 0xf;
     let mut body = Vec::new();
+    for family in INET {
+        body.extend([
+            load(argument_offset(0)),
+            jump(libc::BPF_JEQ, family.cast_unsigned(), 0, 5),
+            load(argument_offset(1)),
+            statement(libc::BPF_ALU | libc::BPF_AND | libc::BPF_K, TYPE),
+            jump(libc::BPF_JEQ, libc::SOCK_RAW.cast_unsigned(), 0, 1),
+            ask(),
+            allow(),
+        ]);
+    }
     for &(family, protocol) in SOCKETS {
         let mut tests = vec![(argument_offset(0), family)];
         tests.extend(protocol.map(|protocol| (argument_offset(2), protocol)));
         body.extend(all_equal(&tests));
     }
-    body.push(refuse(libc::EAFNOSUPPORT));
+    body.push(ask());
     body
 }
 
 /// The body for `socketpair(2)`: unix only.
 fn socketpair_allowed() -> Vec<sock_filter> {
     let mut body = all_equal(&[(argument_offset(0), libc::AF_UNIX)]);
-    body.push(refuse(libc::EAFNOSUPPORT));
+    body.push(ask());
     body
+}
+
+/// The body for `sendto(2)`: asks if there is an address, which is a pointer of 64 bits.
+fn ask_if_addressed() -> Vec<sock_filter> {
+    const ADDRESS: u32 = 4;
+    vec![
+        load(argument_offset(ADDRESS)),
+        jump(libc::BPF_JEQ, 0, 0, 2),
+        load(argument_offset(ADDRESS) + 4),
+        jump(libc::BPF_JEQ, 0, 1, 0),
+        ask(),
+    ]
 }
 
 /// Allows when every (offset, value) holds, else falls through to what follows.
@@ -187,6 +216,11 @@ fn load(offset: u32) -> sock_filter {
 
 fn allow() -> sock_filter {
     statement(libc::BPF_RET, libc::SECCOMP_RET_ALLOW)
+}
+
+/// Leaves it to the usher, which refuses what it is asked about a family, and records that.
+fn ask() -> sock_filter {
+    statement(libc::BPF_RET, libc::SECCOMP_RET_USER_NOTIF)
 }
 
 fn refuse(errno: i32) -> sock_filter {

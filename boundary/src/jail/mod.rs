@@ -10,6 +10,7 @@ pub mod kernel;
 pub mod mounts;
 #[doc(hidden)]
 pub mod mutation;
+pub mod usher;
 mod walls;
 
 pub use choice::{Choice, UnknownJail};

@@ -7,14 +7,16 @@
 
 use std::ffi::OsStr;
 use std::fs::File;
-use std::os::fd::AsRawFd as _;
+use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 use std::{env, fs, io};
 
+use nix::fcntl::OFlag;
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
+use nix::sys::stat::Mode;
 use nix::unistd::chdir;
 
 use super::Call;
@@ -75,7 +77,7 @@ pub(super) fn arrange(enclosure: &Enclosure<'_>) -> Result<(), Call> {
     let resolving = resolving();
     if mutation::stands("mounts") {
         hide_control_planes()?;
-        hide_daemons(enclosure.identity.uid)?;
+        hide_daemons(enclosure.identity.uid, &pinned(enclosure.usher.open))?;
     }
     for record in enclosure.records {
         protect(record)?;
@@ -135,12 +137,13 @@ fn unescape(text: &str) -> String {
 }
 
 /// Covers the sockets of host daemons: their directories, and every one that is listening now.
-fn hide_daemons(uid: u32) -> Result<(), Call> {
+/// Those that are open to the command stay.
+fn hide_daemons(uid: u32, open: &[Pinned]) -> Result<(), Call> {
     let mut covered: Vec<PathBuf> = Vec::new();
     for directory in DAEMON_DIRECTORIES {
         let Ok(directory) = fs::canonicalize(directory) else { continue };
         if directory.is_dir() {
-            cover(&directory)?;
+            cover_but(&directory, open)?;
             covered.push(directory);
         }
     }
@@ -150,10 +153,12 @@ fn hide_daemons(uid: u32) -> Result<(), Call> {
         let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
         mount(Some("tmpfs"), &runtime, Some("tmpfs"), flags, Some(options.as_str()))
             .map_err(Call::to("mount(tmpfs)"))?;
+        show(open, &runtime)?;
         covered.push(runtime);
     }
     for socket in sockets()? {
-        if covered.iter().any(|above| socket.starts_with(above)) {
+        let is_open = open.iter().any(|open| open.path == socket);
+        if is_open || covered.iter().any(|above| socket.starts_with(above)) {
             continue;
         }
         match bind(Path::new("/dev/null"), &socket) {
@@ -161,6 +166,49 @@ fn hide_daemons(uid: u32) -> Result<(), Call> {
             Err(error) if error.source.kind() == io::ErrorKind::NotFound => {}
             covered => covered?,
         }
+    }
+    Ok(())
+}
+
+/// A socket of the host that the command may use, held so that covering its directory does not lose
+/// it.
+struct Pinned {
+    path: PathBuf,
+    handle: OwnedFd,
+}
+
+/// Those that are there.
+fn pinned(open: &[PathBuf]) -> Vec<Pinned> {
+    let pin = |path: &PathBuf| {
+        let path = fs::canonicalize(path).ok()?;
+        let flags = OFlag::O_PATH | OFlag::O_CLOEXEC;
+        let handle = nix::fcntl::open(&path, flags, Mode::empty()).ok()?;
+        Some(Pinned { path, handle })
+    };
+    open.iter().filter_map(pin).collect()
+}
+
+/// Covers a directory with one in which there is nothing but the open sockets.
+fn cover_but(directory: &Path, open: &[Pinned]) -> Result<(), Call> {
+    if !open.iter().any(|open| open.path.starts_with(directory)) {
+        return cover(directory);
+    }
+    let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
+    mount(Some("tmpfs"), directory, Some("tmpfs"), flags, Some("size=64k,mode=0755"))
+        .map_err(Call::to("mount(tmpfs)"))?;
+    show(open, directory)?;
+    let flags = flags | MsFlags::MS_REMOUNT | MsFlags::MS_BIND | MsFlags::MS_RDONLY;
+    mount(None::<&str>, directory, None::<&str>, flags, None::<&str>)
+        .map_err(Call::to("mount(MS_RDONLY)"))
+}
+
+/// Shows the open sockets below a directory where they were.
+fn show(open: &[Pinned], directory: &Path) -> Result<(), Call> {
+    for Pinned { path, handle } in open.iter().filter(|open| open.path.starts_with(directory)) {
+        let above = path.parent().unwrap_or(directory);
+        fs::create_dir_all(above).map_err(Call::to("mkdir"))?;
+        File::create(path).map_err(Call::to("open(O_CREAT)"))?;
+        bind(Path::new(&format!("/proc/self/fd/{}", handle.as_raw_fd())), path)?;
     }
     Ok(())
 }

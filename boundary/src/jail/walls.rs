@@ -6,12 +6,14 @@
 //! *Never*: less than was asked for. A jail that was named and cannot be raised is an error.
 
 use std::io;
-use std::os::fd::{AsFd as _, RawFd};
+use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, RawFd};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use nix::unistd::Pid;
 
 use super::ebpf::{self, Name, Ring};
+use super::usher::{Reports, Seat};
 use super::{Call, Choice, mutation};
 use crate::proxy::{Doors, Origin};
 use crate::sys::process;
@@ -47,6 +49,8 @@ pub struct Lent {
     pub origin: Arc<dyn Origin>,
     /// What the jail refuses, where it refuses anything by itself.
     pub refusals: Ring,
+    /// What the usher refuses.
+    pub reports: Reports,
     /// The descriptors behind both, which a process that forks must keep open.
     pub descriptors: Vec<RawFd>,
 }
@@ -77,7 +81,9 @@ impl Walls {
                 let (origin, refusals) = (walls.origin()?, walls.refusals()?);
                 let mut descriptors = vec![origin.descriptor()];
                 descriptors.extend(refusals.descriptors());
-                Ok(Lent { origin: Arc::new(origin), refusals, descriptors })
+                let reports = walls.reports()?;
+                descriptors.push(reports.as_fd().as_raw_fd());
+                Ok(Lent { origin: Arc::new(origin), refusals, reports, descriptors })
             }
         }
     }
@@ -107,6 +113,21 @@ impl Walls {
     pub fn forget_refusals(&self) -> Result<(), Error> {
         match self {
             Self::Ebpf(walls) => Ok(walls.forget_refusals()?),
+        }
+    }
+
+    /// Where the command's usher stands: `alarm` ends with it, and `open` it leads to although it is
+    /// the host's.
+    pub fn usher<'a>(
+        &'a self,
+        alarm: BorrowedFd<'a>,
+        open: &'a [PathBuf],
+    ) -> Result<Seat<'a>, Error> {
+        match self {
+            Self::Ebpf(walls) => {
+                let (entrance, reports) = walls.usher();
+                Ok(Seat { entrance, alarm, reports, open })
+            }
         }
     }
 

@@ -48,6 +48,8 @@ impl Denial {
             | Code::SocketOption
             | Code::Packet
             | Code::DoorShut
+            | Code::DatagramConnect
+            | Code::UnixSocket
             | Code::NamesExhausted => return None,
         }
         let intent = self.intent.as_ref().filter(|intent| intent.port() != 0)?;
@@ -125,6 +127,10 @@ pub enum Code {
     HandshakeFailed,
     /// A datagram.
     Datagram,
+    /// A datagram socket pointed somewhere. Nothing was sent.
+    DatagramConnect,
+    /// A unix socket that is not the session's own.
+    UnixSocket,
     /// A kind of socket that the walls do not let through.
     SocketType,
     /// A socket option that would change where packets go.
@@ -139,7 +145,7 @@ pub enum Code {
 
 impl Code {
     /// Every code, in the order of the documents.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 18] = [
         Self::NoRule,
         Self::HostMismatch,
         Self::AddressRefused,
@@ -151,6 +157,8 @@ impl Code {
         Self::UnclearProtocol,
         Self::HandshakeFailed,
         Self::Datagram,
+        Self::DatagramConnect,
+        Self::UnixSocket,
         Self::SocketType,
         Self::SocketOption,
         Self::Packet,
@@ -172,6 +180,8 @@ impl Code {
             Self::UnclearProtocol => "unclear_protocol",
             Self::HandshakeFailed => "handshake_failed",
             Self::Datagram => "datagram",
+            Self::DatagramConnect => "datagram_connect",
+            Self::UnixSocket => "unix_socket",
             Self::SocketType => "socket_type",
             Self::SocketOption => "socket_option",
             Self::Packet => "packet",
@@ -206,6 +216,12 @@ impl Code {
                 "The client did not finish its TLS handshake: it does not trust the session's authority, or it left."
             }
             Self::Datagram => "Datagrams do not leave, except questions to the built-in resolver.",
+            Self::DatagramConnect => {
+                "A datagram socket was pointed at the address, as resolvers do to sort what they found; nothing was sent."
+            }
+            Self::UnixSocket => {
+                "The unix socket belongs to a process outside the session, and `unix_sockets` does not list it."
+            }
             Self::SocketType => "Sockets of this family, type or protocol do not leave.",
             Self::SocketOption => {
                 "The socket option would change where packets go, or make the kernel itself send some."
@@ -229,6 +245,8 @@ impl Code {
             | Self::HostMismatch
             | Self::AddressRefused
             | Self::Datagram
+            | Self::DatagramConnect
+            | Self::UnixSocket
             | Self::SocketType
             | Self::SocketOption
             | Self::Packet

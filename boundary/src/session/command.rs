@@ -3,7 +3,8 @@
 use std::ffi::OsString;
 use std::fs;
 use std::mem;
-use std::os::fd::AsRawFd as _;
+use std::os::fd::{AsFd as _, AsRawFd as _};
+use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 
 use nix::errno::Errno;
@@ -15,6 +16,7 @@ use super::janitor::Janitor;
 use crate::jail::certificates::Bundle;
 use crate::jail::child::{self, Enclosure, Identity};
 use crate::jail::mutation;
+use crate::jail::usher::Seat;
 use crate::jail::{Call, Walls};
 use crate::sys::process;
 
@@ -31,6 +33,10 @@ pub(super) struct Plan<'a> {
     pub(super) bundle: &'a Bundle,
     /// The files of the record, which it may read and not change.
     pub(super) records: &'a [PathBuf],
+    /// A line that ends when its usher does.
+    pub(super) alarm: UnixStream,
+    /// The unix sockets of the host that it may use.
+    pub(super) open: &'a [PathBuf],
 }
 
 /// The command inside its walls, waiting to be let go.
@@ -56,13 +62,17 @@ impl Drop for Held {
 
 impl Held {
     /// Forks the command into the walls and waits until it is ready and the canary has passed.
-    pub(super) fn start(plan: &Plan<'_>, walls: &Walls, janitor: &Janitor) -> Result<Self, Error> {
+    ///
+    /// The plan is used up: the alarm has to be nobody's but the usher's.
+    pub(super) fn start(plan: Plan<'_>, walls: &Walls, janitor: &Janitor) -> Result<Self, Error> {
         let (line, mut far) = Channel::pair().map_err(Call::to("socketpair"))?;
         line.bound(super::START).map_err(Call::to("setsockopt"))?;
         janitor.adopt_children()?;
-        let pid = walls.fork(|| inside(plan, &mut far))?;
+        let usher = walls.usher(plan.alarm.as_fd(), plan.open)?;
+        let pid = walls.fork(|| inside(&plan, &usher, &mut far))?;
         drop(far);
         let name = plan.command.first().cloned().unwrap_or_default();
+        drop(plan);
         let mut held = Self { pid, line, name, is_let_go: false };
         held.prepare()?;
         Ok(held)
@@ -112,8 +122,8 @@ impl Held {
 }
 
 /// The child's side: into the jail, then wait, then become the command.
-fn inside(plan: &Plan<'_>, line: &mut Channel) -> u8 {
-    if let Err(why) = enter(plan, line) {
+fn inside(plan: &Plan<'_>, usher: &Seat<'_>, line: &mut Channel) -> u8 {
+    if let Err(why) = enter(plan, *usher, line) {
         drop(line.send(&Message::Failed(why)));
         return 125;
     }
@@ -127,12 +137,14 @@ fn inside(plan: &Plan<'_>, line: &mut Channel) -> u8 {
 }
 
 /// Goes behind the walls; the error is one line for the user.
-fn enter(plan: &Plan<'_>, line: &mut Channel) -> Result<(), String> {
+fn enter(plan: &Plan<'_>, usher: Seat<'_>, line: &mut Channel) -> Result<(), String> {
     if mutation::stands("descriptors") {
-        process::keep_only(&[line.as_raw_fd()]).map_err(|error| format!("close_range: {error}"))?;
+        let mut kept = vec![line.as_raw_fd()];
+        kept.extend(usher.descriptors());
+        process::keep_only(&kept).map_err(|error| format!("close_range: {error}"))?;
     }
-    let enclosure =
-        Enclosure { identity: plan.identity, bundle: plan.bundle, records: plan.records };
+    let (identity, bundle, records) = (plan.identity, plan.bundle, plan.records);
+    let enclosure = Enclosure { identity, bundle, records, usher };
     child::enclose(&enclosure, || map_ids(line)).map_err(|error| error.to_string())
 }
 

@@ -8,6 +8,7 @@
 use std::fs::{self, File};
 use std::io;
 use std::os::fd::{AsFd as _, AsRawFd as _};
+use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -63,17 +64,19 @@ pub(super) struct Janitor {
 }
 
 impl Janitor {
-    /// Starts it as the first process of a new pid namespace.
-    pub(super) fn start(remains: &Remains) -> Result<Self, Call> {
+    /// Starts it as the first process of a new pid namespace. What is returned beside it is for the
+    /// usher: when the last copy of it is closed, the namespace ends.
+    pub(super) fn start(remains: &Remains) -> Result<(Self, UnixStream), Call> {
         let (line, far) = Channel::pair().map_err(Call::to("socketpair"))?;
+        let (alarm, heard) = UnixStream::pair().map_err(Call::to("socketpair"))?;
         let own = File::open("/proc/self/ns/pid").map_err(Call::to("open(ns/pid)"))?;
         unshare(CloneFlags::CLONE_NEWPID).map_err(Call::to("unshare(CLONE_NEWPID)"))?;
-        let pid =
-            process::fork(|| u8::from(watch(&far, remains).is_err())).map_err(Call::to("fork"))?;
+        let pid = process::fork(|| u8::from(watch(&far, &heard, remains).is_err()))
+            .map_err(Call::to("fork"))?;
         setns(&own, CloneFlags::CLONE_NEWPID).map_err(Call::to("setns(CLONE_NEWPID)"))?;
         let namespace =
             File::open(format!("/proc/{pid}/ns/pid")).map_err(Call::to("open(ns/pid)"))?;
-        Ok(Self { pid, namespace, _line: line })
+        Ok((Self { pid, namespace, _line: line }, alarm))
     }
 
     /// Makes the next children of this process members of the namespace.
@@ -96,14 +99,14 @@ impl Drop for Janitor {
 }
 
 /// The janitor's life: reap until the keeper is gone, then clear up.
-fn watch(line: &Channel, remains: &Remains) -> io::Result<()> {
+fn watch(line: &Channel, usher: &UnixStream, remains: &Remains) -> io::Result<()> {
     let block = SigSet::all();
     block.thread_set_mask()?;
     setsid()?;
     prctl::set_dumpable(false)?;
     prctl::set_name(c"boundary-init")?;
     stdio::detach()?;
-    process::keep_only(&[line.as_raw_fd()])?;
+    process::keep_only(&[line.as_raw_fd(), usher.as_raw_fd()])?;
     let mut children = SigSet::empty();
     children.add(Signal::SIGCHLD);
     let signals = SignalFd::new(&children)?;
@@ -111,15 +114,20 @@ fn watch(line: &Channel, remains: &Remains) -> io::Result<()> {
         let mut events = [
             PollFd::new(line.as_fd(), PollFlags::POLLIN),
             PollFd::new(signals.as_fd(), PollFlags::POLLIN),
+            PollFd::new(usher.as_fd(), PollFlags::POLLIN),
         ];
         poll(&mut events, PollTimeout::NONE)?;
-        let [line, child] = events.map(|event| event.any().unwrap_or(true));
+        let [line, child, usher] = events.map(|event| event.any().unwrap_or(true));
         if child {
             signals.read_signal()?;
             reap();
         }
         if line {
             remains.clear();
+            return Ok(());
+        }
+        if usher {
+            // The keeper sees the end of this process, and clears up.
             return Ok(());
         }
     }

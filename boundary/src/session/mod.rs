@@ -55,7 +55,7 @@ pub fn run(config: &Config) -> Result<Outcome, Error> {
     let session = Uuid::new_v4();
     let identity = identity(&config.user)?;
     let remains = Remains::of(&session);
-    let janitor = Janitor::start(&remains)?;
+    let (janitor, alarm) = Janitor::start(&remains)?;
     let files = SessionFiles::create(remains.files.clone()).map_err(Call::to("mkdir"))?;
     let doors = Doors::bind(config.proxy_port)?;
     if let Some(gateway) = config.egress.gateways.looping(&doors) {
@@ -71,8 +71,10 @@ pub fn run(config: &Config) -> Result<Outcome, Error> {
         identity: &identity,
         bundle: &bundle,
         records: &records,
+        alarm,
+        open: &config.unix_sockets,
     };
-    let held = Held::start(&plan, &walls, &janitor)?;
+    let held = Held::start(plan, &walls, &janitor)?;
     config.announce();
     walls.forget_refusals()?;
     proxy.go()?;

@@ -26,6 +26,7 @@ use crate::dns::{Forwarder, Pins, Resolver, hosts_file, search_domains};
 use crate::jail::child::Identity;
 use crate::jail::ebpf::{Refusals, Ring};
 use crate::jail::mutation;
+use crate::jail::usher::{Reports, Told};
 use crate::jail::{Call, Lent, Walls};
 use crate::proxy::{Doors, Limits, Parts, Proxy};
 use crate::rules::{DomainMatch, Rule, RuleSet};
@@ -151,7 +152,7 @@ impl Setup<'_> {
 
     /// Gives up every right, then makes everything that serves.
     fn prepare(self, line: &Channel) -> Result<(Service, Vec<u8>), Said> {
-        let Lent { origin, refusals, descriptors: mut kept } = self.walls.lend()?;
+        let Lent { origin, refusals, reports, descriptors: mut kept } = self.walls.lend()?;
         kept.push(line.as_raw_fd());
         kept.extend(self.doors.tcp.iter().map(AsRawFd::as_raw_fd));
         kept.extend(self.doors.dns.iter().map(AsRawFd::as_raw_fd));
@@ -179,8 +180,14 @@ impl Setup<'_> {
             resolver: Arc::new(resolver),
         };
         let proxy = Proxy::new(parts, limits, self.config.egress.clone())?;
-        let service =
-            Service { proxy: Arc::new(proxy), recorder, pins, doors: self.doors, refusals };
+        let service = Service {
+            proxy: Arc::new(proxy),
+            recorder,
+            pins,
+            doors: self.doors,
+            refusals,
+            reports,
+        };
         Ok((service, certificate))
     }
 
@@ -219,6 +226,7 @@ struct Service {
     pins: Arc<Pins>,
     doors: Doors,
     refusals: Ring,
+    reports: Reports,
 }
 
 impl Service {
@@ -245,7 +253,8 @@ impl Service {
     async fn serve(self, line: StdStream) -> Result<(), Said> {
         line.set_nonblocking(true)?;
         let line = UnixStream::from_std(line)?;
-        let over = watch(line, self.refusals, (self.recorder, self.pins));
+        let refused = (self.refusals, self.reports);
+        let over = watch(line, refused, (self.recorder, self.pins));
         let shutdown = async move {
             if let Err(error) = over.await {
                 tracing::error!(%error, "what the kernel refuses cannot be recorded");
@@ -259,7 +268,7 @@ impl Service {
 /// through) until the line ends, however it ends, and then what is left.
 async fn watch(
     mut line: UnixStream,
-    ring: Ring,
+    (ring, reports): (Ring, Reports),
     (recorder, pins): (Recorder, Arc<Pins>),
 ) -> Result<(), Said> {
     let mut message = [0; 64];
@@ -268,6 +277,7 @@ async fn watch(
     }
     let mut refusals = ring.open()?;
     let ring = readable(refusals.as_fd().try_clone_to_owned()?)?;
+    let told = readable(reports.as_fd().try_clone_to_owned()?)?;
     loop {
         tokio::select! {
             read = line.read(&mut message) => if read.unwrap_or(0) == 0 { break },
@@ -275,9 +285,21 @@ async fn watch(
                 record(&mut refusals, &recorder, &pins);
                 ready?.clear_ready();
             }
+            ready = told.readable() => {
+                write_down(&reports, &recorder)?;
+                ready?.clear_ready();
+            }
         }
     }
     record(&mut refusals, &recorder, &pins);
+    Ok(())
+}
+
+/// Records every refusal that the usher has told of by now.
+fn write_down(reports: &Reports, recorder: &Recorder) -> Result<(), Said> {
+    while let Some(Told { subject, decision }) = reports.next()? {
+        drop(recorder.decide(&subject, decision));
+    }
     Ok(())
 }
 

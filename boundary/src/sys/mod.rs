@@ -1,5 +1,8 @@
 //! Every unsafe call user space makes, behind safe signatures.
 
 pub mod bpf;
+pub mod notify;
+pub mod pass;
 pub mod process;
+pub mod reach;
 pub mod readiness;

@@ -1,4 +1,4 @@
-//! Processes and their privileges: fork, descriptors, capabilities, seccomp, signals.
+//! Processes and their privileges: fork, descriptors, capabilities, signals.
 //!
 //! *Standing*: `session` forks with these, `jail::child` gives privileges up with them.
 //! *Never*: decides who may do what.
@@ -193,16 +193,6 @@ fn set_capabilities(kept: u64) -> io::Result<()> {
     // SAFETY: both pointers are to live values of the layout that version 3 prescribes: one
     // header, two sets.
     check(unsafe { libc::syscall(libc::SYS_capset, &raw const header, sets.as_ptr()) })
-}
-
-/// Installs a classic BPF program as this thread's seccomp filter.
-pub fn install_filter(program: &[libc::sock_filter]) -> io::Result<()> {
-    let len = u16::try_from(program.len()).map_err(io::Error::other)?;
-    let program = libc::sock_fprog { len, filter: program.as_ptr().cast_mut() };
-    // SAFETY: the program outlives the call, and the kernel copies it without writing to it.
-    check(unsafe {
-        libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, 0, &raw const program)
-    })
 }
 
 /// Gives every signal that this process handles or that the Rust runtime ignores its default

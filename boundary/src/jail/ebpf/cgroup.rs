@@ -127,6 +127,19 @@ impl Cgroup {
         (&self.entrance).write_all(b"0")
     }
 
+    /// Makes a cgroup below it. Returns the way in, opened for writing, and the number by which the
+    /// kernel half knows it.
+    pub fn make_room(&self, name: &str) -> Result<(File, u64), Call> {
+        let path = self.path.join(name);
+        DirBuilder::new().mode(0o755).create(&path).map_err(Call::to("mkdir of a cgroup"))?;
+        let number = fs::metadata(&path).map_err(Call::to("stat of a cgroup"))?.ino();
+        let entrance = File::options()
+            .write(true)
+            .open(path.join("cgroup.procs"))
+            .map_err(Call::to("open of cgroup.procs"))?;
+        Ok((entrance, number))
+    }
+
     /// Kills everything in it and below, at once where the kernel can (5.14), else one by one.
     pub fn kill(&self) -> io::Result<()> {
         match fs::write(self.path.join("cgroup.kill"), "1") {
@@ -237,6 +250,13 @@ pub(super) fn mounted() -> Result<PathBuf, Call> {
     let mounts = fs::read("/proc/self/mountinfo").map_err(Call::to("open of mountinfo"))?;
     cgroup2_in(&mounts)
         .ok_or_else(|| Call { call: "no cgroup2 is mounted", source: Errno::ENOENT.into() })
+}
+
+/// The number of a process's cgroup, by which the kernel half knows it.
+pub(in crate::jail) fn cgroup_of(pid: u32) -> Option<u64> {
+    let text = fs::read_to_string(format!("/proc/{pid}/cgroup")).ok()?;
+    let path = text.lines().find_map(|line| line.strip_prefix("0::/"))?;
+    Some(fs::metadata(mounted().ok()?.join(path)).ok()?.ino())
 }
 
 /// Finds the mount in the text of mountinfo (proc(5)): the whole hierarchy if it is there, else

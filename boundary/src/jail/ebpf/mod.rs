@@ -11,19 +11,22 @@ mod origin;
 mod process;
 mod refusals;
 
+pub(super) use cgroup::cgroup_of;
 pub use cgroup::{Cgroup, Name, sweep};
 pub use origin::Turned;
 pub use refusals::{Refusals, Refused, Ring};
 
+use std::fs::File;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::os::fd::{AsFd as _, BorrowedFd};
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 
 use boundary_common::flow;
 
 use super::Call;
 use super::kernel::{self, Kernel};
 use super::mutation;
+use super::usher::{Reports, report_pair};
 use crate::proxy::Doors;
 
 /// Why the walls could not be raised.
@@ -51,13 +54,20 @@ pub struct Walls {
     /// First, so that the cgroup is gone before the tables are.
     cgroup: Cgroup,
     kernel: Kernel,
+    /// The way into the cgroup of the usher, below the session's.
+    entrance: File,
+    /// The usher's line to the reader of what it refuses: its end, and the reader's.
+    reports: (OwnedFd, Reports),
 }
 
 impl Walls {
     /// Raises the walls around nobody yet, turned to these doors.
     pub fn raise(name: &Name, doors: &Doors) -> Result<Self, Error> {
-        let ports = ports(doors)?;
-        let walls = Self { cgroup: Cgroup::make(name)?, kernel: Kernel::load()? };
+        let mut ports = ports(doors)?;
+        let (cgroup, kernel) = (Cgroup::make(name)?, Kernel::load()?);
+        let (entrance, usher) = cgroup.make_room("usher")?;
+        ports.usher = usher;
+        let walls = Self { cgroup, kernel, entrance, reports: report_pair()? };
         walls.kernel.set_doors(&ports)?;
         for door in sockets(doors) {
             walls.kernel.mark_door(door)?;
@@ -83,6 +93,16 @@ impl Walls {
     pub fn refusals(&self) -> Result<Ring, Error> {
         let (events, lost) = self.kernel.events()?;
         Ok(Ring::new(events, lost))
+    }
+
+    /// What the usher stands with: the way into its cgroup, and its end of the line.
+    pub fn usher(&self) -> (BorrowedFd<'_>, BorrowedFd<'_>) {
+        (self.entrance.as_fd(), self.reports.0.as_fd())
+    }
+
+    /// The reader's end of the usher's line.
+    pub fn reports(&self) -> Result<Reports, Error> {
+        Ok(self.reports.1.try_clone().map_err(Call::to("dup"))?)
     }
 
     /// Forgets what was refused until now: the canary's attempts are not the command's. To be

@@ -14,7 +14,7 @@ use crate::audit::Process;
 
 /// The process that opened a flow.
 pub(super) fn of_flow(flow: &Flow) -> Process {
-    Process { cgroup: flow.cgroup, ..of_task(&flow.task, flow.time) }
+    of_task(&flow.task, flow.time)
 }
 
 /// The process behind a task, as it was at a time since the machine started.
@@ -26,7 +26,7 @@ pub(super) fn of_task(task: &Task, time: u64) -> Process {
         uid: task.uid,
         comm: String::from_utf8_lossy(name).into_owned(),
         exe: executable(task.tgid, Duration::from_nanos(time)),
-        cgroup: 0,
+        cgroup: task.cgroup,
     }
 }
 
@@ -72,7 +72,7 @@ mod tests {
     #[test]
     fn a_name_ends_at_the_first_nul() {
         let comm = zerocopy::transmute!(*b"curl\0\0\0\0\0\0\0\0\0\0\0\0");
-        let mut task = Task { tgid: u32::MAX, uid: 7, comm };
+        let mut task = Task { cgroup: 9, tgid: u32::MAX, uid: 7, comm };
         let process = of_task(&task, 0);
         assert_eq!((process.comm.as_str(), process.uid, process.exe), ("curl", 7, None));
         task.comm = zerocopy::transmute!(*b"sixteen letters!");

@@ -16,7 +16,7 @@ use crate::rules::{Code, Host};
 /// One refusal, ready for the record.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Refused {
-    /// Who tried. The cgroup is not known.
+    /// Who tried.
     pub process: Process,
     /// The protocol: `udp`, `icmp`, `raw`, ….
     pub proto: &'static str,
@@ -38,6 +38,8 @@ impl Refused {
             Why::Option => Code::SocketOption,
             Why::Packet => Code::Packet,
             Why::DoorShut | Why::Unrecorded => Code::DoorShut,
+            Why::Unix => Code::UnixSocket,
+            Why::Aim => Code::DatagramConnect,
         };
         let subject =
             Subject { door: Door::Kernel, process: Some(self.process), target: self.target };
@@ -132,7 +134,7 @@ fn told(refusal: &Refusal) -> Option<Refused> {
         .map(|half| u16::try_from(half).unwrap_or(u16::MAX));
     Some(Refused {
         process: process::of_task(&refusal.task, refusal.time),
-        proto: protocol(refusal.kind, refusal.protocol),
+        proto: protocol(refusal),
         target,
         why,
         option: (why == Why::Option).then_some((level, name)),
@@ -140,9 +142,13 @@ fn told(refusal: &Refusal) -> Option<Refused> {
 }
 
 /// The protocol in a word.
-fn protocol(kind: u16, number: u16) -> &'static str {
+fn protocol(refusal: &Refusal) -> &'static str {
+    const UNIX: u16 = 1;
     const RAW: u16 = 3;
-    match (kind, number) {
+    if refusal.family == UNIX {
+        return "unix";
+    }
+    match (refusal.kind, refusal.protocol) {
         (_, 1 | 58) => "icmp",
         (RAW, _) | (_, 255) => "raw",
         (_, 2) => "igmp",
@@ -189,7 +195,10 @@ mod tests {
 
     #[test]
     fn protocols_have_their_usual_names() {
-        assert_eq!([protocol(2, 1), protocol(3, 1), protocol(3, 89)], ["icmp", "icmp", "raw"]);
-        assert_eq!([protocol(1, 132), protocol(2, 136)], ["sctp", "udplite"]);
+        let of = |family, kind, protocol| {
+            super::protocol(&Refusal { family, kind, protocol, ..Refusal::default() })
+        };
+        assert_eq!([of(2, 2, 1), of(2, 3, 1), of(2, 3, 89)], ["icmp", "icmp", "raw"]);
+        assert_eq!([of(2, 1, 132), of(10, 2, 136), of(1, 1, 0)], ["sctp", "udplite", "unix"]);
     }
 }

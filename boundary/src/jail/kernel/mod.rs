@@ -20,7 +20,7 @@ use aya_obj::btf::{BtfError, BtfFeatures};
 use aya_obj::generated::{bpf_attach_type as hook, bpf_prog_type as kind};
 use aya_obj::{Object, ParseError};
 use boundary_common::flow::{Doors, Flow, FlowKey, Mark};
-use boundary_common::{PROGRAMS, maps};
+use boundary_common::{LATER, PROGRAMS, maps};
 use nix::sys::resource::{RLIM_INFINITY, Resource, getrlimit, setrlimit};
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
@@ -209,7 +209,8 @@ where
 fn load_all(object: &Object) -> Result<Vec<(&'static str, OwnedFd)>, Error> {
     let half = |parity: usize| {
         let names = PROGRAMS.iter().skip(parity).step_by(2);
-        names.map(|name| load(object, name)).collect::<Result<Vec<_>, _>>()
+        let loaded = names.map(|name| load(object, name));
+        loaded.filter(|loaded| !is_later(loaded)).collect::<Result<Vec<_>, _>>()
     };
     let (mut programs, others) = std::thread::scope(|scope| {
         // Where no thread is to be had, this one does all.
@@ -224,6 +225,12 @@ fn load_all(object: &Object) -> Result<Vec<(&'static str, OwnedFd)>, Error> {
         programs.extend(others?);
     }
     programs
+}
+
+/// Whether a program was refused because this kernel does not know its hook yet.
+fn is_later(loaded: &Result<(&'static str, OwnedFd), Error>) -> bool {
+    matches!(loaded, Err(Error::Program { name, source, log: _ })
+        if LATER.contains(name) && source.kind() == io::ErrorKind::InvalidInput)
 }
 
 /// The program type and the hook of a program, by its name. Destructured by hand: the names in the
@@ -245,6 +252,8 @@ fn numbers(name: &str) -> Option<(u32, u32)> {
         "egress" => (kind::BPF_PROG_TYPE_CGROUP_SKB, at::BPF_CGROUP_INET_EGRESS),
         "ingress" => (kind::BPF_PROG_TYPE_CGROUP_SKB, at::BPF_CGROUP_INET_INGRESS),
         "device" => (kind::BPF_PROG_TYPE_CGROUP_DEVICE, at::BPF_CGROUP_DEVICE),
+        "connect_unix" => (kind::BPF_PROG_TYPE_CGROUP_SOCK_ADDR, at::BPF_CGROUP_UNIX_CONNECT),
+        "sendmsg_unix" => (kind::BPF_PROG_TYPE_CGROUP_SOCK_ADDR, at::BPF_CGROUP_UNIX_SENDMSG),
         _ => return None,
     };
     Some((kind as u32, hook as u32))

@@ -1,0 +1,142 @@
+//! The usher: leads the command to unix sockets of its own session, and to no other.
+//!
+//! Nothing in the kernel tells a program at the right moment whose socket a name leads to: a hook
+//! sees the name, and the path may lead elsewhere when it is followed. So the filter of system calls
+//! asks here. The usher opens what the name leads to, looks whose socket that is, and makes the call
+//! for the command, on the command's own socket, by a name that can lead to nothing else. What it
+//! leads to is another's: the call fails, and is on record.
+//!
+//! ```text
+//! command ── connect(path) ─filter asks→ usher ─ opens, looks, connects ─answers→ command
+//!                         └ hook refuses whoever else names a unix socket (Linux 6.7)
+//! ```
+//!
+//! *Standing*: forked by the command's process on its way in, inside its namespaces and its Landlock
+//! domain, with the few rights that it takes to act for another process. Its end ends the session.
+//! *Never*: lets a call that names a unix socket go on by itself.
+
+mod peer;
+mod report;
+mod service;
+mod thread;
+
+pub use report::{Reports, Told};
+
+pub(crate) use report::pair as report_pair;
+
+use std::fs::OpenOptions;
+use std::io::{self, Read as _, Write as _};
+use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd, RawFd};
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
+
+use nix::sys::prctl;
+use nix::sys::signal::SigSet;
+use nix::sys::wait::waitpid;
+use nix::unistd::{chdir, dup2_stderr, dup2_stdin, dup2_stdout, pause, setsid, write};
+
+use super::{Call, mutation};
+use crate::sys::{process, reach};
+
+/// The capabilities that the usher keeps: `DAC_OVERRIDE` where it acts for root, `SETGID` and
+/// `SETUID` to act for the user, `SYS_PTRACE` to share the command's sockets and read its names.
+const KEEPS: &[u32] = &[1, 6, 7, 19];
+
+/// What the usher is given on its way in.
+#[derive(Debug, Clone, Copy)]
+pub struct Seat<'a> {
+    /// The way into the cgroup whose processes may name unix sockets, opened for writing.
+    pub entrance: BorrowedFd<'a>,
+    /// A line that ends when the usher does, so that somebody notices.
+    pub alarm: BorrowedFd<'a>,
+    /// Where refusals are told.
+    pub reports: BorrowedFd<'a>,
+    /// The sockets of the host that the command may use.
+    pub open: &'a [PathBuf],
+}
+
+impl Seat<'_> {
+    /// The descriptors that must be open until the usher is started.
+    pub fn descriptors(&self) -> [RawFd; 3] {
+        [self.entrance, self.alarm, self.reports].map(|fd| fd.as_raw_fd())
+    }
+}
+
+/// The command's line to its usher, until the filter stands.
+#[derive(Debug)]
+pub(super) struct Desk(UnixStream);
+
+impl Desk {
+    /// Starts the usher, and waits until it is in its place.
+    ///
+    /// It is forked twice, so that the command has no child of which it knows nothing: what waits
+    /// for every child would wait for ever.
+    pub(super) fn open(seat: &Seat<'_>) -> Result<Self, Call> {
+        let (mut near, far) = UnixStream::pair().map_err(Call::to("socketpair"))?;
+        let usher = || match live(seat, &far) {
+            Ok(()) => 0,
+            Err(error) => {
+                tracing::error!(%error, "the usher ended");
+                1
+            }
+        };
+        let between = process::fork(|| u8::from(process::fork(usher).is_err()));
+        waitpid(between.map_err(Call::to("fork"))?, None).map_err(Call::to("waitpid"))?;
+        drop(far);
+        near.read_exact(&mut [0]).map_err(Call::to("read(usher)"))?;
+        Ok(Self(near))
+    }
+
+    /// Hands over where the filter's questions arrive, and waits until somebody answers them.
+    pub(super) fn hand_over(mut self, listener: OwnedFd) -> Result<(), Call> {
+        let (process, number) = (std::process::id(), listener.as_raw_fd());
+        let message = [process.to_ne_bytes(), number.to_ne_bytes()].concat();
+        self.0.write_all(&message).map_err(Call::to("write(usher)"))?;
+        self.0.read_exact(&mut [0]).map_err(Call::to("read(usher)"))?;
+        drop(listener);
+        Ok(())
+    }
+}
+
+/// The usher's whole life.
+fn live(seat: &Seat<'_>, mut line: &UnixStream) -> io::Result<()> {
+    take_place(seat, line)?;
+    line.write_all(&[0])?;
+    let listener = match take_listener(line) {
+        // Nobody asks, but the session is not to end for want of an usher.
+        Err(_) if !mutation::stands("seccomp") => loop {
+            pause();
+        },
+        listener => listener?,
+    };
+    line.write_all(&[0])?;
+    service::Service::new(listener, seat)?.run()
+}
+
+/// Goes where it stands, and gives up what it does not need.
+fn take_place(seat: &Seat<'_>, line: &UnixStream) -> io::Result<()> {
+    write(seat.entrance, b"0")?;
+    SigSet::all().thread_set_mask()?;
+    setsid()?;
+    prctl::set_dumpable(false)?;
+    prctl::set_name(c"boundary-usher")?;
+    let null = OpenOptions::new().read(true).write(true).open("/dev/null")?;
+    dup2_stdin(&null)?;
+    dup2_stdout(&null)?;
+    dup2_stderr(&null)?;
+    drop(null);
+    chdir("/")?;
+    let kept = [line.as_raw_fd(), seat.alarm.as_raw_fd(), seat.reports.as_raw_fd()];
+    process::keep_only(&kept)?;
+    process::bound_capabilities(KEEPS)?;
+    process::hold_capabilities(KEEPS)
+}
+
+/// Takes what the command's process has open for us: it says its number, and waits.
+fn take_listener(mut line: &UnixStream) -> io::Result<OwnedFd> {
+    let (mut process, mut number) = ([0; 4], [0; 4]);
+    line.read_exact(&mut process)?;
+    line.read_exact(&mut number)?;
+    let process = reach::open_thread(u32::from_ne_bytes(process))?;
+    Ok(reach::share_descriptor(process.as_fd(), i32::from_ne_bytes(number))?)
+}

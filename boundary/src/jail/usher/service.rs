@@ -1,0 +1,309 @@
+//! The usher at work: every question of the filter gets one answer.
+
+use std::io;
+use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use nix::errno::Errno;
+use nix::libc;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::socket::{AddressFamily, SockaddrLike as _, SockaddrStorage, getsockname};
+use nix::sys::stat::{FileStat, SFlag, fstat, stat};
+
+use super::Seat;
+use super::peer::{self, Own};
+use super::report::{Line, What};
+use super::thread::{Name, Rights, Thread};
+use crate::jail::mutation;
+use crate::sys::notify::{self, Answer, Notification};
+use crate::sys::reach;
+
+/// How many calls are seen to at once. Each may wait for a server that accepts nobody.
+const MAX_AT_ONCE: usize = 256;
+
+/// The longest address that the kernel takes.
+const MAX_ADDRESS: u64 = 128;
+
+/// The longest datagram that is carried.
+const MAX_DATAGRAM: u64 = 1 << 20;
+
+/// What the usher works with.
+#[derive(Debug)]
+pub(super) struct Service {
+    listener: OwnedFd,
+    shared: Arc<Shared>,
+}
+
+/// What all calls share.
+#[derive(Debug)]
+struct Shared {
+    own: Own,
+    line: Line,
+    /// The sockets of the host that the command may use.
+    open: Vec<PathBuf>,
+    at_work: AtomicUsize,
+}
+
+/// A call that names a unix socket.
+#[derive(Debug)]
+struct Request {
+    id: u64,
+    thread: Thread,
+    number: u32,
+    descriptor: i32,
+    address: Vec<u8>,
+    /// What is sent, for a datagram: where it lies, how long it is, and the flags.
+    datagram: Option<(u64, u64, i32)>,
+}
+
+/// Where a name leads.
+enum Place {
+    /// To a file, by a handle of it.
+    File(OwnedFd),
+    /// To whatever has this name.
+    Name,
+}
+
+impl Service {
+    /// Answers what arrives at a listener.
+    pub(super) fn new(listener: OwnedFd, seat: &Seat<'_>) -> io::Result<Self> {
+        notify::take_turns(listener.as_fd());
+        let shared = Shared {
+            own: Own::default(),
+            line: Line::new(seat.reports.try_clone_to_owned()?),
+            open: seat.open.to_vec(),
+            at_work: AtomicUsize::new(0),
+        };
+        Ok(Self { listener, shared: Arc::new(shared) })
+    }
+
+    /// Answers until nobody is left who could ask.
+    pub(super) fn run(&self) -> io::Result<()> {
+        while self.is_asked()? {
+            if let Some(asked) = notify::receive(self.listener.as_fd())? {
+                self.see_to(&asked)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Waits for a question. False when there will be none.
+    fn is_asked(&self) -> io::Result<bool> {
+        loop {
+            let mut waiting = [PollFd::new(self.listener.as_fd(), PollFlags::POLLIN)];
+            match poll(&mut waiting, PollTimeout::NONE) {
+                Ok(_) => {}
+                Err(Errno::EINTR) => continue,
+                Err(error) => return Err(error.into()),
+            }
+            let [ready] = waiting.map(|fd| fd.revents().unwrap_or(PollFlags::empty()));
+            if !ready.is_empty() {
+                return Ok(ready.contains(PollFlags::POLLIN));
+            }
+        }
+    }
+
+    /// Answers at once what names no unix socket, and has a thread see to the rest.
+    fn see_to(&self, asked: &Notification) -> io::Result<()> {
+        let listener = self.listener.as_fd();
+        let makes = [libc::SYS_socket, libc::SYS_socketpair].contains(&asked.call());
+        let request = if makes { None } else { Request::read(asked) };
+        if !makes && request.is_none() {
+            notify::answer(listener, asked.id(), Answer::Continue);
+            return Ok(());
+        }
+        if self.shared.at_work.fetch_add(1, Ordering::Relaxed) >= MAX_AT_ONCE {
+            self.shared.at_work.fetch_sub(1, Ordering::Relaxed);
+            notify::answer(listener, asked.id(), Answer::Failed(Errno::EAGAIN));
+            return Ok(());
+        }
+        let (listener, shared) = (self.listener.try_clone()?, Arc::clone(&self.shared));
+        let (id, number) = (asked.id(), asked.thread());
+        let made = [0, 1].map(|place| low_half(asked.argument(place)));
+        std::thread::Builder::new().spawn(move || {
+            let answer = match request {
+                Some(request) => shared.lead(listener.as_fd(), &request),
+                None => shared.refuse_family(number, made),
+            };
+            notify::answer(listener.as_fd(), id, answer);
+            shared.at_work.fetch_sub(1, Ordering::Relaxed);
+        })?;
+        Ok(())
+    }
+}
+
+impl Request {
+    /// Reads the call, if it names a unix socket. What cannot be read the kernel refuses too, and
+    /// what names something else is for other walls.
+    fn read(asked: &Notification) -> Option<Self> {
+        let is_connect = asked.call() == libc::SYS_connect;
+        let (place, length) = if is_connect { (1, 2) } else { (4, 5) };
+        // The kernel takes an int.
+        let length = u64::from(low_half(asked.argument(length)));
+        if !(2..=MAX_ADDRESS).contains(&length) {
+            return None;
+        }
+        let thread = Thread::new(asked.thread());
+        let length = usize::try_from(length).ok()?;
+        let address = thread.read(asked.argument(place), length).ok()?;
+        let family = address.first_chunk::<2>().map(|bytes| u16::from_ne_bytes(*bytes))?;
+        let is_unix = i32::from(family) == libc::AF_UNIX;
+        let flags = low_half(asked.argument(3)).cast_signed();
+        let data = (asked.argument(1), asked.argument(2), flags);
+        is_unix.then(|| Self {
+            id: asked.id(),
+            thread,
+            number: asked.thread(),
+            descriptor: low_half(asked.argument(0)).cast_signed(),
+            address,
+            datagram: (!is_connect).then_some(data),
+        })
+    }
+
+    /// What is sent, and the flags, for a datagram. Only we may read it, not the user.
+    fn parcel(&self) -> nix::Result<Option<(Vec<u8>, i32)>> {
+        let Some((at, length, flags)) = self.datagram else { return Ok(None) };
+        if length > MAX_DATAGRAM {
+            return Err(Errno::EMSGSIZE);
+        }
+        let length = usize::try_from(length).map_err(|_wide| Errno::EMSGSIZE)?;
+        Ok(Some((self.thread.read(at, length)?, flags)))
+    }
+}
+
+/// Makes the call on the command's socket.
+fn carry_out(
+    socket: BorrowedFd<'_>,
+    address: &[u8],
+    parcel: Option<&(Vec<u8>, i32)>,
+) -> nix::Result<i64> {
+    match parcel {
+        None => reach::connect(socket, address).map(|()| 0),
+        Some((data, flags)) => {
+            let sent = reach::send_to(socket, data, *flags, address)?;
+            i64::try_from(sent).map_err(|_wide| Errno::EMSGSIZE)
+        }
+    }
+}
+
+impl Shared {
+    /// Leads a call to where it wants to go, if that is the session's.
+    fn lead(&self, listener: BorrowedFd<'_>, request: &Request) -> Answer {
+        if !mutation::stands("unix") {
+            return Answer::Continue;
+        }
+        match self.try_to_lead(listener, request) {
+            Ok(answer) => answer,
+            Err(error) => Answer::Failed(error),
+        }
+    }
+
+    fn try_to_lead(&self, listener: BorrowedFd<'_>, request: &Request) -> nix::Result<Answer> {
+        let handle = reach::open_thread(request.number)?;
+        let (view, rights) = (request.thread.view()?, request.thread.rights());
+        let rights = rights.map_err(|error| as_errno(&error))?;
+        if !notify::is_waiting(listener, request.id) {
+            return Err(Errno::EINTR);
+        }
+        let socket = reach::share_descriptor(handle.as_fd(), request.descriptor)?;
+        if !is_unix(socket.as_fd()) {
+            // No kernel connects that, and the hooks see to it.
+            return Ok(Answer::Continue);
+        }
+        let name = Name::in_address(&request.address);
+        let place = match &name {
+            Name::Path(path) => Place::File(borrow(&rights, || view.open(path))?),
+            Name::Abstract(_) | Name::Unnamed => Place::Name,
+        };
+        if !self.may_be_reached(&name, &place)? {
+            self.line.tell(request.thread, handle.as_fd(), What::Named(name.shown()));
+            return Err(Errno::EPERM);
+        }
+        let address = match &place {
+            Place::File(file) => address_of(file),
+            Place::Name => request.address.clone(),
+        };
+        let parcel = request.parcel()?;
+        borrow(&rights, || carry_out(socket.as_fd(), &address, parcel.as_ref())).map(Answer::Done)
+    }
+
+    /// Whether a name leads to a socket of the session, or to one that is open to it.
+    fn may_be_reached(&self, name: &Name, place: &Place) -> nix::Result<bool> {
+        match (name, place) {
+            (Name::Path(_), Place::File(file)) => {
+                let at = fstat(file)?;
+                if peer::is_socket(&at) {
+                    Ok(self.own.has_file(&at, file)? || self.is_open(&at)?)
+                } else if is_cover(&at) {
+                    Ok(false)
+                } else {
+                    Err(Errno::ECONNREFUSED)
+                }
+            }
+            (Name::Abstract(name), _) => peer::has_name(name),
+            (Name::Path(_) | Name::Unnamed, _) => Ok(true),
+        }
+    }
+
+    /// Whether the socket at a file is one of those that the user has opened to the command: it
+    /// stands where the user said, and was bound there.
+    fn is_open(&self, at: &FileStat) -> nix::Result<bool> {
+        for path in &self.open {
+            let is_there = stat(path)
+                .is_ok_and(|there| (there.st_dev, there.st_ino) == (at.st_dev, at.st_ino));
+            if is_there && peer::is_bound_as(at, path)? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// Refuses a socket of another family, and tells of it.
+    fn refuse_family(&self, number: u32, [family, kind]: [u32; 2]) -> Answer {
+        /// The bits of the type that are none (`SOCK_CLOEXEC`, `SOCK_NONBLOCK`).
+        const FLAGS: u32 = !0xf;
+        let kind = kind & !FLAGS;
+        if let Ok(handle) = reach::open_thread(number) {
+            self.line.tell(Thread::new(number), handle.as_fd(), What::Made { family, kind });
+        }
+        let inet = [libc::AF_INET, libc::AF_INET6].map(i32::cast_unsigned);
+        Answer::Failed(if inet.contains(&family) { Errno::EPERM } else { Errno::EAFNOSUPPORT })
+    }
+}
+
+/// Does something with somebody's rights.
+fn borrow<T>(rights: &Rights, work: impl FnOnce() -> nix::Result<T>) -> nix::Result<T> {
+    rights.borrow(work).map_err(|error| as_errno(&error))?
+}
+
+/// The error number behind an error.
+fn as_errno(error: &io::Error) -> Errno {
+    error.raw_os_error().map_or(Errno::EPERM, Errno::from_raw)
+}
+
+/// The address by which a socket's file is named and nothing else can be: the handle of it.
+fn address_of(file: &OwnedFd) -> Vec<u8> {
+    let family = libc::AF_UNIX.to_ne_bytes();
+    let path = format!("/proc/self/fd/{}\0", file.as_raw_fd());
+    let family = family.first_chunk::<2>().copied().unwrap_or_default();
+    [family.as_slice(), path.as_bytes()].concat()
+}
+
+/// Whether it is what covers the sockets of host daemons: `/dev/null`.
+fn is_cover(at: &FileStat) -> bool {
+    let is_device = at.st_mode & SFlag::S_IFMT.bits() == SFlag::S_IFCHR.bits();
+    is_device && at.st_rdev == nix::sys::stat::makedev(1, 3)
+}
+
+/// Whether a descriptor is a socket of the unix family.
+fn is_unix(socket: BorrowedFd<'_>) -> bool {
+    getsockname::<SockaddrStorage>(socket.as_raw_fd())
+        .is_ok_and(|name| name.family() == Some(AddressFamily::Unix))
+}
+
+/// The half of an argument that a call takes as an int.
+fn low_half(argument: u64) -> u32 {
+    u32::try_from(argument & u64::from(u32::MAX)).unwrap_or_default()
+}

@@ -1,0 +1,189 @@
+//! A thread of the command that waits for an answer: what it is, and how it sees the file system.
+
+use std::fs;
+use std::io;
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+
+use nix::fcntl::{AT_FDCWD, OFlag, OpenHow, ResolveFlag, open, openat, openat2};
+use nix::sys::stat::Mode;
+
+use crate::sys::reach;
+
+/// A thread, by its number in our pid namespace. It is who it was as long as its call waits.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Thread(u32);
+
+/// Whose rights a thread acts with.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Rights {
+    uid: u32,
+    gid: u32,
+    groups: Vec<u32>,
+}
+
+impl Rights {
+    /// Does something with these rights, and takes back our own.
+    pub(super) fn borrow<T>(&self, work: impl FnOnce() -> T) -> io::Result<T> {
+        reach::act_as(self.uid, self.gid, &self.groups)?;
+        let done = work();
+        reach::act_as_oneself()?;
+        Ok(done)
+    }
+
+    /// Reads them from the text of a thread's `status` (proc(5)): the effective ids.
+    fn in_status(status: &str) -> Option<Self> {
+        let numbers = |name: &str| -> Option<Vec<u32>> {
+            let line = status.lines().find_map(|line| line.strip_prefix(name))?;
+            line.split_ascii_whitespace().map(|number| number.parse().ok()).collect()
+        };
+        let uid = *numbers("Uid:")?.get(1)?;
+        let gid = *numbers("Gid:")?.get(1)?;
+        Some(Self { uid, gid, groups: numbers("Groups:")? })
+    }
+}
+
+impl Thread {
+    /// The thread of this number.
+    pub(super) fn new(number: u32) -> Self {
+        Self(number)
+    }
+
+    /// Its rights.
+    pub(super) fn rights(self) -> io::Result<Rights> {
+        let status = fs::read_to_string(self.at("status"))?;
+        Rights::in_status(&status).ok_or_else(|| io::Error::from(io::ErrorKind::InvalidData))
+    }
+
+    /// Its user, its name and its program.
+    pub(super) fn describe(self) -> io::Result<(u32, String, Option<PathBuf>)> {
+        let comm = fs::read_to_string(self.at("comm"))?.trim_end().to_owned();
+        Ok((self.rights()?.uid, comm, fs::read_link(self.at("exe")).ok()))
+    }
+
+    /// Copies from its memory, exactly as much as asked.
+    pub(super) fn read(self, address: u64, length: usize) -> nix::Result<Vec<u8>> {
+        let mut bytes = vec![0; length];
+        let read = reach::read_memory(self.0, address, &mut bytes)?;
+        if read == length { Ok(bytes) } else { Err(nix::Error::EFAULT) }
+    }
+
+    /// From where it sees the file system: what its paths begin at.
+    pub(super) fn view(self) -> nix::Result<View> {
+        let open = |name| open(&self.at(name), OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty());
+        let (root, directory) = (open("root")?, open("cwd")?);
+        let inode = |path: &Path| fs::metadata(path).map(|found| (found.dev(), found.ino())).ok();
+        let is_confined = inode(&self.at("root")) != inode(Path::new("/"));
+        Ok(View { thread: self.0, root: is_confined.then_some(root), directory })
+    }
+
+    /// A file of its own in procfs.
+    fn at(self, name: &str) -> PathBuf {
+        PathBuf::from(format!("/proc/{}/{name}", self.0))
+    }
+}
+
+/// Where the paths of a thread begin.
+#[derive(Debug)]
+pub(super) struct View {
+    thread: u32,
+    /// Its root, where that is not ours.
+    root: Option<OwnedFd>,
+    directory: OwnedFd,
+}
+
+impl View {
+    /// Opens what a path leads to, without any right to it.
+    pub(super) fn open(&self, path: &Path) -> nix::Result<OwnedFd> {
+        let flags = OFlag::O_PATH | OFlag::O_CLOEXEC;
+        let path = self.with_own_number(path);
+        match &self.root {
+            _ if path.is_relative() => openat(self.directory.as_fd(), &path, flags, Mode::empty()),
+            Some(root) => {
+                let how = OpenHow::new().flags(flags).resolve(ResolveFlag::RESOLVE_IN_ROOT);
+                openat2(root.as_fd(), &path, how)
+            }
+            None => openat(AT_FDCWD, &path, flags, Mode::empty()),
+        }
+    }
+
+    /// The path with the thread's number where it says `self`, which would be ours.
+    fn with_own_number(&self, path: &Path) -> PathBuf {
+        match path.strip_prefix("/proc/self") {
+            Ok(rest) => Path::new("/proc").join(self.thread.to_string()).join(rest),
+            Err(_) => path.to_path_buf(),
+        }
+    }
+}
+
+/// The name that a socket address of the unix family holds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Name {
+    /// A path.
+    Path(PathBuf),
+    /// An abstract name, with the zero that it begins with.
+    Abstract(Vec<u8>),
+    /// None.
+    Unnamed,
+}
+
+impl Name {
+    /// Reads it from an address as the kernel takes it (unix(7)).
+    pub(super) fn in_address(address: &[u8]) -> Self {
+        let name = address.get(2..).unwrap_or_default();
+        match name.first() {
+            None => Self::Unnamed,
+            Some(0) => Self::Abstract(name.to_vec()),
+            Some(_) => {
+                let end = name.iter().position(|byte| *byte == 0).unwrap_or(name.len());
+                let path = name.get(..end).unwrap_or_default();
+                Self::Path(PathBuf::from(std::ffi::OsStr::from_bytes(path)))
+            }
+        }
+    }
+
+    /// As people write it.
+    pub(super) fn shown(&self) -> String {
+        match self {
+            Self::Path(path) => path.display().to_string(),
+            Self::Abstract(name) => {
+                format!("@{}", String::from_utf8_lossy(name.get(1..).unwrap_or_default()))
+            }
+            Self::Unnamed => String::new(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_ends_at_the_first_zero_and_an_abstract_name_at_the_end() {
+        let path = |text: &str| Name::Path(PathBuf::from(text));
+        assert_eq!(Name::in_address(b"\x01\0/tmp/a\0rest"), path("/tmp/a"));
+        assert_eq!(Name::in_address(b"\x01\0a"), path("a"));
+        assert_eq!(Name::in_address(b"\x01\0\0a\0b"), Name::Abstract(b"\0a\0b".to_vec()));
+        assert_eq!(Name::in_address(b"\x01\0"), Name::Unnamed);
+        assert_eq!(Name::Abstract(b"\0bus".to_vec()).shown(), "@bus");
+    }
+
+    #[test]
+    fn rights_are_the_effective_ones() {
+        let status = "Name:\tx\nUid:\t1\t2\t3\t4\nGid:\t5\t6\t7\t8\nGroups:\t9 10 \n";
+        let rights = Rights::in_status(status);
+        assert_eq!(rights, Some(Rights { uid: 2, gid: 6, groups: vec![9, 10] }));
+    }
+
+    #[test]
+    fn what_a_path_calls_self_is_the_thread() {
+        let own = Thread::new(std::process::id());
+        let view = own.view().unwrap();
+        let opened = view.open(Path::new("/proc/self/status")).unwrap();
+        let shown =
+            fs::read_link(format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&opened)));
+        assert_eq!(shown.unwrap(), PathBuf::from(format!("/proc/{}/status", std::process::id())));
+    }
+}

@@ -1,0 +1,124 @@
+//! System calls that wait for somebody else's answer: the far side of a seccomp filter that asks.
+//!
+//! *Standing*: `jail::usher` answers what `jail::filter` asks. *Never*: decides what to answer.
+
+#![expect(unsafe_code, reason = "system calls that neither std nor nix wraps")]
+
+use std::io;
+use std::os::fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd};
+
+use nix::errno::Errno;
+
+/// A call that waits.
+pub struct Notification(libc::seccomp_notif);
+
+impl Notification {
+    /// What the answer is addressed by.
+    pub fn id(&self) -> u64 {
+        self.0.id
+    }
+
+    /// The thread that waits, in the reader's pid namespace; zero if it is not to be seen there.
+    pub fn thread(&self) -> u32 {
+        self.0.pid
+    }
+
+    /// The number of the call.
+    pub fn call(&self) -> i64 {
+        i64::from(self.0.data.nr)
+    }
+
+    /// One of its six arguments.
+    pub fn argument(&self, place: usize) -> u64 {
+        self.0.data.args.get(place).copied().unwrap_or_default()
+    }
+}
+
+impl std::fmt::Debug for Notification {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Notification").field("call", &self.call()).finish_non_exhaustive()
+    }
+}
+
+/// What becomes of a call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Answer {
+    /// It goes on, as if nobody had asked.
+    Continue,
+    /// It has done what it should, and returns this.
+    Done(i64),
+    /// It fails.
+    Failed(Errno),
+}
+
+/// Installs a filter and returns where its questions arrive. What waits there can be killed, and
+/// since Linux 5.19 is not woken by anything less once its question was read.
+pub fn install(program: &[libc::sock_filter]) -> io::Result<OwnedFd> {
+    /// `SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV` of linux/seccomp.h.
+    const WAIT_KILLABLE: libc::c_ulong = 1 << 5;
+    let len = u16::try_from(program.len()).map_err(io::Error::other)?;
+    let program = libc::sock_fprog { len, filter: program.as_ptr().cast_mut() };
+    let install = |flags: libc::c_ulong| {
+        let mode = libc::SECCOMP_SET_MODE_FILTER;
+        // SAFETY: the program outlives the call, and the kernel copies it without writing to it.
+        let fd = unsafe { libc::syscall(libc::SYS_seccomp, mode, flags, &raw const program) };
+        i32::try_from(fd).ok().filter(|fd| *fd >= 0).ok_or_else(io::Error::last_os_error)
+    };
+    let listens = libc::SECCOMP_FILTER_FLAG_NEW_LISTENER;
+    let fd = match install(listens | WAIT_KILLABLE) {
+        Err(error) if error.raw_os_error() == Some(libc::EINVAL) => install(listens),
+        fd => fd,
+    }?;
+    // SAFETY: the descriptor is new, and nobody else has seen it.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// Has whoever asks and whoever answers take turns on one processor (Linux 6.6), which is most of
+/// what a question costs. Where the kernel cannot, it costs more.
+pub fn take_turns(listener: BorrowedFd<'_>) {
+    /// `SECCOMP_IOCTL_NOTIF_SET_FLAGS` and `SECCOMP_USER_NOTIF_FD_SYNC_WAKE_UP` of
+    /// linux/seccomp.h.
+    const SET_FLAGS: libc::Ioctl = 0x4008_2104;
+    const SYNC_WAKE_UP: u64 = 1;
+    // SAFETY: the call takes a plain number.
+    unsafe { libc::ioctl(listener.as_raw_fd(), SET_FLAGS, SYNC_WAKE_UP) };
+}
+
+/// The next call that waits. None if it is gone again.
+pub fn receive(listener: BorrowedFd<'_>) -> io::Result<Option<Notification>> {
+    /// `SECCOMP_IOCTL_NOTIF_RECV` of linux/seccomp.h.
+    const RECEIVE: libc::Ioctl = 0xc050_2100;
+    // SAFETY: every field may be zero, as the kernel wants them.
+    let mut notification: libc::seccomp_notif = unsafe { std::mem::zeroed() };
+    // SAFETY: the structure is as large as the request says, and ours to be written to.
+    let received = unsafe { libc::ioctl(listener.as_raw_fd(), RECEIVE, &raw mut notification) };
+    match Errno::result(received) {
+        Ok(_) => Ok(Some(Notification(notification))),
+        Err(Errno::ENOENT | Errno::EINTR) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Whether a call still waits: its thread is then who it was when it asked.
+pub fn is_waiting(listener: BorrowedFd<'_>, id: u64) -> bool {
+    /// `SECCOMP_IOCTL_NOTIF_ID_VALID` of linux/seccomp.h.
+    const IS_VALID: libc::Ioctl = 0x4008_2102;
+    // SAFETY: the call reads one number, which outlives it.
+    unsafe { libc::ioctl(listener.as_raw_fd(), IS_VALID, &raw const id) == 0 }
+}
+
+/// Answers a call. One that is gone has no need of an answer.
+pub fn answer(listener: BorrowedFd<'_>, id: u64, answer: Answer) {
+    /// `SECCOMP_IOCTL_NOTIF_SEND` of linux/seccomp.h.
+    const SEND: libc::Ioctl = 0xc018_2101;
+    /// `SECCOMP_USER_NOTIF_FLAG_CONTINUE` of linux/seccomp.h.
+    const CONTINUE: u32 = 1;
+    let mut response = libc::seccomp_notif_resp { id, val: 0, error: 0, flags: 0 };
+    match answer {
+        Answer::Continue => response.flags = CONTINUE,
+        Answer::Done(value) => response.val = value,
+        Answer::Failed(error) => response.error = -(error as i32),
+    }
+    // SAFETY: the structure outlives the call, which reads it.
+    unsafe { libc::ioctl(listener.as_raw_fd(), SEND, &raw mut response) };
+}

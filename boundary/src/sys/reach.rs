@@ -1,0 +1,100 @@
+//! What a privileged process may do with another one: share its sockets, read its memory, act with
+//! its rights.
+//!
+//! *Standing*: `jail::usher` makes a call of the command with these. *Never*: decides whether.
+
+#![expect(unsafe_code, reason = "system calls that neither std nor nix wraps")]
+
+use std::io;
+use std::os::fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd};
+
+use nix::errno::Errno;
+
+/// A handle of a thread, or of the process that it belongs to where the kernel has none of threads
+/// (before Linux 6.9).
+pub fn open_thread(thread: u32) -> nix::Result<OwnedFd> {
+    /// `PIDFD_THREAD` of linux/pidfd.h.
+    const THREAD: libc::c_int = libc::O_EXCL;
+    let open = |flags: libc::c_int| {
+        // SAFETY: the call takes plain numbers.
+        let fd = Errno::result(unsafe { libc::syscall(libc::SYS_pidfd_open, thread, flags) })?;
+        descriptor(fd)
+    };
+    open(THREAD).or_else(|_| open(0))
+}
+
+/// Another handle of the open file behind a process's descriptor.
+pub fn share_descriptor(process: BorrowedFd<'_>, number: i32) -> nix::Result<OwnedFd> {
+    let process = process.as_raw_fd();
+    // SAFETY: the call takes plain numbers.
+    let fd = unsafe { libc::syscall(libc::SYS_pidfd_getfd, process, number, 0) };
+    descriptor(Errno::result(fd)?)
+}
+
+/// Owns a descriptor that a call has just returned.
+fn descriptor(fd: libc::c_long) -> nix::Result<OwnedFd> {
+    let fd = i32::try_from(fd).ok().filter(|fd| *fd >= 0).ok_or(Errno::EBADF)?;
+    // SAFETY: the callers have it from a call that returns a new one.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// Copies from the memory of a process, as far as it can be read in one go.
+pub fn read_memory(thread: u32, address: u64, into: &mut [u8]) -> nix::Result<usize> {
+    let thread = libc::pid_t::try_from(thread).map_err(|_wide| Errno::ESRCH)?;
+    let address = usize::try_from(address).map_err(|_wide| Errno::EFAULT)?;
+    let local = libc::iovec { iov_base: into.as_mut_ptr().cast(), iov_len: into.len() };
+    let remote =
+        libc::iovec { iov_base: std::ptr::without_provenance_mut(address), iov_len: into.len() };
+    // SAFETY: the local vector is one slice of ours; the remote one is the other process's concern.
+    let length =
+        unsafe { libc::process_vm_readv(thread, &raw const local, 1, &raw const remote, 1, 0) };
+    Errno::result(length).map(isize::unsigned_abs)
+}
+
+/// Connects a socket to an address that is given as the kernel takes it.
+pub fn connect(socket: BorrowedFd<'_>, address: &[u8]) -> nix::Result<()> {
+    let length = libc::socklen_t::try_from(address.len()).map_err(|_wide| Errno::EINVAL)?;
+    // SAFETY: pointer and length are of one slice, which the kernel copies.
+    let done = unsafe { libc::connect(socket.as_raw_fd(), address.as_ptr().cast(), length) };
+    Errno::result(done).map(drop)
+}
+
+/// Sends to an address that is given as the kernel takes it.
+pub fn send_to(
+    socket: BorrowedFd<'_>,
+    data: &[u8],
+    flags: i32,
+    address: &[u8],
+) -> nix::Result<usize> {
+    let length = libc::socklen_t::try_from(address.len()).map_err(|_wide| Errno::EINVAL)?;
+    let flags = flags | libc::MSG_NOSIGNAL;
+    let address = address.as_ptr().cast();
+    // SAFETY: both pairs of pointer and length are of one slice each, which the kernel copies.
+    let sent = unsafe {
+        libc::sendto(socket.as_raw_fd(), data.as_ptr().cast(), data.len(), flags, address, length)
+    };
+    Errno::result(sent).map(isize::unsigned_abs)
+}
+
+/// Takes on somebody's groups and effective ids in this thread alone; the C library's functions
+/// would change every thread. The user comes last, because the rights to the rest go with it.
+pub fn act_as(uid: u32, gid: u32, groups: &[u32]) -> io::Result<()> {
+    let keep = u32::MAX;
+    // SAFETY: pointer and length are of one slice, which the kernel copies.
+    check(unsafe { libc::syscall(libc::SYS_setgroups, groups.len(), groups.as_ptr()) })?;
+    // SAFETY: the call takes plain numbers.
+    check(unsafe { libc::syscall(libc::SYS_setresgid, keep, gid, keep) })?;
+    // SAFETY: as above.
+    check(unsafe { libc::syscall(libc::SYS_setresuid, keep, uid, keep) })
+}
+
+/// Takes back what this thread was before [`act_as`], but for the groups.
+pub fn act_as_oneself() -> io::Result<()> {
+    // SAFETY: the call takes plain numbers.
+    check(unsafe { libc::syscall(libc::SYS_setresuid, u32::MAX, 0, u32::MAX) })
+}
+
+/// Turns the return value of a raw system call into a result.
+fn check(returned: i64) -> io::Result<()> {
+    if returned < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
