@@ -122,12 +122,7 @@ fn a_taken_port_that_was_named_is_an_error() {
 fn what_this_version_cannot_do_is_refused_and_never_ignored() {
     needs!(root);
     let world = World::new();
-    for options in [
-        &["--upstream-proxy", "http://proxy.test:3128"][..],
-        &["--unix-socket", "/run/x.sock"],
-        &["--learn", "/tmp/learned"],
-        &["--enable-session-correlation"],
-    ] {
+    for options in [&["--learn", "/tmp/learned"][..], &["--enable-session-correlation"]] {
         is_mistaken(&world, options, &[]).complains(options[0]);
     }
 }

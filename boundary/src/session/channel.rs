@@ -10,6 +10,8 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+
 /// What one process of the session tells another.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Message {
@@ -66,6 +68,12 @@ impl Channel {
     /// and has to say so: one that was stopped, or waits for a disk, never does.
     pub(super) fn bound(&self, patience: Duration) -> io::Result<()> {
         self.0.set_read_timeout(Some(patience))
+    }
+
+    /// Whether there is something to receive, be it the end.
+    pub(super) fn has_something(&self) -> bool {
+        let mut waiting = [PollFd::new(self.as_fd(), PollFlags::POLLIN)];
+        poll(&mut waiting, PollTimeout::ZERO).is_ok_and(|ready| ready > 0)
     }
 
     /// The next message; none when the other side is gone.

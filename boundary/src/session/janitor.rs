@@ -14,13 +14,13 @@ use std::path::PathBuf;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sched::{CloneFlags, setns, unshare};
 use nix::sys::prctl;
-use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signal::{SigSet, Signal, kill};
 use nix::sys::signalfd::SignalFd;
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::{Pid, setsid};
 use uuid::Uuid;
 
-use super::channel::Channel;
+use super::channel::{Channel, Message};
 use super::stdio;
 use super::trust::SessionFiles;
 use crate::jail::Call;
@@ -60,23 +60,28 @@ pub(super) struct Janitor {
     pub(super) pid: Pid,
     namespace: File,
     /// Its end of file tells the janitor that the keeper is gone, however it went.
-    _line: Channel,
+    line: Channel,
 }
 
 impl Janitor {
     /// Starts it as the first process of a new pid namespace. What is returned beside it is for the
-    /// usher: when the last copy of it is closed, the namespace ends.
+    /// usher: when the last copy of it is closed, what runs in the namespace ends.
     pub(super) fn start(remains: &Remains) -> Result<(Self, UnixStream), Call> {
         let (line, far) = Channel::pair().map_err(Call::to("socketpair"))?;
         let (alarm, heard) = UnixStream::pair().map_err(Call::to("socketpair"))?;
         let own = File::open("/proc/self/ns/pid").map_err(Call::to("open(ns/pid)"))?;
         unshare(CloneFlags::CLONE_NEWPID).map_err(Call::to("unshare(CLONE_NEWPID)"))?;
-        let pid = process::fork(|| u8::from(watch(&far, &heard, remains).is_err()))
+        let pid = process::fork(|| u8::from(watch(far, &heard, remains).is_err()))
             .map_err(Call::to("fork"))?;
         setns(&own, CloneFlags::CLONE_NEWPID).map_err(Call::to("setns(CLONE_NEWPID)"))?;
         let namespace =
             File::open(format!("/proc/{pid}/ns/pid")).map_err(Call::to("open(ns/pid)"))?;
-        Ok((Self { pid, namespace, _line: line }, alarm))
+        Ok((Self { pid, namespace, line }, alarm))
+    }
+
+    /// Whether it has ended the command because the usher was gone.
+    pub(super) fn has_lost_usher(&mut self) -> bool {
+        self.line.has_something() && matches!(self.line.receive(), Ok(Some(Message::Failed(_))))
     }
 
     /// Makes the next children of this process members of the namespace.
@@ -98,8 +103,9 @@ impl Drop for Janitor {
     }
 }
 
-/// The janitor's life: reap until the keeper is gone, then clear up.
-fn watch(line: &Channel, usher: &UnixStream, remains: &Remains) -> io::Result<()> {
+/// The janitor's life: reap until the keeper is gone, then clear up. Where the usher is gone first,
+/// it ends what is left, and says so.
+fn watch(mut line: Channel, usher: &UnixStream, remains: &Remains) -> io::Result<()> {
     let block = SigSet::all();
     block.thread_set_mask()?;
     setsid()?;
@@ -110,28 +116,37 @@ fn watch(line: &Channel, usher: &UnixStream, remains: &Remains) -> io::Result<()
     let mut children = SigSet::empty();
     children.add(Signal::SIGCHLD);
     let signals = SignalFd::new(&children)?;
+    let mut has_usher = true;
     loop {
-        let mut events = [
+        let mut events = vec![
             PollFd::new(line.as_fd(), PollFlags::POLLIN),
             PollFd::new(signals.as_fd(), PollFlags::POLLIN),
-            PollFd::new(usher.as_fd(), PollFlags::POLLIN),
         ];
+        if has_usher {
+            events.push(PollFd::new(usher.as_fd(), PollFlags::POLLIN));
+        }
         poll(&mut events, PollTimeout::NONE)?;
-        let [line, child, usher] = events.map(|event| event.any().unwrap_or(true));
-        if child {
+        let mut happened = events.iter().map(|event| event.any().unwrap_or(true));
+        let mut next = || happened.next().unwrap_or_default();
+        let (is_over, has_child, is_usher_gone) = (next(), next(), next());
+        if has_child {
             signals.read_signal()?;
             reap();
         }
-        if line {
+        if is_over {
             remains.clear();
             return Ok(());
         }
-        if usher {
-            // The keeper sees the end of this process, and clears up.
-            return Ok(());
+        if is_usher_gone {
+            has_usher = false;
+            line.send(&Message::Failed("usher".to_owned()))?;
+            drop(kill(EVERYBODY, Signal::SIGKILL));
         }
     }
 }
+
+/// Every process of the namespace but this one.
+const EVERYBODY: Pid = Pid::from_raw(-1);
 
 /// Collects every child that has ended.
 fn reap() {

@@ -55,7 +55,7 @@ pub fn run(config: &Config) -> Result<Outcome, Error> {
     let session = Uuid::new_v4();
     let identity = identity(&config.user)?;
     let remains = Remains::of(&session);
-    let (janitor, alarm) = Janitor::start(&remains)?;
+    let (mut janitor, alarm) = Janitor::start(&remains)?;
     let files = SessionFiles::create(remains.files.clone()).map_err(Call::to("mkdir"))?;
     let doors = Doors::bind(config.proxy_port)?;
     if let Some(gateway) = config.egress.gateways.looping(&doors) {
@@ -80,6 +80,7 @@ pub fn run(config: &Config) -> Result<Outcome, Error> {
     proxy.go()?;
     let command = held.go()?;
     let ended = signals.watch(Family { command, proxy: proxy.pid(), janitor: janitor.pid });
+    let ended = if janitor.has_lost_usher() { Ok(Ended::Lost("usher")) } else { ended };
     // The command's remaining processes end before the proxy does, so that what they did last is
     // on record.
     let killed = walls.kill().map_err(Call::to("cgroup.kill"));
