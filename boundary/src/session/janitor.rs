@@ -140,7 +140,7 @@ fn watch(mut line: Channel, usher: &UnixStream, remains: &Remains) -> io::Result
         if is_usher_gone {
             has_usher = false;
             line.send(&Message::Failed("usher".to_owned()))?;
-            drop(kill(EVERYBODY, Signal::SIGKILL));
+            kill(EVERYBODY, Signal::SIGKILL).unwrap_or_default();
         }
     }
 }

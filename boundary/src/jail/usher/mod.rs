@@ -24,6 +24,7 @@ pub use report::{Reports, Told};
 
 pub(crate) use report::pair as report_pair;
 
+use std::convert::Infallible;
 use std::fs::OpenOptions;
 use std::io::{self, Read as _, Write as _};
 use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd, RawFd};
@@ -73,12 +74,10 @@ impl Desk {
     /// for every child would wait for ever.
     pub(super) fn open(seat: &Seat<'_>) -> Result<Self, Call> {
         let (mut near, far) = UnixStream::pair().map_err(Call::to("socketpair"))?;
-        let usher = || match live(seat, &far) {
-            Ok(()) => 0,
-            Err(error) => {
-                tracing::error!(%error, "the usher ended");
-                1
-            }
+        let usher = || {
+            let Err(error) = live(seat, &far);
+            tracing::error!(%error, "the usher ended");
+            1
         };
         let between = process::fork(|| u8::from(process::fork(usher).is_err()));
         waitpid(between.map_err(Call::to("fork"))?, None).map_err(Call::to("waitpid"))?;
@@ -99,18 +98,21 @@ impl Desk {
 }
 
 /// The usher's whole life.
-fn live(seat: &Seat<'_>, mut line: &UnixStream) -> io::Result<()> {
+fn live(seat: &Seat<'_>, mut line: &UnixStream) -> io::Result<Infallible> {
     take_place(seat, line)?;
     line.write_all(&[0])?;
-    let listener = match take_listener(line) {
-        // Nobody asks, but the session is not to end for want of an usher.
-        Err(_) if !mutation::stands("seccomp") => loop {
-            pause();
-        },
-        listener => listener?,
-    };
-    line.write_all(&[0])?;
-    service::Service::new(listener, seat)?.run()
+    match take_listener(line) {
+        // Nobody will ask, but the session is not to end for want of an usher.
+        Err(_) if !mutation::stands("seccomp") => {}
+        listener => {
+            line.write_all(&[0])?;
+            service::Service::new(listener?, seat)?.run()?;
+        }
+    }
+    // Nobody is left who could ask. The session's end is the usher's, not the other way round.
+    loop {
+        pause();
+    }
 }
 
 /// Goes where it stands, and gives up what it does not need.
