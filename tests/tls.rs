@@ -4,6 +4,7 @@ use std::fs;
 
 use crate::world::World;
 use crate::world::needs::needs;
+use crate::world::processes::eventually;
 
 /// What lets programs find the session's authority.
 const VARIABLES: &[&str] = &[
@@ -120,4 +121,88 @@ fn wget_needs_no_telling() {
     let out = world.boundary(&["--allow", "domain=allowed.test"], &wget).output();
     out.exits(0).says("this is allowed.test");
     world.boundary(&[], &wget).output().exits(8).nothing_left();
+}
+
+/// Makes an authority and leaves for `weak.test`: a good one, one signed with SHA-1, one with a short
+/// key.
+const OLD_CERTIFICATES: &str = "set -e
+openssl req -x509 -newkey rsa:2048 -nodes -keyout ca.key -out ca.crt -subj /CN=old -days 2
+echo subjectAltName=DNS:weak.test > names
+for kind in good:2048:sha256 sha1:2048:sha1 short:1024:sha256; do
+    IFS=: read name bits hash <<END
+$kind
+END
+    openssl req -newkey rsa:$bits -nodes -keyout $name.key -out request -subj /CN=weak.test
+    openssl x509 -req -in request -CA ca.crt -CAkey ca.key -CAcreateserial -$hash -days 2 \
+        -extfile names -out $name.crt
+done";
+
+/// A server that somebody else wrote, in the internet until the test ends.
+struct Yesterday(std::process::Child);
+
+impl Yesterday {
+    fn start(world: &World, folder: &std::path::Path, line: &str) -> Self {
+        let (folder, line) = (folder.to_owned(), line.to_owned());
+        let child = world.internet().run(move || {
+            let mut server = std::process::Command::new("openssl");
+            server.args(line.split(' ')).current_dir(folder).stdin(std::process::Stdio::null());
+            server.stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null());
+            server.spawn().expect("openssl starts")
+        });
+        Self(child)
+    }
+}
+
+impl Drop for Yesterday {
+    fn drop(&mut self) {
+        drop(self.0.kill());
+        drop(self.0.wait());
+    }
+}
+
+#[test]
+fn an_upstream_of_yesterday_is_a_502_that_says_why() {
+    needs!(root, bpf, curl, openssl, nc);
+    let world = World::new();
+    world.name("weak.test", &["203.0.113.30"]);
+    let folder = world.folder().join("old");
+    fs::create_dir(&folder).expect("the folder is ours");
+    let made = std::process::Command::new("sh")
+        .args(["-c", OLD_CERTIFICATES])
+        .current_dir(&folder)
+        .output()
+        .expect("there is a shell");
+    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    let root = folder.join("ca.crt").display().to_string();
+    // (certificate, how the server is told to speak, what the client reads)
+    let rows = [
+        ("good", "-tls1_2", ""),
+        ("good", "-tls1_3", ""),
+        ("sha1", "-tls1_2", "bad_certificate"),
+        ("short", "-tls1_2", "bad_certificate"),
+        ("good", "-tls1_1", "ProtocolVersion"),
+        ("good", "-tls1", "ProtocolVersion"),
+        ("good", "-tls1_2 -cipher AES256-SHA:@SECLEVEL=0", "HandshakeFailure"),
+    ];
+    for (port, (certificate, speech, says)) in (44300..).zip(rows) {
+        let level = if speech.contains("-cipher") { "" } else { " -cipher DEFAULT:@SECLEVEL=0" };
+        let line = format!(
+            "s_server -4 -accept {port} -www -cert {certificate}.crt -key {certificate}.key \
+             {speech}{level}"
+        );
+        let _server = Yesterday::start(&world, &folder, &line);
+        let number = port.to_string();
+        eventually("the server listens", || {
+            let look = world.bare(&["nc", "-z", "203.0.113.30", &number]).output();
+            look.status.is_some_and(|status| status.success())
+        });
+        let url = format!("https://weak.test:{port}/");
+        let options = ["--allow", "domain=weak.test", "--upstream-ca", &root];
+        let out = world.boundary(&options, &["curl", "-sSi", &url]).output();
+        if says.is_empty() {
+            out.exits(0).says(" 200 ");
+        } else {
+            out.exits(0).says(" 502 ").says(says);
+        }
+    }
 }
