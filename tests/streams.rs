@@ -290,6 +290,45 @@ fn psql_asks_by_name() {
 }
 
 #[test]
+fn ftp_reaches_its_server_again_on_the_port_that_it_is_told() {
+    needs!(root, bpf, curl, python3);
+    let world = World::new();
+    let server = world.file(
+        "ftp.py",
+        "
+import socket as s
+control = s.create_server(('::', 2121), family=s.AF_INET6, dualstack_ipv6=True)
+data = s.create_server(('::', 30000), family=s.AF_INET6, dualstack_ipv6=True)
+answers = {'USER': '331 go on', 'PASS': '230 in', 'PWD': '257 \"/\"', 'TYPE': '200 fine',
+           'EPSV': '229 at (|||30000|)', 'SIZE': '213 6', 'RETR': '150 coming', 'QUIT': '221 bye'}
+while True:
+    c, _ = control.accept()
+    c.sendall(b'220 ready\\r\\n')
+    for line in c.makefile():
+        word = line.split()[0].upper()
+        c.sendall((answers.get(word, '500 what') + '\\r\\n').encode())
+        if word == 'RETR':
+            d, _ = data.accept()
+            d.sendall(b'a file')
+            d.close()
+            c.sendall(b'226 done\\r\\n')
+    c.close()
+",
+    );
+    let server = server.to_str().expect("our own name");
+    let _ftp = world.daemon(&["/usr/bin/python3", server], 2121);
+    let fetch = ["curl", "-sS", "-m", "20", "ftp://allowed.test:2121/file"];
+    world.bare(&fetch).output().exits(0).says("a file");
+    let both = ["--allow", "proto=tcp host=allowed.test port=2121,30000-30010"];
+    let out = world.boundary(&both, &fetch).output();
+    out.exits(0).says("a file").record(&[("decision", "allow"), ("port", "30000")]);
+    let one = ["--allow", "proto=tcp host=allowed.test port=2121"];
+    let out = world.boundary(&one, &fetch).output();
+    out.record(&[("decision", "deny"), ("host", "allowed.test"), ("port", "30000")]);
+    out.expect(!out.stdout.contains("a file"), "the other port is another decision");
+}
+
+#[test]
 fn netcat_is_told_no() {
     needs!(root, bpf, nc);
     let world = World::new();

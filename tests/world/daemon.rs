@@ -16,17 +16,17 @@ impl World {
     /// Starts a server in the internet and waits until it takes connections at the port.
     pub(crate) fn daemon(&self, line: &[&str], port: u16) -> Daemon {
         let line: Vec<String> = line.iter().map(ToString::to_string).collect();
-        let child = self.internet().run(move || {
+        let daemon = self.internet().run(move || {
             let mut command = Command::new(&line[0]);
             command.args(&line[1..]).stdin(Stdio::null()).stdout(Stdio::null());
-            command.spawn().unwrap_or_else(|error| panic!("{}: {error}", line[0]))
+            Daemon(command.spawn().unwrap_or_else(|error| panic!("{}: {error}", line[0])))
         });
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
         eventually("the server listens", || {
             #[expect(clippy::disallowed_methods, reason = "the internet speaks to itself")]
             self.internet().run(move || TcpStream::connect(address).is_ok())
         });
-        Daemon(child)
+        daemon
     }
 }
 

@@ -296,15 +296,17 @@ pub fn search_domains(resolv_conf: &str) -> Vec<String> {
         .collect()
 }
 
-/// The names and addresses of a hosts file (hosts(5)), but for those of this machine itself.
+/// The names and addresses of a hosts file (hosts(5)), but for those of this machine itself, which
+/// lists of unwanted names hold by the hundred thousand.
 pub fn hosts_file(text: &str) -> impl Iterator<Item = (Host, IpAddr)> {
-    text.lines().flat_map(|line| {
-        let mut words = line.split('#').next().unwrap_or_default().split_whitespace();
-        let address = words.next().and_then(|word| word.parse::<IpAddr>().ok());
-        let address = address.map(|ip| ip.to_canonical()).filter(|ip| !ip.is_loopback());
-        let names = words
-            .filter_map(|word| Host::parse(word).ok())
-            .filter(|host| matches!(host, Host::Name(_)));
-        names.filter_map(move |name| Some((name, address?)))
+    let lines = text.lines().filter_map(|line| {
+        let mut words = line.split('#').next()?.split_whitespace();
+        let address = words.next()?.parse::<IpAddr>().ok()?.to_canonical();
+        let is_elsewhere = !address.is_loopback() && !address.is_unspecified();
+        is_elsewhere.then_some((address, words))
+    });
+    lines.flat_map(|(address, words)| {
+        let names = words.filter_map(|word| Host::parse(word).ok());
+        names.filter(|host| matches!(host, Host::Name(_))).map(move |name| (name, address))
     })
 }

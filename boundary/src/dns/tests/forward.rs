@@ -283,7 +283,7 @@ fn a_synthetic_address_in_an_answer_is_not_believed() {
 #[test]
 fn the_hosts_file_names_what_programs_look_up_themselves() {
     let text = "127.0.0.1 localhost\n# 1.1.1.1 no\n10.0.0.5\tDB.corp db # the database\n\
-                ::1 localhost\nnonsense name\n2001:db8::5 db.corp 10.9.9.9\n10.0.0.6\n";
+                ::1 localhost\nnonsense name\n0.0.0.0 ads.example\n:: ads.example\n2001:db8::5 db.corp 10.9.9.9\n10.0.0.6\n";
     let found: Vec<_> = hosts_file(text).map(|(host, ip)| format!("{host} {ip}")).collect();
     assert_eq!(found, ["db.corp 10.0.0.5", "db 10.0.0.5", "db.corp 2001:db8::5"]);
 }
