@@ -228,6 +228,7 @@ fn f13_clients_that_are_slow_or_endless_end_and_others_are_served() {
     );
     let out = world.boundary(&ALLOW, &["sh", "-c", &script, world.attack()]).output();
     out.says("this is").expect(out.requests.len() == 1, "one request arrives");
+    out.says("HTTP/1.1 431");
 }
 
 #[test]
