@@ -46,7 +46,7 @@ pub(crate) struct Escapes {
     /// Leaves off one wall after the other instead, and shows which tests notice
     #[arg(long)]
     mutations: bool,
-    /// Only these walls, comma-separated; the document is left as it is
+    /// Only these walls, comma-separated; what was shown of the others stands
     #[arg(long, requires = "mutations", value_delimiter = ',')]
     walls: Vec<String>,
     /// Writes one object for each way out to standard output
@@ -64,8 +64,7 @@ pub(crate) fn escapes(workspace: &Workspace, asked: &Escapes) -> Result<ExitCode
         return without_walls(workspace, &catalogue, &asked.walls);
     }
     let (ran, packets) = with_walls(workspace, &catalogue)?;
-    let mutants = last(workspace, MUTANTS).map(|text| Mutants::parse(&text)).transpose()?;
-    let mutants = mutants.unwrap_or_default();
+    let mutants = last_mutants(workspace)?;
     let table = Table { catalogue: &catalogue, ran: &ran, mutants: &mutants, packets };
     keep(workspace, RESULTS, &table.json()?)?;
     document::write(workspace, DOCUMENT, "escapes", &table.markdown())?;
@@ -96,16 +95,14 @@ fn without_walls(
     catalogue: &Catalogue,
     walls: &[String],
 ) -> Result<ExitCode> {
-    let mutants = mutation::all(workspace, catalogue, walls, |mutants| {
-        if !walls.is_empty() {
-            return Ok(());
-        }
+    let earlier = last_mutants(workspace)?;
+    let mutants = mutation::all(workspace, catalogue, (walls, earlier), |mutants| {
         keep(workspace, MUTANTS, &mutants.json()?)?;
         document::write(workspace, DOCUMENT, "mutations", &table::of_mutants(mutants))?;
         again(workspace, catalogue, mutants)
     })?;
     let unmissed = mutants.unmissed();
-    let held = catalogue.ways.iter().filter(|way| way.is_of_jail() && walls.is_empty());
+    let held = catalogue.ways.iter().filter(|way| way.is_of_jail());
     let unshown: Vec<&str> =
         held.filter(|way| mutants.of(way).is_empty()).map(|way| way.id.as_str()).collect();
     for wall in &unmissed {
@@ -125,6 +122,12 @@ fn again(workspace: &Workspace, catalogue: &Catalogue, mutants: &Mutants) -> Res
     let table = Table { catalogue, ran: &ran, mutants, packets };
     keep(workspace, RESULTS, &table.json()?)?;
     document::write(workspace, DOCUMENT, "escapes", &table.markdown())
+}
+
+/// What an earlier run showed without walls, if there was one.
+fn last_mutants(workspace: &Workspace) -> Result<Mutants> {
+    let mutants = last(workspace, MUTANTS).map(|text| Mutants::parse(&text)).transpose()?;
+    Ok(mutants.unwrap_or_default())
 }
 
 /// What an earlier run wrote, if there was one.

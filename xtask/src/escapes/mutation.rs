@@ -103,6 +103,12 @@ impl Mutants {
         tried.into_iter().filter(|wall| !is_missed(wall)).collect()
     }
 
+    /// Forgets what was without any of some walls, or everything.
+    fn forget(&mut self, walls: &[String]) {
+        let is_other = |mutant: &Mutant| !mutant.without.iter().any(|wall| walls.contains(wall));
+        self.0.retain(|mutant| !walls.is_empty() && is_other(mutant));
+    }
+
     /// Whether a wall is missed: more is noticed without it than without the ones that were off
     /// besides it.
     fn is_missed(&self, wall: &str) -> bool {
@@ -141,20 +147,18 @@ struct Course<'a> {
     mutants: Mutants,
 }
 
-/// Tries every wall that can be left off, or those that were asked for. What is known is kept after
-/// each.
+/// Tries every wall that can be left off; or those that were asked for, and whatever an earlier run
+/// showed of the others stands. What is known is kept after each.
 pub(crate) fn all(
     workspace: &Workspace,
     catalogue: &Catalogue,
-    asked: &[String],
+    (asked, mut mutants): (&[String], Mutants),
     keep: impl Fn(&Mutants) -> Result<()>,
 ) -> Result<Mutants> {
     let trial = Trial::mutable(workspace)?;
-    let mut course =
-        Course { trial, catalogue, unfit: BTreeSet::new(), mutants: Mutants::default() };
-    if asked.is_empty() {
-        course.find_unfit()?;
-    }
+    mutants.forget(asked);
+    let mut course = Course { trial, catalogue, unfit: BTreeSet::new(), mutants };
+    course.find_unfit()?;
     let wanted = |wall: &&Wall| asked.is_empty() || asked.contains(&wall.name);
     // The last ones first: without the first ones most things hang.
     let walls: Vec<&Wall> = catalogue.walls.iter().rev().filter(wanted).collect();
@@ -162,10 +166,8 @@ pub(crate) fn all(
         course.try_without(&[wall])?;
         keep(&course.mutants)?;
     }
-    if asked.is_empty() {
-        course.try_ways()?;
-        keep(&course.mutants)?;
-    }
+    course.try_ways()?;
+    keep(&course.mutants)?;
     for wall in walls {
         course.pair(wall)?;
     }
@@ -301,6 +303,16 @@ mod tests {
         let shown = |place: usize| mutants.of(&catalogue.ways[place]);
         assert_eq!(shown(0), [(&["a".to_owned(), "b".to_owned()][..], vec!["escape::x::a01_s"])]);
         assert_eq!(shown(1), [(&["b".to_owned()][..], vec!["escape::x::a02_t"])]);
+    }
+
+    #[test]
+    fn what_is_tried_again_is_forgotten_and_the_rest_stands() {
+        let all = [mutant(&["a"], &["t"]), mutant(&["b"], &["t"]), mutant(&["a", "b"], &["t"])];
+        let mut mutants = Mutants(all.to_vec());
+        mutants.forget(&["a".to_owned()]);
+        assert_eq!(mutants.0, [all[1].clone()]);
+        mutants.forget(&[]);
+        assert!(mutants.0.is_empty());
     }
 
     #[test]

@@ -1,11 +1,14 @@
 //! One run of the escape tests: which ran, and how each ended.
 
 use std::collections::BTreeMap;
+use std::fs;
 use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, Result};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 
 use crate::built::Built;
 use crate::packets;
@@ -91,7 +94,25 @@ impl<'w> Trial<'w> {
             ran.insert(test.to_owned(), fine);
         }
         child.wait().context("the tests")?;
+        if !without.is_empty() {
+            self.end_what_is_left()?;
+        }
         Ok(ran)
+    }
+
+    /// Kills what a test that failed has left running: without the walls that end it, it stays.
+    fn end_what_is_left(&self) -> Result<()> {
+        let own = self.built.program("boundary")?;
+        let entries = fs::read_dir("/proc").context("procfs")?.flatten();
+        let processes = entries.filter_map(|it| it.file_name().to_str()?.parse::<i32>().ok());
+        for pid in processes {
+            let runs = fs::read_link(format!("/proc/{pid}/exe")).is_ok_and(|exe| exe == own);
+            // It may have ended just now.
+            if runs {
+                kill(Pid::from_raw(pid), Signal::SIGKILL).unwrap_or_default();
+            }
+        }
+        Ok(())
     }
 }
 
