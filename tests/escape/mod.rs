@@ -10,6 +10,7 @@ mod catalogue;
 mod crowd;
 mod daemons;
 mod experiments;
+mod floods;
 mod identity;
 mod inside;
 mod interception;

@@ -197,7 +197,7 @@ impl<S> Heads<S> {
                 self.phase = match framing {
                     Framing::Length(0) => Phase::Head,
                     Framing::Length(length) => Phase::Body(length),
-                    Framing::Chunked => Phase::Chunked(Chunks::default()),
+                    Framing::Chunked => Phase::Chunked(Chunks::new(self.limits.headers)),
                     Framing::Switch => Phase::Waiting,
                 };
                 true
@@ -287,7 +287,7 @@ impl<S: AsyncRead + Unpin> Heads<S> {
         *left = left.saturating_sub(count as u64);
         match read {
             Poll::Pending if self.is_late(cx) => {
-                self.phase = Phase::Over;
+                self.fail(Fault::Stalled);
                 Poll::Ready(Ok(()))
             }
             Poll::Pending => Poll::Pending,
@@ -332,10 +332,15 @@ impl<S: AsyncRead + Unpin> Heads<S> {
             }
             Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
             Poll::Pending if self.is_late(cx) => {
-                if matches!(self.phase, Phase::Head) && !self.held.is_empty() {
-                    self.fail(Fault::Late);
-                } else {
-                    self.phase = Phase::Over;
+                match self.phase {
+                    Phase::Head if self.held.is_empty() => self.phase = Phase::Over,
+                    Phase::Head => drop(self.fail(Fault::Late)),
+                    Phase::Body(_) | Phase::Chunked(_) => drop(self.fail(Fault::Stalled)),
+                    Phase::Waiting
+                    | Phase::Open
+                    | Phase::Refused
+                    | Phase::HalfClosed
+                    | Phase::Over => {}
                 }
                 Poll::Ready(Ok(false))
             }

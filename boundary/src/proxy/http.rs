@@ -22,6 +22,7 @@ use tokio::time::timeout;
 use super::body::{Account, Answer, Upload};
 use super::ending::Cut;
 use super::flow::Call;
+use super::framing::Fault;
 use super::heads::Turns;
 use super::http2::Tasks;
 use super::identity::{self, Heard};
@@ -73,11 +74,11 @@ impl Talk {
         }
     }
 
-    /// Whether the client garbled the request that is being answered.
-    fn is_at_fault(&self) -> bool {
+    /// How the client garbled the request that is being answered, if it did.
+    fn fault(&self) -> Option<Fault> {
         match &self.side {
-            Side::Http1(turns, _) => turns.fault().is_some(),
-            Side::Http2(_) => false,
+            Side::Http1(turns, _) => turns.fault(),
+            Side::Http2(_) => None,
         }
     }
 
@@ -147,8 +148,14 @@ impl Talk {
             Ok((reply, Some(client))) => self.switch(reply, client, account),
             Ok((reply, None)) => self.pass_back(reply, account),
             // Not the upstream's failure: the client's body has no end.
-            Err(_) if self.is_at_fault() => told(respond::unclear(order.intent()), account),
-            Err(failure) => told(respond::failed(&failure, order.intent(), manner), account),
+            Err(failure) => {
+                let intent = order.intent();
+                let answer = match self.fault() {
+                    Some(fault) => respond::unclear(intent, fault),
+                    None => respond::failed(&failure, intent, manner),
+                };
+                told(answer, account)
+            }
         }
     }
 

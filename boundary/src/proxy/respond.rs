@@ -134,10 +134,10 @@ pub(super) fn failed(failure: &Failure, intent: &Intent, manner: Manner) -> Resp
 }
 
 /// The answer to a request whose body is not well formed.
-pub(super) fn unclear(intent: &Intent) -> Response<Answer> {
-    let code = Code::BadRequest;
+pub(super) fn unclear(intent: &Intent, fault: Fault) -> Response<Answer> {
+    let code = fault.code();
     let text = format!("{BLOCKED}\n\nRequest: {}\nCode: {}\n", intent.url(true), code.as_str());
-    let mut response = told(StatusCode::BAD_REQUEST, text, Manner::Text);
+    let mut response = told(status(fault), text, Manner::Text);
     response.headers_mut().insert(DENIED, HeaderValue::from_static(code.as_str()));
     last(&mut response);
     response
@@ -148,7 +148,7 @@ pub(super) fn status(fault: Fault) -> StatusCode {
     match fault {
         Fault::TargetTooLong => StatusCode::URI_TOO_LONG,
         Fault::TooLong | Fault::TooMany => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
-        Fault::Late => StatusCode::REQUEST_TIMEOUT,
+        Fault::Late | Fault::Stalled => StatusCode::REQUEST_TIMEOUT,
         Fault::Malformed | Fault::Framing | Fault::Cut => StatusCode::BAD_REQUEST,
     }
 }
@@ -167,6 +167,7 @@ pub(super) fn fault(fault: Fault) -> Bytes {
             ("431 Request Header Fields Too Large", "The request has too many header fields.")
         }
         Fault::TargetTooLong => ("414 URI Too Long", "The request's first line is too long."),
+        Fault::Stalled => ("408 Request Timeout", "The request's body stood still."),
         Fault::Cut => ("400 Bad Request", "The request's head has no end."),
         Fault::Late => ("408 Request Timeout", "The request's head did not come in time."),
     };

@@ -27,6 +27,8 @@ pub(super) enum Fault {
     TargetTooLong,
     /// The head did not come in time.
     Late,
+    /// The body stood still for too long.
+    Stalled,
     /// The client left in the middle of the head.
     Cut,
 }
@@ -36,7 +38,9 @@ impl Fault {
     pub(super) fn code(self) -> Code {
         match self {
             Self::Malformed | Self::Framing | Self::Cut => Code::BadRequest,
-            Self::TooLong | Self::TooMany | Self::TargetTooLong | Self::Late => Code::OverLimit,
+            Self::TooLong | Self::TooMany | Self::TargetTooLong | Self::Late | Self::Stalled => {
+                Code::OverLimit
+            }
         }
     }
 }
@@ -181,18 +185,19 @@ fn decimal(digits: &[u8]) -> Option<u64> {
 }
 
 /// Follows a chunked body to its end.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Chunks {
     at: At,
     /// Bytes of the line or of the trailers so far.
     line: usize,
+    /// How many fields the trailers may still have.
+    fields: usize,
 }
 
 /// What the next byte of a chunked body belongs to.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum At {
     /// The first digit of a size.
-    #[default]
     Begin,
     /// A size, of which so much is known.
     Size(u64),
@@ -219,6 +224,11 @@ enum At {
 }
 
 impl Chunks {
+    /// A body that has not begun, with so many fields behind it at the most.
+    pub(super) fn new(most_fields: usize) -> Self {
+        Self { at: At::Begin, line: 0, fields: most_fields }
+    }
+
     /// Whether the body is over.
     pub(super) fn is_over(&self) -> bool {
         self.at == At::Over
@@ -269,8 +279,10 @@ impl Chunks {
             (At::LastEnd, b'\n') => At::Over,
             _ => return Err(Fault::Framing),
         };
-        if next == At::Begin {
-            self.line = 0;
+        match next {
+            At::Begin => self.line = 0,
+            At::TrailerEnd => self.fields = self.fields.checked_sub(1).ok_or(Fault::TooMany)?,
+            _ => {}
         }
         Ok(next)
     }

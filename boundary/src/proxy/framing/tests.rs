@@ -106,9 +106,9 @@ fn what_may_switch_is_told_apart() {
 
 /// How much of the text a chunked body takes, byte by byte and at once.
 fn chunked(text: &str) -> Result<usize, Fault> {
-    let mut at_once = Chunks::default();
+    let mut at_once = Chunks::new(10_000);
     let used = at_once.advance(text.as_bytes());
-    let mut bytewise = Chunks::default();
+    let mut bytewise = Chunks::new(10_000);
     let mut sum = 0;
     for byte in text.bytes() {
         match bytewise.advance(&[byte]) {
@@ -160,10 +160,17 @@ fn chunks_with_two_meanings_are_refused() {
         "0\r\n X: 1\r\n\r\n",
     ];
     for text in rows {
-        assert!(Chunks::default().advance(text.as_bytes()).is_err(), "{text:?}");
+        assert!(Chunks::new(10_000).advance(text.as_bytes()).is_err(), "{text:?}");
     }
     let long = format!("3;{}\r\n", "a".repeat(LONGEST_SIZE_LINE));
-    assert_eq!(Chunks::default().advance(long.as_bytes()), Err(Fault::TooLong));
+    assert_eq!(Chunks::new(10_000).advance(long.as_bytes()), Err(Fault::TooLong));
     let many = format!("0\r\n{}", "X: y\r\n".repeat(MOST_TRAILERS / 6 + 1));
-    assert_eq!(Chunks::default().advance(many.as_bytes()), Err(Fault::TooLong));
+    assert_eq!(Chunks::new(10_000).advance(many.as_bytes()), Err(Fault::TooLong));
+}
+
+#[test]
+fn trailers_have_as_many_fields_as_a_head() {
+    let chunked = |fields: usize| format!("0\r\n{}\r\n", "X: y\r\n".repeat(fields));
+    assert!(Chunks::new(10).advance(chunked(10).as_bytes()).is_ok());
+    assert_eq!(Chunks::new(10).advance(chunked(11).as_bytes()), Err(Fault::TooMany));
 }
