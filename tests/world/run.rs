@@ -9,7 +9,8 @@ use std::ffi::OsString;
 use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
@@ -172,10 +173,28 @@ impl<'w> Run<'w> {
 pub(crate) struct Session<'w> {
     run: Run<'w>,
     pid: Pid,
+    /// Ends what a failed test leaves behind.
+    _guard: Guard,
     ended: Receiver<ExitStatus>,
     stdout: Screen,
     stderr: Screen,
     kernel: KernelLog,
+}
+
+/// Kills a run whose test has failed before its end: it would wait for ever, with whatever lock the
+/// test's own caller holds.
+struct Guard {
+    pid: Pid,
+    has_ended: Arc<AtomicBool>,
+}
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        if !self.has_ended.load(Ordering::Relaxed) {
+            // That it has just ended by itself is fine.
+            kill(self.pid, Signal::SIGKILL).unwrap_or_default();
+        }
+    }
 }
 
 impl<'w> Session<'w> {
@@ -185,11 +204,15 @@ impl<'w> Session<'w> {
         let stdout = child.stdout.take().map_or_else(Screen::empty, Screen::collect);
         let stderr = child.stderr.take().map_or_else(Screen::empty, Screen::collect);
         let (report, ended) = channel();
+        let guard = Guard { pid, has_ended: Arc::default() };
+        let has_ended = Arc::clone(&guard.has_ended);
         std::thread::spawn(move || {
+            let status = child.wait();
+            has_ended.store(true, Ordering::Relaxed);
             // Nobody listens any more when the test has failed meanwhile.
-            drop(child.wait().map(|status| report.send(status)));
+            drop(status.map(|status| report.send(status)));
         });
-        Self { run, pid, ended, stdout, stderr, kernel }
+        Self { run, pid, _guard: guard, ended, stdout, stderr, kernel }
     }
 
     /// The child's process id.
