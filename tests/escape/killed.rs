@@ -101,6 +101,12 @@ fn b08_the_process_that_becomes_the_command_dies_at_any_stage() {
 }
 
 #[test]
+fn b08_the_usher_dies_at_any_stage() {
+    needs!(root, bpf);
+    dies_everywhere("usher");
+}
+
+#[test]
 fn b08_all_of_them_die_at_once_at_any_stage() {
     needs!(root, bpf);
     dies_everywhere("all");

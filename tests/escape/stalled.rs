@@ -158,6 +158,21 @@ fn f07_a_stopped_init_does_not_hold_the_end_up() {
 }
 
 #[test]
+fn f07_a_stopped_usher_does_not_hold_the_end_up() {
+    needs!(root, bpf);
+    let world = World::new();
+    let ground = Ground::below(&world);
+    let session = world.boundary(&ALLOW, &["sh", "-c", ATTEMPTS, world.attack()]).start();
+    session.wait_for("ready");
+    stop(&world, of_boundary(&world, "boundary-usher"));
+    go_on(&world);
+    // What it is asked about waits for it.
+    session.wait_for("\"ok\":true}");
+    session.signal(Signal::SIGTERM);
+    ends(session, &ground).exits(143);
+}
+
+#[test]
 fn f07_h11_a_command_that_nobody_is_left_to_end_is_cut_off() {
     needs!(root, bpf);
     let world = World::new();
@@ -169,10 +184,9 @@ fn f07_h11_a_command_that_nobody_is_left_to_end_is_cut_off() {
     session.wait_for("ready");
     let init = of_boundary(&world, "boundary-init");
     stop(&world, init);
+    let (keeper, proxy) = (session.pid(), of_boundary(&world, "boundary-proxy"));
     session.kill();
-    let keeper = session.pid();
-    let is_gone = || !world.processes().iter().any(|it| it.is_boundary() && it.pid != init);
-    eventually("the keeper and the proxy are gone", || kill(keeper, None).is_err() && is_gone());
+    eventually("both are gone", || [keeper, proxy].iter().all(|pid| kill(*pid, None).is_err()));
     go_on(&world);
     session.wait_for("tried");
     kill(init, Signal::SIGCONT).expect("it is there");

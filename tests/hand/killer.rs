@@ -3,7 +3,7 @@
 //!
 //! A process of boundary is known by who forked it and in which order: the keeper is the first,
 //! which forks the init of the command's pid namespace, the proxy, and the process that becomes
-//! the command. Every system call is two places to die: before it and after it. That makes every
+//! the command; that one forks the usher. Every system call is two places to die: before it and after it. That makes every
 //! stage of start-up, life and shutdown a number.
 //!
 //! *Standing*: `tests/escape/killed.rs` counts the stops of an undisturbed run, then dies at them.
@@ -23,8 +23,15 @@ use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 use serde_json::json;
 
-/// The processes of boundary, in the order in which they begin.
+/// The processes that the keeper forks, after itself and in this order. The one that becomes the
+/// command forks the usher, through a process that ends at once.
 const ROLES: [&str; 4] = ["keeper", "init", "proxy", "command"];
+
+/// Between the process that becomes the command and the usher.
+const BETWEEN: &str = "between";
+
+/// Who leads the command to unix sockets.
+const USHER: &str = "usher";
 
 /// Runs the line and kills, or stops. Says how many stops the victim made, and at which it was killed.
 pub(crate) fn end_at(deed: Signal, arguments: &[String]) -> anyhow::Result<()> {
@@ -156,15 +163,24 @@ impl Trace {
             self.begun.insert(thread);
             self.meet(thread);
         }
-        let is_process = self.threads.get(&thread) == Some(&thread);
-        let of_keeper = self.threads.get(&parent).and_then(|parent| self.roles.get(parent));
-        if is_process
-            && of_keeper == Some(&ROLES[0])
-            && let Some(role) = ROLES.get(self.roles.len())
+        let parent = self.threads.get(&parent).and_then(|parent| self.roles.get(parent)).copied();
+        if self.threads.get(&thread) == Some(&thread)
+            && let Some(role) = parent.and_then(|parent| self.role_of_child(parent))
         {
             self.roles.insert(thread, role);
         }
         Ok(())
+    }
+
+    /// What the next child of one of boundary's processes is.
+    fn role_of_child(&self, parent: &str) -> Option<&'static str> {
+        let is_new = |role: &&'static str| !self.roles.values().any(|known| known == role);
+        match parent {
+            "keeper" => ROLES.into_iter().find(is_new),
+            "command" => Some(BETWEEN).filter(is_new),
+            BETWEEN => Some(USHER).filter(is_new),
+            _ => None,
+        }
     }
 
     /// Learns which process a thread is of. True when it was not known.
