@@ -120,8 +120,13 @@ pub struct Args {
     /// Trust the certificates in FILE upstream, besides the system's (repeat)
     #[arg(long, value_name = "FILE", help_heading = "Jail and proxy")]
     pub upstream_ca: Vec<OsString>,
-    /// Send what is allowed out through this http or https proxy [default: `HTTPS_PROXY`, `HTTP_PROXY`]
-    #[arg(long, value_name = "URL", help_heading = "Jail and proxy")]
+    /// The proxy by which what is allowed leaves.
+    #[arg(
+        long,
+        value_name = "URL",
+        help_heading = "Jail and proxy",
+        help = "Send what is allowed out by this proxy [default: HTTPS_PROXY and HTTP_PROXY]"
+    )]
     pub upstream_proxy: Option<OsString>,
     /// Set a limit of the proxy, e.g. headers=200; docs/limits.md has all (repeat)
     #[arg(long, value_name = "NAME=VALUE", help_heading = "Jail and proxy")]
