@@ -16,27 +16,37 @@ const TRUSTED: u32 = 2;
 /// What the format puts between the password and the content before it sums them up.
 const WHITENER: &[u8] = b"Mighty Aphrodite";
 
-/// The store that holds these certificates. One that is longer than the format can say is left out.
-pub(super) fn jks<'a>(certificates: impl Iterator<Item = &'a CertificateDer<'a>>) -> Vec<u8> {
-    let mut entries = Vec::new();
-    let mut count: u32 = 0;
-    for certificate in certificates {
-        let Ok(length) = u32::try_from(certificate.len()) else { continue };
+/// A store in the making.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Store {
+    entries: Vec<u8>,
+    count: u32,
+}
+
+impl Store {
+    /// Adds a certificate. One that is longer than the format can say is left out.
+    pub(super) fn add(&mut self, certificate: &CertificateDer<'_>) {
+        let Ok(length) = u32::try_from(certificate.len()) else { return };
+        let entries = &mut self.entries;
         entries.extend_from_slice(&TRUSTED.to_be_bytes());
-        text(&format!("boundary-{count}"), &mut entries);
+        text(&format!("boundary-{}", self.count), entries);
         // When it was added, which nobody asks for.
         entries.extend_from_slice(&0_u64.to_be_bytes());
-        text("X.509", &mut entries);
+        text("X.509", entries);
         entries.extend_from_slice(&length.to_be_bytes());
         entries.extend_from_slice(certificate);
-        count += 1;
+        self.count += 1;
     }
-    let mut store = HEAD.to_vec();
-    store.extend_from_slice(&count.to_be_bytes());
-    store.append(&mut entries);
-    let sum = sum(&store);
-    store.extend_from_slice(sum.as_ref());
-    store
+
+    /// The store's file.
+    pub(super) fn file(mut self) -> Vec<u8> {
+        let mut store = HEAD.to_vec();
+        store.extend_from_slice(&self.count.to_be_bytes());
+        store.append(&mut self.entries);
+        let sum = sum(&store);
+        store.extend_from_slice(sum.as_ref());
+        store
+    }
 }
 
 /// A short text with its length before it.
@@ -64,7 +74,9 @@ mod tests {
     #[test]
     fn a_store_is_laid_out_as_java_reads_it() {
         let certificate = CertificateDer::from(vec![0x30, 0x01, 0x02]);
-        let store = jks([&certificate].into_iter());
+        let mut store = Store::default();
+        store.add(&certificate);
+        let store = store.file();
         let mut expected = HEAD.to_vec();
         expected.extend([0, 0, 0, 1]);
         expected.extend([0, 0, 0, 2, 0, 10]);

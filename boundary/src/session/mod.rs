@@ -37,7 +37,7 @@ use command::{Held, Plan};
 use janitor::{Janitor, Remains};
 use keeper::{Ended, Family, Signals};
 use proxy::ProxyProcess;
-use trust::SessionFiles;
+use trust::{Roots, SessionFiles};
 
 /// How long a process of the session may take to say that it is ready. It takes milliseconds; one
 /// that was stopped, or waits for a disk, must not hold its caller for ever.
@@ -63,7 +63,11 @@ pub fn run(config: &Config) -> Result<Outcome, Error> {
     }
     let walls = Walls::raise(config.jail, &remains.cgroup, &doors)?;
     let mut proxy = ProxyProcess::start((config, session), &identity, (doors, sinks), &walls)?;
-    let bundle = files.write_bundle(proxy.certificate()).map_err(Call::to("write(bundle)"))?;
+    // Meanwhile the proxy prepares itself.
+    let roots = Roots::read().map_err(Call::to("read(bundle)"))?;
+    proxy.ready()?;
+    let written = files.write_bundle(roots, proxy.certificate());
+    let bundle = written.map_err(Call::to("write(bundle)"))?;
     let environment = trust::environment(environment_of(&config.user), &bundle);
     let plan = Plan {
         command: &config.command,

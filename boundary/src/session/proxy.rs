@@ -51,24 +51,27 @@ pub(super) struct ProxyProcess {
 }
 
 impl ProxyProcess {
-    /// Starts the proxy and waits until it listens.
+    /// Starts the proxy; [`Self::ready`] waits until it listens.
     pub(super) fn start(
         (config, session): (&Config, Uuid),
         identity: &Identity,
         (doors, sinks): (Doors, Sinks),
         walls: &Walls,
     ) -> Result<Self, Error> {
-        let (mut line, far) = Channel::pair().map_err(Call::to("socketpair"))?;
+        let (line, far) = Channel::pair().map_err(Call::to("socketpair"))?;
         line.bound(super::START).map_err(Call::to("setsockopt"))?;
         let setup = Setup { config, session, identity, doors, sinks, walls };
         let pid = process::fork(|| setup.live(far)).map_err(Call::to("fork"))?;
-        let started = line.receive();
-        // Whatever it said, it is ended from here on.
-        let mut proxy = Self { pid, line: Some(line), certificate: Vec::new() };
-        match started.map_err(Call::to("read(proxy)"))? {
+        Ok(Self { pid, line: Some(line), certificate: Vec::new() })
+    }
+
+    /// Waits until the proxy is ready.
+    pub(super) fn ready(&mut self) -> Result<(), Error> {
+        let Some(line) = &mut self.line else { return Err(Error::Lost("proxy")) };
+        match line.receive().map_err(Call::to("read(proxy)"))? {
             Some(Message::Ready(certificate)) => {
-                proxy.certificate = certificate;
-                Ok(proxy)
+                self.certificate = certificate;
+                Ok(())
             }
             Some(Message::Failed(why)) => Err(Error::Proxy(why)),
             Some(_) | None => Err(Error::Lost("proxy")),

@@ -15,7 +15,7 @@ use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
 use uuid::Uuid;
 
-use super::keystore;
+use super::keystore::{self, Store};
 use crate::jail::certificates::{self, Bundle};
 
 /// The variables that name a file of certificates, one for each family of clients that reads it.
@@ -95,15 +95,10 @@ impl SessionFiles {
 
     /// Writes the bundle, the system's roots and then the authority, in every form that programs
     /// read.
-    pub(super) fn write_bundle(&self, authority_pem: &[u8]) -> io::Result<Bundle> {
-        let mut pem = match certificates::system_bundle() {
-            Some(path) => fs::read(path)?,
-            None => Vec::new(),
-        };
-        if !pem.ends_with(b"\n") && !pem.is_empty() {
-            pem.push(b'\n');
-        }
+    pub(super) fn write_bundle(&self, roots: Roots, authority_pem: &[u8]) -> io::Result<Bundle> {
+        let Roots { mut pem, mut java } = roots;
         pem.extend_from_slice(authority_pem);
+        CertificateDer::pem_slice_iter(authority_pem).flatten().for_each(|it| java.add(&it));
         let overlay = self.directory.join("certs");
         let bundle = Bundle { file: overlay.join("ca-certificates.crt"), overlay };
         for folder in [&bundle.overlay, &bundle.anchors(), &bundle.overlay.join("java")] {
@@ -113,10 +108,34 @@ impl SessionFiles {
         let hashed = format!("{}.0", crate::ca::SUBJECT_HASH);
         show(&bundle.overlay.join(hashed), authority_pem)?;
         show(&bundle.anchors().join("boundary.pem"), authority_pem)?;
-        // What cannot be read as a certificate is left out, as a program that reads PEM would do.
-        let parsed: Vec<_> = CertificateDer::pem_slice_iter(&pem).flatten().collect();
-        show(&bundle.java(), &keystore::jks(parsed.iter()))?;
+        show(&bundle.java(), &java.file())?;
         Ok(bundle)
+    }
+}
+
+/// The system's roots.
+#[derive(Debug)]
+pub(super) struct Roots {
+    /// As its bundle has them.
+    pem: Vec<u8>,
+    /// As Java keeps them.
+    java: Store,
+}
+
+impl Roots {
+    /// Reads them, if the system has any. What is no certificate is left out for Java, as a program
+    /// that reads PEM would do.
+    pub(super) fn read() -> io::Result<Self> {
+        let mut pem = match certificates::system_bundle() {
+            Some(path) => fs::read(path)?,
+            None => Vec::new(),
+        };
+        if !pem.ends_with(b"\n") && !pem.is_empty() {
+            pem.push(b'\n');
+        }
+        let mut java = Store::default();
+        CertificateDer::pem_slice_iter(&pem).flatten().for_each(|it| java.add(&it));
+        Ok(Self { pem, java })
     }
 }
 
