@@ -204,7 +204,7 @@ const ask = (fields, end) => new Promise((done, failed) => {
     out.record(&[("decision", "deny"), ("code", "host_mismatch")]);
 }
 
-/// A server of WebSockets that sends back what it gets, and one that speaks first.
+/// A server of `WebSocket`s that sends back what it gets, and one that speaks first.
 const SOCKETS: &str = "
 import asyncio, websockets
 async def talk(socket, path):
