@@ -4,6 +4,7 @@ mod streams;
 mod translation;
 
 use std::convert::Infallible;
+use std::pin::pin;
 
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Empty, Full, combinators::BoxBody};
@@ -12,6 +13,7 @@ use hyper::client::conn::http2::{Builder, SendRequest};
 use hyper::service::service_fn;
 use hyper::{HeaderMap, Request, Response, Version};
 use hyper_util::rt::{TokioExecutor, TokioIo};
+use tokio::sync::Notify;
 use tokio_rustls::TlsAcceptor;
 
 use super::super::Stream;
@@ -103,6 +105,16 @@ struct Origin2 {
     secure: Secure,
     asked: Asked,
     connections: Arc<Mutex<usize>>,
+    leave: Arc<Leave>,
+}
+
+/// Tells an origin to end its connections.
+#[derive(Default)]
+struct Leave {
+    /// With a word: what is asked is answered, and nothing more is taken.
+    politely: Notify,
+    /// Without one.
+    rudely: Notify,
 }
 
 impl Origin2 {
@@ -113,6 +125,8 @@ impl Origin2 {
     {
         let (asked, connections) = (Asked::default(), Arc::new(Mutex::new(0)));
         let (log, count) = (Arc::clone(&asked), Arc::clone(&connections));
+        let leave = Arc::<Leave>::default();
+        let leaving = Arc::clone(&leave);
         let protocols = protocols.iter().map(|name| name.as_bytes().to_vec()).collect();
         let (mut config, root) = vouched("localhost");
         config.alpn_protocols = protocols;
@@ -122,10 +136,11 @@ impl Origin2 {
         let secure = Secure::at(listener.local_addr().unwrap(), config, &root);
         let greeted = move |stream| {
             *count.lock().unwrap() += 1;
-            drop(tokio::spawn(serve(stream, answer.clone(), Arc::clone(&log))));
+            let leaving = Arc::clone(&leaving);
+            drop(tokio::spawn(serve(stream, answer.clone(), Arc::clone(&log), leaving)));
         };
         tokio::spawn(greet_all(listener, acceptor, greeted));
-        Self { secure, asked, connections }
+        Self { secure, asked, connections, leave }
     }
 
     /// An origin that says yes.
@@ -207,7 +222,7 @@ async fn fine(_: Request<Incoming>) -> Response<Content> {
 }
 
 /// Serves a stream in HTTP/2.
-async fn serve<S, F, A>(stream: S, answer: F, log: Asked)
+async fn serve<S, F, A>(stream: S, answer: F, log: Asked, leave: Arc<Leave>)
 where
     S: Stream,
     F: Fn(Request<Incoming>) -> A + Clone + Send + Sync + 'static,
@@ -221,7 +236,15 @@ where
     });
     let mut builder = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
     builder.enable_connect_protocol();
-    drop(builder.serve_connection(TokioIo::new(stream), service).await);
+    let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
+    tokio::select! {
+        _ended = connection.as_mut() => {}
+        () = leave.rudely.notified() => {}
+        () = leave.politely.notified() => {
+            connection.as_mut().graceful_shutdown();
+            drop(connection.await);
+        }
+    }
 }
 
 #[tokio::test]
@@ -356,7 +379,7 @@ async fn http2_by_prior_knowledge_is_judged_alike() {
     tokio::spawn(async move {
         loop {
             let (stream, _) = listener.accept().await.unwrap();
-            tokio::spawn(serve(stream, fine, Arc::clone(&log)));
+            tokio::spawn(serve(stream, fine, Arc::clone(&log), Arc::default()));
         }
     });
     let rules = [format!("host=127.0.0.1 port={} path=/yes", address.port())];
@@ -372,4 +395,40 @@ async fn http2_by_prior_knowledge_is_judged_alike() {
     let asked = asked.lock().unwrap();
     assert_eq!(asked.len(), 4);
     assert!(asked.iter().all(|(version, ..)| *version == Version::HTTP_2));
+}
+
+#[tokio::test]
+async fn a_shared_connection_that_ends_is_replaced_unseen() {
+    let origin = Origin2::fine().await;
+    let stage = origin.stage(&origin.rule(""));
+    let client = Many::secured(&stage, origin.port()).await;
+    assert_eq!(client.ask(client.get("/1")).await.status, 200);
+    origin.leave.politely.notify_waiters();
+    assert_eq!(client.ask(client.get("/2")).await.status, 200);
+    // Whether the second went by the first connection or not: it is the last that lives now.
+    assert_eq!(client.ask(client.get("/3")).await.status, 200);
+    origin.leave.rudely.notify_waiters();
+    assert_eq!(client.ask(client.get("/4")).await.status, 200);
+    assert!(origin.connections() >= 2);
+    let asked: Vec<_> = origin.asked().into_iter().map(|(_, what, _)| what).collect();
+    assert_eq!(asked.iter().filter(|what| what.ends_with("/2")).count(), 1, "{asked:?}");
+}
+
+#[tokio::test]
+async fn a_connection_without_streams_ends_after_a_while() {
+    let secure = Secure::new("localhost").await;
+    let port = secure.port();
+    let rules = [format!("host=localhost port={port}")];
+    let setting = Setting::to_name("localhost", port, &rules);
+    let limits = Limits { idle: Duration::from_millis(50), ..setting.limits.clone() };
+    let stage = secure.stage(Setting { limits, ..setting });
+    let client = Many::secured(&stage, port).await;
+    assert_eq!(client.ask(client.get("/")).await.status, 200);
+    let ended = async {
+        while !client.sender.is_closed() {
+            tokio::task::yield_now().await;
+        }
+    };
+    soon(ended).await;
+    assert_eq!(stage.decisions().await.len(), 1, "it is no fault");
 }

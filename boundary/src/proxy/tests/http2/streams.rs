@@ -6,7 +6,6 @@ use http_body_util::channel::{Channel, Sender};
 use hyper::body::Frame;
 use hyper::ext::Protocol;
 use hyper::{Method, StatusCode};
-use tokio::sync::Notify;
 
 use super::*;
 
