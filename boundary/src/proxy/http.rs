@@ -31,7 +31,7 @@ use super::respond::Manner;
 use super::upstream::{Failure, Order, Reply, Stop, Way};
 use super::{Limits, Proxy, headers, relay, respond, websocket};
 use crate::audit::Decision;
-use crate::rules::{Code, Denial};
+use crate::rules::{Code, Denial, Permit};
 
 /// A refused body up to this size is read away, so that the connection can go on.
 const READ_AWAY: u64 = 64 * 1024;
@@ -100,7 +100,8 @@ impl Talk {
             }
         };
         let decided = identity::intent(&parts, &self.heard)
-            .and_then(|intent| self.proxy.rules.decide(intent));
+            .and_then(|intent| self.proxy.rules.decide(intent))
+            .and_then(|permit| self.permits_overrides(&parts, permit));
         let permit = match decided {
             Ok(permit) => permit,
             Err(denial) => return self.refuse(&parts, body, denial).await,
@@ -115,6 +116,14 @@ impl Talk {
         let allowed = Decision::Allow(permit.clone());
         let account = Account::new(self.proxy.recorder.decide(&self.call.subject, allowed));
         self.forward(Request::from_parts(parts, body), &order, way, account).await
+    }
+
+    /// The permit, if the rules permit every method that the request asks to be taken for too.
+    fn permits_overrides(&self, parts: &Parts, permit: Permit) -> Result<Permit, Denial> {
+        let also: Result<Vec<Permit>, Denial> = identity::overrides(parts, permit.intent())
+            .map(|intent| self.proxy.rules.decide(intent?))
+            .collect();
+        also.map(|_| permit)
     }
 
     /// Sends a permitted request, and brings back the answer.

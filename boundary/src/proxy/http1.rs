@@ -16,7 +16,7 @@ use super::framing::Fault;
 use super::heads::{Heads, Turn, Turns};
 use super::http::{After, Side, Talk};
 use super::identity::Heard;
-use super::{Proxy, Stream};
+use super::{Limits, Proxy, Stream};
 use crate::rules::{Code, Denial};
 
 /// Carries a stream that speaks HTTP/1 to its end, and what it turns into to its own.
@@ -40,8 +40,11 @@ pub(super) async fn serve<S: Stream>(proxy: Arc<Proxy>, stream: S, call: Call, h
     builder
         .preserve_header_case(true)
         .auto_date_header(false)
-        .max_headers(proxy.limits.headers)
         .max_buf_size(proxy.limits.head_bytes.saturating_mul(2).max(16 * 1024));
+    // Its own bound costs the parser less than the same number that it is told.
+    if proxy.limits.headers != Limits::default().headers {
+        builder.max_headers(proxy.limits.headers);
+    }
     let mut connection = pin!(builder.serve_connection(TokioIo::new(io), service).with_upgrades());
     let ended = tokio::select! {
         ended = connection.as_mut() => ended,

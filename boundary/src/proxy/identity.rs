@@ -82,6 +82,23 @@ pub(super) fn intent(parts: &Parts, heard: &Heard) -> Result<Intent, Denial> {
     }
 }
 
+/// Fields by which a request asks to be taken for one of another method.
+const OVERRIDES: [&str; 3] = ["x-http-method-override", "x-http-method", "x-method-override"];
+
+/// What a request is too, to a server that heeds such a field.
+pub(super) fn overrides(
+    parts: &Parts,
+    intent: &Intent,
+) -> impl Iterator<Item = Result<Intent, Denial>> {
+    let fields = OVERRIDES.iter().flat_map(|name| parts.headers.get_all(*name));
+    fields.map(|field| {
+        let method = field.to_str().ok().ok_or(Denial::new(Code::BadMethod))?;
+        let path = intent.path_and_query().unwrap_or_default();
+        let host = intent.host().clone();
+        Intent::http(intent.scheme(), method.trim(), host, intent.port(), &path)
+    })
+}
+
 /// The host and port that a CONNECT asks for. An address that we gave out stands for its name.
 pub(super) fn tunnel(parts: &Parts, heard: &Heard, pins: &Pins) -> Result<Target, Denial> {
     let bad = || Denial::new(Code::BadRequest);

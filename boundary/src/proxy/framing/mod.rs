@@ -279,10 +279,10 @@ impl Chunks {
             (At::LastEnd, b'\n') => At::Over,
             _ => return Err(Fault::Framing),
         };
-        match next {
-            At::Begin => self.line = 0,
-            At::TrailerEnd => self.fields = self.fields.checked_sub(1).ok_or(Fault::TooMany)?,
-            _ => {}
+        if next == At::Begin {
+            self.line = 0;
+        } else if next == At::TrailerEnd {
+            self.fields = self.fields.checked_sub(1).ok_or(Fault::TooMany)?;
         }
         Ok(next)
     }

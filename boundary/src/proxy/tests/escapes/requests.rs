@@ -373,6 +373,32 @@ async fn d06_a_method_is_that_method_and_no_other() {
 }
 
 #[tokio::test]
+async fn d06_a_request_that_passes_for_another_method_needs_both() {
+    let scene = Scene::new(&["method=GET,POST,PUT host=localhost path=/yes"]).await;
+    for entry in Entry::ALL {
+        for name in ["X-HTTP-Method-Override", "x-http-method", "X-Method-Override"] {
+            let rows =
+                [("DELETE", 403), ("delete", 403), ("PUT, DELETE", 400), ("*", 400), ("PUT", 200)];
+            for (value, status) in rows {
+                let fields = format!("{name}: {value}");
+                let seen = scene
+                    .ask(entry, &Ask { method: "POST", fields: &fields, ..Ask::default() })
+                    .await;
+                assert_eq!(seen.status, status, "{entry:?} {fields} {seen:?}");
+                assert_eq!(
+                    scene.heard(entry).len(),
+                    usize::from(status == 200),
+                    "{entry:?} {fields}"
+                );
+            }
+        }
+        let fields = "X-HTTP-Method-Override: PUT\nX-HTTP-Method-Override: DELETE";
+        let seen = scene.ask(entry, &Ask { method: "POST", fields, ..Ask::default() }).await;
+        assert_eq!(seen.status, 403, "{entry:?} two of them");
+    }
+}
+
+#[tokio::test]
 async fn d07_a_body_arrives_byte_for_byte_in_its_own_framing() {
     let scene = Scene::new(&["host=localhost"]).await;
     for entry in Entry::ALL {
