@@ -4,6 +4,7 @@ use std::os::unix::fs::PermissionsExt as _;
 
 use serde_json::Value;
 
+use crate::world::jail;
 use crate::world::needs::needs;
 use crate::world::{Output, World};
 
@@ -37,13 +38,15 @@ fn an_allowed_request_is_on_record_with_who_asked_and_what_became_of_it() {
         ("port", "443"),
         ("matched_rule", "domain=allowed.test"),
         ("door", "redirect"),
-        ("jail", "ebpf"),
+        ("jail", &jail()),
         ("comm", "curl"),
         ("exe", "/usr/bin/curl"),
         ("pid", &pid),
         ("uid", "0"),
     ]);
-    for field in ["event_time", "session_id", "cgroup", "address"] {
+    // A process that asks has a cgroup of the session's only where the jail is one.
+    let cgroup = if jail() == "ebpf" { "cgroup" } else { "jail" };
+    for field in ["event_time", "session_id", cgroup, "address"] {
         out.expect(!record[field].is_null(), &format!("{field} is there"));
     }
     let sequence = record["sequence"].to_string();
@@ -85,8 +88,13 @@ fn a_dropped_datagram_is_on_record_with_who_sent_it() {
         ("address", "203.0.113.66"),
         ("port", "9999"),
         ("door", "kernel"),
-        ("comm", "attack"),
+        ("uid", "0"),
     ]);
+    // Elsewhere the kernel tells later, and a program that has ended by then has no name.
+    if jail() != "ebpf" {
+        return;
+    }
+    out.expect(record["comm"] == "attack", "its name is there");
     out.expect(record["pid"].as_u64().is_some_and(|pid| pid > 0), "its process is named");
 }
 

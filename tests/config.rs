@@ -112,7 +112,7 @@ fn an_unknown_flag_is_an_error_of_boundarys_own() {
 
 #[test]
 fn a_taken_port_that_was_named_is_an_error() {
-    needs!(root, bpf);
+    needs!(root, ebpf);
     let world = World::new();
     world.loopback_service(9300);
     is_mistaken(&world, &["--proxy-port", "9300"], &[]).complains("9300");

@@ -7,6 +7,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use nix::sys::signal::{Signal, kill};
 
 use crate::world::World;
+use crate::world::jail;
 use crate::world::needs::{cgroup2, needs};
 use crate::world::processes::eventually;
 
@@ -236,9 +237,12 @@ fn leaves_nothing(end: impl Fn(&World, nix::unistd::Pid)) {
     session.wait_for("ready");
     let id = session_id(&world);
     let before = Traces::of(&world, &id);
-    assert!(!before.cgroups.is_empty(), "the test looks in the right place: {before:?}");
+    assert!(
+        jail() != "ebpf" || !before.cgroups.is_empty(),
+        "the test looks in the right place: {before:?}"
+    );
     let loaded: BTreeSet<u64> = programs(&world).difference(&known).copied().collect();
-    assert!(!loaded.is_empty(), "the test sees programs come");
+    assert!(jail() != "ebpf" || !loaded.is_empty(), "the test sees programs come");
     end(&world, keeper);
     let out = session.finish();
     let is_clean = || Traces::of(&world, &id) == none;

@@ -33,6 +33,9 @@ mod kernel;
 /// Exit codes, signals, nothing left behind.
 #[cfg(test)]
 mod lifecycle;
+/// The jail that needs no privilege.
+#[cfg(test)]
+mod nsjail;
 /// Requests that mean two things, or nothing.
 #[cfg(test)]
 mod parsing;

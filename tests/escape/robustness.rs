@@ -76,7 +76,7 @@ for n in range(4):
 
 #[test]
 fn f07_h10_h11_a_dead_proxys_port_is_worth_nothing_and_connections_fail() {
-    needs!(root, bpf);
+    needs!(root, ebpf);
     let world = World::new();
     let script = "$0 signals 1; $0 tcp 203.0.113.10 80 http:allowed.test; \
                   $0 tcp 2001:db8::10 80 http:allowed.test; $0 udp sendto 192.0.2.53 53";
@@ -127,7 +127,7 @@ fn a27_f08_the_canary_ends_a_run_in_a_jail_that_leaks() {
 
 #[test]
 fn f09_h14_foreign_programs_above_and_beside_change_nothing() {
-    needs!(root, bpf);
+    needs!(root, ebpf);
     let world = World::new();
     let script = "$0 signals 1; $0 tcp 203.0.113.66 80 http:denied.test; \
                   $0 udp sendto 203.0.113.66 9999; $0 tcp 203.0.113.10 80 http:allowed.test; \

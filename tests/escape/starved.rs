@@ -61,7 +61,7 @@ fn waiting(world: &World) -> u64 {
 
 #[test]
 fn f01_a_proxy_without_descriptors_lets_connections_wait_and_goes_on() {
-    needs!(root, bpf, prlimit);
+    needs!(root, ebpf, prlimit);
     let world = World::new();
     let script = "$0 signals 1; for n in 1 2 3 4; do $0 tcp 203.0.113.10 80 read & done; \
                   $0 tcp 203.0.113.66 80 http:denied.test & \
@@ -154,7 +154,7 @@ fn maps_of(keeper: Pid) -> Vec<MapInfo> {
 
 #[test]
 fn f03_the_kernels_maps_have_the_layout_that_both_halves_mean() {
-    needs!(root, bpf);
+    needs!(root, ebpf);
     let world = World::new();
     let session = world.boundary(&ALLOW, &[world.attack(), "signals", "1"]).start();
     session.wait_for("ready");
@@ -242,7 +242,7 @@ fn f03_a28_a_call_that_fails_at_the_start_ends_it_or_changes_nothing() {
 
 #[test]
 fn f03_sockets_whose_record_cannot_be_kept_are_refused() {
-    needs!(root, bpf);
+    needs!(root, ebpf);
     let world = World::new();
     let script = format!("$0 signals 1; {ATTEMPTS}; $0 tcp 203.0.113.10 80 http:allowed.test");
     let mut served = BTreeSet::new();

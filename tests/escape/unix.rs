@@ -63,7 +63,7 @@ impl Drop for Daemon {
 
 #[test]
 fn a18_a19_a_daemon_that_binds_after_the_start_is_out_of_reach_wherever_it_is() {
-    needs!(root, bpf);
+    needs!(root, ebpf);
     let world = World::new();
     let project = world.folder().join("tmp");
     for guest in [false, true] {
@@ -160,7 +160,7 @@ fn a18_a22_a_name_that_changes_meanwhile_leads_to_no_socket_of_the_host() {
 
 #[test]
 fn a18_a_listed_socket_is_open_and_no_other_in_its_place() {
-    needs!(root, bpf);
+    needs!(root, ebpf);
     let world = World::new();
     let covered = PathBuf::from("/run/podman/podman.sock");
     let plain = world.folder().join("tmp/daemon.sock");

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 use anyhow::Context as _;
 use boundary::jail::certificates::Bundle;
-use boundary::jail::child::{Enclosure, Identity, enclose};
+use boundary::jail::child::{Enclosure, Entry, Identity, enclose};
 use boundary::jail::usher::Seat;
 
 /// `hand enclose BUNDLE OVERLAY`: goes in as a user, and says `inside` or why not.
@@ -20,8 +20,9 @@ pub(crate) fn try_it() -> anyhow::Result<()> {
     let (alarm, _heard) = UnixStream::pair()?;
     let (reports, _read) = UnixDatagram::pair()?;
     let (entrance, alarm) = (entrance.as_fd(), alarm.as_fd());
-    let usher = Seat { entrance, alarm, reports: reports.as_fd(), open: &[] };
-    let enclosure = Enclosure { identity: &identity, bundle: &bundle, records: &[], usher };
+    let usher = Seat { entrance: Some(entrance), alarm, reports: reports.as_fd(), open: &[] };
+    let entry = &Entry::Cgroup;
+    let enclosure = Enclosure { identity: &identity, bundle: &bundle, records: &[], usher, entry };
     match enclose(&enclosure, || Ok(())) {
         Ok(()) => println!("inside"),
         Err(error) => println!("{error}"),

@@ -70,7 +70,7 @@ impl Inside {
         let mut askers = Vec::new();
         for door in &self.doors.dns {
             while let Ok((_, client)) = door.recv_from(&mut [0; 64]) {
-                let process = self.origin.asker(client).expect("every question has an asker");
+                let process = self.origin.asker(client, None).expect("every question has an asker");
                 askers.push(process.pid);
                 answer(door, client);
             }

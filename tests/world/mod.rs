@@ -29,7 +29,7 @@ mod toll;
 mod wire;
 
 pub(crate) use output::{Output, records};
-pub(crate) use run::{Run, Session, has_walls};
+pub(crate) use run::{Run, Session, has_walls, jail};
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;

@@ -1,5 +1,6 @@
 //! Who lives in the host: every process in its network namespace, found from outside.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
@@ -31,20 +32,30 @@ impl Process {
 }
 
 impl World {
-    /// Every process in the host's network namespace that is not a zombie.
+    /// Every process in the host's network namespace that is not a zombie, and what descends from
+    /// one of them into another namespace.
     pub(crate) fn processes(&self) -> Vec<Process> {
         let Ok(own) = fs::read_link(self.host().netns()) else { return Vec::new() };
         let entries = fs::read_dir("/proc").expect("procfs is mounted").flatten();
-        entries
-            .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+        let mut pids: Vec<i32> =
+            entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect();
+        // Parents come before what they started, as a rule.
+        pids.sort_unstable();
+        let mut family = BTreeSet::new();
+        pids.into_iter()
             .filter_map(|pid| {
                 let folder = PathBuf::from(format!("/proc/{pid}"));
                 let netns = fs::read_link(folder.join("ns/net")).ok()?;
                 let stat = fs::read_to_string(folder.join("stat")).ok()?;
-                let state = stat.rsplit_once(')')?.1.trim_start().chars().next()?;
+                let mut fields = stat.rsplit_once(')')?.1.split_ascii_whitespace();
+                let state = fields.next()?.chars().next()?;
+                let parent: i32 = fields.next()?.parse().ok()?;
                 let exe = fs::read_link(folder.join("exe")).ok()?;
-                let lives = netns == own && state != 'Z';
-                lives.then_some(Process { pid: Pid::from_raw(pid), exe, state })
+                if state == 'Z' || (netns != own && !family.contains(&parent)) {
+                    return None;
+                }
+                family.insert(pid);
+                Some(Process { pid: Pid::from_raw(pid), exe, state })
             })
             .collect()
     }

@@ -283,7 +283,7 @@ fn binary() -> PathBuf {
 }
 
 /// The jail that the journeys go through.
-fn jail() -> String {
+pub(crate) fn jail() -> String {
     std::env::var("BOUNDARY_TEST_JAIL").unwrap_or_else(|_| "ebpf".to_owned())
 }
 

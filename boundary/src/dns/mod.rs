@@ -6,6 +6,7 @@
 //! reach gives nothing away by being asked for.
 
 mod answered;
+mod datagram;
 mod forward;
 mod pins;
 mod serve;

@@ -2,16 +2,18 @@
 
 use std::convert::Infallible;
 use std::io;
-use std::net::SocketAddr;
 use std::net::UdpSocket as StdUdpSocket;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::io::Interest;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::UdpSocket;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
+use super::datagram::{self, Datagram};
 use super::forward::{Errand, Transport};
 use super::{HEADER, Resolver};
 use crate::audit::Process;
@@ -33,10 +35,11 @@ impl Resolver {
     ///
     /// `asker` is asked once for every datagram who sent it. What the session did not send is not
     /// answered: others on this machine have no business with its names.
+    /// A socket that tells which address was asked (`IP_PKTINFO`) answers from that address.
     pub async fn serve_udp(
         self: &Arc<Self>,
         socket: StdUdpSocket,
-        asker: impl Fn(SocketAddr) -> Option<Process>,
+        asker: impl Fn(SocketAddr, Option<IpAddr>) -> Option<Process>,
     ) -> io::Result<Infallible> {
         socket.set_nonblocking(true)?;
         let socket = Arc::new(UdpSocket::from_std(socket)?);
@@ -44,13 +47,16 @@ impl Resolver {
         let mut buffer = vec![0; LONGEST];
         loop {
             while errands.try_join_next().is_some() {}
-            let Ok((length, client)) = socket.recv_from(&mut buffer).await else {
+            let received =
+                socket.async_io(Interest::READABLE, || datagram::receive(&socket, &mut buffer));
+            let Ok(Datagram { length, client, asked }) = received.await else {
                 // An earlier answer's client is gone, or the system is short of something.
                 sleep(PAUSE).await;
                 continue;
             };
             let query = buffer.get(..length).unwrap_or_default();
-            let Some(process) = asker(client) else { continue };
+            let Some(process) = asker(client, asked) else { continue };
+            let client = (client, asked);
             match self.errand(query) {
                 Some(errand) => {
                     let back = (Arc::clone(&socket), client);
@@ -64,7 +70,7 @@ impl Resolver {
     /// Runs the errand of a datagram, whose answer nobody here waits for.
     async fn run_for(
         self: Arc<Self>,
-        (socket, client): (Arc<UdpSocket>, SocketAddr),
+        (socket, client): (Arc<UdpSocket>, Client),
         errand: Errand,
         process: Process,
     ) {
@@ -98,13 +104,15 @@ impl Resolver {
     }
 }
 
+/// Who asked, and which address, where the socket tells.
+type Client = (SocketAddr, Option<IpAddr>);
+
 /// Sends an answer, if there is one. One that cannot be sent is lost, as datagrams are.
-async fn reply(socket: &UdpSocket, answer: Option<Vec<u8>>, client: SocketAddr) {
+async fn reply(socket: &UdpSocket, answer: Option<Vec<u8>>, client: Client) {
     let Some(answer) = answer else { return };
-    #[expect(clippy::disallowed_methods, reason = "an answer, to the client that asked")]
-    let sent = socket.send_to(&answer, client).await;
-    if let Err(error) = sent {
-        tracing::debug!(%client, %error, "an answer was not sent");
+    let send = || datagram::send(socket, &answer, client);
+    if let Err(error) = socket.async_io(Interest::WRITABLE, send).await {
+        tracing::debug!(client = %client.0, %error, "an answer was not sent");
     }
 }
 

@@ -7,6 +7,9 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, UdpSocket};
 use std::time::Duration;
 
+use super::child::Entry;
+use super::nsjail::{OWN_V4, OWN_V6};
+
 /// Addresses for documentation (RFC 5737, RFC 3849): nobody is there to be disturbed.
 const NOBODY: [IpAddr; 2] = [
     IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1)),
@@ -31,22 +34,30 @@ pub enum Leak {
 }
 
 /// Tries to get out, over IPv4 and IPv6.
-pub(super) fn sing() -> Result<(), Leak> {
+pub(super) fn sing(entry: &Entry) -> Result<(), Leak> {
     NOBODY.into_iter().try_for_each(|nobody| {
-        turned(nobody)?;
+        turned(nobody, entry)?;
         refused(nobody)
     })
 }
 
-/// A turned connection is made at once, from a loopback address. Without IPv6 there is nothing
-/// to turn and nothing to get out by.
-fn turned(nobody: IpAddr) -> Result<(), Leak> {
+/// A turned connection is made at once, from a loopback address, or from the one address of a
+/// namespace that leads nowhere. Without IPv6 there is nothing to turn and nothing to get out by.
+fn turned(nobody: IpAddr, entry: &Entry) -> Result<(), Leak> {
     #[expect(clippy::disallowed_methods, reason = "the attempt that has to fail to leave")]
     let attempt = TcpStream::connect_timeout(&SocketAddr::new(nobody, PORT), PATIENCE);
     match attempt {
-        Ok(stream) if stream.local_addr().is_ok_and(|local| local.ip().is_loopback()) => Ok(()),
+        Ok(stream) if stream.local_addr().is_ok_and(|local| is_inside(local.ip(), entry)) => Ok(()),
         Err(error) if nobody.is_ipv6() && is_without_ipv6(&error) => Ok(()),
         Ok(_) | Err(_) => Err(Leak::Connection(nobody)),
+    }
+}
+
+/// Whether an address is one that only what is behind the walls has.
+fn is_inside(address: IpAddr, entry: &Entry) -> bool {
+    match entry {
+        Entry::Cgroup => address.is_loopback(),
+        Entry::Namespaces { .. } => address == OWN_V4 || address == OWN_V6,
     }
 }
 

@@ -20,7 +20,7 @@ use nix::sched::{CloneFlags, unshare};
 use nix::sys::prctl;
 use nix::sys::socket::{AddressFamily, SockaddrLike as _, SockaddrStorage, getsockname};
 use nix::sys::stat::{SFlag, fstat};
-use nix::unistd::{Gid, Uid, execve, initgroups, setgroups, setresgid, setresuid};
+use nix::unistd::{Gid, Uid, execve, geteuid, initgroups, setgroups, setresgid, setresuid};
 
 use super::certificates::Bundle;
 use super::usher::{Desk, Seat};
@@ -47,8 +47,20 @@ impl Identity {
 
     /// Takes on the user's groups and ids and gives up every capability; nothing can be taken
     /// back.
+    ///
+    /// Who has no privilege is the user already, and has nothing to give up.
     pub fn assume(&self) -> Result<(), Call> {
-        process::bound_capabilities(&[]).map_err(Call::to("prctl(PR_CAPBSET_DROP)"))?;
+        if process::has_capability(SETPCAP) {
+            process::bound_capabilities(&[]).map_err(Call::to("prctl(PR_CAPBSET_DROP)"))?;
+        }
+        if geteuid().as_raw() != self.uid || process::has_capability(SETGID) {
+            self.take_ids()?;
+        }
+        process::hold_capabilities(&[]).map_err(Call::to("capset"))
+    }
+
+    /// Takes on the user's groups and ids.
+    pub fn take_ids(&self) -> Result<(), Call> {
         let gid = Gid::from_raw(self.gid);
         match &self.groups_of {
             Some(name) => initgroups(name, gid).map_err(Call::to("initgroups"))?,
@@ -56,9 +68,26 @@ impl Identity {
         }
         setresgid(gid, gid, gid).map_err(Call::to("setresgid"))?;
         let uid = Uid::from_raw(self.uid);
-        setresuid(uid, uid, uid).map_err(Call::to("setresuid"))?;
-        process::hold_capabilities(&[]).map_err(Call::to("capset"))
+        setresuid(uid, uid, uid).map_err(Call::to("setresuid"))
     }
+}
+
+/// `CAP_SETGID` of linux/capability.h.
+const SETGID: u32 = 6;
+/// `CAP_SETPCAP` of linux/capability.h.
+const SETPCAP: u32 = 8;
+
+/// How a process came behind the walls.
+#[derive(Debug, Clone)]
+pub enum Entry {
+    /// It is in the session's cgroup; its namespaces are still the caller's.
+    Cgroup,
+    /// It is in namespaces of its own, where it has every right. The table of unix sockets is that
+    /// of the network outside, as `/proc/net/unix` shows it.
+    Namespaces {
+        /// The table.
+        unix: Vec<u8>,
+    },
 }
 
 /// What the way in cannot find out by itself.
@@ -72,6 +101,8 @@ pub struct Enclosure<'a> {
     pub records: &'a [PathBuf],
     /// Who leads it to unix sockets.
     pub usher: Seat<'a>,
+    /// How it came this far.
+    pub entry: &'a Entry,
 }
 
 /// The way into the jail failed; the command does not run.
@@ -125,15 +156,7 @@ pub fn enclose(
         // And in one below it, so that the command cannot signal the usher.
         restrict().map_err(Error::Landlock)?;
     }
-    if enclosure.identity.is_root() {
-        if mutation::stands("userns") {
-            unshare(CloneFlags::CLONE_NEWUSER).map_err(Call::to("unshare(CLONE_NEWUSER)"))?;
-            map_ids()?;
-        }
-        limit_capabilities(ROOT_KEEPS)?;
-    } else {
-        enclosure.identity.assume()?;
-    }
+    give_up(enclosure, map_ids)?;
     mounts::leave_covered_directory()?;
     if mutation::stands("new_privs") {
         prctl::set_no_new_privs().map_err(Call::to("prctl(PR_SET_NO_NEW_PRIVS)"))?;
@@ -143,9 +166,34 @@ pub fn enclose(
         usher.hand_over(listener)?;
     }
     if mutation::stands("canary") {
-        canary::sing()?;
+        canary::sing(enclosure.entry)?;
     }
     Ok(())
+}
+
+/// Becomes the user without a right over the walls.
+fn give_up(
+    enclosure: &Enclosure<'_>,
+    map_ids: impl FnOnce() -> Result<(), Call>,
+) -> Result<(), Call> {
+    match (enclosure.entry, enclosure.identity.is_root()) {
+        (Entry::Cgroup, true) => {
+            if mutation::stands("userns") {
+                unshare(CloneFlags::CLONE_NEWUSER).map_err(Call::to("unshare(CLONE_NEWUSER)"))?;
+                map_ids()?;
+            }
+            limit_capabilities(ROOT_KEEPS)
+        }
+        (Entry::Cgroup, false) => enclosure.identity.assume(),
+        // The ids are the user's, and the user namespace is the session's.
+        (Entry::Namespaces { .. }, true) => limit_capabilities(ROOT_KEEPS),
+        (Entry::Namespaces { .. }, false) => {
+            // Or the usher, which has no right outside, could not look into what taking on the ids
+            // has closed. What is in here is the user's own.
+            prctl::set_dumpable(true).map_err(Call::to("prctl(PR_SET_DUMPABLE)"))?;
+            limit_capabilities(&[])
+        }
+    }
 }
 
 /// Gives up every capability but these, for good.

@@ -10,11 +10,12 @@ pub mod kernel;
 pub mod mounts;
 #[doc(hidden)]
 pub mod mutation;
+pub mod nsjail;
 pub mod usher;
 mod walls;
 
 pub use choice::{Choice, UnknownJail};
-pub use walls::{Error, Lent, Walls};
+pub use walls::{Error, Lent, Refusals, Ring, Walls};
 
 use std::io;
 

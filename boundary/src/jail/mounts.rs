@@ -5,11 +5,12 @@
 //! them up; the namespace belongs to the parent's user namespace, so nothing in it can be undone
 //! from inside. *Never*: changes a mount that anybody outside sees.
 
+use std::borrow::Cow;
 use std::ffi::OsStr;
 use std::fs::File;
 use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
-use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
+use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, symlink};
 use std::path::{Path, PathBuf};
 use std::{env, fs, io};
 
@@ -17,11 +18,12 @@ use nix::fcntl::OFlag;
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::stat::Mode;
+use nix::sys::statvfs::{FsFlags, statvfs};
 use nix::unistd::chdir;
 
 use super::Call;
 use super::certificates;
-use super::child::Enclosure;
+use super::child::{Enclosure, Entry};
 use super::mutation;
 
 /// File systems that are a way to the walls, to devices or to other processes, wherever they are
@@ -67,6 +69,18 @@ const COVERED_PROC: &[&str] = &["/proc/kcore", "/proc/keys", "/proc/timer_list"]
 const RESOLVING: &[&str] =
     &["/etc/gai.conf", "/etc/host.conf", "/etc/hosts", "/etc/nsswitch.conf", "/etc/resolv.conf"];
 
+/// The devices that the command finds where no hook judges them; terminals are beside them.
+const DEVICES: &[&str] = &["full", "null", "random", "tty", "urandom", "zero"];
+
+/// The links that programs expect beside devices.
+const DEVICE_LINKS: &[(&str, &str)] = &[
+    ("fd", "/proc/self/fd"),
+    ("ptmx", "pts/ptmx"),
+    ("stderr", "/proc/self/fd/2"),
+    ("stdin", "/proc/self/fd/0"),
+    ("stdout", "/proc/self/fd/1"),
+];
+
 /// Moves the calling process into a mount namespace of its own and arranges it.
 pub(super) fn arrange(enclosure: &Enclosure<'_>) -> Result<(), Call> {
     unshare(CloneFlags::CLONE_NEWNS).map_err(Call::to("unshare(CLONE_NEWNS)"))?;
@@ -77,7 +91,10 @@ pub(super) fn arrange(enclosure: &Enclosure<'_>) -> Result<(), Call> {
     let resolving = resolving();
     if mutation::stands("mounts") {
         hide_control_planes()?;
-        hide_daemons(enclosure.identity.uid, &pinned(enclosure.usher.open))?;
+        hide_daemons(enclosure, &pinned(enclosure.usher.open))?;
+        if let Entry::Namespaces { .. } = enclosure.entry {
+            few_devices()?;
+        }
     }
     for record in enclosure.records {
         protect(record)?;
@@ -110,7 +127,7 @@ fn hide_control_planes() -> Result<(), Call> {
         }
     }
     if Path::new("/sys/kernel").exists() {
-        change("/sys", MsFlags::MS_BIND | MsFlags::MS_REMOUNT | MsFlags::MS_RDONLY)?;
+        read_only(Path::new("/sys"))?;
     }
     Ok(())
 }
@@ -138,7 +155,8 @@ fn unescape(text: &str) -> String {
 
 /// Covers the sockets of host daemons: their directories, and every one that is listening now.
 /// Those that are open to the command stay.
-fn hide_daemons(uid: u32, open: &[Pinned]) -> Result<(), Call> {
+fn hide_daemons(enclosure: &Enclosure<'_>, open: &[Pinned]) -> Result<(), Call> {
+    let uid = enclosure.identity.uid;
     let mut covered: Vec<PathBuf> = Vec::new();
     for directory in DAEMON_DIRECTORIES {
         let Ok(directory) = fs::canonicalize(directory) else { continue };
@@ -156,7 +174,7 @@ fn hide_daemons(uid: u32, open: &[Pinned]) -> Result<(), Call> {
         show(open, &runtime)?;
         covered.push(runtime);
     }
-    for socket in sockets()? {
+    for socket in sockets(enclosure.entry)? {
         let is_open = open.iter().any(|open| open.path == socket);
         if is_open || covered.iter().any(|above| socket.starts_with(above)) {
             continue;
@@ -215,8 +233,13 @@ fn show(open: &[Pinned], directory: &Path) -> Result<(), Call> {
 
 /// The pathname sockets of the host: bound in this network namespace, or lying where daemons of
 /// any namespace put theirs.
-fn sockets() -> Result<Vec<PathBuf>, Call> {
-    let table = fs::read("/proc/net/unix").map_err(Call::to("read(/proc/net/unix)"))?;
+fn sockets(entry: &Entry) -> Result<Vec<PathBuf>, Call> {
+    let table = match entry {
+        Entry::Cgroup => {
+            Cow::Owned(fs::read("/proc/net/unix").map_err(Call::to("read(/proc/net/unix)"))?)
+        }
+        Entry::Namespaces { unix } => Cow::Borrowed(unix),
+    };
     let mut sockets: Vec<PathBuf> = bound_in(&table)
         .filter_map(|path| fs::canonicalize(path).ok())
         .filter(|path| fs::symlink_metadata(path).is_ok_and(|found| found.file_type().is_socket()))
@@ -271,8 +294,46 @@ fn fresh_proc() -> Result<(), Call> {
 /// Lets a file be read and not written, replaced or removed: a mount point cannot be.
 fn protect(file: &Path) -> Result<(), Call> {
     bind(file, file)?;
-    let flags = MsFlags::MS_BIND | MsFlags::MS_REMOUNT | MsFlags::MS_RDONLY;
-    mount(None::<&str>, file, None::<&str>, flags, None::<&str>)
+    read_only(file)
+}
+
+/// Replaces `/dev` by one with the devices that every program expects, and no other: what the
+/// device hook does where there is one.
+fn few_devices() -> Result<(), Call> {
+    let (old, new) = (Path::new("/dev"), Path::new("/dev/shm"));
+    if !new.is_dir() {
+        return cover(old);
+    }
+    let flags = MsFlags::MS_NOSUID | MsFlags::MS_NOEXEC;
+    mount(Some("tmpfs"), new, Some("tmpfs"), flags, Some("mode=0755"))
+        .map_err(Call::to("mount(tmpfs)"))?;
+    for device in DEVICES {
+        let to = new.join(device);
+        fs::write(&to, "").map_err(Call::to("write(/dev)"))?;
+        bind(&old.join(device), &to)?;
+    }
+    for folder in ["pts", "shm"] {
+        fs::create_dir(new.join(folder)).map_err(Call::to("mkdir(/dev)"))?;
+    }
+    let shared = flags | MsFlags::MS_NODEV;
+    mount(Some("tmpfs"), &new.join("shm"), Some("tmpfs"), shared, Some("mode=1777"))
+        .map_err(Call::to("mount(tmpfs)"))?;
+    if old.join("pts").is_dir() {
+        bind(&old.join("pts"), &new.join("pts"))?;
+    }
+    for (name, to) in DEVICE_LINKS {
+        symlink(to, new.join(name)).map_err(Call::to("symlink(/dev)"))?;
+    }
+    mount(Some(new), old, None::<&str>, MsFlags::MS_MOVE, None::<&str>)
+        .map_err(Call::to("mount(MS_MOVE)"))?;
+    // A device that is not there must not be taken for one that may be made.
+    read_only(old)
+}
+
+/// Makes a mount read-only, and leaves its other flags: in a user namespace they are locked.
+fn read_only(point: &Path) -> Result<(), Call> {
+    let flags = MsFlags::MS_BIND | MsFlags::MS_REMOUNT | MsFlags::MS_RDONLY | flags_of(point)?;
+    mount(None::<&str>, point, None::<&str>, flags, None::<&str>)
         .map_err(Call::to("mount(MS_RDONLY)"))
 }
 
@@ -306,6 +367,21 @@ fn recover(cover: &Path, flags: MsFlags) -> Result<(), Call> {
 
 /// What no cover has.
 const COVER: MsFlags = MsFlags::MS_NOSUID.union(MsFlags::MS_NODEV).union(MsFlags::MS_NOEXEC);
+
+/// The flags of the mount that a path lies on.
+fn flags_of(path: &Path) -> Result<MsFlags, Call> {
+    let has = statvfs(path).map_err(Call::to("statvfs"))?.flags();
+    let known = [
+        (FsFlags::ST_NOSUID, MsFlags::MS_NOSUID),
+        (FsFlags::ST_NODEV, MsFlags::MS_NODEV),
+        (FsFlags::ST_NOEXEC, MsFlags::MS_NOEXEC),
+        (FsFlags::ST_NOATIME, MsFlags::MS_NOATIME),
+        (FsFlags::ST_NODIRATIME, MsFlags::MS_NODIRATIME),
+        (FsFlags::ST_RELATIME, MsFlags::MS_RELATIME),
+    ];
+    let kept = known.into_iter().filter(|(flag, _)| has.contains(*flag));
+    Ok(kept.fold(MsFlags::empty(), |flags, (_, flag)| flags | flag))
+}
 
 /// Covers a directory with an empty one that cannot be written.
 fn cover(directory: &Path) -> Result<(), Call> {

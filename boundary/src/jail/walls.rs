@@ -6,13 +6,15 @@
 //! *Never*: less than was asked for. A jail that was named and cannot be raised is an error.
 
 use std::io;
-use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, RawFd};
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use nix::unistd::Pid;
 
-use super::ebpf::{self, Name, Ring};
+use super::child::Entry;
+use super::ebpf::{self, Name, Refused};
+use super::nsjail;
 use super::usher::{Reports, Seat};
 use super::{Call, Choice, mutation};
 use crate::proxy::{Doors, Origin};
@@ -28,6 +30,9 @@ pub enum Error {
     /// The eBPF jail could not be raised.
     #[error("jail ebpf: {0}")]
     Ebpf(#[from] ebpf::Error),
+    /// The network namespace jail could not be raised.
+    #[error("jail nsjail: {0}")]
+    Nsjail(#[from] nsjail::Error),
 }
 
 /// The status of a process that could not get behind the walls; it has done nothing.
@@ -40,6 +45,8 @@ const ENTRY_FAILED: u8 = 125;
 pub enum Walls {
     /// An own cgroup whose programs turn every connection.
     Ebpf(ebpf::Walls),
+    /// A network namespace with no way out.
+    Nsjail(nsjail::Walls),
 }
 
 /// What the proxy's process is lent: whose a connection is, and what was refused without one.
@@ -55,22 +62,78 @@ pub struct Lent {
     pub descriptors: Vec<RawFd>,
 }
 
-impl Walls {
-    /// Raises the jail that was asked for, or the first that can be raised in full.
-    pub fn raise(choice: Choice, name: &Name, doors: &Doors) -> Result<Self, Error> {
-        match choice {
-            Choice::Auto | Choice::Ebpf => {
-                ebpf::sweep().map_err(ebpf::Error::Cgroup)?;
-                Ok(Self::Ebpf(ebpf::Walls::raise(name, doors)?))
-            }
-            Choice::Nsjail | Choice::Landjail => Err(Error::Unavailable(choice)),
+/// What a jail refuses by itself, before it is read. What was forgotten until it is opened is not
+/// seen.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Ring {
+    /// Read from the kernel half.
+    Ebpf(ebpf::Ring),
+    /// Read from the log of the network namespace.
+    Nsjail(nsjail::Ring),
+}
+
+/// The reader of what a jail refuses. Its descriptor becomes readable when there is something to
+/// read.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Refusals {
+    /// Of the kernel half.
+    Ebpf(Box<ebpf::Refusals>),
+    /// Of the network namespace.
+    Nsjail(nsjail::Refusals),
+}
+
+impl Ring {
+    /// Starts to read, and to count what is lost.
+    pub fn open(self) -> Result<Refusals, Error> {
+        match self {
+            Self::Ebpf(ring) => Ok(Refusals::Ebpf(Box::new(ring.open()?))),
+            Self::Nsjail(ring) => Ok(Refusals::Nsjail(ring.open())),
         }
+    }
+}
+
+impl Refusals {
+    /// The next refusal, if there is one now.
+    #[expect(clippy::should_implement_trait, reason = "it ends for now only, not for good")]
+    pub fn next(&mut self) -> Option<Refused> {
+        match self {
+            Self::Ebpf(refusals) => refusals.next(),
+            Self::Nsjail(refusals) => refusals.next(),
+        }
+    }
+
+    /// How many were lost because nobody read them in time, since this was last asked.
+    pub fn lost(&mut self) -> io::Result<u64> {
+        match self {
+            Self::Ebpf(refusals) => refusals.lost().map_err(io::Error::other),
+            Self::Nsjail(refusals) => Ok(refusals.lost()),
+        }
+    }
+}
+
+impl AsFd for Refusals {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match self {
+            Self::Ebpf(refusals) => refusals.as_fd(),
+            Self::Nsjail(refusals) => refusals.as_fd(),
+        }
+    }
+}
+
+impl Walls {
+    /// Raises the eBPF jail before these doors.
+    pub fn of_ebpf(name: &Name, doors: &Doors) -> Result<Self, Error> {
+        ebpf::sweep().map_err(ebpf::Error::Cgroup)?;
+        Ok(Self::Ebpf(ebpf::Walls::raise(name, doors)?))
     }
 
     /// Which jail stands.
     pub fn jail(&self) -> Choice {
         match self {
             Self::Ebpf(_) => Choice::Ebpf,
+            Self::Nsjail(_) => Choice::Nsjail,
         }
     }
 
@@ -83,17 +146,31 @@ impl Walls {
                 descriptors.extend(refusals.descriptors());
                 let reports = walls.reports()?;
                 descriptors.push(reports.as_fd().as_raw_fd());
-                Ok(Lent { origin: Arc::new(origin), refusals, reports, descriptors })
+                let (origin, refusals) = (Arc::new(origin), Ring::Ebpf(refusals));
+                Ok(Lent { origin, refusals, reports, descriptors })
+            }
+            Self::Nsjail(walls) => {
+                let lend =
+                    || io::Result::Ok((walls.members()?, walls.refusals()?, walls.reports()?));
+                let parts = lend().map_err(Call::to("dup")).map_err(nsjail::Error::Call)?;
+                let (origin, refusals, reports) = parts;
+                let mut descriptors = vec![origin.descriptor(), reports.as_fd().as_raw_fd()];
+                descriptors.extend(refusals.descriptors());
+                let (origin, refusals) = (Arc::new(origin), Ring::Nsjail(refusals));
+                Ok(Lent { origin, refusals, reports, descriptors })
             }
         }
     }
 
     /// Forks a process that is behind them from its first instruction, or before it does anything.
-    pub fn fork(&self, body: impl FnOnce() -> u8) -> Result<Pid, Call> {
-        let Self::Ebpf(walls) = self;
+    pub fn fork(&self, body: impl FnOnce(Entry) -> u8) -> Result<Pid, Call> {
+        let walls = match self {
+            Self::Ebpf(walls) => walls,
+            Self::Nsjail(walls) => return walls.fork(body),
+        };
         // Only one of the two calls takes the body; which one is known when the first has failed.
         let mut body = Some(body);
-        let mut run = || body.take().map_or(ENTRY_FAILED, |body| body());
+        let mut run = || body.take().map_or(ENTRY_FAILED, |body| body(Entry::Cgroup));
         if !mutation::stands("cgroup") {
             return process::fork(run).map_err(Call::to("fork"));
         }
@@ -113,6 +190,10 @@ impl Walls {
     pub fn forget_refusals(&self) -> Result<(), Error> {
         match self {
             Self::Ebpf(walls) => Ok(walls.forget_refusals()?),
+            Self::Nsjail(walls) => {
+                let forget = walls.refusals().and_then(|ring| ring.open().forget());
+                Ok(forget.map_err(Call::to("recv(nfnetlink_log)")).map_err(nsjail::Error::Call)?)
+            }
         }
     }
 
@@ -126,15 +207,18 @@ impl Walls {
         match self {
             Self::Ebpf(walls) => {
                 let (entrance, reports) = walls.usher();
-                Ok(Seat { entrance, alarm, reports, open })
+                Ok(Seat { entrance: Some(entrance), alarm, reports, open })
             }
+            Self::Nsjail(walls) => Ok(Seat { entrance: None, alarm, reports: walls.usher(), open }),
         }
     }
 
-    /// Kills everything behind them.
+    /// Kills everything behind them, where that is for the walls to do and not for the first
+    /// process of their namespaces.
     pub fn kill(&self) -> io::Result<()> {
         match self {
             Self::Ebpf(walls) => walls.cgroup().kill(),
+            Self::Nsjail(_) => Ok(()),
         }
     }
 }

@@ -30,8 +30,9 @@ pub trait Origin: fmt::Debug + Send + Sync {
     fn flow(&self, client: SocketAddr, local: SocketAddr) -> Option<Flow>;
 
     /// The process behind a datagram to the resolver. `None` means that the session did not send
-    /// it, and it is not answered.
-    fn asker(&self, client: SocketAddr) -> Option<Process>;
+    /// it, and it is not answered. `asked` is the server that it was sent to, where the jail does
+    /// not turn it to another.
+    fn asker(&self, client: SocketAddr, asked: Option<IpAddr>) -> Option<Process>;
 }
 
 /// A flow or a tunnel inside one, with its target understood: what [`super::Proxy::carry`] carries.

@@ -164,7 +164,7 @@ impl Proxy {
 
     /// Lets the resolver answer a socket's datagrams.
     async fn answer(self: Arc<Self>, socket: UdpSocket) {
-        let asker = |client| self.origin.asker(client);
+        let asker = |client, asked| self.origin.asker(client, asked);
         let Err(error) = self.resolver.serve_udp(socket, asker).await;
         tracing::error!(%error, "the resolver cannot use its socket");
     }

@@ -77,25 +77,26 @@ impl Channel {
     }
 
     /// The next message; none when the other side is gone.
-    pub(super) fn receive(&mut self) -> io::Result<Option<Message>> {
+    pub(super) fn receive(&self) -> io::Result<Option<Message>> {
+        let mut stream = &self.0;
         let mut kind = [0];
-        if self.0.read(&mut kind).map_err(late)? == 0 {
+        if stream.read(&mut kind).map_err(late)? == 0 {
             return Ok(None);
         }
         let mut length = [0; 4];
-        self.0.read_exact(&mut length)?;
+        stream.read_exact(&mut length)?;
         let length = usize::try_from(u32::from_ne_bytes(length)).map_err(io::Error::other)?;
         if length > MAX {
             return Err(io::Error::other("a message longer than any that is sent"));
         }
         let mut payload = vec![0; length];
-        self.0.read_exact(&mut payload)?;
+        stream.read_exact(&mut payload)?;
         decode(kind, payload).map(Some)
     }
 
     /// Tells the other side that this was all, and waits until it has said that everything is on
     /// record. False if it closes its end, or dies, without, or says nothing in time.
-    pub(super) fn await_end(mut self, patience: Duration) -> bool {
+    pub(super) fn await_end(self, patience: Duration) -> bool {
         let told = self.0.shutdown(Shutdown::Write).and_then(|()| self.bound(patience));
         told.is_ok() && matches!(self.receive(), Ok(Some(Message::Recorded)))
     }
@@ -153,7 +154,7 @@ mod tests {
 
     #[test]
     fn every_message_arrives_as_it_was_sent() {
-        let (mut one, mut other) = Channel::pair().unwrap();
+        let (mut one, other) = Channel::pair().unwrap();
         for message in [
             Message::Ready(b"-----BEGIN".to_vec()),
             Message::MapIds,
@@ -169,14 +170,14 @@ mod tests {
 
     #[test]
     fn a_closed_line_is_an_end_not_an_error() {
-        let (one, mut other) = Channel::pair().unwrap();
+        let (one, other) = Channel::pair().unwrap();
         drop(one);
         assert_eq!(other.receive().unwrap(), None);
     }
 
     #[test]
     fn a_side_that_says_nothing_is_waited_for_no_longer_than_bound() {
-        let (_one, mut other) = Channel::pair().unwrap();
+        let (_one, other) = Channel::pair().unwrap();
         other.bound(Duration::from_millis(1)).unwrap();
         assert_eq!(other.receive().unwrap_err().kind(), io::ErrorKind::TimedOut);
         assert!(!other.await_end(Duration::from_millis(1)));
@@ -184,7 +185,7 @@ mod tests {
 
     #[test]
     fn a_frame_that_was_never_sent_is_an_error() {
-        let (mut one, mut other) = Channel::pair().unwrap();
+        let (mut one, other) = Channel::pair().unwrap();
         one.0.write_all(&[9, 0, 0, 0, 0]).unwrap();
         assert!(other.receive().is_err());
     }

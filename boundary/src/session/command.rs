@@ -14,7 +14,7 @@ use super::Error;
 use super::channel::{Channel, Message};
 use super::janitor::Janitor;
 use crate::jail::certificates::Bundle;
-use crate::jail::child::{self, Enclosure, Identity};
+use crate::jail::child::{self, Enclosure, Entry, Identity};
 use crate::jail::mutation;
 use crate::jail::usher::Seat;
 use crate::jail::{Call, Walls};
@@ -69,7 +69,7 @@ impl Held {
         line.bound(super::START).map_err(Call::to("setsockopt"))?;
         janitor.adopt_children()?;
         let usher = walls.usher(plan.alarm.as_fd(), plan.open)?;
-        let pid = walls.fork(|| inside(&plan, &usher, &mut far))?;
+        let pid = walls.fork(|entry| inside(&plan, (&entry, usher), &mut far))?;
         drop(far);
         let name = plan.command.first().cloned().unwrap_or_default();
         drop(plan);
@@ -122,8 +122,8 @@ impl Held {
 }
 
 /// The child's side: into the jail, then wait, then become the command.
-fn inside(plan: &Plan<'_>, usher: &Seat<'_>, line: &mut Channel) -> u8 {
-    if let Err(why) = enter(plan, *usher, line) {
+fn inside(plan: &Plan<'_>, seat: (&Entry, Seat<'_>), line: &mut Channel) -> u8 {
+    if let Err(why) = enter(plan, seat, line) {
         drop(line.send(&Message::Failed(why)));
         return 125;
     }
@@ -137,14 +137,18 @@ fn inside(plan: &Plan<'_>, usher: &Seat<'_>, line: &mut Channel) -> u8 {
 }
 
 /// Goes behind the walls; the error is one line for the user.
-fn enter(plan: &Plan<'_>, usher: Seat<'_>, line: &mut Channel) -> Result<(), String> {
+fn enter(
+    plan: &Plan<'_>,
+    (entry, usher): (&Entry, Seat<'_>),
+    line: &mut Channel,
+) -> Result<(), String> {
     if mutation::stands("descriptors") {
         let mut kept = vec![line.as_raw_fd()];
         kept.extend(usher.descriptors());
         process::keep_only(&kept).map_err(|error| format!("close_range: {error}"))?;
     }
     let (identity, bundle, records) = (plan.identity, plan.bundle, plan.records);
-    let enclosure = Enclosure { identity, bundle, records, usher };
+    let enclosure = Enclosure { identity, bundle, records, usher, entry };
     child::enclose(&enclosure, || map_ids(line)).map_err(|error| error.to_string())
 }
 

@@ -5,6 +5,7 @@
 //! whole namespace when it dies. *Never*: enters the session's cgroup, runs the command, or
 //! touches the network.
 
+use std::cell::Cell;
 use std::fs::{self, File};
 use std::io;
 use std::os::fd::{AsFd as _, AsRawFd as _};
@@ -23,9 +24,10 @@ use uuid::Uuid;
 use super::channel::{Channel, Message};
 use super::stdio;
 use super::trust::SessionFiles;
-use crate::jail::Call;
 use crate::jail::ebpf::{Cgroup, Name};
-use crate::jail::mutation;
+use crate::jail::nsjail::{self, Init};
+use crate::jail::{Call, mutation};
+use crate::proxy::Doors;
 use crate::sys::process;
 
 /// What a session would leave behind if its keeper were killed.
@@ -58,7 +60,8 @@ impl Remains {
 pub(super) struct Janitor {
     /// In the keeper's pid namespace.
     pub(super) pid: Pid,
-    namespace: File,
+    /// The pid namespace, where the keeper is to enter it.
+    namespace: Option<File>,
     /// Its end of file tells the janitor that the keeper is gone, however it went.
     line: Channel,
 }
@@ -76,7 +79,21 @@ impl Janitor {
         setns(&own, CloneFlags::CLONE_NEWPID).map_err(Call::to("setns(CLONE_NEWPID)"))?;
         let namespace =
             File::open(format!("/proc/{pid}/ns/pid")).map_err(Call::to("open(ns/pid)"))?;
-        Ok((Self { pid, namespace, line }, alarm))
+        Ok((Self { pid, namespace: Some(namespace), line }, alarm))
+    }
+
+    /// Starts it as the first process of the namespaces of a network namespace jail.
+    pub(super) fn start_in_namespaces(
+        remains: &Remains,
+        raise: impl FnOnce(&Init<'_>) -> Result<(nsjail::Walls, Doors), nsjail::Error>,
+    ) -> Result<(Self, UnixStream, nsjail::Walls, Doors), nsjail::Error> {
+        let (line, far) = Channel::pair().map_err(Call::to("socketpair"))?;
+        let (alarm, heard) = UnixStream::pair().map_err(Call::to("socketpair"))?;
+        let keeps = [far.as_raw_fd(), heard.as_raw_fd()];
+        let far = Cell::new(Some(far));
+        let serve = || u8::from(far.take().is_none_or(|far| watch(far, &heard, remains).is_err()));
+        let (walls, doors) = raise(&Init { life: &serve, keeps: &keeps })?;
+        Ok((Self { pid: walls.init(), namespace: None, line }, alarm, walls, doors))
     }
 
     /// Whether it has ended the command because the usher was gone.
@@ -89,7 +106,16 @@ impl Janitor {
         if !mutation::stands("processes") {
             return Ok(());
         }
-        setns(&self.namespace, CloneFlags::CLONE_NEWPID).map_err(Call::to("setns(CLONE_NEWPID)"))
+        let Some(namespace) = &self.namespace else { return Ok(()) };
+        setns(namespace, CloneFlags::CLONE_NEWPID).map_err(Call::to("setns(CLONE_NEWPID)"))
+    }
+}
+
+impl Janitor {
+    /// Has everything in the namespaces killed by their first process, which stays: it is to clear
+    /// up if the keeper is killed now. Where it is not the walls' own, those do it.
+    pub(super) fn kill_others(&mut self) -> io::Result<()> {
+        if self.namespace.is_none() { self.line.send(&Message::Go) } else { Ok(()) }
     }
 }
 
@@ -133,7 +159,7 @@ fn watch(mut line: Channel, usher: &UnixStream, remains: &Remains) -> io::Result
             signals.read_signal()?;
             reap();
         }
-        if is_over {
+        if is_over && !is_told_to_kill(&line) {
             remains.clear();
             return Ok(());
         }
@@ -147,6 +173,15 @@ fn watch(mut line: Channel, usher: &UnixStream, remains: &Remains) -> io::Result
 
 /// Every process of the namespace but this one.
 const EVERYBODY: Pid = Pid::from_raw(-1);
+/// Kills every other process of the namespace if the keeper says so. False at the line's end.
+fn is_told_to_kill(line: &Channel) -> bool {
+    let is_told = matches!(line.receive(), Ok(Some(Message::Go)));
+    if is_told && let Err(error) = kill(EVERYBODY, Signal::SIGKILL) {
+        // There may be none any more.
+        tracing::debug!(%error, "nobody was killed");
+    }
+    is_told
+}
 
 /// Collects every child that has ended.
 fn reap() {

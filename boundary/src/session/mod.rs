@@ -17,6 +17,7 @@ mod janitor;
 mod keeper;
 mod keystore;
 mod proxy;
+mod raise;
 mod stdio;
 mod trust;
 
@@ -30,13 +31,13 @@ use uuid::Uuid;
 use crate::audit::Sinks;
 use crate::config::{Config, Invoker};
 use crate::jail::child::Identity;
-use crate::jail::{self, Call, Walls};
-use crate::proxy::Doors;
+use crate::jail::{self, Call};
 use crate::sys::process;
 use command::{Held, Plan};
-use janitor::{Janitor, Remains};
+use janitor::Remains;
 use keeper::{Ended, Family, Signals};
 use proxy::ProxyProcess;
+use raise::Raised;
 use trust::{Roots, SessionFiles};
 
 /// How long a process of the session may take to say that it is ready. It takes milliseconds; one
@@ -55,13 +56,11 @@ pub fn run(config: &Config) -> Result<Outcome, Error> {
     let session = Uuid::new_v4();
     let identity = identity(&config.user)?;
     let remains = Remains::of(&session);
-    let (mut janitor, alarm) = Janitor::start(&remains)?;
+    let Raised { mut janitor, alarm, doors, walls } = raise::raise(config, &remains, &identity)?;
     let files = SessionFiles::create(remains.files.clone()).map_err(Call::to("mkdir"))?;
-    let doors = Doors::bind(config.proxy_port)?;
     if let Some(gateway) = config.egress.gateways.looping(&doors) {
         return Err(Error::Circle(gateway.to_string()));
     }
-    let walls = Walls::raise(config.jail, &remains.cgroup, &doors)?;
     let mut proxy = ProxyProcess::start((config, session), &identity, (doors, sinks), &walls)?;
     // Meanwhile the proxy prepares itself.
     let roots = Roots::read().map_err(Call::to("read(bundle)"))?;
@@ -87,7 +86,7 @@ pub fn run(config: &Config) -> Result<Outcome, Error> {
     let ended = if janitor.has_lost_usher() { Ok(Ended::Lost("usher")) } else { ended };
     // The command's remaining processes end before the proxy does, so that what they did last is
     // on record.
-    let killed = walls.kill().map_err(Call::to("cgroup.kill"));
+    let killed = walls.kill().and_then(|()| janitor.kill_others()).map_err(Call::to("kill"));
     // Where it was cut off it is still to be collected, or its pid namespace could not end.
     process::end(command, END);
     let is_recorded = proxy.end();
@@ -204,7 +203,10 @@ impl Error {
                 "name another with --upstream-proxy, or --upstream-proxy '' for none"
             }
             Self::Walls(jail::Error::Unavailable(_)) => {
-                "use --jail-type ebpf, or leave the choice to boundary"
+                "use --jail-type ebpf or nsjail, or leave the choice to boundary"
+            }
+            Self::Walls(jail::Error::Nsjail(_)) => {
+                "the nsjail jail needs user namespaces, or root; no command was run"
             }
             Self::Walls(_) => {
                 "the ebpf jail needs root (sudo) and a writable cgroup2; no command was run"

@@ -158,9 +158,10 @@ impl Drop for SessionFiles {
     }
 }
 
-/// Where the directories of sessions are.
+/// Where the directories of sessions are: where root's are kept, or where anybody may make one.
 fn base() -> &'static Path {
-    Path::new(if Path::new("/run").is_dir() { "/run" } else { "/tmp" })
+    let is_roots = geteuid().is_root() && Path::new("/run").is_dir();
+    Path::new(if is_roots { "/run" } else { "/tmp" })
 }
 
 /// Removes the directories that no keeper holds: all of boundary was killed at once there, and nobody

@@ -2,7 +2,9 @@
 
 pub mod bpf;
 pub mod notify;
+pub mod option;
 pub mod pass;
+pub mod passing;
 pub mod process;
 pub mod reach;
 pub mod readiness;

@@ -54,6 +54,22 @@ pub fn fork_into(cgroup: BorrowedFd<'_>, body: impl FnOnce() -> u8) -> nix::Resu
     }
 }
 
+/// Forks a sibling: its parent is ours, which collects it. By the rules of [`fork`].
+///
+/// Who has entered a pid namespace stays outside itself; its children are inside. So the one that
+/// enters forks the one that stays, and the parent of both need not enter anything.
+pub fn fork_sibling(body: impl FnOnce() -> u8) -> nix::Result<Pid> {
+    let flags = libc::CLONE_PARENT | libc::SIGCHLD;
+    // SAFETY: without a stack and without shared memory the call is a fork; see `fork` for the
+    // threads. The arguments after the flags are none, in whatever order the architecture has them.
+    let forked = unsafe { libc::syscall(libc::SYS_clone, i64::from(flags), 0, 0, 0, 0) };
+    match i32::try_from(forked) {
+        Ok(0) => exit(body()),
+        Ok(pid) if pid > 0 => Ok(Pid::from_raw(pid)),
+        Ok(_) | Err(_) => Err(Errno::last()),
+    }
+}
+
 /// `CLONE_INTO_CGROUP` of linux/sched.h.
 const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
 
@@ -156,6 +172,15 @@ pub fn bound_capabilities(keep: &[u32]) -> io::Result<()> {
         }
     }
     Ok(())
+}
+
+/// Whether a capability is in the effective set, by its number.
+pub fn has_capability(number: u32) -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let effective = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
+    let bits = effective.and_then(|text| u64::from_str_radix(text.trim(), 16).ok());
+    // Whoever cannot tell tries, and fails loudly.
+    bits.is_none_or(|bits| bits >> number & 1 == 1)
 }
 
 /// Gives up every capability but `keep`, now and for what is inherited.

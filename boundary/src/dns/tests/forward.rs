@@ -236,7 +236,7 @@ async fn both_doors_pass_questions_on() {
     };
     let answers = tokio::select! {
         answers = tokio::time::timeout(DEADLINE, conversation) => answers.expect("in time"),
-        ended = stage.resolver.serve_udp(door, |_| Some(Process::default())) => panic!("{ended:?}"),
+        ended = stage.resolver.serve_udp(door, |_, _| Some(Process::default())) => panic!("{ended:?}"),
         ended = stage.resolver.serve_stream(far_side, None) => panic!("{ended:?}"),
     };
     for answer in answers {

@@ -370,7 +370,7 @@ async fn datagrams_are_answered_where_they_came_from() {
     let address = door.local_addr().expect("an address");
     let client = tokio::net::UdpSocket::bind("127.0.0.1:0").await.expect("a socket");
     let asker =
-        |from: SocketAddr| Some(Process { pid: u32::from(from.port()), ..Process::default() });
+        |from: SocketAddr, _| Some(Process { pid: u32::from(from.port()), ..Process::default() });
     let conversation = async {
         let mut buffer = [0; 512];
         // A broken datagram first: the one behind it is served all the same.
@@ -429,7 +429,7 @@ async fn a_stranger_is_not_answered_and_takes_no_address() {
     let mut buffer = [0; 512];
     let length = tokio::select! {
         length = client.recv(&mut buffer) => length.expect("received"),
-        ended = stage.resolver.serve_udp(door, |from| (from == own).then(Process::default)) => {
+        ended = stage.resolver.serve_udp(door, |from, _| (from == own).then(Process::default)) => {
             panic!("{ended:?}")
         }
     };

@@ -51,7 +51,7 @@ impl Origin for Turned {
 
     /// Leaves the entry: one socket asks several questions. The next socket on the same port
     /// overwrites it before its first question leaves.
-    fn asker(&self, client: SocketAddr) -> Option<Process> {
+    fn asker(&self, client: SocketAddr, _asked: Option<IpAddr>) -> Option<Process> {
         let turned = self.flows.get(&key(client, UDP)).ok().flatten()?;
         Some(process::of_flow(&turned))
     }

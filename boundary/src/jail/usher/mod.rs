@@ -46,8 +46,9 @@ const KEEPS: &[u32] = &[1, 6, 7, 19];
 /// What the usher is given on its way in.
 #[derive(Debug, Clone, Copy)]
 pub struct Seat<'a> {
-    /// The way into the cgroup whose processes may name unix sockets, opened for writing.
-    pub entrance: BorrowedFd<'a>,
+    /// The way into the cgroup whose processes may name unix sockets, opened for writing; none where
+    /// no hook asks for it.
+    pub entrance: Option<BorrowedFd<'a>>,
     /// A line that ends when the usher does, so that somebody notices.
     pub alarm: BorrowedFd<'a>,
     /// Where refusals are told.
@@ -58,8 +59,9 @@ pub struct Seat<'a> {
 
 impl Seat<'_> {
     /// The descriptors that must be open until the usher is started.
-    pub fn descriptors(&self) -> [RawFd; 3] {
-        [self.entrance, self.alarm, self.reports].map(|fd| fd.as_raw_fd())
+    pub fn descriptors(&self) -> impl Iterator<Item = RawFd> {
+        let all = [self.entrance, Some(self.alarm), Some(self.reports)];
+        all.into_iter().flatten().map(|fd| fd.as_raw_fd())
     }
 }
 
@@ -117,7 +119,9 @@ fn live(seat: &Seat<'_>, mut line: &UnixStream) -> io::Result<Infallible> {
 
 /// Goes where it stands, and gives up what it does not need.
 fn take_place(seat: &Seat<'_>, line: &UnixStream) -> io::Result<()> {
-    write(seat.entrance, b"0")?;
+    if let Some(entrance) = seat.entrance {
+        write(entrance, b"0")?;
+    }
     SigSet::all().thread_set_mask()?;
     setsid()?;
     prctl::set_dumpable(false)?;

@@ -74,7 +74,7 @@ impl Origin for Told {
         Some(Flow { door: self.door, client, target, process })
     }
 
-    fn asker(&self, _client: SocketAddr) -> Option<Process> {
+    fn asker(&self, _client: SocketAddr, _asked: Option<IpAddr>) -> Option<Process> {
         None
     }
 }

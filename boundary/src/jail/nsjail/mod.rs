@@ -1,0 +1,126 @@
+//! The network namespace jail: a network in which every address is the command's own, so that
+//! there is no way out but the doors, which are served from outside.
+//!
+//! *Standing*: the keeper raises [`Walls`], which makes the namespaces and gets the doors from
+//! within, hands [`Members`] and [`Ring`] to the proxy, and lets the command fork into them.
+//! Needs user namespaces, or root; changes nothing of the machine; the kernel takes everything
+//! away with the last process. *Never*: half. Whatever fails while they are raised ends them.
+
+mod namespaces;
+mod netlink;
+mod network;
+mod origin;
+mod refusals;
+mod rules;
+
+pub(in crate::jail) use network::{OWN_V4, OWN_V6};
+pub use origin::Members;
+pub use refusals::{Refusals, Ring};
+
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd, RawFd};
+
+use nix::unistd::Pid;
+
+use super::Call;
+use super::child::{Entry, Identity};
+use super::usher::{Reports, report_pair};
+use crate::proxy::Doors;
+use namespaces::{Namespaces, Raised};
+use netlink::Socket;
+
+/// Why the walls could not be raised.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A kernel call failed in the process that raises them.
+    #[error(transparent)]
+    Call(#[from] Call),
+    /// The sockets of the host that the command may use cannot be told from others in here.
+    #[error("unix_sockets: not available in this jail in this version")]
+    UnixSockets,
+    /// A kernel call failed in a process that was forked for it.
+    #[error("{0}")]
+    Inside(String),
+}
+
+/// What the first process of the namespaces is for, once they are made.
+pub struct Init<'a> {
+    /// Its life; its exit status.
+    pub life: &'a dyn Fn() -> u8,
+    /// The descriptors that it lives by.
+    pub keeps: &'a [RawFd],
+}
+
+/// Walls that stand. Everything in their namespaces is behind them; dropping them kills it.
+#[must_use]
+#[derive(Debug)]
+pub struct Walls {
+    namespaces: Namespaces,
+    /// The first process of the pid namespace, with which all others end.
+    init: Pid,
+    identity: Identity,
+    /// Where the doors stand.
+    doors: Vec<SocketAddr>,
+    sock_diag: Socket,
+    log: Socket,
+    /// The usher's line to the reader of what it refuses: its end, and the reader's.
+    reports: (OwnedFd, Reports),
+}
+
+impl Walls {
+    /// Makes the namespaces and their network for a command of this user, with the doors on a
+    /// port.
+    pub fn raise(
+        identity: &Identity,
+        port: Option<u16>,
+        init: &Init<'_>,
+    ) -> Result<(Self, Doors), Error> {
+        let Raised { namespaces, init, sockets } = namespaces::raise(identity, port, init)?;
+        let network::Sockets { tcp, dns, sock_diag, log } = sockets;
+        let doors = tcp.iter().map(TcpListener::local_addr).collect::<io::Result<_>>();
+        let doors = doors.map_err(Call::to("getsockname"))?;
+        let identity = identity.clone();
+        let reports = report_pair()?;
+        let walls = Self { namespaces, init, identity, doors, sock_diag, log, reports };
+        Ok((walls, Doors { tcp, dns }))
+    }
+
+    /// The first process of the namespaces.
+    pub fn init(&self) -> Pid {
+        self.init
+    }
+
+    /// Forks a process that is inside from its first instruction.
+    pub fn fork(&self, body: impl FnOnce(Entry) -> u8) -> Result<Pid, Call> {
+        self.namespaces.fork(&self.identity, body)
+    }
+
+    /// Tells the proxy whose a connection is.
+    pub fn members(&self) -> io::Result<Members> {
+        let network = self.namespaces.network_number()?;
+        let sock_diag = Socket::from_descriptor(clone(&self.sock_diag)?);
+        Ok(Members::new(sock_diag, network, self.doors.clone()))
+    }
+
+    /// What the usher stands with: its end of the line.
+    pub fn usher(&self) -> BorrowedFd<'_> {
+        self.reports.0.as_fd()
+    }
+
+    /// The reader's end of the usher's line.
+    pub fn reports(&self) -> io::Result<Reports> {
+        self.reports.1.try_clone()
+    }
+
+    /// What is refused without a door.
+    pub fn refusals(&self) -> io::Result<Ring> {
+        Ok(Ring::new(Socket::from_descriptor(clone(&self.log)?), self.members()?))
+    }
+}
+
+/// A second descriptor of a socket.
+fn clone(socket: &Socket) -> io::Result<OwnedFd> {
+    socket.as_fd().try_clone_to_owned()
+}

@@ -1,0 +1,285 @@
+//! Whose a connection is, by asking the kernel for its socket and the processes for who holds it.
+//!
+//! *Standing*: in the proxy, which may look at what its own user runs in the namespaces.
+//! *Never*: names somebody who does not hold it. Of several that do, one is named.
+
+use std::collections::VecDeque;
+use std::fs;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::os::fd::{AsFd as _, AsRawFd as _, RawFd};
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use nix::sys::socket::MsgFlags;
+
+use super::netlink::{Batch, REQUEST, Socket, messages};
+use crate::audit::{Door, Process};
+use crate::proxy::{Flow, Origin};
+
+/// The processes in a network namespace, and the sockets that they hold.
+#[derive(Debug, Clone)]
+pub struct Members {
+    /// One question at a time.
+    sock_diag: Arc<Mutex<Socket>>,
+    descriptor: RawFd,
+    /// The number of the network namespace.
+    network: u64,
+    /// Where the doors stand.
+    doors: Vec<SocketAddr>,
+    /// Where sockets were found lately, the latest last.
+    seen: Arc<Mutex<VecDeque<Place>>>,
+}
+
+/// Where a socket was found: a process and the number that it has there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Place {
+    pid: u32,
+    number: u32,
+}
+
+/// How many places are remembered: looking there costs less than looking everywhere.
+const PLACES: usize = 8;
+
+/// `SOCK_DIAG_BY_FAMILY` of `linux/sock_diag.h`.
+const BY_FAMILY: u16 = 20;
+
+impl Members {
+    /// Asks through a socket of that namespace.
+    pub(super) fn new(sock_diag: Socket, network: u64, doors: Vec<SocketAddr>) -> Self {
+        let descriptor = sock_diag.as_fd().as_raw_fd();
+        let sock_diag = Arc::new(Mutex::new(sock_diag));
+        Self { sock_diag, descriptor, network, doors, seen: Arc::default() }
+    }
+
+    /// The descriptor that a process which forks must keep open for it.
+    pub fn descriptor(&self) -> RawFd {
+        self.descriptor
+    }
+
+    /// Who holds the socket at `local` that is connected, or sends, to `remote`.
+    pub(super) fn holder(
+        &self,
+        protocol: i32,
+        local: SocketAddr,
+        remote: SocketAddr,
+    ) -> Option<Process> {
+        let found = self.ask(protocol, local, remote).unwrap_or_else(|error| {
+            tracing::debug!(%error, "the kernel does not tell whose a socket is");
+            None
+        })?;
+        self.process(found)
+    }
+
+    /// Asks the kernel for a socket.
+    fn ask(
+        &self,
+        protocol: i32,
+        local: SocketAddr,
+        remote: SocketAddr,
+    ) -> io::Result<Option<Found>> {
+        let mut batch = Batch::default();
+        let wanted = request(protocol, local, remote);
+        batch.message(BY_FAMILY, REQUEST, |body| body.raw(&wanted));
+        let socket = self.sock_diag.lock().unwrap_or_else(PoisonError::into_inner);
+        socket.send(&batch)?;
+        let answer = socket.receive(MsgFlags::empty())?;
+        drop(socket);
+        let Some(message) = messages(&answer).next() else { return Ok(None) };
+        match message.outcome() {
+            Some(Err(error)) if error.raw_os_error() != Some(libc::ENOENT) => Err(error),
+            Some(_) => Ok(None),
+            // One that waits for its end is nobody's any more, and has no number.
+            None => Ok(Found::read(message.body).filter(|found| found.inode != 0)),
+        }
+    }
+
+    /// A process among the members that holds a socket.
+    fn process(&self, found: Found) -> Option<Process> {
+        let link = PathBuf::from(format!("socket:[{}]", found.inode));
+        let place = self.remembered(&link).or_else(|| self.searched(&link))?;
+        self.remember(place);
+        let folder = folder(place.pid);
+        let comm = fs::read(folder.join("comm")).ok()?;
+        Some(Process {
+            pid: place.pid,
+            uid: found.uid,
+            comm: String::from_utf8_lossy(&comm).trim_end().to_owned(),
+            exe: fs::read_link(folder.join("exe")).ok(),
+            cgroup: 0,
+        })
+    }
+
+    /// Looks where sockets were found lately: a program often opens one after the other under the
+    /// same number, or under the next.
+    fn remembered(&self, link: &Path) -> Option<Place> {
+        let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let next = |place: &Place| Place { number: place.number + 1, ..*place };
+        let places = seen.iter().rev().flat_map(|place| [*place, next(place)]);
+        places.into_iter().find(|place| {
+            let entry = folder(place.pid).join("fd").join(place.number.to_string());
+            fs::read_link(entry).is_ok_and(|to| to == link)
+        })
+    }
+
+    /// Looks everywhere.
+    fn searched(&self, link: &Path) -> Option<Place> {
+        fs::read_dir("/proc").ok()?.flatten().find_map(|entry| {
+            let pid = entry.file_name().to_str()?.parse().ok()?;
+            let folder = entry.path();
+            let number = self.is_member(&folder).then(|| number_of(&folder, link))??;
+            Some(Place { pid, number })
+        })
+    }
+
+    /// Puts a place last.
+    fn remember(&self, place: Place) {
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        seen.retain(|known| known.pid != place.pid);
+        seen.push_back(place);
+        if seen.len() > PLACES {
+            seen.pop_front();
+        }
+    }
+
+    /// Whether a process is in the network namespace. A link that may not be read is of somebody
+    /// else.
+    fn is_member(&self, place: &Path) -> bool {
+        fs::metadata(place.join("ns/net")).is_ok_and(|space| space.ino() == self.network)
+    }
+}
+
+impl Origin for Members {
+    /// Everything that arrives is the session's: nobody else is in the namespace.
+    fn flow(&self, client: SocketAddr, local: SocketAddr) -> Option<Flow> {
+        let process = self.holder(libc::IPPROTO_TCP, client, local);
+        let canonical = |at: SocketAddr| SocketAddr::new(at.ip().to_canonical(), at.port());
+        Some(Flow {
+            door: if self.doors.contains(&local) { Door::Explicit } else { Door::Redirect },
+            client: canonical(client),
+            target: canonical(local),
+            process,
+        })
+    }
+
+    /// Nobody else is in the namespace; who it was may be gone by now.
+    fn asker(&self, client: SocketAddr, asked: Option<IpAddr>) -> Option<Process> {
+        let holder = self.holder(libc::IPPROTO_UDP, client, SocketAddr::new(asked?, 53));
+        Some(holder.unwrap_or_default())
+    }
+}
+
+/// What procfs tells of a process.
+fn folder(pid: u32) -> PathBuf {
+    PathBuf::from(format!("/proc/{pid}"))
+}
+
+/// The number that a file has in a process, if it holds it.
+fn number_of(folder: &Path, link: &Path) -> Option<u32> {
+    let descriptors = fs::read_dir(folder.join("fd")).ok()?;
+    descriptors.flatten().find_map(|entry| {
+        let is_it = fs::read_link(entry.path()).is_ok_and(|to| to == link);
+        is_it.then(|| entry.file_name().to_str()?.parse().ok())?
+    })
+}
+
+/// A socket that the kernel found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Found {
+    uid: u32,
+    inode: u32,
+}
+
+impl Found {
+    /// Reads `struct inet_diag_msg` of `linux/inet_diag.h`: its last two numbers.
+    fn read(body: &[u8]) -> Option<Self> {
+        let number = |offset: usize| {
+            body.get(offset..)?.first_chunk().map(|bytes| u32::from_ne_bytes(*bytes))
+        };
+        Some(Self { uid: number(64)?, inode: number(68)? })
+    }
+}
+
+/// `struct inet_diag_req_v2` of `linux/inet_diag.h` for one socket.
+///
+/// For UDP the two ends are the other way round, "for historical reasons" (`net/ipv4/udp_diag.c`).
+fn request(protocol: i32, local: SocketAddr, remote: SocketAddr) -> Vec<u8> {
+    let (source, destination) =
+        if protocol == libc::IPPROTO_UDP { (remote, local) } else { (local, remote) };
+    let family = if local.is_ipv4() { libc::AF_INET } else { libc::AF_INET6 };
+    let mut request = vec![family.to_le_bytes()[0], protocol.to_le_bytes()[0], 0, 0];
+    request.extend_from_slice(&u32::MAX.to_ne_bytes());
+    request.extend_from_slice(&source.port().to_be_bytes());
+    request.extend_from_slice(&destination.port().to_be_bytes());
+    for end in [source, destination] {
+        let mut address = match end.ip() {
+            IpAddr::V4(v4) => v4.octets().to_vec(),
+            IpAddr::V6(v6) => v6.octets().to_vec(),
+        };
+        address.resize(16, 0);
+        request.extend_from_slice(&address);
+    }
+    // No interface, and a cookie that means any socket.
+    request.extend_from_slice(&[0; 4]);
+    request.extend_from_slice(&[0xff; 8]);
+    request
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use nix::sys::socket::{
+        AddressFamily, SockFlag, SockProtocol, SockType, SockaddrStorage, connect, socket,
+    };
+    use std::net::{TcpListener, TcpStream, UdpSocket};
+
+    fn members() -> Members {
+        let network = fs::metadata("/proc/self/ns/net").unwrap().ino();
+        Members::new(Socket::open(SockProtocol::NetlinkSockDiag).unwrap(), network, Vec::new())
+    }
+
+    /// The connection to be looked up.
+    fn connected(to: SocketAddr) -> TcpStream {
+        let family = if to.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
+        let socket = socket(family, SockType::Stream, SockFlag::empty(), None).unwrap();
+        connect(socket.as_raw_fd(), &SockaddrStorage::from(to)).unwrap();
+        TcpStream::from(socket)
+    }
+
+    #[test]
+    fn a_connection_is_its_holders() {
+        for address in ["127.0.0.1:0", "[::1]:0"] {
+            let listener = TcpListener::bind(address).unwrap();
+            let client = connected(listener.local_addr().unwrap());
+            let (local, remote) = (client.local_addr().unwrap(), client.peer_addr().unwrap());
+            let holder = members().holder(libc::IPPROTO_TCP, local, remote).unwrap();
+            assert_eq!(holder.pid, std::process::id());
+            assert_eq!(holder.exe, std::env::current_exe().ok());
+        }
+    }
+
+    #[test]
+    fn a_datagrams_sender_is_its_holder() {
+        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let local = socket.local_addr().unwrap();
+        let remote = "127.0.0.1:53".parse().unwrap();
+        let holder = members().holder(libc::IPPROTO_UDP, local, remote).unwrap();
+        assert_eq!(holder.pid, std::process::id());
+    }
+
+    #[test]
+    fn a_connection_that_is_not_there_is_nobodys() {
+        let free = UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        assert_eq!(members().holder(libc::IPPROTO_TCP, free, "127.0.0.1:9".parse().unwrap()), None);
+    }
+
+    #[test]
+    fn a_process_of_another_network_is_no_member() {
+        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let mut elsewhere = members();
+        elsewhere.network += 1;
+        let remote = "127.0.0.1:53".parse().unwrap();
+        assert_eq!(elsewhere.holder(libc::IPPROTO_UDP, socket.local_addr().unwrap(), remote), None);
+    }
+}

@@ -1,0 +1,71 @@
+//! The jail that needs no privilege: what an ordinary user gets of it, whatever the jail of the run.
+
+use crate::world::needs::needs;
+use crate::world::{GUEST, Run, World};
+
+/// Runs a command as the guest, who has no right that others lack.
+fn as_guest<'a>(world: &'a World, options: &[&str], command: &[&str]) -> Run<'a> {
+    let id = GUEST.to_string();
+    let become_guest = ["setpriv", "--reuid", &id, "--regid", &id, "--clear-groups"];
+    let options = [&["--jail-type", "nsjail"], options].concat();
+    world.boundary(&options, command).under(&become_guest)
+}
+
+#[test]
+fn an_ordinary_user_gets_the_same_verdicts() {
+    needs!(root, userns, curl, setpriv);
+    let world = World::new();
+    let allow = ["--allow", "domain=allowed.test"];
+    for scheme in ["http", "https"] {
+        let allowed = format!("{scheme}://allowed.test/");
+        let out = as_guest(&world, &allow, &["curl", "-sS", &allowed]).output();
+        out.exits(0).says("this is allowed.test");
+        out.record(&[("decision", "allow"), ("jail", "nsjail"), ("comm", "curl")]);
+        let denied = format!("{scheme}://denied.test/");
+        let out = as_guest(&world, &allow, &["curl", "-sS", &denied]).output();
+        out.says("Request Blocked by Boundary").nothing_left();
+        out.record(&[("decision", "deny"), ("code", "no_rule"), ("host", "denied.test")]);
+    }
+}
+
+#[test]
+fn an_ordinary_user_is_that_user_without_a_right() {
+    needs!(root, userns, setpriv);
+    let world = World::new();
+    let script = "id -u; id -g; grep -h ^Cap /proc/self/status; grep NoNewPrivs /proc/self/status";
+    let out = as_guest(&world, &[], &["sh", "-c", script]).output();
+    out.exits(0).says(&format!("{GUEST}\n{GUEST}\n"));
+    for set in ["CapPrm", "CapEff", "CapBnd", "CapAmb"] {
+        out.says(&format!("{set}:\t0000000000000000"));
+    }
+    out.says("NoNewPrivs:\t1");
+}
+
+#[test]
+fn nothing_is_sent_but_by_a_door() {
+    needs!(root, userns, setpriv);
+    let world = World::new();
+    for target in ["203.0.113.66", "2001:db8::66"] {
+        let attack = [world.attack(), "udp", "sendto", target, "9999"];
+        let out = as_guest(&world, &[], &attack).output();
+        out.refused(&["EPERM"]).nothing_left();
+        out.record(&[("decision", "deny"), ("proto", "udp"), ("address", target)]);
+    }
+}
+
+#[test]
+fn servers_of_the_command_work_for_it_and_those_of_the_host_need_a_rule() {
+    needs!(root, userns, curl, python3, setpriv);
+    let world = World::new();
+    world.loopback_service(9400);
+    let serve = "import http.server as h, threading as t, urllib.request as u\n\
+                 s = h.HTTPServer(('127.0.0.1', 0), h.SimpleHTTPRequestHandler)\n\
+                 t.Thread(target=s.serve_forever, daemon=True).start()\n\
+                 print(u.urlopen(f'http://127.0.0.1:{s.server_port}/').read().decode())";
+    let script = format!("python3 -c \"{serve}\"; curl -sS http://127.0.0.1:9400/");
+    let out = as_guest(&world, &[], &["sh", "-c", &script]).output();
+    out.says("Directory listing").says("Request Blocked by Boundary");
+    let permit = ["--allow", "host=127.0.0.1 port=9400"];
+    let out = as_guest(&world, &permit, &["curl", "-sS", "http://127.0.0.1:9400/"]).output();
+    out.exits(0).says("host service");
+}
