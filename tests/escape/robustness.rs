@@ -223,7 +223,7 @@ fn f13_clients_that_are_slow_or_endless_end_and_others_are_served() {
     let long = "x".repeat(100_000);
     let script = format!(
         "for n in 1 2 3 4 5 6 7 8; do $0 tcp 203.0.113.10 80 read & done; \
-         $0 tcp 203.0.113.10 80 'send:GET / HTTP/1.1\nHost: {long}' ; \
+         $0 tcp 203.0.113.10 80 'send:GET / HTTP/1.1\r\nHost: {long}' ; \
          $0 tcp 203.0.113.10 80 http:allowed.test; kill $(jobs -p); true"
     );
     let out = world.boundary(&ALLOW, &["sh", "-c", &script, world.attack()]).output();
