@@ -9,14 +9,13 @@ use std::process::{Child, Command};
 use std::time::Duration;
 
 use aya::maps::{Array, Map, MapData, MapInfo, MapType};
-use aya::programs::loaded_programs;
 use boundary_common::flow::{Doors, Flow, FlowKey, Mark};
 use boundary_common::maps;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use super::stalled::{go_on, of_boundary, stop};
-use super::traces::Ground;
+use super::traces::{Ground, held_by};
 use super::{ALLOW, DENIED};
 use crate::world::World;
 use crate::world::needs::needs;
@@ -138,18 +137,10 @@ fn f02_a_flood_that_nobody_accepts_takes_no_other_for_its_own() {
     out.expect(!out.packets.iter().any(|it| denied.contains(&it.target)), "nothing is misdirected");
 }
 
-/// The maps that the programs use which a process has loaded. Other sessions have others.
+/// The maps of the programs that a process has loaded. Other sessions have others.
 fn maps_of(keeper: Pid) -> Vec<MapInfo> {
-    let open = fs::read_dir(format!("/proc/{keeper}/fdinfo")).expect("it is there").flatten();
-    let number = |told: String| {
-        told.lines().find_map(|line| line.strip_prefix("prog_id:"))?.trim().parse().ok()
-    };
-    let programs: BTreeSet<u32> =
-        open.filter_map(|it| number(fs::read_to_string(it.path()).ok()?)).collect();
-    let loaded = loaded_programs().flatten().filter(|program| programs.contains(&program.id()));
-    let maps: BTreeSet<u32> =
-        loaded.filter_map(|program| program.map_ids().ok()?).flatten().collect();
-    maps.into_iter().filter_map(|map| MapInfo::from_id(map).ok()).collect()
+    let maps = held_by(keeper).into_iter().filter(|(kind, _)| *kind == "map");
+    maps.filter_map(|(_, map)| MapInfo::from_id(map).ok()).collect()
 }
 
 #[test]
