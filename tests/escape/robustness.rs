@@ -228,7 +228,12 @@ fn f13_clients_that_are_slow_or_endless_end_and_others_are_served() {
     );
     let out = world.boundary(&ALLOW, &["sh", "-c", &script, world.attack()]).output();
     out.says("this is").expect(out.requests.len() == 1, "one request arrives");
-    out.says("HTTP/1.1 431");
+    // The end of the connection may overtake the answer while the head is still being written.
+    let told = out.findings().iter().any(|it| {
+        it.to_string().contains("431")
+            || ["ECONNRESET", "EPIPE"].iter().any(|end| it["errno"] == *end)
+    });
+    out.expect(told, "a head that never ends is ended");
 }
 
 #[test]
