@@ -8,8 +8,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
 
 use bytes::{Buf as _, Bytes};
-use hyper::Request;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
+use hyper::{Request, StatusCode};
 
 use super::heads::Turn;
 use super::pool::Pool;
@@ -148,6 +148,13 @@ impl Answer {
         match &mut self.content {
             Content::Own(text) => Some(std::mem::take(text).len() as u64),
             Content::Upstream(..) => None,
+        }
+    }
+
+    /// Another status than the account was opened with.
+    pub(super) fn restate(&mut self, status: StatusCode) {
+        if let Some(account) = &mut self.account {
+            account.status = Some(status.as_u16());
         }
     }
 

@@ -116,6 +116,7 @@ async fn answer(talk: &Talk, request: Request<Incoming>) -> Response<Answer> {
     let (parts, body) = request.into_parts();
     let mut response = talk.refuse(&parts, body, Denial::new(fault.code())).await;
     *response.status_mut() = respond::status(fault);
+    response.body_mut().restate(respond::status(fault));
     response
 }
 
