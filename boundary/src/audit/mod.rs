@@ -26,6 +26,8 @@ pub(crate) use sink::Memory;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use tracing::Level;
+
 use crate::rules::{Code, Denial, Host, Permit};
 
 /// By which door a flow came.
@@ -113,6 +115,34 @@ pub enum Decision {
         /// Its name, as the program gave it; an abstract one begins with `@`.
         socket: String,
     },
+}
+
+impl Decision {
+    /// Whether it was granted.
+    pub(crate) fn is_allowed(&self) -> bool {
+        match self {
+            Self::Allow(_) => true,
+            Self::Dns { refused, .. } => refused.is_none(),
+            Self::Deny(_) | Self::Dropped { .. } | Self::Withheld { .. } => false,
+        }
+    }
+
+    /// How important it is to a person: a refusal always, unless programs provoke it without meaning
+    /// anything by it; an answered question hardly.
+    fn level(&self) -> Level {
+        match self {
+            Self::Dropped { code, host, .. } if *code == Code::Datagram && host.is_some() => {
+                Level::INFO
+            }
+            Self::Dropped { code: Code::DatagramConnect, .. } | Self::Dns { refused: None, .. } => {
+                Level::DEBUG
+            }
+            Self::Allow(_) => Level::INFO,
+            Self::Deny(_) | Self::Dns { .. } | Self::Dropped { .. } | Self::Withheld { .. } => {
+                Level::WARN
+            }
+        }
+    }
 }
 
 /// What an entry carried, known when it ends.

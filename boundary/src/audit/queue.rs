@@ -23,20 +23,23 @@ pub(super) struct Lane<T> {
 }
 
 impl<T: Send + 'static> Lane<T> {
-    /// Starts a writer. It is told every batch, and says whether the batch was written.
+    /// Starts a writer. It is told every batch, and says whether the batch was written. A batch
+    /// gathers for a while, but not when the queue is half full or somebody waits for it.
     pub(super) fn start(
         name: &str,
-        bound: usize,
+        (bound, gather): (usize, Duration),
         mut write: impl FnMut(Batch<T>) -> io::Result<()> + Send + 'static,
     ) -> io::Result<Self> {
         let queue = Arc::new(Queue {
             bound,
+            gather,
             state: Mutex::new(State {
                 waiting: VecDeque::new(),
                 accepted: 0,
                 settled: 0,
                 lost: 0,
                 lost_in_all: 0,
+                flushing: 0,
                 closed: false,
             }),
             more: Condvar::new(),
@@ -57,12 +60,14 @@ impl<T: Send + 'static> Lane<T> {
     pub(super) fn push(&self, item: T) {
         let mut state = self.queue.lock();
         if state.waiting.len() < self.queue.bound {
-            // The writer sleeps only before an empty queue: one wake-up a batch, not one an item.
-            if state.waiting.is_empty() {
-                self.queue.more.notify_one();
-            }
+            // The writer sleeps only before an empty queue, or while a batch gathers: one wake-up a
+            // batch, not one an item.
+            let waiting = state.waiting.len();
             state.waiting.push_back(item);
             state.accepted += 1;
+            if waiting == 0 || waiting == self.queue.bound / 2 {
+                self.queue.more.notify_one();
+            }
         } else {
             state.lost += 1;
             state.lost_in_all += 1;
@@ -74,15 +79,18 @@ impl<T: Send + 'static> Lane<T> {
         let deadline = Instant::now() + patience;
         let mut state = self.queue.lock();
         let goal = state.accepted;
+        state.flushing += 1;
+        self.queue.more.notify_one();
         while state.settled < goal {
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() {
-                return false;
+                break;
             }
             state =
                 self.queue.idle.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
         }
-        true
+        state.flushing -= 1;
+        state.settled >= goal
     }
 
     /// How many were lost since the start.
@@ -102,8 +110,9 @@ impl<T> Drop for Lane<T> {
 #[derive(Debug)]
 struct Queue<T> {
     bound: usize,
+    gather: Duration,
     state: Mutex<State<T>>,
-    /// Something was put in, or nothing will be any more.
+    /// Something was put in, or nothing will be any more, or the writer is not to wait for more.
     more: Condvar,
     /// A batch was settled.
     idle: Condvar,
@@ -119,6 +128,8 @@ struct State<T> {
     /// batch is sure to come.
     lost: u64,
     lost_in_all: u64,
+    /// How many wait for what is in the queue.
+    flushing: usize,
     closed: bool,
 }
 
@@ -131,6 +142,14 @@ impl<T> Queue<T> {
                 return None;
             }
             state = self.more.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+        if !self.gather.is_zero() {
+            let half = self.bound / 2;
+            let may_gather = |state: &mut State<T>| {
+                !state.closed && state.flushing == 0 && state.waiting.len() <= half
+            };
+            let gathered = self.more.wait_timeout_while(state, self.gather, may_gather);
+            state = gathered.unwrap_or_else(PoisonError::into_inner).0;
         }
         Some(Batch { lost: mem::take(&mut state.lost), items: mem::take(&mut state.waiting) })
     }

@@ -50,8 +50,8 @@ pub struct Record {
     dropped: Option<u64>,
     /// The host with its port where that is not the scheme's own, for people.
     authority: Option<String>,
-    /// A refusal that programs provoke without meaning anything by it.
-    everyday: bool,
+    /// How important it is to a person.
+    level: Level,
 }
 
 impl Record {
@@ -76,7 +76,7 @@ impl Record {
             end: None,
             dropped: None,
             authority: None,
-            everyday: false,
+            level: Level::INFO,
         }
     }
 
@@ -87,6 +87,7 @@ impl Record {
         record.process.clone_from(&subject.process);
         record.address = subject.target.map(|target| target.ip().to_string());
         record.port = subject.target.map(|target| target.port());
+        record.level = decision.level();
         match decision {
             Decision::Allow(permit) => record.allow(&permit),
             Decision::Deny(denial) => record.deny(&denial),
@@ -101,7 +102,6 @@ impl Record {
                 record.allowed = Some(false);
                 record.code = Some(code.as_str());
                 record.proto = Some(proto);
-                record.everyday = code == Code::Datagram && host.is_some();
                 record.host = host.map(|host| host.to_string());
             }
             Decision::Withheld { socket } => {
@@ -177,17 +177,6 @@ impl Record {
         self.allowed == Some(true)
     }
 
-    /// How important the record is to a person: a refusal always, an answered question hardly.
-    pub(super) fn level(&self) -> Level {
-        match (self.is_allowed(), self.proto) {
-            (false, _) if self.code == Some(Code::DatagramConnect.as_str()) => Level::DEBUG,
-            (false, _) if self.everyday => Level::INFO,
-            (false, _) => Level::WARN,
-            (true, Some("dns")) => Level::DEBUG,
-            (true, _) => Level::INFO,
-        }
-    }
-
     /// The line for people: the Go tool's keys for HTTP, and the address for what never became that.
     pub(super) fn line(&self) -> Line {
         let text = |key, value: &Option<String>| value.clone().map(|value| (key, value));
@@ -214,7 +203,7 @@ impl Record {
             .collect()
         };
         let message = if self.is_allowed() { "ALLOW" } else { "DENY" };
-        Line { time: self.event_time, level: self.level(), message: message.to_owned(), fields }
+        Line { time: self.event_time, level: self.level, message: message.to_owned(), fields }
     }
 }
 

@@ -20,6 +20,10 @@ use super::{Decision, Subject, Tally};
 /// How many records may wait for a slow disk.
 const BOUND: usize = 8192;
 
+/// How long the writer lets records gather before it writes them: waking it for each would cost the
+/// request more than the record does.
+const GATHER: Duration = Duration::from_millis(2);
+
 /// Tells the time; a test tells its own.
 pub trait Clock: fmt::Debug + Send + Sync {
     /// The time of day.
@@ -105,9 +109,12 @@ impl Recorder {
         let is_question = matches!(decision, Decision::Dns { .. });
         let is_refusal = matches!(decision, Decision::Dropped { .. } | Decision::Withheld { .. });
         let is_ended = is_question || is_refusal;
-        let record = Record::opening(&shared.session, subject, decision);
-        let allowed = record.is_allowed();
-        let sequence = self.number(record, is_question);
+        let allowed = decision.is_allowed();
+        let is_said = shared.log.takes(decision.level());
+        // Putting together what nobody takes costs every request a dozen allocations.
+        let is_told = is_said || shared.records.is_some();
+        let record = is_told.then(|| Record::opening(&shared.session, subject, decision));
+        let sequence = self.number(record, (allowed, is_question), is_said);
         Entry {
             recorder: self.clone(),
             sequence,
@@ -119,19 +126,25 @@ impl Recorder {
     }
 
     /// Gives a decision its number and its place in both queues.
-    fn number(&self, mut record: Record, is_question: bool) -> u64 {
+    fn number(
+        &self,
+        record: Option<Record>,
+        (is_allowed, is_question): (bool, bool),
+        is_said: bool,
+    ) -> u64 {
         let shared = &self.shared;
         let mut count = shared.count.lock().unwrap_or_else(PoisonError::into_inner);
         let sequence = count.sequence;
         count.sequence += 1;
-        match record.is_allowed() {
+        match is_allowed {
             true if is_question => {}
             true => count.totals.allowed += 1,
             false => count.totals.denied += 1,
         }
+        let Some(mut record) = record else { return sequence };
         record.event_time = shared.clock.now();
         record.sequence = Some(sequence);
-        if shared.log.takes(record.level()) {
+        if is_said {
             shared.log.say(record.line());
         }
         if let Some(records) = &shared.records {
@@ -187,7 +200,7 @@ fn start_file(
     let (file, log) = (Arc::clone(file), Arc::clone(log));
     let (session, clock) = (Arc::clone(session), Arc::clone(clock));
     let mut complained = false;
-    Lane::start("records", BOUND, move |batch| {
+    Lane::start("records", (BOUND, GATHER), move |batch| {
         let written = file.write(&render(&batch, &session, clock.now()));
         if let Err(error) = &written
             && !complained

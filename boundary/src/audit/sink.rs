@@ -167,7 +167,7 @@ impl Output {
     /// Puts a queue in front. Only the first call counts.
     pub(super) fn queue(&self) -> io::Result<()> {
         let (target, format, zone) = (Arc::clone(&self.target), self.format, self.zone.clone());
-        let lane = Lane::start("log", BOUND, move |batch: Batch<Line>| {
+        let lane = Lane::start("log", (BOUND, Duration::ZERO), move |batch: Batch<Line>| {
             let mut bytes = Vec::new();
             for line in &batch.items {
                 line.render(format, &zone, &mut bytes);

@@ -69,6 +69,11 @@ impl Upload {
         Self { body, up: Arc::clone(&account.up) }
     }
 
+    /// Whether there is nothing to be sent but the head.
+    pub(super) fn is_empty(&self) -> bool {
+        self.body.is_none()
+    }
+
     /// The same request once more, if it has no body. Whether sending it twice does no harm is not
     /// asked here.
     pub(super) fn spare(request: &Request<Self>) -> Option<Request<Self>> {
@@ -116,6 +121,8 @@ pub(super) struct Answer {
     account: Option<Account>,
     /// The turn is over when the body is.
     turn: Option<Turn>,
+    /// How the upstream's body broke, until what came before it is on its way to the client.
+    broken: Option<hyper::Error>,
 }
 
 #[derive(Debug)]
@@ -129,7 +136,7 @@ enum Content {
 impl Answer {
     /// An answer of our own.
     pub(super) fn own(text: impl Into<Bytes>) -> Self {
-        Self { content: Content::Own(text.into()), account: None, turn: None }
+        Self { content: Content::Own(text.into()), account: None, turn: None, broken: None }
     }
 
     /// An upstream's answer.
@@ -139,7 +146,7 @@ impl Answer {
             return Self::own(Bytes::new());
         }
         let lease = Some((connection, Arc::clone(pool)));
-        Self { content: Content::Upstream(body, lease), account: None, turn: None }
+        Self { content: Content::Upstream(body, lease), account: None, turn: None, broken: None }
     }
 
     /// The same without its words, and how many bytes they were. Only an upstream's answer keeps
@@ -177,11 +184,20 @@ impl Body for Answer {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        if let Some(error) = self.broken.take() {
+            return Poll::Ready(Some(Err(error)));
+        }
         let frame = match &mut self.content {
             Content::Own(text) if text.is_empty() => None,
             Content::Own(text) => Some(Ok(Frame::data(std::mem::take(text)))),
             Content::Upstream(body, lease) => {
-                let frame = ready!(Pin::new(&mut *body).poll_frame(cx));
+                let frame = ready!(poll_upstream(body, lease, cx));
+                if let Some(Err(error)) = frame {
+                    // The client's connection ends at once with an error, unflushed.
+                    self.broken = Some(error);
+                    cx.waker().wake_by_ref();
+                    return Poll::Pending;
+                }
                 let is_over = frame.is_none() || body.is_end_stream();
                 if is_over && let Some((connection, pool)) = lease.take() {
                     give_back(connection, &pool);
@@ -208,6 +224,22 @@ impl Body for Answer {
             Content::Upstream(body, _) => body.size_hint(),
         }
     }
+}
+
+/// The next frame of an upstream's body. Where nobody else moves the connection's bytes it is done
+/// here, and once more when the body has said that it wants some.
+fn poll_upstream(
+    body: &mut Incoming,
+    lease: &mut Option<(Connection, Arc<Pool>)>,
+    cx: &mut Context<'_>,
+) -> Poll<Option<hyper::Result<Frame<Bytes>>>> {
+    if let Poll::Ready(frame) = Pin::new(&mut *body).poll_frame(cx) {
+        return Poll::Ready(frame);
+    }
+    if let Some((Connection::Alone(idle), _)) = lease {
+        idle.driver.drive(cx);
+    }
+    Pin::new(body).poll_frame(cx)
 }
 
 /// The connection is free for the next request.

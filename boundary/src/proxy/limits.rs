@@ -77,7 +77,7 @@ limits! {
     /// Interim answers (1xx) before the real one.
     interim: usize as count = 100, (1, 10_000), "a number from 1 to 10000";
     /// Idle upstream connections kept for one host.
-    idle_per_host: usize as count = 64, (0, 10_000), "a number up to 10000";
+    idle_per_host: usize as count = 1024, (0, 10_000), "a number up to 10000";
     /// Idle upstream connections kept in all.
     idle_upstream: usize as count = 1024, (0, 100_000), "a number up to 100000";
     /// How long an upstream connection is kept idle. The default is below the 60 s after which

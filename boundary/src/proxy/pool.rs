@@ -5,8 +5,11 @@
 //! would not have dialled its address.
 
 use std::collections::HashMap;
+use std::fmt;
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Waker};
 
 use hyper::client::conn::http1::SendRequest;
 use tokio::time::{Instant, interval};
@@ -37,6 +40,8 @@ pub(super) struct Idle {
     key: Key,
     /// The connection.
     pub(super) sender: SendRequest<Upload>,
+    /// What moves its bytes.
+    pub(super) driver: Driver,
     /// The address it leads to.
     pub(super) address: SocketAddr,
     since: Instant,
@@ -44,8 +49,53 @@ pub(super) struct Idle {
 
 impl Idle {
     /// A new connection.
-    pub(super) fn new(key: Key, sender: SendRequest<Upload>, address: SocketAddr) -> Self {
-        Self { key, sender, address, since: Instant::now() }
+    pub(super) fn new(
+        key: Key,
+        (sender, driver): (SendRequest<Upload>, Driver),
+        address: SocketAddr,
+    ) -> Self {
+        Self { key, sender, driver, address, since: Instant::now() }
+    }
+
+    /// Whether it can carry a request, as far as anybody knows.
+    fn is_alive(&mut self) -> bool {
+        // While it waits nobody else sees that the upstream has closed, or spoken unasked.
+        self.driver.drive(&mut Context::from_waker(Waker::noop()));
+        !self.sender.is_closed()
+    }
+}
+
+/// What moves the bytes of a connection: polled by whoever waits for the answer, which costs no
+/// change from task to task; or a task of its own, where both directions have to go on by
+/// themselves.
+pub(super) struct Driver(Option<Pin<Box<dyn Future<Output = ()> + Send>>>);
+
+impl Driver {
+    /// A driver that is to be polled.
+    pub(super) fn new(connection: impl Future<Output = ()> + Send + 'static) -> Self {
+        Self(Some(Box::pin(connection)))
+    }
+
+    /// Does what can be done now. At the connection's end it is gone, and the sender finds out.
+    pub(super) fn drive(&mut self, cx: &mut Context<'_>) {
+        if let Some(connection) = &mut self.0
+            && connection.as_mut().poll(cx).is_ready()
+        {
+            self.0 = None;
+        }
+    }
+
+    /// From here on it is a task of its own.
+    pub(super) fn leave(&mut self) {
+        if let Some(connection) = self.0.take() {
+            tokio::spawn(connection);
+        }
+    }
+}
+
+impl fmt::Debug for Driver {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Driver").field(&self.0.is_some()).finish()
     }
 }
 
@@ -79,9 +129,13 @@ impl Pool {
         let mut all = self.lock();
         let waiting = all.by_key.get_mut(key)?;
         let before = waiting.len();
-        waiting.retain(|idle| self.is_fresh(idle));
-        let found = waiting.iter().rposition(|idle| admits(idle.address));
-        let taken = found.map(|index| waiting.remove(index));
+        let mut taken = None;
+        while taken.is_none()
+            && let Some(index) = waiting.iter().rposition(|idle| admits(idle.address))
+        {
+            let mut idle = waiting.remove(index);
+            taken = self.is_fresh(&mut idle).then_some(idle);
+        }
         let after = waiting.len();
         if after == 0 {
             all.by_key.remove(key);
@@ -92,11 +146,13 @@ impl Pool {
 
     /// Puts a connection back when it is ready for another request.
     pub(super) fn put_back(self: &Arc<Self>, mut idle: Idle) {
+        // The driver has still to see the end of the body.
+        idle.driver.drive(&mut Context::from_waker(Waker::noop()));
         if idle.sender.is_ready() {
             self.keep(idle);
             return;
         }
-        // The driver has still to see the end of the body.
+        idle.driver.leave();
         let pool = Arc::clone(self);
         tokio::spawn(async move {
             if idle.sender.ready().await.is_ok() {
@@ -127,15 +183,15 @@ impl Pool {
             self.lanes.sweep(self.limits.idle_upstream_time);
             let mut shelves = self.lock();
             shelves.by_key.retain(|_, waiting| {
-                waiting.retain(|idle| self.is_fresh(idle));
+                waiting.retain_mut(|idle| self.is_fresh(idle));
                 !waiting.is_empty()
             });
             shelves.count = shelves.by_key.values().map(Vec::len).sum();
         }
     }
 
-    fn is_fresh(&self, idle: &Idle) -> bool {
-        !idle.sender.is_closed() && idle.since.elapsed() < self.limits.idle_upstream_time
+    fn is_fresh(&self, idle: &mut Idle) -> bool {
+        idle.is_alive() && idle.since.elapsed() < self.limits.idle_upstream_time
     }
 
     /// A panic elsewhere cannot have left the shelves half-changed.

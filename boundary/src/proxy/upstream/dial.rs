@@ -10,10 +10,11 @@ use std::sync::Arc;
 
 use rustls::InvalidMessage;
 use rustls::pki_types::ServerName;
-use tokio::net::{TcpStream, lookup_host};
+use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::client::TlsStream;
 
+use super::questions::Questions;
 use super::tunnel::Line;
 use super::{Egress, Failure, Stop};
 use crate::proxy::gateway::{Gateway, Gateways};
@@ -26,6 +27,7 @@ use crate::rules::{Code, Denial, Host, Intent, Permit};
 pub(super) struct Dialler {
     trust: Trust,
     gateways: Gateways,
+    questions: Questions,
     limits: Limits,
 }
 
@@ -52,7 +54,8 @@ impl Dialler {
     /// A dialler that goes by the user's gateways and trusts the user's roots.
     pub(super) fn new(egress: Egress, limits: &Limits) -> Self {
         let Egress { roots, gateways } = egress;
-        Self { trust: Trust::new(roots), gateways, limits: limits.clone() }
+        let questions = Questions::default();
+        Self { trust: Trust::new(roots), gateways, questions, limits: limits.clone() }
     }
 
     /// The gateway that an intent leaves by.
@@ -123,15 +126,11 @@ impl Dialler {
             Host::Address(address) => return Ok(vec![SocketAddr::new(*address, port)]),
             Host::Name(name) => name.as_str(),
         };
-        let found = timeout(self.limits.dial, lookup_host((name, port)))
+        let found = timeout(self.limits.dial, self.questions.ask(name))
             .await
             .map_err(|late| Failure::Unresolved(late.into()))?
             .map_err(Failure::Unresolved)?;
-        let addresses: Vec<_> = found.collect();
-        if addresses.is_empty() {
-            return Err(Failure::Unresolved(io::ErrorKind::NotFound.into()));
-        }
-        Ok(addresses)
+        Ok(found.into_iter().map(|address| SocketAddr::new(address, port)).collect())
     }
 
     /// Dials a permitted intent.

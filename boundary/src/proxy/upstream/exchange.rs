@@ -25,7 +25,7 @@ use crate::proxy::body::Upload;
 use crate::proxy::frames::Frames;
 use crate::proxy::gateway::Gateway;
 use crate::proxy::peek::Speech;
-use crate::proxy::pool::{Idle, Key};
+use crate::proxy::pool::{Driver, Idle, Key};
 use crate::proxy::shared::{Lane, Load, Need};
 use crate::proxy::{Limits, Stream, headers};
 use crate::rules::{Intent, Permit, Scheme};
@@ -94,13 +94,31 @@ impl Connection {
         }
     }
 
+    /// Gives the connection a task of its own where it must not wait for whoever reads the answer:
+    /// a body goes up while the answer comes down, and behind a switch there is no answer.
+    fn prepare(&mut self, order: &Order<'_>, upload: &Upload) {
+        if let Self::Alone(idle) = self
+            && (order.switch.is_some() || !upload.is_empty())
+        {
+            idle.driver.leave();
+        }
+    }
+
     /// Sends a request in this connection's words, and waits for the head of its answer.
     async fn ask(
         &mut self,
         request: Request<Upload>,
     ) -> Result<Response<Incoming>, TrySendError<Request<Upload>>> {
         match self {
-            Self::Alone(idle) => idle.sender.try_send_request(request).await,
+            Self::Alone(idle) => {
+                let Idle { sender, driver, .. } = &mut **idle;
+                let mut answer = pin!(sender.try_send_request(request));
+                poll_fn(|cx| {
+                    driver.drive(cx);
+                    answer.as_mut().poll(cx)
+                })
+                .await
+            }
             Self::Shared(lane) => lane.sender.try_send_request(request).await,
         }
     }
@@ -227,6 +245,7 @@ impl Upstream {
         };
         let address = connection.address();
         opened(address);
+        connection.prepare(order, request.body());
         let request = self.phrase(order, connection.speech(), request)?;
         // A kept connection may die at any moment. What certainly did no harm goes again.
         let spare = if is_kept { Upload::spare(&request) } else { None };
@@ -243,6 +262,7 @@ impl Upstream {
         let (mut connection, _) =
             self.open(order, &self.dialler.again(order.permit, address)).await?;
         opened(connection.address());
+        connection.prepare(order, again.body());
         let request = self.phrase(order, connection.speech(), again)?;
         match connection.ask(request).await {
             Ok(response) => Ok(Reply { response, connection }),
@@ -346,8 +366,8 @@ impl Upstream {
     ) -> Result<Connection, Failure> {
         match speech {
             Speech::Http1 => {
-                let sender = self.http1(stream).await.map_err(Failure::Broken)?;
-                Ok(Connection::Alone(Box::new(Idle::new(key.clone(), sender, address))))
+                let ends = self.http1(stream).await.map_err(Failure::Broken)?;
+                Ok(Connection::Alone(Box::new(Idle::new(key.clone(), ends, address))))
             }
             Speech::Http2 => {
                 let (sender, load) = self.http2(stream).await.map_err(Failure::Broken)?;
@@ -358,7 +378,10 @@ impl Upstream {
     }
 
     /// An HTTP/1.1 client on a stream.
-    async fn http1<S: Stream>(&self, stream: S) -> hyper::Result<http1::SendRequest<Upload>> {
+    async fn http1<S: Stream>(
+        &self,
+        stream: S,
+    ) -> hyper::Result<(http1::SendRequest<Upload>, Driver)> {
         let mut builder = http1::Builder::new();
         builder.preserve_header_case(true).max_buf_size(self.limits.head_bytes.max(LEAST_HEAD));
         // What is the parser's own bound costs it less than the same when it is told.
@@ -366,12 +389,12 @@ impl Upstream {
             builder.max_headers(self.limits.headers);
         }
         let (sender, connection) = builder.handshake(TokioIo::new(stream)).await?;
-        tokio::spawn(async move {
+        let driver = Driver::new(async move {
             if let Err(error) = connection.with_upgrades().await {
                 tracing::debug!(%error, "upstream connection ended");
             }
         });
-        Ok(sender)
+        Ok((sender, driver))
     }
 
     /// An HTTP/2 client on a stream.

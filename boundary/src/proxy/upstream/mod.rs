@@ -8,6 +8,7 @@
 mod dial;
 mod exchange;
 mod failure;
+mod questions;
 mod tunnel;
 
 pub(super) use dial::Route;
