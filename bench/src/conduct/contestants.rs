@@ -64,9 +64,17 @@ pub(super) struct Contestant {
 }
 
 impl Contestant {
-    /// Has its load do something.
+    /// Has its load do something, and notes what the proxy spent meanwhile.
     pub(super) fn perform(&mut self, task: &Task) -> Result<Outcome> {
-        self.agent.perform(task)
+        let spent = |root: Option<u32>| root.map(memory::spent).transpose();
+        let before = spent(self.root())?;
+        let mut outcome = self.agent.perform(task)?;
+        let after = spent(self.root())?;
+        #[expect(clippy::cast_precision_loss, reason = "a count of seconds fits")]
+        let count = outcome.count.max(1) as f64;
+        let all = after.zip(before).map(|(after, before)| after.saturating_sub(before));
+        outcome.spent = all.map(|all| all.as_secs_f64() * 1e6 / count);
+        Ok(outcome)
     }
 
     /// Memory and descriptors of the proxy's processes; none where there is no proxy.

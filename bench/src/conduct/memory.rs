@@ -1,8 +1,10 @@
-//! What a proxy's processes hold: memory and descriptors, as the kernel counts them.
+//! What a proxy's processes hold and spend: memory, descriptors and processor time, as the kernel
+//! counts them.
 
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
+use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 
@@ -30,6 +32,20 @@ pub(super) fn usage(root: u32) -> Result<Usage> {
         sum.descriptors += fs::read_dir(format!("{folder}/fd")).map_or(0, Iterator::count);
     }
     Ok(sum)
+}
+
+/// The processor time of a process and those below it so far, threads that have ended left out.
+pub(super) fn spent(root: u32) -> Result<Duration> {
+    let mut sum = 0;
+    for pid in family(root)? {
+        let Ok(threads) = fs::read_dir(format!("/proc/{pid}/task")) else { continue };
+        for thread in threads.flatten() {
+            let text = fs::read_to_string(thread.path().join("schedstat")).unwrap_or_default();
+            let nanos = text.split(' ').next().and_then(|number| number.parse::<u64>().ok());
+            sum += nanos.unwrap_or(0);
+        }
+    }
+    Ok(Duration::from_nanos(sum))
 }
 
 /// Forgets the most that a process and those below it had.

@@ -49,6 +49,9 @@ fn ratios(text: &mut String, results: &[Measured], field: &[Who]) -> Result<()> 
             write!(text, " {} |", dash(cell))?;
         }
         writeln!(text)?;
+        if measured.row.shown == Shown::Rate {
+            text.push_str(&spent(measured, field, &shown)?);
+        }
         let Some((name, unit, _)) = measured.row.added else { continue };
         write!(text, "| {name} |")?;
         for who in &shown {
@@ -60,6 +63,17 @@ fn ratios(text: &mut String, results: &[Measured], field: &[Who]) -> Result<()> 
         writeln!(text)?;
     }
     Ok(())
+}
+
+/// What the proxies spent on each time that something was done.
+fn spent(measured: &Measured, field: &[Who], shown: &[Who]) -> Result<String> {
+    let cells = shown.iter().map(|who| {
+        let place = field.iter().position(|one| one == who);
+        dash(Spread::of(
+            measured.rounds.iter().filter_map(|round| round.get(place?)?.as_ref()?.spent),
+        ))
+    });
+    line("the same, processor time that the proxy spends on each, µs", &cells.collect::<Vec<_>>())
 }
 
 /// Boundary against its targets, the best of the peers and the least that a proxy can be.

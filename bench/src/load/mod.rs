@@ -92,6 +92,10 @@ pub(crate) struct Outcome {
     pub(crate) seconds: f64,
     /// How long one took, in microseconds: the median.
     pub(crate) median: f64,
+    /// What the proxy's processes spent on each, in microseconds of processor time. The load does
+    /// not know it.
+    #[serde(default)]
+    pub(crate) spent: Option<f64>,
 }
 
 /// What a load says of a task.
@@ -347,7 +351,7 @@ impl Span {
         let Notes { mut times, bytes, .. } = notes;
         times.sort_unstable();
         let median = times.get(times.len() / 2).map_or(0.0, |time| time.as_secs_f64() * 1e6);
-        Outcome { count: times.len() as u64, bytes, seconds, median }
+        Outcome { count: times.len() as u64, bytes, seconds, median, spent: None }
     }
 }
 
