@@ -165,7 +165,9 @@ fn watch(mut line: Channel, usher: &UnixStream, remains: &Remains) -> io::Result
         }
         if is_usher_gone {
             has_usher = false;
-            line.send(&Message::Failed("usher".to_owned()))?;
+            // A keeper that dies closes both lines, this one's end maybe last: there is nobody to
+            // tell then, and the rest is still to be cleared up.
+            drop(line.send(&Message::Failed("usher".to_owned())));
             kill(EVERYBODY, Signal::SIGKILL).unwrap_or_default();
         }
     }
