@@ -33,6 +33,9 @@ mod kernel;
 /// Exit codes, signals, nothing left behind.
 #[cfg(test)]
 mod lifecycle;
+/// boundary inside boundary: the inner policy can only be narrower.
+#[cfg(test)]
+mod nested;
 /// The jail that needs no privilege.
 #[cfg(test)]
 mod nsjail;

@@ -3,7 +3,7 @@
 use std::fs::OpenOptions;
 use std::os::fd::AsFd as _;
 use std::os::unix::net::{UnixDatagram, UnixStream};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use boundary::jail::certificates::Bundle;
@@ -20,7 +20,9 @@ pub(crate) fn try_it() -> anyhow::Result<()> {
     let (alarm, _heard) = UnixStream::pair()?;
     let (reports, _read) = UnixDatagram::pair()?;
     let (entrance, alarm) = (entrance.as_fd(), alarm.as_fd());
-    let usher = Seat { entrance: Some(entrance), alarm, reports: reports.as_fd(), open: &[] };
+    let reports = reports.as_fd();
+    let (entrance, door) = (Some(entrance), Path::new("/run/door"));
+    let usher = Seat { entrance, alarm, reports, house: None, door, open: &[] };
     let entry = &Entry::Cgroup;
     let enclosure = Enclosure { identity: &identity, bundle: &bundle, records: &[], usher, entry };
     match enclose(&enclosure, || Ok(())) {

@@ -39,6 +39,8 @@ pub struct Config {
     pub rules: Arc<RuleSet>,
     /// The policy's rules as they were written, in the order they are tried.
     pub rule_texts: Vec<String>,
+    /// How a rule's `domain=` is read.
+    pub domain_match: DomainMatch,
     /// The proxy's port, if one was named.
     pub proxy_port: Option<u16>,
     /// Where the log goes, and how much of it.
@@ -81,9 +83,11 @@ impl Config {
             .or_else(|| Some(log.dir.as_ref()?.join("audit.jsonl")));
         let rules = reader.rules()?;
         let rule_texts = rules.iter().map(|rule| rule.as_str().to_owned()).collect();
+        let domain_match = reader.domain_match()?;
         let mut config = Self {
+            domain_match,
             jail: reader.jail()?,
-            rules: Arc::new(RuleSet::new(rules, reader.domain_match()?)),
+            rules: Arc::new(RuleSet::new(rules, domain_match)),
             rule_texts,
             proxy_port: reader.proxy_port()?,
             log,

@@ -250,7 +250,7 @@ fn no_core_files() -> Result<(), Call> {
 /// File access is not restricted. One right is named and granted everywhere, because a domain
 /// must name something; `Refer` has to be granted with it, or renaming across directories would
 /// be refused.
-fn restrict() -> Result<(), landlock::RulesetError> {
+pub fn restrict() -> Result<(), landlock::RulesetError> {
     let named = AccessFs::MakeBlock | AccessFs::Refer;
     let ruleset = Ruleset::default()
         .set_compatibility(CompatLevel::BestEffort)

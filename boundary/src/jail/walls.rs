@@ -7,7 +7,7 @@
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, RawFd};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use nix::unistd::Pid;
@@ -197,19 +197,24 @@ impl Walls {
         }
     }
 
-    /// Where the command's usher stands: `alarm` ends with it, and `open` it leads to although it is
-    /// the host's.
+    /// Where the command's usher stands: `alarm` ends with it, at `door` it gives rooms to boundary
+    /// inside boundary, and to what is in `open` it leads although it is the host's.
     pub fn usher<'a>(
         &'a self,
         alarm: BorrowedFd<'a>,
+        door: &'a Path,
         open: &'a [PathBuf],
     ) -> Result<Seat<'a>, Error> {
         match self {
             Self::Ebpf(walls) => {
                 let (entrance, reports) = walls.usher();
-                Ok(Seat { entrance: Some(entrance), alarm, reports, open })
+                let house = Some(walls.house());
+                Ok(Seat { entrance: Some(entrance), alarm, reports, house, door, open })
             }
-            Self::Nsjail(walls) => Ok(Seat { entrance: None, alarm, reports: walls.usher(), open }),
+            Self::Nsjail(walls) => {
+                let reports = walls.usher();
+                Ok(Seat { entrance: None, alarm, reports, house: None, door, open })
+            }
         }
     }
 

@@ -100,7 +100,7 @@ impl Talk {
             }
         };
         let decided = identity::intent(&parts, &self.heard)
-            .and_then(|intent| self.proxy.rules.decide(intent))
+            .and_then(|intent| self.proxy.rules_of(&self.call).decide(intent))
             .and_then(|permit| self.permits_overrides(&parts, permit));
         let permit = match decided {
             Ok(permit) => permit,
@@ -121,7 +121,7 @@ impl Talk {
     /// The permit, if the rules permit every method that the request asks to be taken for too.
     fn permits_overrides(&self, parts: &Parts, permit: Permit) -> Result<Permit, Denial> {
         let also: Result<Vec<Permit>, Denial> = identity::overrides(parts, permit.intent())
-            .map(|intent| self.proxy.rules.decide(intent?))
+            .map(|intent| self.proxy.rules_of(&self.call).decide(intent?))
             .collect();
         also.map(|_| permit)
     }

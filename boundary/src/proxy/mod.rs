@@ -306,6 +306,11 @@ impl Proxy {
         }
     }
 
+    /// The policy for whoever opened a call: boundary inside boundary has one of its own.
+    fn rules_of(&self, call: &Call) -> RuleSet {
+        self.rules.of(call.subject.process.as_ref().map_or(0, |process| process.cgroup))
+    }
+
     /// The permit to pass a stream on unopened, if a rule says so.
     ///
     /// A program that connects to an address may name a host in its greeting, which has to be there.
@@ -314,8 +319,8 @@ impl Proxy {
     /// leads then, so that the program gets no further than by the name.
     fn permit_stream(&self, scheme: Scheme, call: &Call, named: Option<&Host>) -> Option<Permit> {
         let (target, port) = call.target.host()?;
-        let decide =
-            |host: &Host| self.rules.decide(Intent::stream(scheme, host.clone(), port)).ok();
+        let rules = self.rules_of(call);
+        let decide = |host: &Host| rules.decide(Intent::stream(scheme, host.clone(), port)).ok();
         if let Some(permit) = decide(target) {
             return Some(permit);
         }

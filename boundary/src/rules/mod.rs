@@ -9,6 +9,7 @@ mod grammar;
 mod host;
 mod index;
 mod intent;
+mod nested;
 mod path;
 mod pattern;
 #[cfg(test)]
@@ -23,6 +24,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use index::Index;
+use nested::Nested;
 
 /// How `domain=` reads a pattern without a wildcard.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -38,12 +40,16 @@ pub enum DomainMatch {
 #[derive(Debug, Clone, Default)]
 pub struct RuleSet {
     index: Arc<Index>,
+    /// The policy around it, which has to permit the same.
+    around: Option<Arc<Self>>,
+    /// The policies inside it.
+    nested: Nested,
 }
 
 impl RuleSet {
     /// Builds the set from rules in the order they were given.
     pub fn new(rules: Vec<Rule>, reading: DomainMatch) -> Self {
-        Self { index: Arc::new(Index::new(rules, reading)) }
+        Self { index: Arc::new(Index::new(rules, reading)), ..Self::default() }
     }
 
     /// Whether nothing is permitted at all.
@@ -55,8 +61,13 @@ impl RuleSet {
     ///
     /// The first rule in order that grants it is the one on record. What no rule grants is denied.
     pub fn decide(&self, intent: Intent) -> Result<Permit, Denial> {
+        let around =
+            self.around.as_ref().map(|around| around.decide(intent.clone())).transpose()?;
         match self.index.grants(&intent).map(Arc::clone) {
-            Some(rule) => Ok(Permit { intent, rule, index: Arc::clone(&self.index) }),
+            Some(rule) => {
+                let (index, around) = (Arc::clone(&self.index), around.map(Arc::new));
+                Ok(Permit { intent, rule, index, around })
+            }
             None if intent.host().is_guarded() && self.index.grants_unguarded(&intent) => {
                 Err(Denial::of(Code::AddressRefused, intent))
             }
@@ -68,15 +79,14 @@ impl RuleSet {
     /// says so, else as closed TLS if a `proto=tls` rule does. Asked before the first byte is
     /// read, since a server may speak first; the intent of that scheme is then decided as any other.
     pub fn unopened(&self, host: &Host, port: u16) -> Option<Scheme> {
-        [Scheme::Tcp, Scheme::Tls].into_iter().find(|scheme| {
-            let intent = Intent::stream(*scheme, host.clone(), port);
-            self.index.grants(&intent).is_some()
-        })
+        [Scheme::Tcp, Scheme::Tls]
+            .into_iter()
+            .find(|scheme| self.decide(Intent::stream(*scheme, host.clone(), port)).is_ok())
     }
 
     /// Whether any rule at all covers a host: whether its name is worth an answer.
     pub fn names_host(&self, host: &Host) -> bool {
-        self.index.covers(host)
+        self.index.covers(host) && self.around.as_ref().is_none_or(|around| around.names_host(host))
     }
 }
 
@@ -96,6 +106,8 @@ pub struct Permit {
     intent: Intent,
     rule: Arc<Rule>,
     index: Arc<Index>,
+    /// That of the policy around, where there is one.
+    around: Option<Arc<Self>>,
 }
 
 impl Permit {
@@ -115,6 +127,9 @@ impl Permit {
     /// reached only if a rule that grants the intent names that address too; loopback also by the
     /// name `localhost`. An intent whose host is an address is reached there and nowhere else.
     pub fn admits(&self, address: IpAddr) -> Result<(), Denial> {
+        if let Some(around) = &self.around {
+            around.admits(address)?;
+        }
         let address = address.to_canonical();
         let is_admitted = match self.intent.host() {
             Host::Address(own) => *own == address,

@@ -35,6 +35,8 @@ pub(super) struct Plan<'a> {
     pub(super) records: &'a [PathBuf],
     /// A line that ends when its usher does.
     pub(super) alarm: UnixStream,
+    /// Where boundary inside it asks for a room.
+    pub(super) door: PathBuf,
     /// The unix sockets of the host that it may use.
     pub(super) open: &'a [PathBuf],
 }
@@ -68,7 +70,7 @@ impl Held {
         let (line, mut far) = Channel::pair().map_err(Call::to("socketpair"))?;
         line.bound(super::START).map_err(Call::to("setsockopt"))?;
         janitor.adopt_children()?;
-        let usher = walls.usher(plan.alarm.as_fd(), plan.open)?;
+        let usher = walls.usher(plan.alarm.as_fd(), &plan.door, plan.open)?;
         let pid = walls.fork(|entry| inside(&plan, (&entry, usher), &mut far))?;
         drop(far);
         let name = plan.command.first().cloned().unwrap_or_default();

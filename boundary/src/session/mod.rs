@@ -16,6 +16,7 @@ mod command;
 mod janitor;
 mod keeper;
 mod keystore;
+mod nested;
 mod proxy;
 mod raise;
 mod stdio;
@@ -23,6 +24,7 @@ mod trust;
 
 use std::ffi::{CString, OsString};
 use std::io;
+use std::path::Path;
 use std::time::Duration;
 
 use nix::errno::Errno;
@@ -49,6 +51,9 @@ const END: Duration = Duration::from_secs(2);
 
 /// Runs the command of a configuration.
 pub fn run(config: &Config) -> Result<Outcome, Error> {
+    if let Some(door) = std::env::var_os(nested::DOOR).filter(|door| !door.is_empty()) {
+        return nested::run(config, Path::new(&door));
+    }
     let sinks = Sinks::open(&config.log, config.audit_log.as_deref())?;
     sinks.install();
     let records = sinks.files().to_vec();
@@ -67,7 +72,9 @@ pub fn run(config: &Config) -> Result<Outcome, Error> {
     proxy.ready()?;
     let written = files.write_bundle(roots, proxy.certificate());
     let bundle = written.map_err(Call::to("write(bundle)"))?;
-    let environment = trust::environment(environment_of(&config.user), &bundle);
+    let door = files.door();
+    let mut environment = trust::environment(environment_of(&config.user), &bundle);
+    environment.push((nested::DOOR.into(), door.clone().into()));
     let plan = Plan {
         command: &config.command,
         environment: &environment,
@@ -75,6 +82,7 @@ pub fn run(config: &Config) -> Result<Outcome, Error> {
         bundle: &bundle,
         records: &records,
         alarm,
+        door,
         open: &config.unix_sockets,
     };
     let held = Held::start(plan, &walls, &janitor)?;
@@ -172,6 +180,9 @@ pub enum Error {
         /// What execve(2) said.
         source: Errno,
     },
+    /// The session around this one has no room for it.
+    #[error("inside another session: {0}")]
+    Nested(String),
     /// A process of the session ended before its time.
     #[error("the {0} process ended unexpectedly; the command was cut off")]
     Lost(&'static str),
@@ -190,6 +201,7 @@ impl Error {
             | Self::Walls(_)
             | Self::Enclosure(_)
             | Self::Proxy(_)
+            | Self::Nested(_)
             | Self::Lost(_) => 125,
         }
     }
@@ -213,6 +225,7 @@ impl Error {
             }
             Self::Enclosure(_) | Self::Proxy(_) => "no command was run",
             Self::Sinks(_) => "name a directory and a file that can be written",
+            Self::Nested(_) => "no command was run; the outer session's policy would have held too",
             Self::NotStarted { .. } => "check the command's name and its permissions",
             Self::Lost(_) => "run it again; if it recurs, look at the log for the cause",
         }

@@ -25,7 +25,7 @@ use crate::config::Config;
 use crate::dns::{Forwarder, Pins, Resolver, hosts_file, search_domains};
 use crate::jail::child::Identity;
 use crate::jail::mutation;
-use crate::jail::usher::{Reports, Told};
+use crate::jail::usher::{Entry, Reports, Told};
 use crate::jail::{Call, Lent, Refusals, Ring, Walls};
 use crate::proxy::{Doors, Limits, Parts, Proxy};
 use crate::rules::{DomainMatch, Rule, RuleSet};
@@ -174,7 +174,7 @@ impl Setup<'_> {
         let (rules, limits) = bounds(self.config)?;
         let resolver = resolver(self.config, &pins, &recorder);
         let parts = Parts {
-            rules,
+            rules: Arc::clone(&rules),
             authority,
             pins: Arc::clone(&pins),
             recorder: recorder.clone(),
@@ -189,6 +189,7 @@ impl Setup<'_> {
             doors: self.doors,
             refusals,
             reports,
+            rules,
         };
         Ok((service, certificate))
     }
@@ -229,6 +230,7 @@ struct Service {
     doors: Doors,
     refusals: Ring,
     reports: Reports,
+    rules: Arc<RuleSet>,
 }
 
 impl Service {
@@ -256,7 +258,7 @@ impl Service {
         line.set_nonblocking(true)?;
         let line = UnixStream::from_std(line)?;
         let refused = (self.refusals, self.reports);
-        let over = watch(line, refused, (self.recorder, self.pins));
+        let over = watch(line, refused, (self.recorder, self.pins, self.rules));
         let shutdown = async move {
             if let Err(error) = over.await {
                 tracing::error!(%error, "what the kernel refuses cannot be recorded");
@@ -271,7 +273,7 @@ impl Service {
 async fn watch(
     mut line: UnixStream,
     (ring, reports): (Ring, Reports),
-    (recorder, pins): (Recorder, Arc<Pins>),
+    (recorder, pins, rules): (Recorder, Arc<Pins>, Arc<RuleSet>),
 ) -> Result<(), Said> {
     let mut message = [0; 64];
     if line.read(&mut message).await.unwrap_or(0) == 0 {
@@ -288,7 +290,7 @@ async fn watch(
                 ready?.clear_ready();
             }
             ready = told.readable() => {
-                write_down(&reports, &recorder)?;
+                heed(&reports, &recorder, &rules)?;
                 ready?.clear_ready();
             }
         }
@@ -297,12 +299,24 @@ async fn watch(
     Ok(())
 }
 
-/// Records every refusal that the usher has told of by now.
-fn write_down(reports: &Reports, recorder: &Recorder) -> Result<(), Said> {
-    while let Some(Told { subject, decision }) = reports.next()? {
-        drop(recorder.decide(&subject, decision));
+/// Does what the usher has told of by now: records what it refused, enters the policies of rooms.
+fn heed(reports: &Reports, recorder: &Recorder, rules: &RuleSet) -> Result<(), Said> {
+    while let Some(told) = reports.next()? {
+        match told {
+            Told::Refused(subject, decision) => drop(recorder.decide(&subject, decision)),
+            Told::Entered(entry) => reports.answer(has_entered(entry, rules)),
+        }
     }
     Ok(())
+}
+
+/// Enters the policy of a room, if it can be understood.
+fn has_entered(Entry { cgroup, inside, rules: texts, exact }: Entry, rules: &RuleSet) -> bool {
+    let parsed: Result<Vec<_>, _> = texts.iter().map(|text| text.parse()).collect();
+    let Ok(parsed) = parsed else { return false };
+    let reading = if exact { DomainMatch::Exact } else { DomainMatch::Subdomains };
+    rules.enter(cgroup, inside, parsed, reading);
+    true
 }
 
 /// Records every refusal that is there now.

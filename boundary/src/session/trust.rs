@@ -93,6 +93,11 @@ impl SessionFiles {
         Err(io::Error::other("it is taken away again and again"))
     }
 
+    /// Where boundary inside the session asks for a room.
+    pub(super) fn door(&self) -> PathBuf {
+        self.directory.join("door")
+    }
+
     /// Writes the bundle, the system's roots and then the authority, in every form that programs
     /// read.
     pub(super) fn write_bundle(&self, roots: Roots, authority_pem: &[u8]) -> io::Result<Bundle> {

@@ -56,6 +56,8 @@ pub struct Walls {
     kernel: Kernel,
     /// The way into the cgroup of the usher, below the session's.
     entrance: File,
+    /// The session's own cgroup, opened beside the handle that is locked.
+    house: File,
     /// The usher's line to the reader of what it refuses: its end, and the reader's.
     reports: (OwnedFd, Reports),
 }
@@ -67,7 +69,8 @@ impl Walls {
         let (cgroup, kernel) = (Cgroup::make(name)?, Kernel::load()?);
         let (entrance, usher) = cgroup.make_room("usher")?;
         ports.usher = usher;
-        let walls = Self { cgroup, kernel, entrance, reports: report_pair()? };
+        let house = File::open(cgroup.path()).map_err(Call::to("open of a cgroup"))?;
+        let walls = Self { cgroup, kernel, entrance, house, reports: report_pair()? };
         walls.kernel.set_doors(&ports)?;
         for door in sockets(doors) {
             walls.kernel.mark_door(door)?;
@@ -98,6 +101,11 @@ impl Walls {
     /// What the usher stands with: the way into its cgroup, and its end of the line.
     pub fn usher(&self) -> (BorrowedFd<'_>, BorrowedFd<'_>) {
         (self.entrance.as_fd(), self.reports.0.as_fd())
+    }
+
+    /// The session's cgroup, opened for the usher, and what it is called.
+    pub fn house(&self) -> (BorrowedFd<'_>, &str) {
+        (self.house.as_fd(), self.cgroup.name())
     }
 
     /// The reader's end of the usher's line.

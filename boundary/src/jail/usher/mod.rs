@@ -15,12 +15,14 @@
 //! domain, with the few rights that it takes to act for another process. Its end ends the session.
 //! *Never*: lets a call that names a unix socket go on by itself.
 
+mod nested;
 mod peer;
 mod report;
 mod service;
 mod thread;
 
-pub use report::{Reports, Told};
+pub use nested::Request;
+pub use report::{Entry, Reports, Told};
 
 pub(crate) use report::pair as report_pair;
 
@@ -29,7 +31,7 @@ use std::fs::OpenOptions;
 use std::io::{self, Read as _, Write as _};
 use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::net::UnixStream;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use nix::sys::prctl;
 use nix::sys::signal::SigSet;
@@ -53,6 +55,11 @@ pub struct Seat<'a> {
     pub alarm: BorrowedFd<'a>,
     /// Where refusals are told.
     pub reports: BorrowedFd<'a>,
+    /// The session's own cgroup, in which there are rooms for boundary inside boundary, and what it
+    /// is called; none where the jail has no such rooms.
+    pub house: Option<(BorrowedFd<'a>, &'a str)>,
+    /// Where boundary inside boundary asks for a room.
+    pub door: &'a Path,
     /// The sockets of the host that the command may use.
     pub open: &'a [PathBuf],
 }
@@ -60,7 +67,12 @@ pub struct Seat<'a> {
 impl Seat<'_> {
     /// The descriptors that must be open until the usher is started.
     pub fn descriptors(&self) -> impl Iterator<Item = RawFd> {
-        let all = [self.entrance, Some(self.alarm), Some(self.reports)];
+        let all = [
+            self.entrance,
+            Some(self.alarm),
+            Some(self.reports),
+            self.house.map(|(house, _)| house),
+        ];
         all.into_iter().flatten().map(|fd| fd.as_raw_fd())
     }
 }
@@ -132,7 +144,7 @@ fn take_place(seat: &Seat<'_>, line: &UnixStream) -> io::Result<()> {
     dup2_stderr(&null)?;
     drop(null);
     chdir("/")?;
-    let kept = [line.as_raw_fd(), seat.alarm.as_raw_fd(), seat.reports.as_raw_fd()];
+    let kept: Vec<RawFd> = seat.descriptors().chain([line.as_raw_fd()]).collect();
     process::keep_only(&kept)?;
     process::bound_capabilities(KEEPS)?;
     process::hold_capabilities(KEEPS)

@@ -6,6 +6,7 @@ use std::fs;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
@@ -23,8 +24,11 @@ use crate::sys::pass;
 /// How long a refused call waits until its process has been looked at, which it has to live for.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// The longest message: two paths.
-const MAX: usize = 16 * 1024;
+/// How long a policy may take to be entered.
+const PATIENCE_TO_ENTER: Duration = Duration::from_secs(10);
+
+/// The longest message: a policy. Longer ones than a socket takes at once are refused.
+const MAX: usize = 256 * 1024;
 
 /// What was refused.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -44,9 +48,32 @@ struct Report {
     exe: Option<PathBuf>,
 }
 
-/// The usher's end of the line.
+/// A policy inside another, for a cgroup inside another.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Entry {
+    /// The cgroup, by number.
+    pub cgroup: u64,
+    /// The one that it is in.
+    pub inside: u64,
+    /// The rules, as they were written.
+    pub rules: Vec<String>,
+    /// Whether `domain=` means the domain alone.
+    pub exact: bool,
+}
+
+/// What crosses.
+#[derive(Debug, Serialize, Deserialize)]
+enum Message {
+    Refused(Report),
+    Entered(Entry),
+}
+
+/// The answer to a policy that was understood.
+const TAKEN: u8 = 1;
+
+/// The usher's end of the line. One message is answered before the next is sent.
 #[derive(Debug)]
-pub(super) struct Line(OwnedFd);
+pub(super) struct Line(Mutex<OwnedFd>);
 
 /// Both ends of a line: the usher's and the reader's.
 pub(crate) fn pair() -> Result<(OwnedFd, Reports), Call> {
@@ -60,41 +87,62 @@ pub(crate) fn pair() -> Result<(OwnedFd, Reports), Call> {
 impl Line {
     /// The end that was given.
     pub(super) fn new(end: OwnedFd) -> Self {
-        Self(end)
+        Self(Mutex::new(end))
     }
 
     /// Tells what was refused to a thread that waits.
     pub(super) fn tell(&self, thread: Thread, handle: BorrowedFd<'_>, what: What) {
         let Ok((uid, comm, exe)) = thread.describe() else { return };
-        let report = Report { what, uid, comm, exe };
-        let Ok(message) = serde_json::to_vec(&report) else { return };
-        if pass::send(self.0.as_fd(), &message, Some(handle)).is_ok() {
-            drop(self.await_receipt());
-        }
+        let report = Message::Refused(Report { what, uid, comm, exe });
+        // Who cannot be told is told nothing; the call is refused all the same.
+        drop(self.ask(&report, Some(handle), PATIENCE));
     }
 
-    /// Waits until it was read, but not for ever.
-    fn await_receipt(&self) -> io::Result<()> {
-        let patience = PollTimeout::try_from(PATIENCE).unwrap_or(PollTimeout::MAX);
-        let mut waiting = [PollFd::new(self.0.as_fd(), PollFlags::POLLIN)];
-        if poll(&mut waiting, patience)? > 0 {
-            pass::receive(self.0.as_fd(), &mut [0])?;
-        }
-        Ok(())
+    /// Has a policy entered for a cgroup. False if it was not understood, or nobody answers.
+    pub(super) fn enter(&self, entry: Entry) -> io::Result<bool> {
+        Ok(self.ask(&Message::Entered(entry), None, PATIENCE_TO_ENTER)? == Some(TAKEN))
     }
+
+    /// Sends a message and waits for its answer, but not for ever.
+    fn ask(
+        &self,
+        message: &Message,
+        lent: Option<BorrowedFd<'_>>,
+        patience: Duration,
+    ) -> io::Result<Option<u8>> {
+        let message = serde_json::to_vec(message)?;
+        let line = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        // What was answered too late belongs to an earlier message.
+        while is_readable(line.as_fd(), Duration::ZERO)? {
+            pass::receive(line.as_fd(), &mut [0])?;
+        }
+        pass::send(line.as_fd(), &message, lent)?;
+        if !is_readable(line.as_fd(), patience)? {
+            return Ok(None);
+        }
+        let mut answer = [0];
+        let (length, _) = pass::receive(line.as_fd(), &mut answer)?;
+        Ok(answer.first().copied().filter(|_| length > 0))
+    }
+}
+
+/// Waits until there is something to read, at most for a time.
+fn is_readable(line: BorrowedFd<'_>, patience: Duration) -> io::Result<bool> {
+    let patience = PollTimeout::try_from(patience).unwrap_or(PollTimeout::MAX);
+    Ok(poll(&mut [PollFd::new(line, PollFlags::POLLIN)], patience)? > 0)
 }
 
 /// The reader's end of the line. It becomes readable when there is something to read.
 #[derive(Debug)]
 pub struct Reports(OwnedFd);
 
-/// One refusal, ready for the record.
+/// What the usher tells.
 #[derive(Debug)]
-pub struct Told {
-    /// Who tried.
-    pub subject: Subject,
-    /// What it was.
-    pub decision: Decision,
+pub enum Told {
+    /// A refusal, ready for the record: who tried, and what it was.
+    Refused(Subject, Decision),
+    /// A policy to enter. [`Reports::answer`] says whether it was.
+    Entered(Entry),
 }
 
 impl Reports {
@@ -103,7 +151,7 @@ impl Reports {
         self.0.try_clone().map(Self)
     }
 
-    /// The next refusal, if there is one now.
+    /// What is told next, if there is anything now.
     pub fn next(&self) -> io::Result<Option<Told>> {
         let mut message = vec![0; MAX];
         let (length, handle) = match pass::receive(self.0.as_fd(), &mut message) {
@@ -111,15 +159,24 @@ impl Reports {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(None),
             received => received?,
         };
-        let report: Report = serde_json::from_slice(message.get(..length).unwrap_or_default())?;
+        let report = match serde_json::from_slice(message.get(..length).unwrap_or_default())? {
+            Message::Entered(entry) => return Ok(Some(Told::Entered(entry))),
+            Message::Refused(report) => report,
+        };
         let pid = handle.and_then(|handle| pid_behind(handle.as_fd())).unwrap_or_default();
         let cgroup = cgroup_of(pid).unwrap_or_default();
-        // The usher may be gone by now, and waits no longer.
-        drop(pass::send(self.0.as_fd(), &[0], None));
+        self.answer(true);
         let Report { what, uid, comm, exe } = report;
         let process = Some(Process { pid, uid, comm, exe, cgroup });
         let subject = Subject { door: Door::Kernel, process, target: None };
-        Ok(Some(Told { subject, decision: decision(what) }))
+        Ok(Some(Told::Refused(subject, decision(what))))
+    }
+
+    /// Answers what was told.
+    pub fn answer(&self, is_taken: bool) {
+        let answer = if is_taken { TAKEN } else { 0 };
+        // The usher may be gone by now, and waits no longer.
+        drop(pass::send(self.0.as_fd(), &[answer], None));
     }
 }
 
@@ -178,18 +235,19 @@ mod tests {
         let reader = std::thread::spawn(move || {
             let mut waiting = [PollFd::new(reports.as_fd(), PollFlags::POLLIN)];
             assert_eq!(poll(&mut waiting, PollTimeout::from(10_000_u16)), Ok(1));
-            reports.next().unwrap().unwrap()
+            match reports.next().unwrap() {
+                Some(Told::Refused(subject, decision)) => (subject, decision),
+                told => panic!("not {told:?}"),
+            }
         });
         let thread = Thread::new(std::process::id());
         let handle = crate::sys::reach::open_thread(std::process::id()).unwrap();
         line.tell(thread, handle.as_fd(), What::Named("/run/docker.sock".to_owned()));
-        let told = reader.join().unwrap();
-        let process = told.subject.process.unwrap();
+        let (subject, decision) = reader.join().unwrap();
+        let process = subject.process.unwrap();
         assert_eq!(process.pid, std::process::id());
         assert_eq!(process.exe, std::env::current_exe().ok());
-        assert!(
-            matches!(told.decision, Decision::Withheld { socket } if socket == "/run/docker.sock")
-        );
+        assert!(matches!(decision, Decision::Withheld { socket } if socket == "/run/docker.sock"));
     }
 
     #[test]

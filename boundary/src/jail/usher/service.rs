@@ -13,6 +13,7 @@ use nix::sys::socket::{AddressFamily, SockaddrLike as _, SockaddrStorage, getsoc
 use nix::sys::stat::{FileStat, SFlag, fstat, stat};
 
 use super::Seat;
+use super::nested::Rooms;
 use super::peer::{self, Own};
 use super::report::{Line, What};
 use super::thread::{Name, Rights, Thread};
@@ -40,7 +41,7 @@ pub(super) struct Service {
 #[derive(Debug)]
 struct Shared {
     own: Own,
-    line: Line,
+    line: Arc<Line>,
     /// The sockets of the host that the command may use.
     open: Vec<PathBuf>,
     at_work: AtomicUsize,
@@ -70,9 +71,13 @@ impl Service {
     /// Answers what arrives at a listener.
     pub(super) fn new(listener: OwnedFd, seat: &Seat<'_>) -> io::Result<Self> {
         notify::take_turns(listener.as_fd());
+        let line = Arc::new(Line::new(seat.reports.try_clone_to_owned()?));
+        if let Some(rooms) = Rooms::new(seat, Arc::clone(&line))? {
+            rooms.open(seat.door)?;
+        }
         let shared = Shared {
             own: Own::default(),
-            line: Line::new(seat.reports.try_clone_to_owned()?),
+            line: Arc::clone(&line),
             open: seat.open.to_vec(),
             at_work: AtomicUsize::new(0),
         };

@@ -1,0 +1,223 @@
+//! Rooms for boundary inside boundary: a cgroup inside the one that the inner command is in, with a
+//! policy that the proxy judges it by as well.
+//!
+//! The inner boundary has no rights, and needs none: it asks at the session's door, which is a unix
+//! socket that the usher leads to like any other of the session. Its command is moved into the
+//! room, cannot leave it, and is killed when whoever asked hangs up.
+//!
+//! *Never*: moves a process to any place but one inside the cgroup that it is in.
+
+use std::fs::{self, File, Permissions};
+use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use nix::errno::Errno;
+use nix::fcntl::{OFlag, openat};
+use nix::sys::stat::{Mode, mkdirat};
+use nix::unistd::{UnlinkatFlags, unlinkat};
+use serde::{Deserialize, Serialize};
+
+use super::Seat;
+use super::report::{Entry, Line};
+
+/// How many rooms there are at once.
+const MAX_ROOMS: usize = 64;
+
+/// The longest request.
+const MAX_REQUEST: u64 = 192 * 1024;
+
+/// How often the end of the processes in a room is looked for, and how often at most.
+const LOOK: Duration = Duration::from_millis(20);
+const LOOKS: usize = 250;
+
+/// What boundary inside boundary asks for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Request {
+    /// The process that becomes the command.
+    pub pid: u32,
+    /// Its rules, as they were written.
+    pub rules: Vec<String>,
+    /// Whether `domain=` means the domain alone.
+    pub exact: bool,
+}
+
+impl Request {
+    /// Asks at a door; none if it was granted, else why not. It holds for as long as the stream is
+    /// open.
+    pub fn ask(&self, stream: &mut UnixStream) -> io::Result<Option<String>> {
+        let mut line = serde_json::to_vec(self)?;
+        line.push(b'\n');
+        stream.write_all(&line)?;
+        let mut answer = String::new();
+        BufReader::new(stream).read_line(&mut answer)?;
+        Ok((answer != "ok\n").then(|| answer.trim_end().to_owned()))
+    }
+}
+
+/// The rooms of a session.
+#[derive(Debug)]
+pub(super) struct Rooms {
+    house: OwnedFd,
+    name: String,
+    line: Arc<Line>,
+    next: AtomicU64,
+    taken: AtomicUsize,
+    /// One process is moved at a time.
+    moving: Mutex<()>,
+}
+
+/// A room: the cgroup that it is in, and its own name there.
+struct Room {
+    inside: OwnedFd,
+    name: String,
+    folder: OwnedFd,
+}
+
+impl Rooms {
+    /// The rooms of the session that a seat belongs to, if it has any.
+    pub(super) fn new(seat: &Seat<'_>, line: Arc<Line>) -> io::Result<Option<Self>> {
+        let Some((house, name)) = seat.house else { return Ok(None) };
+        Ok(Some(Self {
+            house: house.try_clone_to_owned()?,
+            name: name.to_owned(),
+            line,
+            next: AtomicU64::new(0),
+            taken: AtomicUsize::new(0),
+            moving: Mutex::new(()),
+        }))
+    }
+
+    /// Opens the door, to every user of the session.
+    pub(super) fn open(self, door: &Path) -> io::Result<()> {
+        let listener = UnixListener::bind(door)?;
+        fs::set_permissions(door, Permissions::from_mode(0o666))?;
+        let rooms = Arc::new(self);
+        std::thread::Builder::new().spawn(move || {
+            for stream in listener.incoming().flatten() {
+                let rooms = Arc::clone(&rooms);
+                // Without a thread nobody is let in, and whoever asked is hung up on.
+                drop(std::thread::Builder::new().spawn(move || rooms.host(stream)));
+            }
+        })?;
+        Ok(())
+    }
+
+    /// Sees to one guest from the question to the end.
+    fn host(&self, mut stream: UnixStream) {
+        let is_full = self.taken.fetch_add(1, Ordering::Relaxed) >= MAX_ROOMS;
+        let room = if is_full { Err(io::Error::from(Errno::EAGAIN)) } else { self.admit(&stream) };
+        let answer = match &room {
+            Ok(_) => "ok\n".to_owned(),
+            Err(error) => format!("{error}\n"),
+        };
+        let told = stream.write_all(answer.as_bytes());
+        if let Ok(room) = room {
+            if told.is_ok() {
+                // Until it hangs up, however that comes.
+                drop(stream.read(&mut [0]));
+            }
+            room.clear();
+        }
+        self.taken.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// Gives a process a room of its own, with the policy that it asks for.
+    fn admit(&self, stream: &UnixStream) -> io::Result<Room> {
+        let mut line = String::new();
+        BufReader::new(stream.take(MAX_REQUEST)).read_line(&mut line)?;
+        let Request { pid, rules, exact } = serde_json::from_str(&line)?;
+        let _one_at_a_time = self.moving.lock().unwrap_or_else(PoisonError::into_inner);
+        let room = self.make(&self.place_of(pid)?)?;
+        let (cgroup, inside) = (number(&room.folder)?, number(&room.inside)?);
+        if !self.line.enter(Entry { cgroup, inside, rules, exact })? {
+            room.clear();
+            return Err(io::Error::other("the policy was not taken"));
+        }
+        match room.write("cgroup.procs", &pid.to_string()) {
+            Ok(()) => Ok(room),
+            Err(error) => {
+                room.clear();
+                Err(error)
+            }
+        }
+    }
+
+    /// The cgroup that a process is in, from the session's own.
+    fn place_of(&self, pid: u32) -> io::Result<PathBuf> {
+        let text = fs::read_to_string(format!("/proc/{pid}/cgroup"))?;
+        below(&text, &self.name).ok_or_else(|| io::Error::from(Errno::ESRCH))
+    }
+
+    /// Makes a room in a cgroup.
+    fn make(&self, place: &Path) -> io::Result<Room> {
+        let name = format!("nested-{}", self.next.fetch_add(1, Ordering::Relaxed));
+        let folder = OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+        let inside = openat(self.house.as_fd(), place, folder, Mode::empty())?;
+        mkdirat(inside.as_fd(), name.as_str(), Mode::from_bits_truncate(0o755))?;
+        let folder = openat(inside.as_fd(), name.as_str(), folder, Mode::empty())?;
+        Ok(Room { inside, name, folder })
+    }
+}
+
+impl Room {
+    /// Writes to one of its files.
+    fn write(&self, file: &str, text: &str) -> io::Result<()> {
+        let flags = OFlag::O_WRONLY | OFlag::O_CLOEXEC;
+        let file = openat(self.folder.as_fd(), file, flags, Mode::empty())?;
+        File::from(file).write_all(text.as_bytes())
+    }
+
+    /// Ends what is in it and removes it. Where the kernel cannot kill a cgroup (before 5.14), what
+    /// is in it is stopped for good, and ends with the session.
+    fn clear(&self) {
+        if self.write("cgroup.kill", "1").is_err() {
+            drop(self.write("cgroup.freeze", "1"));
+            return;
+        }
+        for _ in 0..LOOKS {
+            match unlinkat(self.inside.as_fd(), self.name.as_str(), UnlinkatFlags::RemoveDir) {
+                // A room inside it is cleared by whoever made it.
+                Err(Errno::EBUSY) => std::thread::park_timeout(LOOK),
+                Ok(()) | Err(_) => return,
+            }
+        }
+    }
+}
+
+/// The number of a cgroup.
+fn number(folder: &OwnedFd) -> io::Result<u64> {
+    Ok(File::from(folder.try_clone()?).metadata()?.ino())
+}
+
+/// The path of a cgroup from the session's own, by the text of a process's `cgroup` (proc(5)).
+fn below(text: &str, session: &str) -> Option<PathBuf> {
+    let path = text.lines().find_map(|line| line.strip_prefix("0::"))?;
+    let mut parts = path.split('/').skip_while(|part| *part != session);
+    parts.next()?;
+    let below: PathBuf = [".".as_ref()].into_iter().chain(parts.map(Path::new)).collect();
+    let is_room =
+        |part: &Path| part.to_str().is_some_and(|part| part == "." || part.starts_with("nested-"));
+    below.components().all(|part| is_room(part.as_ref())).then_some(below)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_room_is_made_in_the_cgroup_of_the_process_and_nowhere_else() {
+        let below = |text: &str| below(text, "boundary-1");
+        assert_eq!(below("1:name=x:/\n0::/boundary-1\n"), Some(PathBuf::from(".")));
+        let nested = below("0::/a/boundary-1/nested-0/nested-7\n");
+        assert_eq!(nested, Some(PathBuf::from("./nested-0/nested-7")));
+        for other in ["0::/\n", "0::/boundary-2\n", "0::/boundary-1/usher\n", ""] {
+            assert_eq!(below(other), None, "{other}");
+        }
+    }
+}

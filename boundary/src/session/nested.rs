@@ -1,0 +1,104 @@
+//! boundary inside boundary: the session around it has the walls, and gives the inner command a room
+//! of its own with a policy that is narrower by these rules.
+//!
+//! *Standing*: where [`DOOR`] says that there is a session around. What is decided is on the record
+//! of that session. *Never*: runs the command without the room.
+
+use std::os::fd::AsRawFd as _;
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+
+use nix::errno::Errno;
+use nix::unistd::Pid;
+
+use super::channel::{Channel, Message};
+use super::keeper::{Family, Signals};
+use super::{END, Error, Outcome, status};
+use crate::config::Config;
+use crate::jail::child;
+use crate::jail::usher::Request;
+use crate::jail::{Call, Choice};
+use crate::rules::DomainMatch;
+use crate::sys::process;
+
+/// The variable that names the door of the session around.
+pub(super) const DOOR: &str = "BOUNDARY_SESSION_DOOR";
+
+/// Runs the command in a room of the session around.
+pub(super) fn run(config: &Config, door: &Path) -> Result<Outcome, Error> {
+    if !matches!(config.jail, Choice::Auto | Choice::Ebpf) {
+        return Err(Error::Nested(format!("jail {} cannot be raised there", config.jail)));
+    }
+    if !config.unix_sockets.is_empty() {
+        return Err(Error::Nested("unix sockets are for the outermost session to list".to_owned()));
+    }
+    let absent = |error| Error::Nested(format!("{}: {error}", door.display()));
+    let mut stream = UnixStream::connect(door).map_err(absent)?;
+    let signals = Signals::block()?;
+    let (mut line, mut far) = Channel::pair().map_err(Call::to("socketpair"))?;
+    let kept = far.as_raw_fd();
+    let command = process::fork(|| match process::keep_only(&[kept]) {
+        Ok(()) => become_command(config, &mut far),
+        Err(_) => FAILED,
+    });
+    let command = command.map_err(Call::to("fork"))?;
+    drop(far);
+    let entered = enter(config, command, &mut stream).and_then(|()| let_go(config, &mut line));
+    if let Err(error) = entered {
+        process::end(command, END);
+        return Err(error);
+    }
+    let nobody = Pid::from_raw(0);
+    let ended = signals.watch(Family { command, proxy: nobody, janitor: nobody })?;
+    // The room is cleared when the stream ends.
+    drop(stream);
+    Ok(Outcome { status: status(ended)?, is_recorded: true })
+}
+
+/// The status of a process that did not become the command.
+const FAILED: u8 = 125;
+
+/// Has the process that becomes the command moved into a room.
+fn enter(config: &Config, command: Pid, stream: &mut UnixStream) -> Result<(), Error> {
+    let request = Request {
+        pid: command.as_raw().unsigned_abs(),
+        rules: config.rule_texts.clone(),
+        exact: config.domain_match == DomainMatch::Exact,
+    };
+    config.announce();
+    match request.ask(stream).map_err(Call::to("read(door)"))? {
+        None => Ok(()),
+        Some(why) => Err(Error::Nested(why)),
+    }
+}
+
+/// Lets the command go.
+fn let_go(config: &Config, line: &mut Channel) -> Result<(), Error> {
+    line.send(&Message::Go).map_err(Call::to("write(command)"))?;
+    match line.receive().map_err(Call::to("read(command)"))? {
+        None => Ok(()),
+        Some(Message::NotStarted(number)) => {
+            let name = config.command.first().cloned().unwrap_or_default();
+            Err(Error::NotStarted { name, source: Errno::from_raw(number) })
+        }
+        Some(Message::Failed(why)) => Err(Error::Enclosure(why)),
+        Some(_) => Err(Error::Lost("command")),
+    }
+}
+
+/// The child's side: waits until it is in its room, keeps off what is outside it, becomes the
+/// command.
+fn become_command(config: &Config, line: &mut Channel) -> u8 {
+    if !matches!(line.receive(), Ok(Some(Message::Go))) || process::reset_signals().is_err() {
+        return FAILED;
+    }
+    // The filter is the outer session's already; the domain keeps this command from its processes.
+    if let Err(error) = child::restrict() {
+        drop(line.send(&Message::Failed(format!("landlock: {error}"))));
+        return FAILED;
+    }
+    let environment: Vec<_> = std::env::vars_os().collect();
+    let error = child::start(&config.command, &environment);
+    drop(line.send(&Message::NotStarted(error as i32)));
+    127
+}

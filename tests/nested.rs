@@ -1,0 +1,154 @@
+//! boundary inside boundary: the inner policy can only be narrower.
+
+use std::fs;
+
+use nix::sys::stat::Mode;
+use nix::unistd::mkfifo;
+
+use crate::world::needs::needs;
+use crate::world::processes::eventually;
+use crate::world::{Output, World};
+
+/// The hosts that there are.
+const HOSTS: [&str; 3] = ["x.test", "y.test", "z.test"];
+
+/// Asks each host for something, and says what it answers.
+const ASK: &str = "for host in x.test y.test z.test; do \
+    curl -s -o /dev/null -w \"$host:%{http_code}\\n\" http://$host/; done";
+
+/// A world with the hosts.
+fn world() -> World {
+    let world = World::new();
+    for (number, host) in (10..).zip(HOSTS) {
+        world.name(host, &[&format!("203.0.113.{number}")]);
+    }
+    world
+}
+
+/// What is written before a command to run it under boundary with a policy of these hosts.
+fn under(world: &World, hosts: &[&str]) -> String {
+    let binary = world.boundary(&[], &["true"]).words()[0].clone();
+    let rules = hosts.iter().map(|host| format!("--allow domain={host} "));
+    format!("{binary} {}--", rules.collect::<String>())
+}
+
+/// Runs a script under boundary with a policy of these hosts.
+fn run(world: &World, hosts: &[&str], script: &str) -> Output {
+    run_as(world, hosts, script, false)
+}
+
+/// The same, as root or as a user.
+fn run_as(world: &World, hosts: &[&str], script: &str, guest: bool) -> Output {
+    let rules: Vec<String> = hosts.iter().map(|host| format!("--allow=domain={host}")).collect();
+    let rules: Vec<&str> = rules.iter().map(String::as_str).collect();
+    let run = world.boundary(&rules, &["sh", "-c", script]);
+    if guest { run.through_sudo().output() } else { run.output() }
+}
+
+/// The hosts that answered, in order; a denial is no answer.
+#[track_caller]
+fn permits(out: &Output, hosts: &[&str]) {
+    for host in HOSTS {
+        let status = if hosts.contains(&host) { 200 } else { 403 };
+        out.says(&format!("{host}:{status}"));
+        let arrived = out.requests.iter().any(|request| request.header("host") == Some(host));
+        out.expect(arrived == hosts.contains(&host), &format!("{host} is asked or not"));
+    }
+}
+
+#[test]
+fn an_inner_policy_permits_what_the_outer_one_does_too() {
+    needs!(root, bpf, curl);
+    let world = world();
+    for guest in [false, true] {
+        let script = format!("{} sh -c '{ASK}'", under(&world, &["x.test", "y.test"]));
+        let out = run_as(&world, &["y.test", "z.test"], &script, guest);
+        permits(&out, &["y.test"]);
+        out.record(&[("decision", "deny"), ("host", "x.test"), ("code", "no_rule")]);
+        out.record(&[("decision", "deny"), ("host", "z.test"), ("code", "no_rule")]);
+        out.record(&[("decision", "allow"), ("host", "y.test")]);
+    }
+}
+
+#[test]
+fn an_inner_policy_without_rules_permits_nothing_and_the_outer_one_stays() {
+    needs!(root, bpf, curl);
+    let world = world();
+    let inner = under(&world, &[]);
+    permits(&run(&world, &["*"], &format!("{inner} sh -c '{ASK}'")), &[]);
+    let out = run(&world, &["*"], &format!("{inner} true && {ASK}"));
+    permits(&out, &HOSTS);
+}
+
+#[test]
+fn three_deep_each_is_narrower_than_the_one_around() {
+    needs!(root, bpf, curl);
+    let world = world();
+    let (second, third) =
+        (under(&world, &["x.test", "y.test"]), under(&world, &["y.test", "z.test"]));
+    let script = format!("{second} {third} sh -c '{ASK}'");
+    permits(&run(&world, &["*"], &script), &["y.test"]);
+    let fourth = under(&world, &["*"]);
+    let script = format!("{second} {third} {fourth} sh -c '{ASK}'");
+    permits(&run(&world, &["*"], &script), &["y.test"]);
+}
+
+#[test]
+fn an_inner_command_cannot_leave_its_room() {
+    needs!(root, bpf, curl);
+    let world = world();
+    // Asking again without the variable, with a wider policy, at the same door, or for somebody else.
+    let wide = under(&world, &["*"]);
+    let attempts = format!(
+        "env -u BOUNDARY_SESSION_DOOR {wide} true; echo status $?; {wide} sh -c '{ASK}'; \
+         echo 0 > /sys/fs/cgroup/cgroup.procs; kill -9 $PPID"
+    );
+    let file = world.file("attempts", &attempts);
+    let inner = under(&world, &["y.test"]);
+    let out = run(&world, &["*"], &format!("{inner} sh {}; echo inner $?", file.display()));
+    permits(&out, &["y.test"]);
+    out.says("status 125");
+    out.expect(!out.stdout.contains("inner 137"), "what is around it cannot be signalled");
+}
+
+#[test]
+fn the_inner_exit_status_is_the_commands_own() {
+    needs!(root, bpf);
+    let world = World::new();
+    let inner = under(&world, &[]);
+    for (script, code) in [("exit 7", 7), ("kill -TERM $$", 143)] {
+        run(&world, &[], &format!("{inner} sh -c '{script}'; exit $?")).exits(code);
+    }
+    run(&world, &[], &format!("{inner} no-such-command; exit $?")).exits(127);
+}
+
+#[test]
+fn the_command_of_a_killed_inner_boundary_ends() {
+    needs!(root, bpf);
+    let world = World::new();
+    let inner = under(&world, &[]);
+    let attack = world.attack();
+    let gate = world.folder().join("gate");
+    mkfifo(&gate, Mode::from_bits_truncate(0o600)).expect("the folder is ours");
+    let script = format!(
+        "{inner} {attack} signals 1 & inner=$!; read go < gate; kill -KILL $inner; wait; \
+         echo over; read go < gate"
+    );
+    let session = world.boundary(&[], &["sh", "-c", &script]).start();
+    session.wait_for("ready");
+    let lives = || world.processes().iter().any(|process| process.exe.ends_with("attack"));
+    assert!(lives(), "the inner command runs");
+    fs::write(&gate, "go\n").expect("it waits there");
+    session.wait_for("over");
+    eventually("the inner command is ended", || !lives());
+    fs::write(&gate, "go\n").expect("it waits there");
+    session.finish().exits(0);
+}
+
+#[test]
+fn without_a_session_around_there_is_a_clear_line() {
+    needs!(root);
+    let world = World::new();
+    let run = world.boundary(&[], &["true"]).env("BOUNDARY_SESSION_DOOR", "/run/no-such/door");
+    run.output().exits(125).complains("inside another session: /run/no-such/door");
+}
