@@ -128,11 +128,14 @@ fn the_command_of_a_killed_inner_boundary_ends() {
     let world = World::new();
     let inner = under(&world, &[]);
     let attack = world.attack();
-    let gate = world.folder().join("gate");
-    mkfifo(&gate, Mode::from_bits_truncate(0o600)).expect("the folder is ours");
+    // Two, because a reader may find the other end of one still open, and at its end.
+    let [gate, end] = ["gate", "end"].map(|name| world.folder().join(name));
+    for fifo in [&gate, &end] {
+        mkfifo(fifo, Mode::from_bits_truncate(0o600)).expect("the folder is ours");
+    }
     let script = format!(
         "{inner} {attack} signals 1 & inner=$!; read go < gate; kill -KILL $inner; wait; \
-         echo over; read go < gate"
+         echo over; read go < end"
     );
     let session = world.boundary(&[], &["sh", "-c", &script]).start();
     session.wait_for("ready");
@@ -141,7 +144,7 @@ fn the_command_of_a_killed_inner_boundary_ends() {
     fs::write(&gate, "go\n").expect("it waits there");
     session.wait_for("over");
     eventually("the inner command is ended", || !lives());
-    fs::write(&gate, "go\n").expect("it waits there");
+    fs::write(&end, "go\n").expect("it waits there");
     session.finish().exits(0);
 }
 
