@@ -38,7 +38,7 @@ pub(crate) struct Plan {
     #[arg(long)]
     pub(crate) hudsucker: Option<PathBuf>,
     /// How often every contestant takes its turn in every row.
-    #[arg(long, default_value_t = 9)]
+    #[arg(long, default_value_t = 7)]
     pub(crate) rounds: usize,
     /// Only the rows whose name has this in it; `memory` and `many` are names too.
     #[arg(long)]

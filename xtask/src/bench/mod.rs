@@ -24,7 +24,7 @@ pub(crate) enum Bench {
     /// it installs; needs root, and ten minutes.
     Proxy {
         /// How often every contestant takes its turn in every row.
-        #[arg(long, default_value_t = 9)]
+        #[arg(long, default_value_t = 7)]
         rounds: u32,
         /// Only the rows with this in their name; the document is left as it is.
         #[arg(long)]
