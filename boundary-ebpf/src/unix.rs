@@ -1,4 +1,4 @@
-//! connect_unix and sendmsg_unix: nobody behind the walls names a unix socket but the usher.
+//! `connect_unix` and `sendmsg_unix`: nobody behind the walls names a unix socket but the usher.
 //!
 //! The hook does not see who listens at a name, and a path may lead elsewhere by the time that the
 //! kernel follows it. The usher looks at what a name leads to, and then names exactly that.
