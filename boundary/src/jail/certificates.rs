@@ -1,7 +1,7 @@
 //! The certificates that the command's programs read without being told: shown with the session's
 //! authority among them.
 //!
-//! *Standing*: [`mounts`] calls [`show`] in the command's mount namespace, so that a program which
+//! *Standing*: [`mounts`](super::mounts) calls [`show`] in the command's mount namespace, so that a program which
 //! clears its environment still works. *Never*: changes what anybody outside sees.
 
 use std::fs;
