@@ -190,11 +190,18 @@ fn a_listener_elsewhere_does_not_make_a_target_local() {
 
 #[test]
 fn every_reason_survives_its_number() {
-    for why in
-        [Why::Socket, Why::Datagram, Why::Option, Why::Packet, Why::DoorShut, Why::Unrecorded]
-    {
+    for why in [
+        Why::Socket,
+        Why::Datagram,
+        Why::Option,
+        Why::Packet,
+        Why::DoorShut,
+        Why::Unrecorded,
+        Why::Unix,
+        Why::Aim,
+    ] {
         assert_eq!(Why::from_number(why as u16), Some(why));
     }
     assert_eq!(Why::from_number(0), None);
-    assert_eq!(Why::from_number(7), None);
+    assert_eq!(Why::from_number(9), None);
 }

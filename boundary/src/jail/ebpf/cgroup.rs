@@ -61,6 +61,8 @@ pub struct Cgroup {
     folder: File,
     /// Opened before any privilege is given up, for the child to enter by.
     entrance: File,
+    /// Descriptors to give up when it is removed: there may be no other left then.
+    spare: Vec<File>,
     /// Who made it. A forked child has a copy, and must not take the session down with it.
     keeper: Pid,
 }
@@ -102,7 +104,8 @@ impl Cgroup {
             .write(true)
             .open(path.join("cgroup.procs"))
             .map_err(Call::to("open of cgroup.procs"))?;
-        Ok(Self { path, folder, entrance, keeper: getpid() })
+        let spare = spare(&folder).map_err(Call::to("dup"))?;
+        Ok(Self { path, folder, entrance, spare, keeper: getpid() })
     }
 
     /// Locks a new folder and opens what is needed of it. A sweep that has it in hand is waited
@@ -114,7 +117,8 @@ impl Cgroup {
             .write(true)
             .open(path.join("cgroup.procs"))
             .map_err(Call::to("open of cgroup.procs"))?;
-        Ok(Self { path, folder, entrance, keeper: getpid() })
+        let spare = spare(&folder).map_err(Call::to("dup"))?;
+        Ok(Self { path, folder, entrance, spare, keeper: getpid() })
     }
 
     /// Where it is.
@@ -207,6 +211,7 @@ impl Drop for Cgroup {
         if getpid() != self.keeper {
             return;
         }
+        self.spare.clear();
         // An empty one goes without a descriptor, for want of which it may be that it has to go.
         if fs::remove_dir(&self.path).is_ok() {
             return;
@@ -316,6 +321,12 @@ fn kill_below(path: &Path) -> io::Result<()> {
         }
     }
     Ok(())
+}
+
+/// As many descriptors as it takes to remove a cgroup with rooms in it.
+fn spare(folder: &File) -> io::Result<Vec<File>> {
+    const DEPTH: usize = 3;
+    (0..DEPTH).map(|_| folder.try_clone()).collect()
 }
 
 /// The processes in one cgroup.
