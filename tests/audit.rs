@@ -187,3 +187,19 @@ fn an_allowed_request_is_logged_at_info_only() {
     let told = world.boundary(&options, &curl).output();
     told.complains("level=INFO msg=ALLOW method=GET url=http://allowed.test/ host=allowed.test");
 }
+
+#[test]
+fn a_record_says_who_started_the_process_that_asked() {
+    needs!(root, bpf, curl);
+    let world = World::new();
+    // `&` and `wait` keep each shell from becoming what it starts.
+    let script = "sh -c 'curl -sS http://denied.test/ & wait' & wait";
+    let out = world.boundary(&[], &["sh", "-c", script]).output();
+    out.exits(0);
+    let record = out.record(&[("host", "denied.test"), ("proto", "http")]);
+    let parents: Vec<_> = record["parents"].as_array().into_iter().flatten().collect();
+    let names: Vec<_> = parents.iter().filter_map(|parent| parent["comm"].as_str()).collect();
+    out.expect(names == ["sh", "sh"], "up to the command, and no further");
+    let asked = record["pid"].as_u64().unwrap_or(0);
+    out.expect(parents.iter().all(|it| it["pid"].as_u64() != Some(asked)), "each is another");
+}

@@ -25,7 +25,9 @@ pub(crate) use sink::Memory;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 
+use serde::Serialize;
 use tracing::Level;
 
 use crate::rules::{Code, Denial, Host, Permit};
@@ -68,6 +70,17 @@ pub struct Process {
     pub exe: Option<PathBuf>,
     /// The cgroup's id.
     pub cgroup: u64,
+    /// Who started it, the nearest first, up to the session's command.
+    pub parents: Arc<[Parent]>,
+}
+
+/// A process that started another, itself or by others in between.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Parent {
+    /// Thread-group id, in boundary's pid namespace.
+    pub pid: u32,
+    /// The thread's name, when the other was first asked about.
+    pub comm: String,
 }
 
 /// Who asked and from where: what every record of one flow has in common.

@@ -241,6 +241,8 @@ impl Serialize for Record {
         put(&mut map, "exe", exe.map(|exe| exe.to_string_lossy()))?;
         put(&mut map, "comm", process.map(|process| &process.comm))?;
         put(&mut map, "uid", process.map(|process| process.uid))?;
+        let parents = process.map(|process| &process.parents);
+        put(&mut map, "parents", parents.filter(|parents| !parents.is_empty()).map(|all| &**all))?;
         put(&mut map, "cgroup", process.map(|process| process.cgroup).filter(|&id| id != 0))?;
         put(&mut map, "http_status", self.end.and_then(|(tally, _)| tally.http_status))?;
         put(&mut map, "bytes_up", self.end.map(|(tally, _)| tally.bytes_up))?;

@@ -96,6 +96,7 @@ fn subject(door: Door) -> Subject {
             comm: "curl".to_owned(),
             exe: Some(PathBuf::from("/usr/bin/curl")),
             cgroup: 7,
+            parents: [Parent { pid: 41, comm: "sh".to_owned() }].into(),
         }),
         target: Some("203.0.113.9:53".parse().expect("an address")),
     }
@@ -202,7 +203,7 @@ fn a_record_has_every_field_and_its_closing_record_the_outcome() {
                 "proto": "http", "http_method": "GET", "http_url": "https://api.github.com/a?b=c",
                 "host": "api.github.com", "port": 443, "address": "203.0.113.9",
                 "door": "redirect", "jail": "ebpf", "pid": 42, "exe": "/usr/bin/curl",
-                "comm": "curl", "uid": 1000, "cgroup": 7, "workspace_id": "w-1",
+                "comm": "curl", "uid": 1000, "cgroup": 7, "parents": [{"pid": 41, "comm": "sh"}], "workspace_id": "w-1",
             }),
             json!({
                 "event_time": "2025-11-24T21:57:35.162000001Z", "session_id": session,

@@ -7,6 +7,7 @@ mod choice;
 pub mod ebpf;
 pub mod filter;
 pub mod kernel;
+mod lineage;
 pub mod mounts;
 #[doc(hidden)]
 pub mod mutation;

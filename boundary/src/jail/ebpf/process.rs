@@ -5,12 +5,14 @@
 
 use std::fs;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use boundary_common::flow::{Flow, Task};
 use nix::unistd::{SysconfVar, sysconf};
 
-use crate::audit::Process;
+use crate::audit::{Parent, Process};
+use crate::jail::lineage;
 
 /// The process that opened a flow.
 pub(super) fn of_flow(flow: &Flow) -> Process {
@@ -21,21 +23,23 @@ pub(super) fn of_flow(flow: &Flow) -> Process {
 pub(super) fn of_task(task: &Task, time: u64) -> Process {
     let comm: [u8; 16] = zerocopy::transmute!(task.comm);
     let name = comm.split(|byte| *byte == 0).next().unwrap_or_default();
+    let (exe, parents) = looked_up(task.tgid, Duration::from_nanos(time)).unwrap_or_default();
     Process {
         pid: task.tgid,
         uid: task.uid,
         comm: String::from_utf8_lossy(name).into_owned(),
-        exe: executable(task.tgid, Duration::from_nanos(time)),
+        exe,
         cgroup: task.cgroup,
+        parents,
     }
 }
 
-/// The executable of a process that was there at that time, if it can be read.
-fn executable(pid: u32, time: Duration) -> Option<PathBuf> {
-    let path = fs::read_link(format!("/proc/{pid}/exe")).ok()?;
+/// The executable, where it can be read, and the parents of a process that was there at that time.
+fn looked_up(pid: u32, time: Duration) -> Option<(Option<PathBuf>, Arc<[Parent]>)> {
+    let path = fs::read_link(format!("/proc/{pid}/exe")).ok();
     // Asked last: if the process of that time is still there now, the link was its own.
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    (started(&stat)? <= time).then_some(path)
+    (started(&stat)? <= time).then(|| (path, lineage::parents(&stat)))
 }
 
 /// When a process started, by the text of its `stat` (proc(5)): the 22nd field, in clock ticks
@@ -64,9 +68,9 @@ mod tests {
         let own = std::process::id();
         let now = fs::read_to_string("/proc/uptime").unwrap();
         let now: f64 = now.split(' ').next().unwrap().parse().unwrap();
-        let found = executable(own, Duration::from_secs_f64(now));
+        let found = looked_up(own, Duration::from_secs_f64(now)).and_then(|(exe, _)| exe);
         assert_eq!(found, std::env::current_exe().ok());
-        assert_eq!(executable(own, Duration::ZERO), None);
+        assert_eq!(looked_up(own, Duration::ZERO), None);
     }
 
     #[test]

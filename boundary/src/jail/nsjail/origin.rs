@@ -16,6 +16,7 @@ use nix::sys::socket::MsgFlags;
 
 use super::netlink::{Batch, REQUEST, Socket, messages};
 use crate::audit::{Door, Process};
+use crate::jail::lineage;
 use crate::proxy::{Flow, Origin};
 
 /// The processes in a network namespace, and the sockets that they hold.
@@ -108,6 +109,9 @@ impl Members {
             comm: String::from_utf8_lossy(&comm).trim_end().to_owned(),
             exe: fs::read_link(folder.join("exe")).ok(),
             cgroup: 0,
+            parents: fs::read_to_string(folder.join("stat"))
+                .map(|stat| lineage::parents(&stat))
+                .unwrap_or_default(),
         })
     }
 

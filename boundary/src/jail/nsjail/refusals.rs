@@ -131,7 +131,7 @@ fn told(message: Message<'_>, members: &Members) -> Option<Refused> {
 
 /// A process of which only the user is known.
 fn nobody(uid: u32) -> Process {
-    Process { pid: 0, uid, comm: String::new(), exe: None, cgroup: 0 }
+    Process { uid, ..Process::default() }
 }
 
 /// What a packet's headers tell.

@@ -167,7 +167,7 @@ impl Reports {
         let cgroup = cgroup_of(pid).unwrap_or_default();
         self.answer(true);
         let Report { what, uid, comm, exe } = report;
-        let process = Some(Process { pid, uid, comm, exe, cgroup });
+        let process = Some(Process { pid, uid, comm, exe, cgroup, ..Process::default() });
         let subject = Subject { door: Door::Kernel, process, target: None };
         Ok(Some(Told::Refused(subject, decision(what))))
     }
