@@ -1,6 +1,6 @@
 # Says too much, or too little, to whoever answers for the allowed host; tells what became of it as
 # one JSON line. `flood.py KIND`. A second thread asks for a page all the while.
-import json, socket, ssl, struct, sys, threading, time, urllib.request
+import json, select, socket, ssl, struct, sys, threading, time, urllib.request
 
 HOST = 'allowed.test'
 PATIENCE = 25
@@ -40,40 +40,48 @@ def h2(settings=b''):
     return client
 
 
-def drain(client):
-    """Reads to the end, and notes what the frames said."""
-    data = b''
-    try:
-        while True:
-            more = client.recv(65536)
-            if not more:
-                break
-            data += more
-            while len(data) >= 9:
-                length = int.from_bytes(data[:3], 'big')
-                if len(data) < 9 + length:
-                    break
-                if data[3] == 7:
-                    seen['told'].append(int.from_bytes(data[13:17], 'big'))
-                data = data[9 + length:]
-        seen['ended'] += 1
-    except (ConnectionError, ssl.SSLError):
-        seen['ended'] += 1
-    except TimeoutError:
-        pass
+def note(data):
+    """Notes what the whole frames said, and gives back what is left."""
+    while len(data) >= 9:
+        length = int.from_bytes(data[:3], 'big')
+        if len(data) < 9 + length:
+            break
+        if data[3] == 7:
+            seen['told'].append(int.from_bytes(data[13:17], 'big'))
+        data = data[9 + length:]
+    return data
 
 
 def pour(client, pieces):
-    """Writes until nobody takes it any more, while another thread reads."""
-    reader = threading.Thread(target=drain, args=(client,))
-    reader.start()
-    try:
-        for piece in pieces:
-            client.sendall(piece)
-            seen['sent'] += len(piece)
-    except (OSError, ssl.SSLError):
-        pass
-    reader.join()
+    """Writes until nobody takes it any more, and reads to the end. One thread does both: a TLS
+    connection must not be read and written by two at once."""
+    client.setblocking(False)
+    pieces, waiting, data = iter(pieces), b'', b''
+    until = time.monotonic() + PATIENCE
+    while time.monotonic() < until:
+        waiting = waiting or next(pieces, b'')
+        select.select([client], [client] if waiting else [], [], 1)
+        try:
+            more = client.recv(65536)
+            if not more:
+                break
+            data = note(data + more)
+        except (ssl.SSLWantReadError, ssl.SSLWantWriteError, BlockingIOError):
+            pass
+        except (ConnectionError, ssl.SSLError):
+            break
+        try:
+            sent = client.send(waiting) if waiting else 0
+            seen['sent'] += sent
+            waiting = waiting[sent:]
+        except (ssl.SSLWantReadError, ssl.SSLWantWriteError, BlockingIOError):
+            pass
+        except (OSError, ssl.SSLError):
+            # Nobody takes it; what was said before is still to be read.
+            pieces, waiting = iter(()), b''
+    else:
+        return
+    seen['ended'] += 1
 
 
 def answers(client):
@@ -124,8 +132,7 @@ def held():
     client = h2(struct.pack('>HI', 4, 0))
     for at in range(1, 200, 2):
         client.sendall(frame(1, 5, at, fields(b'/size/1000000')))
-    client.settimeout(3)
-    drain(client)
+    pour(client, ())
 
 
 def pipelined():
