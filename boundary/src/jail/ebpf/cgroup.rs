@@ -59,10 +59,9 @@ pub struct Cgroup {
     path: PathBuf,
     /// The folder, locked for as long as this process has it open.
     folder: File,
-    /// Opened before any privilege is given up, for the child to enter by.
-    entrance: File,
-    /// Descriptors to give up when it is removed: there may be no other left then.
-    spare: Vec<File>,
+    /// Opened before any privilege is given up, for the child to enter by. Given up before the
+    /// cgroup is removed: there may be no other descriptor left to do it with.
+    entrance: Option<File>,
     /// Who made it. A forked child has a copy, and must not take the session down with it.
     keeper: Pid,
 }
@@ -100,12 +99,8 @@ impl Cgroup {
     pub fn inherit(name: &Name) -> Result<Self, Call> {
         let path = mounted()?.join(&name.0);
         let folder = File::open(&path).map_err(Call::to("open of a cgroup"))?;
-        let entrance = File::options()
-            .write(true)
-            .open(path.join("cgroup.procs"))
-            .map_err(Call::to("open of cgroup.procs"))?;
-        let spare = spare(&folder).map_err(Call::to("dup"))?;
-        Ok(Self { path, folder, entrance, spare, keeper: getpid() })
+        let entrance = Some(entrance_of(&path)?);
+        Ok(Self { path, folder, entrance, keeper: getpid() })
     }
 
     /// Locks a new folder and opens what is needed of it. A sweep that has it in hand is waited
@@ -113,12 +108,8 @@ impl Cgroup {
     fn take(path: PathBuf) -> Result<Self, Call> {
         let folder = File::open(&path).map_err(Call::to("open of a cgroup"))?;
         folder.lock().map_err(Call::to("flock of a cgroup"))?;
-        let entrance = File::options()
-            .write(true)
-            .open(path.join("cgroup.procs"))
-            .map_err(Call::to("open of cgroup.procs"))?;
-        let spare = spare(&folder).map_err(Call::to("dup"))?;
-        Ok(Self { path, folder, entrance, spare, keeper: getpid() })
+        let entrance = Some(entrance_of(&path)?);
+        Ok(Self { path, folder, entrance, keeper: getpid() })
     }
 
     /// Where it is.
@@ -134,7 +125,8 @@ impl Cgroup {
     /// Moves the calling process into it. For the forked child, which may have no right to open
     /// anything here by then.
     pub fn enter(&self) -> io::Result<()> {
-        (&self.entrance).write_all(b"0")
+        let mut entrance = self.entrance.as_ref().ok_or(Errno::EBADF)?;
+        entrance.write_all(b"0")
     }
 
     /// Makes a cgroup below it. Returns the way in, opened for writing, and the number by which the
@@ -143,11 +135,7 @@ impl Cgroup {
         let path = self.path.join(name);
         DirBuilder::new().mode(0o755).create(&path).map_err(Call::to("mkdir of a cgroup"))?;
         let number = fs::metadata(&path).map_err(Call::to("stat of a cgroup"))?.ino();
-        let entrance = File::options()
-            .write(true)
-            .open(path.join("cgroup.procs"))
-            .map_err(Call::to("open of cgroup.procs"))?;
-        Ok((entrance, number))
+        Ok((entrance_of(&path)?, number))
     }
 
     /// Kills everything in it and below, at once where the kernel can (5.14), else one by one.
@@ -211,7 +199,7 @@ impl Drop for Cgroup {
         if getpid() != self.keeper {
             return;
         }
-        self.spare.clear();
+        self.entrance = None;
         // An empty one goes without a descriptor, for want of which it may be that it has to go.
         if fs::remove_dir(&self.path).is_ok() {
             return;
@@ -323,10 +311,10 @@ fn kill_below(path: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// As many descriptors as it takes to remove a cgroup with rooms in it.
-fn spare(folder: &File) -> io::Result<Vec<File>> {
-    const DEPTH: usize = 3;
-    (0..DEPTH).map(|_| folder.try_clone()).collect()
+/// The way into a cgroup, opened for writing.
+fn entrance_of(path: &Path) -> Result<File, Call> {
+    let entrance = File::options().write(true).open(path.join("cgroup.procs"));
+    entrance.map_err(Call::to("open of cgroup.procs"))
 }
 
 /// The processes in one cgroup.
@@ -335,16 +323,20 @@ fn processes(folder: &Path) -> io::Result<Vec<Pid>> {
     Ok(text.lines().filter_map(|line| line.parse().ok()).map(Pid::from_raw).collect())
 }
 
-/// A cgroup and all below it, children before parents.
+/// A cgroup and all below it, children before parents. One folder is open at a time.
 fn folders(path: &Path) -> io::Result<Vec<PathBuf>> {
-    let mut all = Vec::new();
-    for entry in fs::read_dir(path)? {
-        let entry = entry?;
-        if entry.file_type()?.is_dir() {
-            all.extend(folders(&entry.path())?);
+    let (mut all, mut unseen) = (Vec::new(), vec![path.to_path_buf()]);
+    while let Some(folder) = unseen.pop() {
+        for entry in fs::read_dir(&folder)? {
+            let entry = entry?;
+            if entry.file_type()?.is_dir() {
+                unseen.push(entry.path());
+            }
         }
+        // A parent is seen before its children.
+        all.push(folder);
     }
-    all.push(path.to_path_buf());
+    all.reverse();
     Ok(all)
 }
 
