@@ -4,7 +4,6 @@ pub mod bpf;
 pub mod notify;
 pub mod option;
 pub mod pass;
-pub mod passing;
 pub mod process;
 pub mod reach;
 pub mod readiness;

@@ -1,42 +1,39 @@
-//! Messages with a descriptor beside them, over a unix socket.
+//! Messages with descriptors beside them, over a unix socket.
 //!
-//! *Standing*: the usher tells the proxy of a process by a handle of it.
+//! *Standing*: the usher tells the proxy of a process by a handle of it; the first process of a
+//! network namespace hands over what it has opened there. *Never*: decides who gets which.
 
-#![expect(unsafe_code, reason = "received descriptors come as plain numbers")]
+#![expect(unsafe_code, reason = "the kernel hands descriptors over as bare numbers")]
 
 use std::io::{self, IoSlice, IoSliceMut};
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd as _, OwnedFd, RawFd};
 
-use nix::sys::socket::{ControlMessage, ControlMessageOwned, MsgFlags, UnixAddr, recvmsg, sendmsg};
+use nix::sys::socket::{ControlMessage, ControlMessageOwned, MsgFlags, recvmsg, sendmsg};
 
-/// Sends a message and lends a descriptor with it.
-pub fn send(
-    socket: BorrowedFd<'_>,
-    message: &[u8],
-    lent: Option<BorrowedFd<'_>>,
-) -> io::Result<()> {
-    let fds: Vec<RawFd> = lent.iter().map(AsRawFd::as_raw_fd).collect();
-    let beside = [ControlMessage::ScmRights(&fds)];
-    let beside = if fds.is_empty() { &[][..] } else { &beside[..] };
+/// How many descriptors one message may carry here.
+const MOST: usize = 16;
+
+/// Sends a message and lends descriptors with it. One without a byte may be passed over.
+pub fn send(socket: BorrowedFd<'_>, message: &[u8], lent: &[BorrowedFd<'_>]) -> io::Result<()> {
+    let numbers: Vec<RawFd> = lent.iter().map(AsRawFd::as_raw_fd).collect();
+    let beside = [ControlMessage::ScmRights(&numbers)];
+    let beside = if numbers.is_empty() { &[][..] } else { &beside[..] };
     let flags = MsgFlags::MSG_NOSIGNAL;
-    sendmsg::<UnixAddr>(socket.as_raw_fd(), &[IoSlice::new(message)], beside, flags, None)?;
+    sendmsg::<()>(socket.as_raw_fd(), &[IoSlice::new(message)], beside, flags, None)?;
     Ok(())
 }
 
-/// Receives a message, and the descriptor that came with it. A length of zero is the end.
-pub fn receive(socket: BorrowedFd<'_>, into: &mut [u8]) -> io::Result<(usize, Option<OwnedFd>)> {
-    let mut space = nix::cmsg_space!(RawFd);
+/// Receives a message, and the descriptors that came with it. A length of zero is the end.
+pub fn receive(socket: BorrowedFd<'_>, into: &mut [u8]) -> io::Result<(usize, Vec<OwnedFd>)> {
+    let mut space = nix::cmsg_space!([RawFd; MOST]);
     let mut parts = [IoSliceMut::new(into)];
     let flags = MsgFlags::MSG_CMSG_CLOEXEC;
-    let message = recvmsg::<UnixAddr>(socket.as_raw_fd(), &mut parts, Some(&mut space), flags)?;
-    let mut received = None;
+    let message = recvmsg::<()>(socket.as_raw_fd(), &mut parts, Some(&mut space), flags)?;
+    let mut received = Vec::new();
     for beside in message.cmsgs()? {
-        if let ControlMessageOwned::ScmRights(fds) = beside {
-            for fd in fds {
-                // SAFETY: the kernel has just made the descriptor for this message, and nobody else
-                // has seen it.
-                received = Some(unsafe { OwnedFd::from_raw_fd(fd) });
-            }
+        if let ControlMessageOwned::ScmRights(numbers) = beside {
+            // SAFETY: the kernel has just made these descriptors for us, and nobody else knows them.
+            received.extend(numbers.iter().map(|&fd| unsafe { OwnedFd::from_raw_fd(fd) }));
         }
     }
     Ok((message.bytes, received))
@@ -44,21 +41,39 @@ pub fn receive(socket: BorrowedFd<'_>, into: &mut [u8]) -> io::Result<(usize, Op
 
 #[cfg(test)]
 mod tests {
+    use std::fs::File;
+    use std::io::{Read as _, Write as _};
     use std::os::fd::AsFd as _;
     use std::os::unix::fs::MetadataExt as _;
-    use std::os::unix::net::UnixDatagram;
+    use std::os::unix::net::{UnixDatagram, UnixStream};
 
     use super::*;
 
     #[test]
-    fn a_descriptor_arrives_beside_its_message() {
+    fn descriptors_arrive_beside_their_message_as_the_same_files() {
         let (one, other) = UnixDatagram::pair().unwrap();
-        let file = std::fs::File::open("/dev/null").unwrap();
-        send(one.as_fd(), b"look", Some(file.as_fd())).unwrap();
+        let file = File::open("/dev/null").unwrap();
+        let (mut end, start) = io::pipe().unwrap();
+        send(one.as_fd(), b"look", &[file.as_fd(), start.as_fd()]).unwrap();
+        drop(start);
         let mut bytes = [0; 8];
         let (length, received) = receive(other.as_fd(), &mut bytes).unwrap();
-        let received = std::fs::File::from(received.unwrap()).metadata().unwrap();
+        let mut received = received.into_iter().map(File::from);
+        let (null, mut start) = (received.next().unwrap(), received.next().unwrap());
         assert_eq!(&bytes[..length], b"look");
-        assert_eq!(received.ino(), file.metadata().unwrap().ino());
+        assert_eq!(null.metadata().unwrap().ino(), file.metadata().unwrap().ino());
+        start.write_all(b"through").unwrap();
+        drop(start);
+        let mut text = String::new();
+        end.read_to_string(&mut text).unwrap();
+        assert_eq!((text.as_str(), received.count()), ("through", 0));
+    }
+
+    #[test]
+    fn the_end_of_the_line_is_no_descriptor() {
+        let (one, other) = UnixStream::pair().unwrap();
+        drop(one);
+        let (length, received) = receive(other.as_fd(), &mut [0]).unwrap();
+        assert_eq!((length, received.len()), (0, 0));
     }
 }

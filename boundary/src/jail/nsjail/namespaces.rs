@@ -21,7 +21,7 @@ use super::network::{self, Sockets};
 use super::{Error, Init};
 use crate::jail::Call;
 use crate::jail::child::{Entry, Identity};
-use crate::sys::{passing, process};
+use crate::sys::{pass, process};
 
 /// `CAP_SETGID` of `linux/capability.h`.
 const SETGID: u32 = 6;
@@ -80,7 +80,7 @@ pub(super) fn raise(
 /// Takes what the first process hands over.
 fn take(handed: &UnixStream, init: Pid) -> Result<Raised, Error> {
     let mut handed = handed;
-    let taken = passing::receive(handed).map_err(Call::to("recvmsg"))?.unwrap_or_default();
+    let (_, taken) = pass::receive(handed.as_fd(), &mut [0]).map_err(Call::to("recvmsg"))?;
     let is_without_v6 = taken.len() == 8;
     let mut taken = taken.into_iter();
     let mut next = || taken.next();
@@ -139,7 +139,7 @@ fn hand_over(sockets: &Sockets, line: &UnixStream) -> Result<(), Call> {
     all.extend([sockets.sock_diag.as_fd(), sockets.log.as_fd()]);
     all.extend(sockets.tcp.iter().map(|socket| socket.as_fd()));
     all.extend(sockets.dns.iter().map(|socket| socket.as_fd()));
-    passing::send(line, &all).map_err(Call::to("sendmsg"))
+    pass::send(line.as_fd(), &[0], &all).map_err(Call::to("sendmsg"))
 }
 
 impl Namespaces {

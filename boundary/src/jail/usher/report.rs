@@ -95,19 +95,19 @@ impl Line {
         let Ok((uid, comm, exe)) = thread.describe() else { return };
         let report = Message::Refused(Report { what, uid, comm, exe });
         // Who cannot be told is told nothing; the call is refused all the same.
-        drop(self.ask(&report, Some(handle), PATIENCE));
+        drop(self.ask(&report, &[handle], PATIENCE));
     }
 
     /// Has a policy entered for a cgroup. False if it was not understood, or nobody answers.
     pub(super) fn enter(&self, entry: Entry) -> io::Result<bool> {
-        Ok(self.ask(&Message::Entered(entry), None, PATIENCE_TO_ENTER)? == Some(TAKEN))
+        Ok(self.ask(&Message::Entered(entry), &[], PATIENCE_TO_ENTER)? == Some(TAKEN))
     }
 
     /// Sends a message and waits for its answer, but not for ever.
     fn ask(
         &self,
         message: &Message,
-        lent: Option<BorrowedFd<'_>>,
+        lent: &[BorrowedFd<'_>],
         patience: Duration,
     ) -> io::Result<Option<u8>> {
         let message = serde_json::to_vec(message)?;
@@ -154,7 +154,7 @@ impl Reports {
     /// What is told next, if there is anything now.
     pub fn next(&self) -> io::Result<Option<Told>> {
         let mut message = vec![0; MAX];
-        let (length, handle) = match pass::receive(self.0.as_fd(), &mut message) {
+        let (length, handles) = match pass::receive(self.0.as_fd(), &mut message) {
             Ok((0, _)) => return Ok(None),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(None),
             received => received?,
@@ -163,7 +163,7 @@ impl Reports {
             Message::Entered(entry) => return Ok(Some(Told::Entered(entry))),
             Message::Refused(report) => report,
         };
-        let pid = handle.and_then(|handle| pid_behind(handle.as_fd())).unwrap_or_default();
+        let pid = handles.first().and_then(|handle| pid_behind(handle.as_fd())).unwrap_or_default();
         let cgroup = cgroup_of(pid).unwrap_or_default();
         self.answer(true);
         let Report { what, uid, comm, exe } = report;
@@ -176,7 +176,7 @@ impl Reports {
     pub fn answer(&self, is_taken: bool) {
         let answer = if is_taken { TAKEN } else { 0 };
         // The usher may be gone by now, and waits no longer.
-        drop(pass::send(self.0.as_fd(), &[answer], None));
+        drop(pass::send(self.0.as_fd(), &[answer], &[]));
     }
 }
 
