@@ -20,3 +20,4 @@ pub mod proxy;
 pub mod rules;
 pub mod session;
 pub mod sys;
+pub mod tool;

@@ -7,6 +7,7 @@ use boundary::cli::{self, Request};
 use boundary::config::{self, Config, Environment};
 use boundary::jail::mutation;
 use boundary::session;
+use boundary::tool;
 
 /// The exit status of boundary's own failures.
 const OURS: u8 = 125;
@@ -19,6 +20,10 @@ fn main() -> ExitCode {
     match cli::parse(std::env::args_os()) {
         Ok(Request::Show(text)) => show(&text),
         Ok(Request::Run(args)) => run(*args),
+        Ok(Request::Tool(asked)) => match tool::run(asked) {
+            Ok(status) => ExitCode::from(status),
+            Err(error) => complain(&error, &error.hint(), OURS),
+        },
         Err(error) => complain(&error, error.hint(), OURS),
     }
 }

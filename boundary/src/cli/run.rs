@@ -1,0 +1,99 @@
+//! What a run is told: every option of `boundary [options] -- command`.
+//!
+//! *Standing*: [`super::parse`] fills it; `config` gives it a meaning.
+
+use std::ffi::OsString;
+
+/// Every flag as it was typed: text, without a meaning yet.
+///
+/// Values stay text so that a flag, a variable and a file key are read by the same code and
+/// complained about in the same words.
+#[derive(Debug, Default, Clone, clap::Args)]
+pub struct Args {
+    /// The policy file.
+    #[arg(
+        long,
+        value_name = "PATH",
+        help_heading = "Policy",
+        help = "Policy file [default: ~/.config/coder_boundary/config.yaml, if it exists]"
+    )]
+    pub config: Option<OsString>,
+    /// Permit what RULE describes, e.g. "method=GET domain=github.com" (repeat)
+    #[arg(long, value_name = "RULE", help_heading = "Policy")]
+    pub allow: Vec<OsString>,
+    /// Read domain= with its `subdomains` or as `exact` [default: subdomains]
+    #[arg(long, value_name = "READING", help_heading = "Policy")]
+    pub domain_match: Option<OsString>,
+
+    /// Jail: auto, ebpf, nsjail, landjail [default: auto]
+    #[arg(long, value_name = "TYPE", help_heading = "Jail and proxy")]
+    pub jail_type: Option<OsString>,
+    /// Port of the proxy on loopback [default: 8080 if free]
+    #[arg(long, value_name = "PORT", help_heading = "Jail and proxy")]
+    pub proxy_port: Option<OsString>,
+    /// Trust the certificates in FILE upstream, besides the system's (repeat)
+    #[arg(long, value_name = "FILE", help_heading = "Jail and proxy")]
+    pub upstream_ca: Vec<OsString>,
+    /// The proxy by which what is allowed leaves.
+    #[arg(
+        long,
+        value_name = "URL",
+        help_heading = "Jail and proxy",
+        help = "Send what is allowed out by this proxy [default: HTTPS_PROXY and HTTP_PROXY]"
+    )]
+    pub upstream_proxy: Option<OsString>,
+    /// Let the command use the host's unix socket at PATH (repeat)
+    #[arg(long, value_name = "PATH", help_heading = "Jail and proxy")]
+    pub unix_socket: Vec<OsString>,
+    /// Set a limit of the proxy, e.g. headers=200; docs/limits.md has all (repeat)
+    #[arg(long, value_name = "NAME=VALUE", help_heading = "Jail and proxy")]
+    pub limit: Vec<OsString>,
+    /// Ask the host's resolver for names that a rule covers
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true,
+          default_missing_value = "true", help_heading = "Jail and proxy")]
+    pub use_real_dns: Option<OsString>,
+
+    /// Log error, warn, info or debug [default: warn]
+    #[arg(long, value_name = "LEVEL", help_heading = "Record")]
+    pub log_level: Option<OsString>,
+    /// Write the log and the audit file to DIR, not to stderr
+    #[arg(long, value_name = "DIR", help_heading = "Record")]
+    pub log_dir: Option<OsString>,
+    /// Log as text or json [default: text]
+    #[arg(long, value_name = "FORMAT", help_heading = "Record")]
+    pub log_format: Option<OsString>,
+    /// Append one JSON line a decision to PATH
+    #[arg(long, value_name = "PATH", help_heading = "Record")]
+    pub audit_log: Option<OsString>,
+    /// Do not forward the record to the workspace agent
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true,
+          default_missing_value = "true", help_heading = "Record")]
+    pub disable_audit_logs: Option<OsString>,
+
+    // Known for compatibility; `config` refuses a run that needs one of these.
+    /// Nsjail without a user namespace.
+    #[arg(long, hide = true, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    pub no_user_namespace: Option<OsString>,
+    /// The workspace agent's audit socket.
+    #[arg(long, hide = true)]
+    pub log_proxy_socket_path: Option<OsString>,
+    /// Correlation headers towards the workspace's gateway.
+    #[arg(long, hide = true, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    pub enable_session_correlation: Option<OsString>,
+    /// Where correlation headers are put.
+    #[arg(long, hide = true)]
+    pub session_id_inject_target: Vec<OsString>,
+    /// Allow all and write the smallest policy.
+    #[arg(long, hide = true)]
+    pub learn: Option<OsString>,
+    /// A profile endpoint.
+    #[arg(long, hide = true, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    pub pprof: Option<OsString>,
+    /// The profile endpoint's port.
+    #[arg(long, hide = true)]
+    pub pprof_port: Option<OsString>,
+
+    /// The command and its arguments, after `--`.
+    #[arg(last = true, value_name = "command", hide = true)]
+    pub command: Vec<OsString>,
+}

@@ -1,0 +1,56 @@
+//! The tools beside a run: each reads, answers on standard output, and ends.
+//!
+//! *Standing*: `main` hands over what [`crate::cli`] read of a subcommand; the answer is the exit
+//! status. A tool has a file of its own here. *Never*: raises a wall, dials.
+
+mod completions;
+
+use std::io::{self, Write as _};
+use std::path::PathBuf;
+
+use crate::cli::Tool;
+
+/// Does what a subcommand asks, and gives the exit status.
+pub fn run(tool: Tool) -> Result<u8, Error> {
+    match tool {
+        Tool::Completions(asked) => completions::completions(&asked),
+        Tool::Man(asked) => completions::man(&asked),
+    }
+}
+
+/// Writes an answer to standard output.
+fn answer(text: &[u8]) -> Result<(), Error> {
+    match io::stdout().write_all(text) {
+        // Whoever asked has seen enough.
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        other => other.map_err(Error::Output),
+    }
+}
+
+/// Why a tool has no answer.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The answer could not be given.
+    #[error("cannot write to standard output")]
+    Output(#[source] io::Error),
+    /// A file could not be written.
+    #[error("cannot write {}", .path.display())]
+    Write {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        error: io::Error,
+    },
+}
+
+impl Error {
+    /// What to do about it.
+    pub fn hint(&self) -> String {
+        match self {
+            Self::Output(_) => "the answer is not complete".into(),
+            Self::Write { .. } => "name a directory that exists and can be written".into(),
+        }
+    }
+}
