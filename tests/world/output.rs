@@ -27,8 +27,10 @@ pub(crate) struct Output {
     pub(crate) stdout: String,
     /// What it wrote to stderr.
     pub(crate) stderr: String,
-    /// The audit file's records, in order.
+    /// The audit file's records of decisions, in order.
     pub(crate) records: Vec<Value>,
+    /// The audit file's records of the session itself.
+    pub(crate) session: Vec<Value>,
     /// What arrived at the internet meanwhile.
     pub(crate) packets: Vec<Packet>,
     /// The requests that origins answered meanwhile.
@@ -156,8 +158,21 @@ fn text(field: &Value) -> String {
     field.as_str().map_or_else(|| field.to_string(), str::to_owned)
 }
 
-/// The records of an audit file; a line that is not JSON becomes a record that says so.
+/// The records of an audit file but a session's first and last; a line that is not JSON becomes a
+/// record that says so.
 pub(crate) fn records(path: &Path) -> Vec<Value> {
+    let mut records = lines(path);
+    records.retain(|record| !is_of_session(record));
+    records
+}
+
+/// Whether a record is a session's first or last.
+pub(crate) fn is_of_session(record: &Value) -> bool {
+    record["event"] == "start" || record["event"] == "end"
+}
+
+/// Every line of an audit file.
+pub(crate) fn lines(path: &Path) -> Vec<Value> {
     let text = std::fs::read_to_string(path).unwrap_or_default();
     let lines = text.lines();
     lines.map(|line| serde_json::from_str(line).unwrap_or_else(|_| line.into())).collect()

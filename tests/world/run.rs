@@ -18,7 +18,7 @@ use nix::errno::Errno;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use super::output::{KernelLog, Output, records};
+use super::output::{KernelLog, Output, is_of_session, lines};
 use super::screen::Screen;
 use super::terminal::Terminal;
 use super::toll;
@@ -253,12 +253,14 @@ impl<'w> Session<'w> {
         let status = in_time.or_else(|_| self.ended.recv_timeout(AFTERMATH));
         let closed = self.stdout.wait_for_end(AFTERMATH) && self.stderr.wait_for_end(AFTERMATH);
         let world = self.run.world;
+        let all = self.run.audit.as_deref().map(lines).unwrap_or_default();
         let output = Output {
             line: self.run.line.iter().map(|word| word.display().to_string()).collect(),
             status: status.ok(),
             stdout: self.stdout.read(),
             stderr: self.stderr.read(),
-            records: self.run.audit.as_deref().map(records).unwrap_or_default(),
+            session: all.iter().filter(|it| is_of_session(it)).cloned().collect(),
+            records: all.into_iter().filter(|it| !is_of_session(it)).collect(),
             packets: world.packets(),
             requests: world.requests(),
             questions: world.questions(),

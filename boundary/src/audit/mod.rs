@@ -4,6 +4,8 @@
 //! on them. The doors open an [`Entry`] when they decide and close it when the bytes have gone.
 //! *Never*: blocks the path it records; writes a header, a body, a cookie or a URL's userinfo.
 
+pub mod file;
+mod life;
 mod line;
 mod plumbing;
 mod queue;
@@ -15,6 +17,7 @@ mod sink;
 #[cfg(test)]
 mod tests;
 
+pub use life::Usage;
 pub use record::{Record, Session};
 pub use recorder::{Clock, Entry, Recorder, Totals};
 pub use settings::{Format, Labels, Log, UnknownFormat};

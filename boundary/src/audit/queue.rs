@@ -16,6 +16,15 @@ pub(super) struct Batch<T> {
     pub(super) lost: u64,
 }
 
+/// What became of a batch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Written {
+    /// How many of its items are written.
+    pub(super) items: u64,
+    /// Whether its loss is told, where it had one.
+    pub(super) is_told: bool,
+}
+
 /// The queue and its writer. The writer ends, after writing what is left, when this is dropped.
 #[derive(Debug)]
 pub(super) struct Lane<T> {
@@ -23,12 +32,12 @@ pub(super) struct Lane<T> {
 }
 
 impl<T: Send + 'static> Lane<T> {
-    /// Starts a writer. It is told every batch, and says whether the batch was written. A batch
+    /// Starts a writer. It is told every batch, and says what was written of it. A batch
     /// gathers for a while, but not when the queue is half full or somebody waits for it.
     pub(super) fn start(
         name: &str,
         (bound, gather): (usize, Duration),
-        mut write: impl FnMut(Batch<T>) -> io::Result<()> + Send + 'static,
+        mut write: impl FnMut(Batch<T>) -> Written + Send + 'static,
     ) -> io::Result<Self> {
         let queue = Arc::new(Queue {
             bound,
@@ -49,7 +58,7 @@ impl<T: Send + 'static> Lane<T> {
         thread::Builder::new().name(name.to_owned()).spawn(move || {
             while let Some(batch) = end.take() {
                 let (told, count) = (batch.lost, batch.items.len() as u64);
-                let written = write(batch).is_ok();
+                let written = write(batch);
                 end.settle(count, told, written);
             }
         })?;
@@ -154,14 +163,16 @@ impl<T> Queue<T> {
         Some(Batch { lost: mem::take(&mut state.lost), items: mem::take(&mut state.waiting) })
     }
 
-    /// Counts a batch as done with. One that could not be written is lost, and its own message
+    /// Counts a batch as done with. What could not be written of it is lost, and its own message
     /// about loss with it; that is told with the next batch, not at once: a full disk must not spin.
-    fn settle(&self, count: u64, told: u64, written: bool) {
+    fn settle(&self, count: u64, told: u64, written: Written) {
         let mut state = self.lock();
         state.settled += count;
-        if !written {
-            state.lost += count + told;
-            state.lost_in_all += count;
+        let lost = count.saturating_sub(written.items);
+        state.lost += lost;
+        state.lost_in_all += lost;
+        if !written.is_told {
+            state.lost += told;
         }
         self.idle.notify_all();
     }

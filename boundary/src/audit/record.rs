@@ -24,6 +24,12 @@ pub struct Session {
     pub labels: Labels,
     /// Whether a URL's query is recorded.
     pub query: bool,
+    /// The name of the command's program, without its folder.
+    pub command: String,
+    /// The policy's rules as they were written.
+    pub rules: Vec<String>,
+    /// How `domain=` is read.
+    pub domain_match: &'static str,
 }
 
 /// One decision, or what became of it.
@@ -207,8 +213,19 @@ impl Record {
     }
 }
 
+impl Labels {
+    /// Puts in what is known.
+    pub(super) fn put<M: SerializeMap>(&self, map: &mut M) -> Result<(), M::Error> {
+        put(map, "workspace_id", self.workspace_id.as_ref())?;
+        put(map, "workspace_name", self.workspace_name.as_ref())?;
+        put(map, "owner", self.owner.as_ref())?;
+        put(map, "template_id", self.template_id.as_ref())?;
+        put(map, "template_version_id", self.template_version_id.as_ref())
+    }
+}
+
 /// Puts a field in if there is one.
-fn put<M: SerializeMap>(
+pub(super) fn put<M: SerializeMap>(
     map: &mut M,
     key: &'static str,
     value: Option<impl Serialize>,
@@ -224,6 +241,7 @@ impl Serialize for Record {
         let mut map = serializer.serialize_map(None)?;
         map.serialize_entry("event_time", &format_args!("{:.9}", self.event_time))?;
         map.serialize_entry("session_id", &format_args!("{}", self.session.id))?;
+        put(&mut map, "event", self.dropped.map(|_| "lost"))?;
         put(&mut map, "sequence", self.sequence)?;
         put(&mut map, "decision", self.allowed.map(|yes| if yes { "allow" } else { "deny" }))?;
         put(&mut map, "code", self.code)?;
@@ -250,12 +268,7 @@ impl Serialize for Record {
         put(&mut map, "duration_ms", self.end.map(|(_, duration)| duration))?;
         put(&mut map, "dropped", self.dropped)?;
         if opening {
-            let labels = &self.session.labels;
-            put(&mut map, "workspace_id", labels.workspace_id.as_ref())?;
-            put(&mut map, "workspace_name", labels.workspace_name.as_ref())?;
-            put(&mut map, "owner", labels.owner.as_ref())?;
-            put(&mut map, "template_id", labels.template_id.as_ref())?;
-            put(&mut map, "template_version_id", labels.template_version_id.as_ref())?;
+            self.session.labels.put(&mut map)?;
         }
         map.end()
     }

@@ -9,10 +9,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
+use serde::ser::{Serialize, Serializer};
 use tracing::Level;
 
-use super::line::{Line, write_json};
-use super::queue::{Batch, Lane};
+use super::file::{Short, Writer};
+use super::life::{Life, Summary, Usage};
+use super::line::Line;
+use super::queue::{Batch, Lane, Written};
 use super::record::{Record, Session};
 use super::sink::{Output, Sinks, Target};
 use super::{Decision, Subject, Tally};
@@ -55,6 +58,10 @@ pub struct Totals {
     pub denied: u64,
     /// Records and lines that a sink could not take.
     pub dropped: u64,
+    /// Bytes of content from the command.
+    pub bytes_up: u64,
+    /// Bytes of content to the command.
+    pub bytes_down: u64,
 }
 
 /// Takes decisions and hands them to the sinks.
@@ -69,10 +76,19 @@ struct Shared {
     session: Arc<Session>,
     clock: Arc<dyn Clock>,
     log: Arc<Output>,
-    records: Option<Lane<Record>>,
+    records: Option<Lane<Row>>,
     file: Option<Arc<Target>>,
     /// Held while a record gets its number and its place, so that both are the same order.
     count: Mutex<Count>,
+}
+
+impl Shared {
+    /// Adds what an entry carried to the sums.
+    fn carried(&self, tally: &Tally) {
+        let mut count = self.count.lock().unwrap_or_else(PoisonError::into_inner);
+        count.totals.bytes_up += tally.bytes_up;
+        count.totals.bytes_down += tally.bytes_down;
+    }
 }
 
 /// The next number, and the sums.
@@ -98,6 +114,7 @@ impl Recorder {
         let count = Mutex::default();
         let shared = Shared { session, clock, log: sinks.log, records, file, count };
         let recorder = Self { shared: Arc::new(shared) };
+        recorder.live(None);
         let id = recorder.shared.session.id.to_string();
         recorder.say(Level::INFO, "boundary session started", vec![("session_id", id)]);
         Ok(recorder)
@@ -148,7 +165,7 @@ impl Recorder {
             shared.log.say(record.line());
         }
         if let Some(records) = &shared.records {
-            records.push(record);
+            records.push(Row::Decision(record));
         }
         sequence
     }
@@ -161,9 +178,12 @@ impl Recorder {
         Totals { dropped, ..count.totals }
     }
 
-    /// Says how many decisions there were, then flushes. For the end of a session.
-    pub fn finish(&self, patience: Duration) -> bool {
+    /// Says how many decisions there were and what the jail measured, then flushes. For the end of
+    /// a session.
+    pub fn finish(&self, patience: Duration, usage: Usage) -> bool {
         let totals = self.totals();
+        let duration_ms = milliseconds(self.shared.clock.elapsed());
+        self.live(Some(Summary { totals, duration_ms, usage }));
         let fields = vec![
             ("allowed", totals.allowed.to_string()),
             ("denied", totals.denied.to_string()),
@@ -183,6 +203,15 @@ impl Recorder {
         records && synced && log
     }
 
+    /// A record of the session itself.
+    fn live(&self, end: Option<Summary>) {
+        let shared = &self.shared;
+        if let Some(records) = &shared.records {
+            let (session, time) = (Arc::clone(&shared.session), shared.clock.now());
+            records.push(Row::Life(Life { session, time, end }));
+        }
+    }
+
     /// A line of the session itself.
     fn say(&self, level: Level, message: &str, fields: Vec<(&'static str, String)>) {
         let time = self.shared.clock.now();
@@ -196,15 +225,20 @@ fn start_file(
     log: &Arc<Output>,
     session: &Arc<Session>,
     clock: &Arc<dyn Clock>,
-) -> io::Result<Lane<Record>> {
+) -> io::Result<Lane<Row>> {
     let (file, log) = (Arc::clone(file), Arc::clone(log));
     let (session, clock) = (Arc::clone(session), Arc::clone(clock));
+    let mut writer = Writer::new(file);
     let mut complained = false;
-    Lane::start("records", (BOUND, GATHER), move |batch| {
-        let written = file.write(&render(&batch, &session, clock.now()));
-        if let Err(error) = &written
-            && !complained
-        {
+    Lane::start("records", (BOUND, GATHER), move |batch: Batch<Row>| {
+        let count = batch.items.len() as u64;
+        // Its loss is confessed at the end.
+        let lost = (batch.lost > 0)
+            .then(|| Row::Decision(Record::lost(&session, clock.now(), batch.lost)));
+        let Err(Short { written, error }) = writer.append(batch.items.iter().chain(&lost)) else {
+            return Written { items: count, is_told: true };
+        };
+        if !complained {
             complained = true;
             log.say(Line {
                 time: clock.now(),
@@ -213,19 +247,31 @@ fn start_file(
                 fields: vec![("error", error.to_string())],
             });
         }
-        written
+        Written { items: written.min(count), is_told: written > count }
     })
 }
 
-/// A batch as JSON Lines, its loss confessed at the end.
-fn render(batch: &Batch<Record>, session: &Arc<Session>, now: Timestamp) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    let lost = (batch.lost > 0).then(|| Record::lost(session, now, batch.lost));
-    for record in batch.items.iter().chain(&lost) {
-        write_json(record, &mut bytes);
-        bytes.push(b'\n');
+/// A line of the file.
+#[derive(Debug)]
+enum Row {
+    /// A decision, what became of it, or the confession that some are missing.
+    Decision(Record),
+    /// The session itself.
+    Life(Life),
+}
+
+impl Serialize for Row {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::Decision(record) => record.serialize(serializer),
+            Self::Life(life) => life.serialize(serializer),
+        }
     }
-    bytes
+}
+
+/// A time as records tell it.
+fn milliseconds(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// A decision on record whose outcome is still to come.
@@ -263,13 +309,13 @@ impl Entry {
             return;
         }
         let shared = &self.recorder.shared;
+        shared.carried(&tally);
         let Some(records) = &shared.records else { return };
-        let duration = shared.clock.elapsed().saturating_sub(self.since).as_millis();
-        let end = (tally, u64::try_from(duration).unwrap_or(u64::MAX));
+        let end = (tally, milliseconds(shared.clock.elapsed().saturating_sub(self.since)));
         let opening = (self.sequence, self.allowed);
         let mut record = Record::closing(&shared.session, opening, self.address.take(), end);
         record.event_time = shared.clock.now();
-        records.push(record);
+        records.push(Row::Decision(record));
     }
 }
 

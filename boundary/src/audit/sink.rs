@@ -6,7 +6,7 @@
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{self, Write as _};
 use std::os::fd::{AsRawFd as _, RawFd};
-use std::os::unix::fs::{DirBuilderExt as _, FileTypeExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, FileExt as _, FileTypeExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::process;
 use std::sync::{Arc, OnceLock};
@@ -18,7 +18,7 @@ use nix::libc::{O_NOFOLLOW, O_NONBLOCK};
 use tracing::Level;
 
 use super::line::Line;
-use super::queue::{Batch, Lane};
+use super::queue::{Batch, Lane, Written};
 use super::{Format, Log, plumbing};
 
 /// How many lines may wait for a slow terminal or disk.
@@ -175,7 +175,8 @@ impl Output {
             if batch.lost > 0 {
                 lost(batch.lost).render(format, &zone, &mut bytes);
             }
-            target.write(&bytes)
+            let is_told = target.write(&bytes).is_ok();
+            Written { items: if is_told { batch.items.len() as u64 } else { 0 }, is_told }
         })?;
         // A second recorder on the same output shares the first one's queue; its own ends at once.
         drop(self.lane.set(lane));
@@ -237,8 +238,30 @@ impl Target {
             Self::Stderr => io::stderr().lock().write_all(bytes),
             Self::File(file) => append_whole(file, bytes),
             #[cfg(test)]
+            Self::Memory(memory) => memory.append(bytes).1,
+        }
+    }
+
+    /// Writes what it can; how many bytes that were, and why not all.
+    pub(super) fn append_some(&self, bytes: &[u8]) -> (usize, io::Result<()>) {
+        match self {
+            Self::Stderr => match self.write(bytes) {
+                Ok(()) => (bytes.len(), Ok(())),
+                Err(error) => (0, Err(error)),
+            },
+            Self::File(file) => append_some(file, bytes),
+            #[cfg(test)]
             Self::Memory(memory) => memory.append(bytes),
         }
+    }
+
+    /// Whether it ends in a line without an end, which a full disk has left.
+    pub(super) fn is_torn(&self) -> bool {
+        let Self::File(file) = self else { return false };
+        let length = file.metadata().map_or(0, |metadata| metadata.len());
+        let mut last = [b'\n'];
+        let Some(end) = length.checked_sub(1) else { return false };
+        file.read_exact_at(&mut last, end).is_ok() && last != [b'\n']
     }
 
     /// Puts what was written on the disk.
@@ -260,7 +283,7 @@ impl Target {
 /// to it for as long as that reader likes.
 fn open(path: &Path) -> io::Result<File> {
     let mut options = OpenOptions::new();
-    options.append(true).create(true).mode(0o600).custom_flags(O_NOFOLLOW | O_NONBLOCK);
+    options.read(true).append(true).create(true).mode(0o600).custom_flags(O_NOFOLLOW | O_NONBLOCK);
     let file = options.open(path)?;
     let kind = file.metadata()?.file_type();
     if kind.is_file() || kind.is_char_device() {
@@ -268,6 +291,20 @@ fn open(path: &Path) -> io::Result<File> {
     } else {
         Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"))
     }
+}
+
+/// Appends until the system takes no more.
+fn append_some(mut file: &File, bytes: &[u8]) -> (usize, io::Result<()>) {
+    let mut length = 0;
+    while let Some(rest) = bytes.get(length..).filter(|rest| !rest.is_empty()) {
+        match file.write(rest) {
+            Ok(0) => return (length, Err(io::ErrorKind::WriteZero.into())),
+            Ok(written) => length += written,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return (length, Err(error)),
+        }
+    }
+    (length, Ok(()))
 }
 
 /// Appends all of it, or ends the torn line, so that what follows a full disk can be read again.
@@ -289,23 +326,37 @@ pub(crate) struct Memory {
     pub(crate) gate: Arc<std::sync::Mutex<()>>,
     /// Whether writing fails.
     pub(crate) broken: Arc<std::sync::atomic::AtomicBool>,
+    /// How many bytes are still taken of a write that fails.
+    pub(crate) room: Arc<std::sync::atomic::AtomicUsize>,
 }
 
 #[cfg(test)]
 impl Memory {
-    fn append(&self, bytes: &[u8]) -> io::Result<()> {
+    fn append(&self, bytes: &[u8]) -> (usize, io::Result<()>) {
+        use std::sync::atomic::Ordering::SeqCst;
         let _open = self.gate.lock().expect("no panic");
-        if self.broken.load(std::sync::atomic::Ordering::SeqCst) {
-            return Err(io::ErrorKind::StorageFull.into());
-        }
-        self.bytes.lock().expect("no panic").extend_from_slice(bytes);
-        Ok(())
+        let is_broken = self.broken.load(SeqCst);
+        let length =
+            if is_broken { self.room.swap(0, SeqCst).min(bytes.len()) } else { bytes.len() };
+        self.bytes.lock().expect("no panic").extend_from_slice(&bytes[..length]);
+        let outcome = if is_broken { Err(io::ErrorKind::StorageFull.into()) } else { Ok(()) };
+        (length, outcome)
     }
 
     /// The lines so far.
     pub(crate) fn lines(&self) -> Vec<String> {
         let bytes = self.bytes.lock().expect("no panic");
         String::from_utf8(bytes.clone()).expect("text").lines().map(str::to_owned).collect()
+    }
+
+    /// The decisions so far, as JSON, without their place in the chain.
+    pub(crate) fn decisions(&self) -> Vec<serde_json::Value> {
+        let mut records = self.json();
+        records.retain(|record| record["event"] != "start" && record["event"] != "end");
+        for record in &mut records {
+            record.as_object_mut().expect("an object").remove("prev").expect("a hash");
+        }
+        records
     }
 
     /// The lines so far, as JSON.

@@ -64,7 +64,7 @@ impl Stage {
 
     fn json(&self) -> Vec<serde_json::Value> {
         assert!(self.recorder.flush(PATIENCE));
-        self.records.json()
+        self.records.decisions()
     }
 
     fn refuse_datagram(&self) {
@@ -84,6 +84,9 @@ fn session() -> Session {
         jail: "ebpf",
         labels: Labels { workspace_id: Some("w-1".to_owned()), ..Labels::default() },
         query: true,
+        command: "agent".to_owned(),
+        rules: vec!["method=GET domain=github.com".to_owned()],
+        domain_match: "subdomains",
     }
 }
 
@@ -266,6 +269,7 @@ fn a_stuck_sink_delays_nobody_and_its_loss_is_confessed() {
 #[test]
 fn a_full_disk_is_told_once_in_the_log_and_counted() {
     let stage = Stage::new(Level::WARN, Format::Text);
+    assert!(stage.recorder.flush(PATIENCE));
     stage.records.broken.store(true, Ordering::SeqCst);
     stage.answer("a.example", None);
     assert!(stage.recorder.flush(PATIENCE));
@@ -289,7 +293,7 @@ fn the_end_says_how_many_there_were() {
     stage.refuse_datagram();
     drop(stage.recorder.decide(&subject(Door::Redirect), decide(("GET", "github.com", "/"))));
     stage.answer("github.com", None);
-    assert!(stage.recorder.finish(PATIENCE));
+    assert!(stage.recorder.finish(PATIENCE, Usage::default()));
     let last = stage.log.lines().pop().expect("a line");
     assert!(
         last.ends_with("msg=\"boundary session ended\" allowed=1 denied=1 dropped=0"),
@@ -316,7 +320,10 @@ fn what_the_command_chose_cannot_move_the_cursor_or_end_the_line() {
         let stage = Stage::new(Level::WARN, format);
         let name = "a\u{1b}[2Jb\nlevel=INFO\r\u{9b}1m\u{7f}\u{202e}\u{2028}";
         stage.answer(name, Some(Code::NoRule));
-        for lines in [stage.log(), stage.records.lines()] {
+        let log = stage.log();
+        let mut records = stage.records.lines();
+        records.remove(0);
+        for lines in [log, records] {
             assert_eq!(lines.len(), 1, "{lines:?}");
             let plain = |c: char| c == ' ' || c.is_ascii_graphic();
             assert!(lines[0].chars().all(plain), "{}", lines[0].escape_debug());
@@ -420,7 +427,7 @@ mod files {
             drop(recorder.decide(&subject(Door::Kernel), dropped));
             assert!(recorder.flush(PATIENCE));
         }
-        assert_eq!(fs::read_to_string(&path).expect("text").lines().count(), 2);
+        assert_eq!(fs::read_to_string(&path).expect("text").lines().count(), 4);
         let mode = fs::metadata(&path).expect("metadata").permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
     }

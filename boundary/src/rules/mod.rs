@@ -36,6 +36,16 @@ pub enum DomainMatch {
     Exact,
 }
 
+impl DomainMatch {
+    /// The reading's name, as settings and records have it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Subdomains => "subdomains",
+            Self::Exact => "exact",
+        }
+    }
+}
+
 /// Every rule of a policy, ready to decide. Clones share it.
 #[derive(Debug, Clone, Default)]
 pub struct RuleSet {

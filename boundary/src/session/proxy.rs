@@ -4,9 +4,11 @@
 //! starts after the fork. It ends when the keeper's line does, after everything is on record.
 //! *Never*: changes a wall.
 
+use std::ffi::OsString;
 use std::fs;
 use std::os::fd::{AsFd as _, AsRawFd};
 use std::os::unix::net::UnixStream as StdStream;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,7 +21,7 @@ use uuid::Uuid;
 
 use super::channel::{Channel, Message};
 use super::{Error, stdio};
-use crate::audit::{Recorder, Session, Sinks};
+use crate::audit::{Recorder, Session, Sinks, Usage};
 use crate::ca::Authority;
 use crate::config::Config;
 use crate::dns::{Forwarder, Pins, Resolver, hosts_file, search_domains};
@@ -166,6 +168,9 @@ impl Setup<'_> {
             jail: self.walls.jail().as_str(),
             labels: self.config.labels.clone(),
             query: self.config.audit_query,
+            command: name_of(&self.config.command),
+            rules: self.config.rule_texts.clone(),
+            domain_match: self.config.domain_match.as_str(),
         };
         let recorder = Recorder::start(self.sinks, session)?;
         let authority = Arc::new(Authority::new()?);
@@ -207,6 +212,12 @@ impl Setup<'_> {
     }
 }
 
+/// The name of a command's program, without its folder. Its arguments may be secret.
+fn name_of(command: &[OsString]) -> String {
+    let name = command.first().map(Path::new).and_then(Path::file_name);
+    name.unwrap_or_default().to_string_lossy().into_owned()
+}
+
 /// The resolver, and what the host's files say of names. They are read now, before the command may
 /// have changed them.
 fn resolver(config: &Config, pins: &Arc<Pins>, recorder: &Recorder) -> Resolver {
@@ -246,7 +257,7 @@ impl Service {
         let mut until_recorded = Channel::from(line.try_clone()?);
         let served = runtime.block_on(self.serve(line));
         runtime.shutdown_background();
-        if recorder.finish(FLUSH) {
+        if recorder.finish(FLUSH, Usage::default()) {
             until_recorded.send(&Message::Recorded)?;
         } else {
             tracing::error!("the record could not be written in full");

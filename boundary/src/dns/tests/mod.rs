@@ -54,7 +54,7 @@ impl Stage {
 
     fn records(&self) -> Vec<serde_json::Value> {
         assert!(self.recorder.flush(DEADLINE));
-        self.records.json()
+        self.records.decisions()
     }
 }
 

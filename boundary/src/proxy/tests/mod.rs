@@ -30,7 +30,7 @@ use tokio::time::timeout;
 use tracing::Level;
 
 use super::*;
-use crate::audit::{Door, Format, Labels, Memory, Process, Session, Sinks};
+use crate::audit::{Door, Format, Memory, Process, Session, Sinks};
 use crate::rules::{DomainMatch, Rule};
 
 /// Whatever has not happened by then will not.
@@ -174,7 +174,7 @@ impl Stage {
         drop(self.shutdown.take());
         soon(self.served.take().unwrap()).await.unwrap().unwrap();
         self.recorder.flush(DEADLINE);
-        self.records.json()
+        self.records.decisions()
     }
 
     /// The decisions alone: `decision code url`, or for a stream `decision code proto host port`.
@@ -212,7 +212,7 @@ impl ParseHost for str {
 }
 
 fn session() -> Session {
-    Session { id: uuid::Uuid::nil(), jail: "ebpf", labels: Labels::default(), query: true }
+    Session { jail: "ebpf", query: true, ..Session::default() }
 }
 
 /// A client that writes what a test says.

@@ -140,7 +140,7 @@ fn strictly(request: &str, scheme: &str) -> Option<(String, String)> {
 fn allowed(stage: &Stage) -> Vec<(String, String)> {
     stage.recorder.flush(DEADLINE);
     let text = |record: &serde_json::Value, key: &str| record[key].as_str().unwrap().to_owned();
-    let records = stage.records.json();
+    let records = stage.records.decisions();
     let opening = records.iter().filter(|record| record.get("duration_ms").is_none());
     let allowed = opening.filter(|record| record["decision"] == "allow");
     allowed.map(|record| (text(record, "http_method"), text(record, "http_url"))).collect()

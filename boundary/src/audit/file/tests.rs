@@ -1,0 +1,247 @@
+//! Chains that hold, and what is said of those that were changed, cut or torn.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering::SeqCst;
+
+use serde_json::json;
+
+use super::*;
+use crate::audit::Memory;
+use crate::audit::sink::Target;
+
+/// A file in memory, and a session that writes to it.
+struct Stage {
+    memory: Memory,
+    writer: Writer,
+    name: &'static str,
+}
+
+impl Stage {
+    fn new(memory: &Memory, name: &'static str) -> Self {
+        let writer = Writer::new(Arc::new(Target::Memory(memory.clone())));
+        Self { memory: memory.clone(), writer, name }
+    }
+
+    fn write(&mut self, records: &[serde_json::Value]) -> Result<(), Short> {
+        let records = records.iter().map(|record| {
+            let mut record = record.clone();
+            record["session_id"] = self.name.into();
+            record
+        });
+        self.writer.append(records)
+    }
+
+    fn start(&mut self) {
+        self.write(&[json!({"event": "start"})]).expect("memory takes all");
+    }
+
+    fn end(&mut self) {
+        self.write(&[json!({"event": "end"})]).expect("memory takes all");
+    }
+
+    fn decide(&mut self, count: u64) {
+        let records: Vec<_> = (0..count).map(|number| json!({"sequence": number})).collect();
+        self.write(&records).expect("memory takes all");
+    }
+
+    fn text(&self) -> Vec<u8> {
+        self.memory.bytes.lock().expect("no panic").clone()
+    }
+}
+
+/// A whole session of five lines.
+fn whole() -> Vec<String> {
+    let memory = Memory::default();
+    let mut session = Stage::new(&memory, "one");
+    session.start();
+    session.decide(3);
+    session.end();
+    memory.lines()
+}
+
+fn verified(lines: &[String]) -> Sessions {
+    let text: String = lines.iter().map(|line| format!("{line}\n")).collect();
+    let mut sessions = Sessions::default();
+    sessions.read(text.as_bytes()).expect("memory");
+    sessions
+}
+
+#[test]
+fn a_whole_session_is_intact_and_ended() {
+    let sessions = verified(&whole());
+    assert!(sessions.is_intact() && sessions.is_ended(), "{sessions:?}");
+    assert_eq!(sessions.by_id["one"].lines, 5);
+    assert!(sessions.torn.is_empty());
+}
+
+#[test]
+fn the_hash_is_of_the_line_before_as_it_stands() {
+    let lines = whole();
+    let second: Saved = serde_json::from_str(&lines[1]).expect("a record");
+    // The first line's hash, computed with another tool.
+    assert_eq!(
+        lines[0],
+        concat!(
+            r#"{"event":"start","session_id":"one","prev":""#,
+            r#"0000000000000000000000000000000000000000000000000000000000000000"}"#
+        )
+    );
+    assert_eq!(second.prev.as_deref(), Some(HASH_OF_FIRST));
+}
+
+/// `printf '%s' LINE | sha256sum`.
+const HASH_OF_FIRST: &str = "44568f9c43aac0e0f6a0cc37a6fe08fcd813830046a087085e5e79e81f4e9105";
+
+#[test]
+fn any_changed_byte_is_found_at_the_line_that_follows() {
+    let lines = whole();
+    for index in 0..lines.len() - 1 {
+        for (from, to) in [("one", "One"), ("sequence\":1", "sequence\":9"), ("prev", "Prev")] {
+            let mut changed = lines.clone();
+            changed[index] = changed[index].replace(from, to);
+            let is_same = changed == lines;
+            let sessions = verified(&changed);
+            assert_eq!(sessions.is_intact(), is_same, "line {index}, {from}: {sessions:?}");
+        }
+    }
+    let mut changed = lines;
+    changed[2] = changed[2].replace("sequence\":1", "sequence\":7");
+    let expected = Verdict::Broken { session: "one".to_owned(), after: (0, 3) };
+    assert_eq!(verified(&changed).findings, [Finding { file: 0, line: 4, what: expected }]);
+}
+
+#[test]
+fn a_line_taken_out_moved_or_doubled_is_found_where_it_was() {
+    let mut taken = whole();
+    taken.remove(2);
+    let mut swapped = whole();
+    swapped.swap(1, 2);
+    let mut doubled = whole();
+    doubled.insert(2, doubled[1].clone());
+    for (lines, line) in [(taken, 3), (swapped, 2), (doubled, 3)] {
+        assert_eq!(verified(&lines).findings[0].line, line, "{lines:?}");
+    }
+}
+
+#[test]
+fn a_cut_is_found_at_either_end() {
+    let lines = whole();
+    let head = verified(&lines[2..]);
+    assert_eq!(head.findings[0].what, Verdict::Headless { session: "one".to_owned() });
+    let tail = verified(&lines[..4]);
+    assert!(tail.is_intact() && !tail.is_ended());
+    assert_eq!(tail.by_id["one"].last, (0, 4));
+}
+
+#[test]
+fn a_forged_line_is_found_wherever_it_stands() {
+    let prev = "ab".repeat(32);
+    let forged = [
+        (json!({"session_id": "one", "decision": "allow"}).to_string(), 3),
+        (json!({"session_id": "one", "decision": "allow", "prev": prev}).to_string(), 3),
+        (json!({"session_id": "two", "decision": "allow", "prev": prev}).to_string(), 3),
+        (json!({"session_id": "", "prev": prev}).to_string(), 3),
+    ];
+    for (line, at) in forged {
+        let mut lines = whole();
+        lines.insert(2, line);
+        assert_eq!(verified(&lines).findings[0].line, at, "{lines:?}");
+    }
+    let mut late = whole();
+    late.push(json!({"session_id": "one", "prev": chain::hash(late[4].as_bytes())}).to_string());
+    let what = Verdict::Trailing { session: "one".to_owned() };
+    assert_eq!(verified(&late).findings, [Finding { file: 0, line: 6, what }]);
+}
+
+#[test]
+fn sessions_in_one_file_do_not_disturb_each_other() {
+    let memory = Memory::default();
+    let (mut one, mut two) = (Stage::new(&memory, "one"), Stage::new(&memory, "two"));
+    one.start();
+    two.start();
+    one.decide(2);
+    two.decide(1);
+    one.end();
+    two.decide(4);
+    two.end();
+    let sessions = verified(&memory.lines());
+    assert!(sessions.is_intact() && sessions.is_ended(), "{sessions:?}");
+    assert_eq!(sessions.by_id["two"].lines, 7);
+    let mut lines = memory.lines();
+    lines.remove(3);
+    let session = match &verified(&lines).findings[0].what {
+        Verdict::Broken { session, .. } => session.clone(),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(session, "one");
+}
+
+#[test]
+fn a_session_goes_on_in_the_next_file() {
+    let lines = whole();
+    for cut in 1..lines.len() {
+        let mut sessions = Sessions::default();
+        for part in [&lines[..cut], &lines[cut..]] {
+            let text: String = part.iter().map(|line| format!("{line}\n")).collect();
+            sessions.read(text.as_bytes()).expect("memory");
+        }
+        assert!(sessions.is_intact() && sessions.is_ended(), "{cut}: {sessions:?}");
+        assert_eq!(sessions.by_id["one"].last, (1, (lines.len() - cut) as u64));
+    }
+}
+
+#[test]
+fn a_line_torn_by_a_full_disk_leaves_the_chain_whole() {
+    let memory = Memory::default();
+    let mut session = Stage::new(&memory, "one");
+    session.start();
+    for room in [0, 1, 30, 250, 400] {
+        memory.broken.store(true, SeqCst);
+        memory.room.store(room, SeqCst);
+        let records: Vec<_> = (0..3).map(|number| json!({"sequence": number})).collect();
+        session.write(&records).expect_err("the disk is full");
+        memory.broken.store(false, SeqCst);
+        session.decide(1);
+    }
+    session.end();
+    let mut sessions = Sessions::default();
+    sessions.read(&*session.text()).expect("memory");
+    assert!(sessions.is_intact() && sessions.is_ended(), "{sessions:?}");
+    assert!(!sessions.torn.is_empty());
+}
+
+#[test]
+fn what_was_written_before_the_disk_was_full_is_counted_as_written() {
+    let memory = Memory::default();
+    let mut session = Stage::new(&memory, "one");
+    session.start();
+    let line = memory.bytes.lock().expect("no panic").len();
+    memory.broken.store(true, SeqCst);
+    // Room for two lines and a half of about that length.
+    memory.room.store(line * 5 / 2, SeqCst);
+    let records: Vec<_> = (0..9).map(|number| json!({"sequence": number})).collect();
+    let short = session.write(&records).expect_err("the disk is full");
+    assert_eq!(short.written, 2);
+}
+
+#[test]
+fn a_reader_goes_on_when_the_file_has_grown() {
+    let folder = std::env::temp_dir().join(format!("boundary-reader-{}", std::process::id()));
+    std::fs::write(&folder, "{\"session_id\":\"a\"}\n{\"sess").expect("written");
+    let file = std::io::BufReader::new(std::fs::File::open(&folder).expect("opened"));
+    let mut reader = Reader::new(file);
+    assert!(reader.next().is_some() && reader.next().is_none());
+    assert_eq!(reader.begun(), b"{\"sess");
+    let whole = "{\"session_id\":\"a\"}\n{\"session_id\":\"b\"}\n";
+    std::fs::write(&folder, whole).expect("written");
+    let line = reader.next().expect("a line").expect("read");
+    std::fs::remove_file(&folder).expect("removed");
+    assert_eq!((line.number, line.saved.expect("a record").session_id.as_str()), (2, "b"));
+}
+
+#[test]
+fn a_line_without_end_is_an_error_and_no_memory() {
+    let endless = std::io::BufReader::new(std::io::repeat(b'x'));
+    let error = Reader::new(endless).next().expect("something").expect_err("too long");
+    assert_eq!(error.kind(), std::io::ErrorKind::InvalidData);
+}
