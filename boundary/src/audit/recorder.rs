@@ -253,6 +253,7 @@ fn start_file(
 
 /// A line of the file.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "all but two of a session are the large one")]
 enum Row {
     /// A decision, what became of it, or the confession that some are missing.
     Decision(Record),

@@ -4,6 +4,7 @@
 //! gives them a meaning, and a [`Tool`] to `tool`. A subcommand has its arguments in a file of its
 //! own here. *Never*: reads a file or the environment, decides.
 
+mod audit;
 mod completions;
 mod run;
 pub mod settings;
@@ -11,6 +12,7 @@ pub mod settings;
 #[cfg(test)]
 mod tests;
 
+pub use audit::{Audit, Verify};
 pub use completions::{Completions, Man};
 pub use run::Args;
 pub use settings::Setting;
@@ -51,6 +53,9 @@ struct Line {
 /// What boundary does besides running a command; each has its arguments in a file of its own.
 #[derive(Debug, clap::Subcommand)]
 pub enum Tool {
+    /// Read audit files
+    #[command(subcommand)]
+    Audit(Audit),
     /// Print what a shell needs to complete boundary's options
     Completions(Completions),
     /// Write the manual pages into a directory

@@ -3,6 +3,7 @@
 //! *Standing*: `main` hands over what [`crate::cli`] read of a subcommand; the answer is the exit
 //! status. A tool has a file of its own here. *Never*: raises a wall, dials.
 
+mod audit;
 mod completions;
 
 use std::io::{self, Write as _};
@@ -13,6 +14,7 @@ use crate::cli::Tool;
 /// Does what a subcommand asks, and gives the exit status.
 pub fn run(tool: Tool) -> Result<u8, Error> {
     match tool {
+        Tool::Audit(asked) => audit::run(&asked),
         Tool::Completions(asked) => completions::completions(&asked),
         Tool::Man(asked) => completions::man(&asked),
     }
@@ -34,6 +36,15 @@ pub enum Error {
     /// The answer could not be given.
     #[error("cannot write to standard output")]
     Output(#[source] io::Error),
+    /// A file could not be read.
+    #[error("cannot read {}", .path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        error: io::Error,
+    },
     /// A file could not be written.
     #[error("cannot write {}", .path.display())]
     Write {
@@ -50,6 +61,7 @@ impl Error {
     pub fn hint(&self) -> String {
         match self {
             Self::Output(_) => "the answer is not complete".into(),
+            Self::Read { .. } => "name files that exist and can be read".into(),
             Self::Write { .. } => "name a directory that exists and can be written".into(),
         }
     }

@@ -60,7 +60,7 @@ fn whole() -> Vec<String> {
 }
 
 fn verified(lines: &[String]) -> Sessions {
-    let text: String = lines.iter().map(|line| format!("{line}\n")).collect();
+    let text = lines.join("\n") + "\n";
     let mut sessions = Sessions::default();
     sessions.read(text.as_bytes()).expect("memory");
     sessions
@@ -169,11 +169,7 @@ fn sessions_in_one_file_do_not_disturb_each_other() {
     assert_eq!(sessions.by_id["two"].lines, 7);
     let mut lines = memory.lines();
     lines.remove(3);
-    let session = match &verified(&lines).findings[0].what {
-        Verdict::Broken { session, .. } => session.clone(),
-        other => panic!("{other:?}"),
-    };
-    assert_eq!(session, "one");
+    assert_eq!(verified(&lines).findings[0].what.session(), Some("one"));
 }
 
 #[test]
@@ -182,7 +178,7 @@ fn a_session_goes_on_in_the_next_file() {
     for cut in 1..lines.len() {
         let mut sessions = Sessions::default();
         for part in [&lines[..cut], &lines[cut..]] {
-            let text: String = part.iter().map(|line| format!("{line}\n")).collect();
+            let text = part.join("\n") + "\n";
             sessions.read(text.as_bytes()).expect("memory");
         }
         assert!(sessions.is_intact() && sessions.is_ended(), "{cut}: {sessions:?}");

@@ -48,6 +48,18 @@ pub enum Verdict {
     },
 }
 
+impl Verdict {
+    /// The session whose chain it breaks.
+    pub fn session(&self) -> Option<&str> {
+        match self {
+            Self::Unchained => None,
+            Self::Broken { session, .. }
+            | Self::Headless { session }
+            | Self::Trailing { session } => Some(session),
+        }
+    }
+}
+
 /// How a session ends in the file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ending {
@@ -172,6 +184,9 @@ impl Sessions {
     }
 }
 
+/// How many rotated files are looked for.
+const MOST_FILES: u32 = 10_000;
+
 /// A file and those that it was rotated to, the oldest first: `FILE.2`, `FILE.1`, `FILE`.
 pub fn files_of(path: &Path) -> Vec<PathBuf> {
     let rotated = |number: u32| {
@@ -179,7 +194,8 @@ pub fn files_of(path: &Path) -> Vec<PathBuf> {
         name.push(format!(".{number}"));
         PathBuf::from(name)
     };
-    let mut files: Vec<PathBuf> = (1..).map(rotated).take_while(|path| path.is_file()).collect();
+    let mut files: Vec<PathBuf> =
+        (1..=MOST_FILES).map(rotated).take_while(|path| path.is_file()).collect();
     files.reverse();
     files.push(path.to_owned());
     files
