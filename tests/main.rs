@@ -27,6 +27,9 @@ mod http;
 /// HTTP/2, gRPC and what streams, with clients that nobody here wrote.
 #[cfg(test)]
 mod http2;
+/// Which jail there is, and what is said where there is none.
+#[cfg(test)]
+mod jails;
 /// The kernel half: every program loads, every hook steers as `steer` says, and nothing opens it.
 #[cfg(test)]
 mod kernel;

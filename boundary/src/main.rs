@@ -41,7 +41,7 @@ fn run(args: cli::Args) -> ExitCode {
             }
             ExitCode::from(outcome.status)
         }
-        Err(error) => complain(&error, error.hint(), error.status()),
+        Err(error) => complain(&error, &error.hint(), error.status()),
     }
 }
 

@@ -24,7 +24,7 @@ mod requests;
 mod robustness;
 mod stalled;
 mod starved;
-mod traces;
+pub(crate) mod traces;
 mod unix;
 
 use crate::world::{Output, World, has_walls};

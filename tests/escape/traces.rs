@@ -16,7 +16,7 @@ use crate::world::{Output, World};
 
 /// A part of the cgroup hierarchy that a world takes for the whole: its sessions begin below it, and
 /// nobody else's.
-pub(super) struct Ground<'w> {
+pub(crate) struct Ground<'w> {
     world: &'w World,
     /// The folder that stands for the hierarchy.
     pub(super) folder: PathBuf,
@@ -28,7 +28,7 @@ pub(super) struct Ground<'w> {
 
 impl<'w> Ground<'w> {
     /// Makes one for a world.
-    pub(super) fn below(world: &'w World) -> Self {
+    pub(crate) fn below(world: &'w World) -> Self {
         let root = PathBuf::from(cgroup2().expect("needed"));
         let own =
             world.folder().file_name().map_or_else(String::new, |name| name.display().to_string());
@@ -56,7 +56,7 @@ impl<'w> Ground<'w> {
 
     /// Waits until nothing of any session is there: no process, cgroup, file or mount.
     #[track_caller]
-    pub(super) fn is_bare(&self, out: &Output, at_most: Duration) {
+    pub(crate) fn is_bare(&self, out: &Output, at_most: Duration) {
         let bare = within(at_most, || self.rest().is_empty());
         out.expect(bare, &format!("nothing is left of it: {:?}", self.rest()));
         // What the world did after the run is the run's doing too.

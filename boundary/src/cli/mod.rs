@@ -6,6 +6,7 @@
 
 mod audit;
 mod completions;
+mod doctor;
 mod run;
 pub mod settings;
 
@@ -14,6 +15,7 @@ mod tests;
 
 pub use audit::{Audit, Verify};
 pub use completions::{Completions, Man};
+pub use doctor::Doctor;
 pub use run::Args;
 pub use settings::Setting;
 
@@ -58,6 +60,8 @@ pub enum Tool {
     Audit(Audit),
     /// Print what a shell needs to complete boundary's options
     Completions(Completions),
+    /// Tell which jails work here, and what is missing for the others
+    Doctor(Doctor),
     /// Write the manual pages into a directory
     #[command(hide = true)]
     Man(Man),

@@ -204,7 +204,7 @@ pub struct Invoker {
 
 impl Invoker {
     /// Finds the user behind sudo if root was lent, else the user that boundary runs as.
-    fn resolve(environment: &Environment, system: &dyn System) -> Result<Self, Error> {
+    pub fn resolve(environment: &Environment, system: &dyn System) -> Result<Self, Error> {
         let lender = if environment.uid == 0 { number(environment, "SUDO_UID")? } else { None };
         match lender {
             // Root behind sudo is root.

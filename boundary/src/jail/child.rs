@@ -39,6 +39,12 @@ pub struct Identity {
 }
 
 impl Identity {
+    /// A user with this login name, if it has one.
+    pub fn of(uid: u32, gid: u32, name: Option<&str>) -> Result<Self, Call> {
+        let name = name.map(CString::new).transpose().map_err(io::Error::other);
+        Ok(Self { uid, gid, groups_of: name.map_err(Call::to("getpwuid"))? })
+    }
+
     /// Whether the command runs as uid 0, which no missing capability confines (it owns
     /// `core_pattern`, `release_agent`, `cgroup.procs`): it gets a user namespace.
     pub fn is_root(&self) -> bool {

@@ -12,6 +12,7 @@ pub mod mounts;
 #[doc(hidden)]
 pub mod mutation;
 pub mod nsjail;
+pub mod probe;
 pub mod usher;
 mod walls;
 

@@ -108,6 +108,17 @@ pub(super) fn arrange(enclosure: &Enclosure<'_>) -> Result<(), Call> {
     fresh_proc()
 }
 
+/// Proves that mounts can be arranged by the calling process, which stays in a mount namespace of
+/// its own: files covered, and procfs shown.
+pub(in crate::jail) fn try_out() -> Result<(), Call> {
+    unshare(CloneFlags::CLONE_NEWNS).map_err(Call::to("unshare(CLONE_NEWNS)"))?;
+    change("/", MsFlags::MS_REC | MsFlags::MS_PRIVATE)?;
+    let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
+    mount(Some("proc"), "/proc", Some("proc"), flags, None::<&str>)
+        .map_err(Call::to("mount(proc)"))?;
+    bind(Path::new("/dev/null"), Path::new("/proc/version"))
+}
+
 /// Covers cgroupfs, bpffs and their like, and makes the rest of sysfs read-only.
 fn hide_control_planes() -> Result<(), Call> {
     let mounts = fs::read_to_string("/proc/self/mountinfo").map_err(Call::to("read(mountinfo)"))?;

@@ -27,6 +27,18 @@ pub enum Error {
     /// This version has no such jail.
     #[error("jail {0}: not available in this version")]
     Unavailable(Choice),
+    /// No jail can be raised here.
+    #[error("no jail can be raised here: {0}")]
+    Nothing(String),
+    /// What the way in needs is refused.
+    #[error("jail {jail}: {call}")]
+    Enclosure {
+        /// The jail.
+        jail: Choice,
+        /// What was refused.
+        #[source]
+        call: Call,
+    },
     /// The eBPF jail could not be raised.
     #[error("jail ebpf: {0}")]
     Ebpf(#[from] ebpf::Error),

@@ -85,6 +85,7 @@ impl Janitor {
     /// Starts it as the first process of the namespaces of a network namespace jail.
     pub(super) fn start_in_namespaces(
         remains: &Remains,
+        is_proved: bool,
         raise: impl FnOnce(&Init<'_>) -> Result<(nsjail::Walls, Doors), nsjail::Error>,
     ) -> Result<(Self, UnixStream, nsjail::Walls, Doors), nsjail::Error> {
         let (line, far) = Channel::pair().map_err(Call::to("socketpair"))?;
@@ -92,7 +93,7 @@ impl Janitor {
         let keeps = [far.as_raw_fd(), heard.as_raw_fd()];
         let far = Cell::new(Some(far));
         let serve = || u8::from(far.take().is_none_or(|far| watch(far, &heard, remains).is_err()));
-        let (walls, doors) = raise(&Init { life: &serve, keeps: &keeps })?;
+        let (walls, doors) = raise(&Init { life: &serve, keeps: &keeps, is_proved })?;
         Ok((Self { pid: walls.init(), namespace: None, line }, alarm, walls, doors))
     }
 

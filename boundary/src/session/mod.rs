@@ -22,8 +22,7 @@ mod raise;
 mod stdio;
 mod trust;
 
-use std::ffi::{CString, OsString};
-use std::io;
+use std::ffi::OsString;
 use std::path::Path;
 use std::time::Duration;
 
@@ -54,19 +53,24 @@ pub fn run(config: &Config) -> Result<Outcome, Error> {
     if let Some(door) = std::env::var_os(nested::DOOR).filter(|door| !door.is_empty()) {
         return nested::run(config, Path::new(&door));
     }
+    let identity = identity(&config.user)?;
+    outermost(config, &identity).map_err(|error| raise::explained(error, config.jail, &identity))
+}
+
+/// Runs it in walls of its own.
+fn outermost(config: &Config, identity: &Identity) -> Result<Outcome, Error> {
     let sinks = Sinks::open(&config.log, config.audit_log.as_deref())?;
     sinks.install();
     let records = sinks.files().to_vec();
     let signals = Signals::block()?;
     let session = Uuid::new_v4();
-    let identity = identity(&config.user)?;
     let remains = Remains::of(&session);
-    let Raised { mut janitor, alarm, doors, walls } = raise::raise(config, &remains, &identity)?;
+    let Raised { mut janitor, alarm, doors, walls } = raise::raise(config, &remains, identity)?;
     let files = SessionFiles::create(remains.files.clone()).map_err(Call::to("mkdir"))?;
     if let Some(gateway) = config.egress.gateways.looping(&doors) {
         return Err(Error::Circle(gateway.to_string()));
     }
-    let mut proxy = ProxyProcess::start((config, session), &identity, (doors, sinks), &walls)?;
+    let mut proxy = ProxyProcess::start((config, session), identity, (doors, sinks), &walls)?;
     // Meanwhile the proxy prepares itself.
     let roots = Roots::read().map_err(Call::to("read(bundle)"))?;
     proxy.ready()?;
@@ -78,7 +82,7 @@ pub fn run(config: &Config) -> Result<Outcome, Error> {
     let plan = Plan {
         command: &config.command,
         environment: &environment,
-        identity: &identity,
+        identity,
         bundle: &bundle,
         records: &records,
         alarm,
@@ -124,8 +128,7 @@ fn status(ended: Ended) -> Result<u8, Error> {
 
 /// Whom the command and the proxy run as.
 fn identity(user: &Invoker) -> Result<Identity, Error> {
-    let name = user.name.as_deref().map(CString::new).transpose().map_err(io::Error::other);
-    Ok(Identity { uid: user.uid, gid: user.gid, groups_of: name.map_err(Call::to("getpwuid"))? })
+    Ok(Identity::of(user.uid, user.gid, user.name.as_deref())?)
 }
 
 /// The environment of whoever called, which sudo has changed to root's in parts.
@@ -166,6 +169,14 @@ pub enum Error {
     /// The walls could not be raised.
     #[error(transparent)]
     Walls(#[from] jail::Error),
+    /// A jail lacks what it is made of: the rows of `boundary doctor` that say so.
+    #[error("{told}")]
+    Hindered {
+        /// For each jail that was tried, what was refused.
+        told: String,
+        /// What to do about it.
+        remedy: String,
+    },
     /// The command could not be brought behind the walls.
     #[error("cannot enclose the command: {0}")]
     Enclosure(String),
@@ -199,6 +210,7 @@ impl Error {
             | Self::Doors(_)
             | Self::Circle(_)
             | Self::Walls(_)
+            | Self::Hindered { .. }
             | Self::Enclosure(_)
             | Self::Proxy(_)
             | Self::Nested(_)
@@ -207,15 +219,19 @@ impl Error {
     }
 
     /// What to do about it.
-    pub fn hint(&self) -> &'static str {
-        match self {
+    pub fn hint(&self) -> String {
+        let hint = match self {
+            Self::Hindered { remedy, .. } => {
+                let remedy = if remedy.is_empty() { String::new() } else { format!("{remedy}; ") };
+                return format!("{remedy}boundary doctor tells all; no command was run");
+            }
             Self::Call(_) => "the kernel refused a call that a jail needs",
             Self::Doors(_) => "name a free port with --proxy-port, or none to have one chosen",
             Self::Circle(_) => {
                 "name another with --upstream-proxy, or --upstream-proxy '' for none"
             }
             Self::Walls(jail::Error::Unavailable(_)) => {
-                "use --jail-type ebpf or nsjail, or leave the choice to boundary"
+                "leave the choice to boundary, which takes the first that can be raised"
             }
             Self::Walls(jail::Error::Nsjail(_)) => {
                 "the nsjail jail needs user namespaces, or root; no command was run"
@@ -228,6 +244,7 @@ impl Error {
             Self::Nested(_) => "no command was run; the outer session's policy would have held too",
             Self::NotStarted { .. } => "check the command's name and its permissions",
             Self::Lost(_) => "run it again; if it recurs, look at the log for the cause",
-        }
+        };
+        hint.to_owned()
     }
 }

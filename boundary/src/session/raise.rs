@@ -1,6 +1,7 @@
 //! The jail of a session: the one that was asked for, or the first that can be raised in full.
 //!
-//! *Standing*: [`run`](super::run) calls [`raise`] before anything else of the session exists.
+//! *Standing*: [`run`](super::run) calls [`raise`] before anything else of the session exists, and
+//! [`explained`] when a jail has failed it.
 //! *Never*: raises less than was asked. A jail that was named and cannot be raised is an error.
 
 use std::os::unix::net::UnixStream;
@@ -9,6 +10,7 @@ use super::Error;
 use super::janitor::{Janitor, Remains};
 use crate::config::Config;
 use crate::jail::child::Identity;
+use crate::jail::probe::{self, ORDER, Report};
 use crate::jail::{self, Choice, Walls, nsjail};
 use crate::proxy::Doors;
 
@@ -24,29 +26,58 @@ pub(super) struct Raised {
     pub(super) walls: Walls,
 }
 
-/// Raises the jail that was asked for. `auto` says which one stands, and why not an earlier one.
+/// Raises the jail that was asked for.
 pub(super) fn raise(
     config: &Config,
     remains: &Remains,
     identity: &Identity,
 ) -> Result<Raised, Error> {
     match config.jail {
+        Choice::Auto => first(config, remains, identity),
+        jail @ (Choice::Ebpf | Choice::Nsjail | Choice::Landjail) => {
+            this(jail, config, remains, identity)
+        }
+    }
+}
+
+/// Raises the first jail that can be, and says which one stands, and why not an earlier one.
+fn first(config: &Config, remains: &Remains, identity: &Identity) -> Result<Raised, Error> {
+    let mut passed_over: Vec<String> = Vec::new();
+    for jail in ORDER {
+        let raised = probe::before(jail)
+            .map_err(|call| Error::Walls(jail::Error::Enclosure { jail, call }))
+            .and_then(|()| this(jail, config, remains, identity));
+        match raised {
+            // What the kernel refuses is no mistake of the user's; a port that is taken is.
+            Err(error @ (Error::Call(_) | Error::Walls(_))) => passed_over.push(error.to_string()),
+            Ok(raised) => {
+                let instead_of = passed_over.join("; ");
+                tracing::info!(%jail, %instead_of, "auto: the first jail that can be raised here");
+                return Ok(raised);
+            }
+            failed => return failed,
+        }
+    }
+    Err(jail::Error::Nothing(passed_over.join("; ")).into())
+}
+
+/// Raises this jail.
+fn this(
+    jail: Choice,
+    config: &Config,
+    remains: &Remains,
+    identity: &Identity,
+) -> Result<Raised, Error> {
+    match jail {
         Choice::Ebpf => of_ebpf(config, remains),
         Choice::Nsjail => of_nsjail(config, remains, identity),
-        Choice::Landjail => Err(jail::Error::Unavailable(config.jail).into()),
-        Choice::Auto => match of_ebpf(config, remains) {
-            // What the kernel refuses is no mistake of the user's; a port that is taken is.
-            Err(error @ (Error::Call(_) | Error::Walls(_))) => {
-                tracing::info!(%error, "jail ebpf cannot be raised here: taking nsjail");
-                of_nsjail(config, remains, identity)
-            }
-            raised => raised,
-        },
+        Choice::Landjail | Choice::Auto => Err(jail::Error::Unavailable(jail).into()),
     }
 }
 
 fn of_ebpf(config: &Config, remains: &Remains) -> Result<Raised, Error> {
-    let (janitor, alarm) = Janitor::start(remains)?;
+    let (janitor, alarm) = Janitor::start(remains)
+        .map_err(|call| jail::Error::Enclosure { jail: Choice::Ebpf, call })?;
     let doors = Doors::bind(config.proxy_port)?;
     let walls = Walls::of_ebpf(&remains.cgroup, &doors)?;
     Ok(Raised { janitor, alarm, doors, walls })
@@ -56,9 +87,27 @@ fn of_nsjail(config: &Config, remains: &Remains, identity: &Identity) -> Result<
     if !config.unix_sockets.is_empty() {
         return Err(jail::Error::Nsjail(nsjail::Error::UnixSockets).into());
     }
-    let (janitor, alarm, walls, doors) = Janitor::start_in_namespaces(remains, |init| {
+    let is_proved = config.jail == Choice::Auto;
+    let (janitor, alarm, walls, doors) = Janitor::start_in_namespaces(remains, is_proved, |init| {
         nsjail::Walls::raise(identity, config.proxy_port, init)
     })
     .map_err(jail::Error::Nsjail)?;
     Ok(Raised { janitor, alarm, doors, walls: Walls::Nsjail(walls) })
+}
+
+/// An error with the row of `boundary doctor` that decided it, where a jail has failed for want of
+/// what it is made of.
+pub(super) fn explained(error: Error, jail: Choice, identity: &Identity) -> Error {
+    if !matches!(error, Error::Call(_) | Error::Walls(_) | Error::Enclosure(_)) {
+        return error;
+    }
+    let report = Report::examine(identity);
+    let jails = if jail == Choice::Auto { ORDER.to_vec() } else { vec![jail] };
+    let hindered = jails.iter().map(|jail| report.obstacle(*jail).map(|row| (*jail, row)));
+    // A jail that nothing hinders has failed for another reason, which the error says.
+    let Some(rows) = hindered.collect::<Option<Vec<_>>>() else { return error };
+    let told = rows.iter().map(|(jail, row)| format!("jail {jail}: {row}"));
+    let remedy = rows.iter().flat_map(|(_, row)| row.remedies.iter()).next();
+    let told = told.collect::<Vec<_>>().join("; ");
+    Error::Hindered { told, remedy: remedy.cloned().unwrap_or_default() }
 }

@@ -1,6 +1,7 @@
 //! Every unsafe call user space makes, behind safe signatures.
 
 pub mod bpf;
+pub mod features;
 pub mod notify;
 pub mod option;
 pub mod pass;

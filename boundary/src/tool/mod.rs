@@ -5,6 +5,7 @@
 
 mod audit;
 mod completions;
+mod doctor;
 
 use std::io::{self, Write as _};
 use std::path::PathBuf;
@@ -16,6 +17,7 @@ pub fn run(tool: Tool) -> Result<u8, Error> {
     match tool {
         Tool::Audit(asked) => audit::run(&asked),
         Tool::Completions(asked) => completions::completions(&asked),
+        Tool::Doctor(asked) => doctor::doctor(asked),
         Tool::Man(asked) => completions::man(&asked),
     }
 }
@@ -45,6 +47,12 @@ pub enum Error {
         #[source]
         error: io::Error,
     },
+    /// As whom a command would run is not to be found out.
+    #[error(transparent)]
+    Invoker(#[from] crate::config::Error),
+    /// A kernel call failed.
+    #[error(transparent)]
+    Call(#[from] crate::jail::Call),
     /// A file could not be written.
     #[error("cannot write {}", .path.display())]
     Write {
@@ -62,6 +70,8 @@ impl Error {
         match self {
             Self::Output(_) => "the answer is not complete".into(),
             Self::Read { .. } => "name files that exist and can be read".into(),
+            Self::Invoker(error) => error.hint(),
+            Self::Call(_) => "nothing could be found out".into(),
             Self::Write { .. } => "name a directory that exists and can be written".into(),
         }
     }

@@ -115,6 +115,32 @@ impl Kernel {
         })
     }
 
+    /// What the kernel says to each program, loaded and, given a cgroup, attached there: to tell a
+    /// person what is missing.
+    pub(super) fn try_each(
+        cgroup: Option<BorrowedFd<'_>>,
+    ) -> Result<Vec<(&'static str, io::Result<()>)>, Error> {
+        if OBJECT.is_empty() {
+            return Err(Error::Stub);
+        }
+        let _raised = LockedMemory::raise();
+        let mut object = Object::parse(OBJECT)?;
+        let _maps = make_maps(&mut object)?;
+        let mut tried = Vec::new();
+        for name in PROGRAMS {
+            let (_, hook) = numbers(name).ok_or(Error::Misfit(name))?;
+            let answer = match load(&object, name) {
+                Ok((_, program)) => {
+                    cgroup.map_or(Ok(()), |cgroup| bpf::attach(program.as_fd(), cgroup, hook))
+                }
+                Err(Error::Program { source, .. }) => Err(source),
+                Err(error) => return Err(error),
+            };
+            tried.push((name, answer));
+        }
+        Ok(tried)
+    }
+
     /// Tells the programs where the doors stand, once for all.
     pub(super) fn set_doors(&self, doors: &Doors) -> Result<(), Error> {
         self.doors.set(&0, doors).map_err(Error::call("BPF_MAP_UPDATE_ELEM", maps::DOORS))?;

@@ -12,6 +12,7 @@ mod network;
 mod origin;
 mod refusals;
 mod rules;
+pub(in crate::jail) mod trial;
 
 pub(in crate::jail) use network::{OWN_V4, OWN_V6};
 pub use origin::Members;
@@ -51,6 +52,9 @@ pub struct Init<'a> {
     pub life: &'a dyn Fn() -> u8,
     /// The descriptors that it lives by.
     pub keeps: &'a [RawFd],
+    /// Whether it is to prove first that the command's mounts can be arranged in here, so that
+    /// another jail can be taken if not.
+    pub is_proved: bool,
 }
 
 /// Walls that stand. Everything in their namespaces is behind them; dropping them kills it.

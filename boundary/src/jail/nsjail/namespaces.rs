@@ -19,8 +19,8 @@ use nix::unistd::{Gid, Pid, geteuid, getgrouplist};
 use super::netlink::Socket;
 use super::network::{self, Sockets};
 use super::{Error, Init};
-use crate::jail::Call;
 use crate::jail::child::{Entry, Identity};
+use crate::jail::{Call, mounts};
 use crate::sys::{pass, process};
 
 /// `CAP_SETGID` of `linux/capability.h`.
@@ -122,7 +122,9 @@ fn found(identity: &Identity, line: &UnixStream, first: impl FnOnce() -> u8) -> 
 
 /// The first process: makes the network, hands it over, and lives its life.
 fn arrange(port: Option<u16>, line: &UnixStream, init: &Init<'_>) -> u8 {
-    let handed = network::arrange(port).and_then(|sockets| hand_over(&sockets, line));
+    let proved = if init.is_proved { mounts::try_out() } else { Ok(()) };
+    let handed =
+        proved.and_then(|()| network::arrange(port)).and_then(|sockets| hand_over(&sockets, line));
     match handed {
         Ok(()) => (init.life)(),
         Err(_) => report(handed, line),
@@ -192,12 +194,12 @@ impl Namespaces {
 }
 
 /// Becomes the user, where root was lent by sudo.
-fn become_user(identity: &Identity) -> Result<(), Call> {
+pub(super) fn become_user(identity: &Identity) -> Result<(), Call> {
     if geteuid().as_raw() == identity.uid { Ok(()) } else { identity.take_ids() }
 }
 
 /// Maps ids to themselves: root's all, so that files keep their owners; a user's own and no other.
-fn write_maps(founder: Pid, identity: &Identity) -> Result<(), Call> {
+pub(super) fn write_maps(founder: Pid, identity: &Identity) -> Result<(), Call> {
     let write = |name: &str, text: &str| fs::write(format!("/proc/{founder}/{name}"), text);
     let is_privileged = process::has_capability(SETUID) && process::has_capability(SETGID);
     let (users, groups) = if identity.is_root() && is_privileged {

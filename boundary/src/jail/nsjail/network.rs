@@ -66,8 +66,7 @@ pub(super) fn arrange(port: Option<u16>) -> Result<Sockets, Call> {
     let doors = doors.map_err(Call::to("getsockname"))?;
     filter(&doors).map_err(Call::to("netlink(nf_tables)"))?;
     let log = refusals().map_err(Call::to("netlink(nfnetlink_log)"))?;
-    let sock_diag =
-        Socket::open(SockProtocol::NetlinkSockDiag).map_err(Call::to("socket(sock_diag)"))?;
+    let sock_diag = sock_diag().map_err(Call::to("socket(sock_diag)"))?;
     Ok(Sockets { tcp, dns, sock_diag, log })
 }
 
@@ -84,13 +83,13 @@ fn let_ping() {
 
 /// An address family of the machine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Family {
+pub(super) enum Family {
     V4,
     V6,
 }
 
 /// The families that the machine has.
-fn families() -> Vec<Family> {
+pub(super) fn families() -> Vec<Family> {
     if Path::new("/proc/net/if_inet6").exists() {
         vec![Family::V4, Family::V6]
     } else {
@@ -139,7 +138,7 @@ impl Family {
         }
     }
 
-    fn address(self, port: u16) -> SocketAddr {
+    pub(super) fn address(self, port: u16) -> SocketAddr {
         match self {
             Self::V4 => (Ipv4Addr::LOCALHOST, port).into(),
             Self::V6 => (Ipv6Addr::LOCALHOST, port).into(),
@@ -170,7 +169,7 @@ impl Family {
 /// world one of this machine's own (AnyIP): what is sent anywhere arrives here.
 ///
 /// Messages of `include/uapi/linux/rtnetlink.h` and `if_addr.h`.
-fn route(families: &[Family]) -> io::Result<()> {
+pub(super) fn route(families: &[Family]) -> io::Result<()> {
     const NEW_LINK: u16 = 16;
     const NEW_ADDRESS: u16 = 20;
     const NEW_ROUTE: u16 = 24;
@@ -209,7 +208,7 @@ fn route(families: &[Family]) -> io::Result<()> {
 }
 
 /// A listener that takes what is turned to it, with the address that it was meant for.
-fn listener(family: Family, port: u16) -> io::Result<TcpListener> {
+pub(super) fn listener(family: Family, port: u16) -> io::Result<TcpListener> {
     let socket = family.socket(SockType::Stream)?;
     // Accepted sockets stand on the ports that they were meant for. A server of the command may
     // take such a port while they are open only if both sides say so.
@@ -242,7 +241,7 @@ fn resolver(family: Family) -> io::Result<UdpSocket> {
 /// machine.
 ///
 /// Messages of `include/uapi/linux/netfilter/nf_tables.h`.
-fn filter(doors: &[SocketAddr]) -> io::Result<()> {
+pub(super) fn filter(doors: &[SocketAddr]) -> io::Result<()> {
     let mut batch = Batch::default();
     batch.message(0x10, REQUEST, |body| body.raw(&[0, 0, 0, 10]));
     rules::table(&mut batch);
@@ -318,10 +317,15 @@ fn permit(batch: &mut Batch, family: Family) {
     });
 }
 
+/// The socket that tells whose a socket is.
+pub(super) fn sock_diag() -> io::Result<Socket> {
+    Socket::open(SockProtocol::NetlinkSockDiag)
+}
+
 /// The socket that refused packets are told to, from each one on at once.
 ///
 /// Messages of `include/uapi/linux/netfilter/nfnetlink_log.h`.
-fn refusals() -> io::Result<Socket> {
+pub(super) fn refusals() -> io::Result<Socket> {
     const CONFIGURE: u16 = (4 << 8) | 1;
     const COMMAND: u16 = 1;
     const MODE: u16 = 2;

@@ -1,0 +1,56 @@
+//! The steps by which the namespaces get their network, each by itself, to be tried.
+//!
+//! *Standing*: `jail::probe` calls them in namespaces that end with it. *Never*: another way than
+//! the jail's own.
+
+use std::net::SocketAddr;
+
+use nix::errno::Errno;
+use nix::unistd::Pid;
+
+use super::namespaces;
+use super::network;
+use crate::jail::child::Identity;
+
+/// The steps of the network, in order.
+pub(in crate::jail) const NETWORK: [fn() -> Result<(), Errno>; 5] =
+    [route, listen, filter, log, list];
+
+/// Becomes the user, where root was lent by sudo.
+pub(in crate::jail) fn become_user(identity: &Identity) -> Result<(), Errno> {
+    namespaces::become_user(identity).map_err(|call| number(&call.source))
+}
+
+/// Maps ids into the user namespace of a process.
+pub(in crate::jail) fn map_ids(process: Pid, identity: &Identity) -> Result<(), Errno> {
+    namespaces::write_maps(process, identity).map_err(|call| number(&call.source))
+}
+
+fn route() -> Result<(), Errno> {
+    network::route(&network::families()).map_err(|error| number(&error))
+}
+
+fn listen() -> Result<(), Errno> {
+    for family in network::families() {
+        network::listener(family, 0).map_err(|error| number(&error))?;
+    }
+    Ok(())
+}
+
+fn filter() -> Result<(), Errno> {
+    let doors: Vec<SocketAddr> =
+        network::families().into_iter().map(|family| family.address(1)).collect();
+    network::filter(&doors).map_err(|error| number(&error))
+}
+
+fn log() -> Result<(), Errno> {
+    network::refusals().map(drop).map_err(|error| number(&error))
+}
+
+fn list() -> Result<(), Errno> {
+    network::sock_diag().map(drop).map_err(|error| number(&error))
+}
+
+fn number(error: &std::io::Error) -> Errno {
+    error.raw_os_error().map_or(Errno::UnknownErrno, Errno::from_raw)
+}

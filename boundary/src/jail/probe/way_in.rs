@@ -1,0 +1,147 @@
+//! What every way in needs: mounts, processes and system calls that ask somebody.
+
+use std::fs::File;
+use std::os::fd::AsFd as _;
+use std::time::Duration;
+
+use nix::errno::Errno;
+use nix::mount::{MsFlags, mount};
+use nix::sched::{CloneFlags, unshare};
+use nix::sys::prctl;
+use nix::sys::wait::{WaitStatus, waitpid};
+use nix::unistd::pause;
+
+use super::spaces::errno;
+use super::steps::{Over, Steps, try_out};
+use super::{Found, ORDER, Primitive, Row};
+use crate::jail::Choice;
+use crate::sys::{features, notify, process, reach};
+
+/// The share of another process's descriptors.
+pub(super) const SHARE: Shared =
+    Shared { name: "another process's sockets (pidfd_getfd)", needs: "Linux 5.6" };
+/// The look into another process's memory.
+pub(super) const READ: Shared = Shared {
+    name: "another process's memory (process_vm_readv)",
+    needs: "CONFIG_CROSS_MEMORY_ATTACH",
+};
+/// The processes of the command, kept apart.
+pub(super) const PROCESSES: Shared = Shared { name: "pid namespace", needs: "CONFIG_PID_NS" };
+/// The mounts of the command, kept apart and changed.
+pub(super) const MOUNTS: Shared = Shared { name: "mounts", needs: "" };
+/// What shows the command its own processes.
+pub(super) const PROCFS: Shared = Shared { name: "fresh procfs", needs: "" };
+
+/// A primitive that more than one jail is made of, each in its own way.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Shared {
+    name: &'static str,
+    needs: &'static str,
+}
+
+impl Shared {
+    /// As a row of this jail.
+    pub(super) const fn of(self, jails: &'static [Choice]) -> Primitive {
+        Primitive { name: self.name, jails, is_optional: false, needs: self.needs }
+    }
+}
+
+/// Tries [`SHARE`], [`READ`], [`PROCESSES`], [`MOUNTS`] and [`PROCFS`] as the calling process, which
+/// has the rights that the way in has.
+pub(super) fn enter(steps: &mut Steps) -> Result<(), Over> {
+    steps.tell(look_into_another(|child| {
+        let handle = reach::open_thread(child)?;
+        reach::share_descriptor(handle.as_fd(), 2).map(drop)
+    }))?;
+    let word = [7; 8];
+    let at = word.as_ptr().addr() as u64;
+    steps.tell(look_into_another(|child| {
+        let mut copy = [0; 8];
+        reach::read_memory(child, at, &mut copy)?;
+        if copy == word { Ok(()) } else { Err(Errno::EFAULT) }
+    }))?;
+    steps.tell(unshare(CloneFlags::CLONE_NEWPID))?;
+    let inside = process::fork(|| u8::from(arrange(steps).is_err())).map_err(|_told| Over)?;
+    match waitpid(inside, None) {
+        Ok(WaitStatus::Exited(_, 0)) => Ok(()),
+        Ok(_) | Err(_) => Err(Over),
+    }
+}
+
+/// What the mounts are changed by.
+fn arrange(steps: &mut Steps) -> Result<(), Over> {
+    let none: Option<&str> = None;
+    let private = unshare(CloneFlags::CLONE_NEWNS)
+        .and_then(|()| mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none))
+        .and_then(|()| {
+            // What covers a directory, and what covers a file.
+            mount(Some("tmpfs"), "/proc", Some("tmpfs"), MsFlags::MS_NODEV, Some("size=4k"))
+        })
+        .and_then(|()| File::create("/proc/null").map(drop).map_err(|error| errno(&error)))
+        .and_then(|()| mount(Some("/dev/null"), "/proc/null", none, MsFlags::MS_BIND, none));
+    steps.tell(private)?;
+    let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
+    steps.tell(mount(Some("proc"), "/proc", Some("proc"), flags, none))
+}
+
+/// Whether descriptors may be shared at all: of this process with itself. A filter of system calls
+/// refuses that as any other.
+pub(super) fn shares_descriptors() -> nix::Result<()> {
+    let own = reach::open_thread(std::process::id())?;
+    match reach::share_descriptor(own.as_fd(), 2) {
+        // Standard error may be closed.
+        Ok(_) | Err(Errno::EBADF) => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
+/// How long a killed child may take to be gone.
+const END: Duration = Duration::from_secs(2);
+
+/// Does something with a child that waits, which ends then.
+fn look_into_another(look: impl FnOnce(u32) -> nix::Result<()>) -> nix::Result<()> {
+    let child = process::fork(|| {
+        loop {
+            pause();
+        }
+    })?;
+    let looked = look(child.as_raw().unsigned_abs());
+    process::end(child, END);
+    looked
+}
+
+/// What every jail is made of, whoever the command runs as.
+pub(super) fn rows() -> Vec<Row> {
+    let asks = Primitive {
+        name: "system calls that ask (seccomp)",
+        jails: &ORDER,
+        is_optional: false,
+        needs: "Linux 5.0 with CONFIG_SECCOMP_FILTER",
+    };
+    let mut rows = try_out(
+        &[asks],
+        |steps| {
+            let installed = prctl::set_no_new_privs()
+                .and_then(|()| notify::install(&[ALLOW]).map(drop).map_err(|error| errno(&error)));
+            steps.tell(installed)
+        },
+        |_| Ok(()),
+    );
+    let domain = Primitive {
+        name: "Landlock",
+        jails: &ORDER,
+        is_optional: true,
+        needs: "Linux 5.13 with CONFIG_SECURITY_LANDLOCK, and landlock in the list of lsm=",
+    };
+    let found = match features::landlock_abi() {
+        Ok(abi) => Found::Yes(format!("ABI {abi}")),
+        Err(error) => Found::Refused(error),
+    };
+    rows.push(Row::new(domain, found));
+    rows.push(super::spaces::landjail());
+    rows
+}
+
+/// A filter that lets everything pass.
+const ALLOW: libc::sock_filter =
+    libc::sock_filter { code: 0x06, jt: 0, jf: 0, k: libc::SECCOMP_RET_ALLOW };
