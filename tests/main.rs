@@ -48,6 +48,9 @@ mod parsing;
 /// Every library that resolves names in a way of its own, and real answers.
 #[cfg(test)]
 mod resolvers;
+/// Reading the record, at a terminal and in a browser.
+#[cfg(test)]
+mod review;
 /// The stage itself: what arrives without boundary, so that nothing arriving means something.
 #[cfg(test)]
 mod stage;

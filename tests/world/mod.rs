@@ -11,6 +11,7 @@
 //! *Never*: touches the machine's own network, sleeps, or leaves anything behind.
 
 pub(crate) mod authority;
+pub(crate) mod browser;
 mod daemon;
 mod http2;
 mod names;

@@ -74,6 +74,7 @@ const SERVERS: &[(&str, &str)] = &[
 /// for a machine that is nobody's as well. A module is named by its file.
 const LANGUAGES: &[(&str, &str)] = &[
     ("certutil", "libnss3-tools"),
+    ("chromium", "chromium"),
     ("gnutls-cli", "gnutls-bin"),
     ("go", "golang-go"),
     ("java", "default-jdk-headless"),

@@ -3,6 +3,7 @@
 //! *Never*: lets a control character, an escape sequence or a change of direction through; a URL or
 //! a thread's name is the command's to choose, and the terminal is the user's.
 
+use std::borrow::Cow;
 use std::io::{self, Write};
 
 use jiff::tz::TimeZone;
@@ -112,6 +113,18 @@ fn write_quoted(c: char, out: &mut Vec<u8>) -> io::Result<()> {
         c if u32::from(c) <= 0xffff => write!(out, "\\u{:04x}", u32::from(c)),
         c => write!(out, "\\U{:08x}", u32::from(c)),
     }
+}
+
+/// Text as a terminal or a page may show it: what does not print is written out.
+pub fn printable(text: &str) -> Cow<'_, str> {
+    if text.chars().all(is_printable) {
+        return Cow::Borrowed(text);
+    }
+    let mut out = String::with_capacity(text.len() + 16);
+    for c in text.chars() {
+        if is_printable(c) { out.push(c) } else { out.extend(c.escape_default()) }
+    }
+    Cow::Owned(out)
 }
 
 /// Whether a terminal shows it as itself: no control, no format character, nothing unassigned.

@@ -18,6 +18,7 @@ mod sink;
 mod tests;
 
 pub use life::Usage;
+pub use line::printable;
 pub use record::{Record, Session};
 pub use recorder::{Clock, Entry, Recorder, Totals};
 pub use settings::{Format, Labels, Log, UnknownFormat};
@@ -30,7 +31,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use tracing::Level;
 
 use crate::rules::{Code, Denial, Host, Permit};
@@ -78,7 +79,8 @@ pub struct Process {
 }
 
 /// A process that started another, itself or by others in between.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Parent {
     /// Thread-group id, in boundary's pid namespace.
     pub pid: u32,

@@ -41,6 +41,7 @@ pub struct Record {
     pub(super) sequence: Option<u64>,
     allowed: Option<bool>,
     code: Option<&'static str>,
+    remedy: Option<String>,
     matched_rule: Option<String>,
     proto: Option<&'static str>,
     http_method: Option<String>,
@@ -69,6 +70,7 @@ impl Record {
             sequence: None,
             allowed: None,
             code: None,
+            remedy: None,
             matched_rule: None,
             proto: None,
             http_method: None,
@@ -131,6 +133,7 @@ impl Record {
     fn deny(&mut self, denial: &Denial) {
         self.allowed = Some(false);
         self.code = Some(denial.code.as_str());
+        self.remedy = denial.remedy();
         if let Some(intent) = &denial.intent {
             self.intent(intent);
         }
@@ -245,6 +248,7 @@ impl Serialize for Record {
         put(&mut map, "sequence", self.sequence)?;
         put(&mut map, "decision", self.allowed.map(|yes| if yes { "allow" } else { "deny" }))?;
         put(&mut map, "code", self.code)?;
+        put(&mut map, "remedy", self.remedy.as_ref())?;
         put(&mut map, "matched_rule", self.matched_rule.as_ref())?;
         put(&mut map, "proto", self.proto)?;
         put(&mut map, "dns_type", self.dns_type.as_ref())?;

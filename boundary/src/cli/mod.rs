@@ -13,7 +13,7 @@ pub mod settings;
 #[cfg(test)]
 mod tests;
 
-pub use audit::{Audit, Verify};
+pub use audit::{Audit, Report, Show, Verify};
 pub use completions::{Completions, Man};
 pub use doctor::Doctor;
 pub use run::Args;

@@ -38,6 +38,14 @@ pub enum Error {
     /// The answer could not be given.
     #[error("cannot write to standard output")]
     Output(#[source] io::Error),
+    /// A value that an option does not take.
+    #[error("{option}: {what}")]
+    Value {
+        /// The option.
+        option: &'static str,
+        /// What is wrong with it.
+        what: String,
+    },
     /// A file could not be read.
     #[error("cannot read {}", .path.display())]
     Read {
@@ -69,6 +77,7 @@ impl Error {
     pub fn hint(&self) -> String {
         match self {
             Self::Output(_) => "the answer is not complete".into(),
+            Self::Value { option, .. } => format!("correct {option} or leave it out"),
             Self::Read { .. } => "name files that exist and can be read".into(),
             Self::Invoker(error) => error.hint(),
             Self::Call(_) => "nothing could be found out".into(),

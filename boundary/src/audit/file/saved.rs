@@ -3,6 +3,8 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Deserializer};
 
+use crate::audit::Parent;
+
 /// What a line says. Which fields there are depends on what was decided; docs/record.md has them.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 #[serde(default)]
@@ -20,6 +22,8 @@ pub struct Saved {
     pub decision: Option<String>,
     /// Why it was refused.
     pub code: Option<String>,
+    /// The rule that would permit it, where one could.
+    pub remedy: Option<String>,
     /// The rule that granted it.
     pub matched_rule: Option<String>,
     /// `http`, `tls`, `tcp`, `dns`, `udp`, `unix`, ….
@@ -48,6 +52,8 @@ pub struct Saved {
     pub comm: Option<String>,
     /// Its user.
     pub uid: Option<u32>,
+    /// Who started it, the nearest first.
+    pub parents: Vec<Parent>,
     /// Its cgroup.
     pub cgroup: Option<u64>,
     /// The status that the client saw.

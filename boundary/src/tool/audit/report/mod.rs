@@ -1,0 +1,50 @@
+//! `boundary audit report`: one page about what was asked, for whoever answers for it.
+//!
+//! *Standing*: a [`Ledger`] is filled from the files, [`page`] writes it down.
+//! *Never*: refers to anything outside the page, or runs anything in it.
+
+mod ledger;
+mod page;
+mod policy;
+mod tables;
+mod timeline;
+mod tree;
+
+use std::fs::OpenOptions;
+use std::io::{self, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::Path;
+
+use jiff::Zoned;
+
+use super::super::Error;
+use super::{open, readable};
+use crate::audit::file::{Reader, Sessions, files_of};
+use crate::cli::Report;
+use ledger::Ledger;
+
+/// Makes the page that is asked for.
+pub(super) fn report(asked: &Report) -> Result<(), Error> {
+    let mut ledger = Ledger::default();
+    let mut chain = Sessions::default();
+    for path in asked.files.iter().flat_map(|path| files_of(path)) {
+        for line in Reader::new(open(&path)?) {
+            let line = line.map_err(readable(&path))?;
+            line.saved.into_iter().for_each(|saved| ledger.take(saved));
+        }
+        chain.read(open(&path)?).map_err(readable(&path))?;
+    }
+    let page = page::page(&ledger, &chain, &Zoned::now()).into_string();
+    if asked.output == Path::new("-") {
+        return super::super::answer(page.as_bytes());
+    }
+    let written = write(&asked.output, page.as_bytes());
+    written.map_err(|error| Error::Write { path: asked.output.clone(), error })
+}
+
+/// Writes a page that its owner alone may read: it names what was asked for.
+fn write(path: &Path, page: &[u8]) -> io::Result<()> {
+    let mut options = OpenOptions::new();
+    options.write(true).create(true).truncate(true).mode(0o600);
+    options.open(path)?.write_all(page)
+}
