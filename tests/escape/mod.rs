@@ -26,6 +26,7 @@ mod stalled;
 mod starved;
 pub(crate) mod traces;
 mod unix;
+mod usher;
 
 use crate::world::{Output, World, has_walls};
 

@@ -142,12 +142,20 @@ fn a18_a22_a_name_that_changes_meanwhile_leads_to_no_socket_of_the_host() {
     needs!(root, bpf);
     let world = World::new();
     let rounds = if super::is_long() { "1000000" } else { "3000" };
+    let project = world.folder().join("tmp");
+    mkfifo(&project.join("gate"), Mode::from_bits_truncate(0o666)).expect("the folder is ours");
     for how in ["flip", "exchange"] {
-        let path = world.folder().join("tmp/foreign");
+        let script = format!(
+            "cd tmp; echo ready; read go < gate; exec {} race-unix {how} own foreign {rounds}",
+            world.attack()
+        );
+        let session = world.boundary(&ALLOW, &["sh", "-c", &script]).start();
+        session.wait_for("ready");
+        // Not before the start, or it would be covered.
+        let path = project.join("foreign");
         let daemon = world.host().run(move || Daemon::bind(&path));
-        let script =
-            format!("cd tmp; exec {} race-unix {how} own foreign {rounds}", world.attack());
-        let out = world.boundary(&ALLOW, &["sh", "-c", &script]).output();
+        fs::write(project.join("gate"), "go\n").expect("it waits there");
+        let out = session.finish();
         let found = out.finding()["found"].clone();
         let count = |name: &str| found[name].as_u64().unwrap_or_default();
         out.expect(count("rounds") > 100 && count("went") > 0, "some lead to its own socket");

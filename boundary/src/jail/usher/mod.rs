@@ -34,6 +34,7 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
 use nix::sys::prctl;
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::SigSet;
 use nix::sys::wait::waitpid;
 use nix::unistd::{chdir, dup2_stderr, dup2_stdin, dup2_stdout, pause, setsid, write};
@@ -119,8 +120,10 @@ fn live(seat: &Seat<'_>, mut line: &UnixStream) -> io::Result<Infallible> {
         // Nobody will ask, but the session is not to end for want of an usher.
         Err(_) if !mutation::stands("seccomp") => {}
         listener => {
+            let service = service::Service::new(listener?, seat)?;
+            // The command may run now: what it could change was looked at.
             line.write_all(&[0])?;
-            service::Service::new(listener?, seat)?.run()?;
+            service.run()?;
         }
     }
     // Nobody is left who could ask. The session's end is the usher's, not the other way round.
@@ -146,6 +149,9 @@ fn take_place(seat: &Seat<'_>, line: &UnixStream) -> io::Result<()> {
     chdir("/")?;
     let kept: Vec<RawFd> = seat.descriptors().chain([line.as_raw_fd()]).collect();
     process::keep_only(&kept)?;
+    // Every call that waits for a server needs some.
+    let (_, most) = getrlimit(Resource::RLIMIT_NOFILE)?;
+    setrlimit(Resource::RLIMIT_NOFILE, most, most)?;
     process::bound_capabilities(KEEPS)?;
     process::hold_capabilities(KEEPS)
 }

@@ -3,13 +3,15 @@
 //!
 //! The inner boundary has no rights, and needs none: it asks at the session's door, which is a unix
 //! socket that the usher leads to like any other of the session. Its command is moved into the
-//! room, cannot leave it, and is killed when whoever asked hangs up.
+//! room, cannot leave it, and is killed when whoever asked hangs up. Who asks is told by the kernel
+//! with every piece of the question: the door stands where others can see it too.
 //!
-//! *Never*: moves a process to any place but one inside the cgroup that it is in.
+//! *Never*: moves a process to any place but one inside the cgroup that it is in, nor any but a child
+//! of whoever asks, who is in the same one.
 
 use std::fs::{self, File, Permissions};
-use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
-use std::os::fd::{AsFd as _, OwnedFd};
+use std::io::{self, BufRead as _, BufReader, IoSliceMut, Read as _, Write as _};
+use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
@@ -19,6 +21,9 @@ use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, openat};
+use nix::sys::socket::{
+    ControlMessageOwned, MsgFlags, UnixCredentials, recvmsg, setsockopt, sockopt,
+};
 use nix::sys::stat::{Mode, mkdirat};
 use nix::unistd::{UnlinkatFlags, unlinkat};
 use serde::{Deserialize, Serialize};
@@ -30,7 +35,7 @@ use super::report::{Entry, Line};
 const MAX_ROOMS: usize = 64;
 
 /// The longest request.
-const MAX_REQUEST: u64 = 192 * 1024;
+const MAX_REQUEST: usize = 192 * 1024;
 
 /// How often the end of the processes in a room is looked for, and how often at most.
 const LOOK: Duration = Duration::from_millis(20);
@@ -51,6 +56,8 @@ impl Request {
     /// Asks at a door; none if it was granted, else why not. It holds for as long as the stream is
     /// open.
     pub fn ask(&self, stream: &mut UnixStream) -> io::Result<Option<String>> {
+        // Or what is sent before anybody has accepted it might not say who sent it.
+        setsockopt(stream, sockopt::PassCred, &true)?;
         let mut line = serde_json::to_vec(self)?;
         line.push(b'\n');
         stream.write_all(&line)?;
@@ -129,11 +136,14 @@ impl Rooms {
 
     /// Gives a process a room of its own, with the policy that it asks for.
     fn admit(&self, stream: &UnixStream) -> io::Result<Room> {
-        let mut line = String::new();
-        BufReader::new(stream.take(MAX_REQUEST)).read_line(&mut line)?;
-        let Request { pid, rules, exact } = serde_json::from_str(&line)?;
+        let (asker, line) = question(stream)?;
+        let Request { pid, rules, exact } = serde_json::from_slice(&line)?;
         let _one_at_a_time = self.moving.lock().unwrap_or_else(PoisonError::into_inner);
-        let room = self.make(&self.place_of(pid)?)?;
+        let place = self.place_of(pid)?;
+        if parent_of(pid)? != asker || self.place_of(asker)? != place {
+            return Err(Errno::EPERM.into());
+        }
+        let room = self.make(&place)?;
         let (cgroup, inside) = (number(&room.folder)?, number(&room.inside)?);
         if !self.line.enter(Entry { cgroup, inside, rules, exact })? {
             room.clear();
@@ -188,6 +198,51 @@ impl Room {
             }
         }
     }
+}
+
+/// Reads a question, and who asks: a process of this pid namespace, the same from the first byte to
+/// the last.
+fn question(stream: &UnixStream) -> io::Result<(u32, Vec<u8>)> {
+    setsockopt(stream, sockopt::PassCred, &true)?;
+    let (mut asker, mut line) = (None, Vec::new());
+    while line.last() != Some(&b'\n') {
+        let (sender, piece) = piece(stream)?;
+        let is_other = asker.is_some_and(|asker| asker != sender);
+        if is_other || sender == 0 || line.len() + piece.len() > MAX_REQUEST {
+            return Err(Errno::EPERM.into());
+        }
+        asker = Some(sender);
+        line.extend(piece);
+    }
+    Ok((asker.unwrap_or_default(), line))
+}
+
+/// Reads what somebody has written, and who: 0 for a process that is not to be seen from here.
+fn piece(stream: &UnixStream) -> io::Result<(u32, Vec<u8>)> {
+    let mut bytes = [0; 16 * 1024];
+    let mut space = nix::cmsg_space!(UnixCredentials);
+    let mut parts = [IoSliceMut::new(&mut bytes)];
+    let flags = MsgFlags::MSG_CMSG_CLOEXEC;
+    let message = recvmsg::<()>(stream.as_raw_fd(), &mut parts, Some(&mut space), flags)?;
+    let mut sender = 0;
+    for beside in message.cmsgs()? {
+        if let ControlMessageOwned::ScmCredentials(who) = beside {
+            sender = who.pid().unsigned_abs();
+        }
+    }
+    let length = message.bytes;
+    if length == 0 {
+        return Err(io::ErrorKind::UnexpectedEof.into());
+    }
+    Ok((sender, bytes.get(..length).unwrap_or_default().to_vec()))
+}
+
+/// The parent of a process, by number.
+fn parent_of(pid: u32) -> io::Result<u32> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
+    let parent = status.lines().find_map(|line| line.strip_prefix("PPid:"));
+    let parent = parent.and_then(|number| number.trim().parse().ok());
+    parent.ok_or_else(|| io::ErrorKind::InvalidData.into())
 }
 
 /// The number of a cgroup.

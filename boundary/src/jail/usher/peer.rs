@@ -5,18 +5,19 @@
 //! another network namespace made it, is a stranger's.
 
 use std::collections::HashMap;
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsStr;
 use std::fs;
 use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
-use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
+use nix::fcntl::{OFlag, open};
 use nix::libc;
 use nix::sys::socket::{
     AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, recv, send, socket,
 };
-use nix::sys::stat::{FileStat, major, minor};
+use nix::sys::stat::{FileStat, Mode, fstat, major, minor, stat};
 
 /// How many sockets are known at once; the next one forgets them all.
 const KNOWN: usize = 256;
@@ -24,23 +25,23 @@ const KNOWN: usize = 256;
 /// The sockets of the session, as far as they were asked for.
 #[derive(Debug, Default)]
 pub(super) struct Own {
-    /// By device and inode, with a handle that keeps the inode from becoming another file's.
-    known: Mutex<HashMap<(u64, u64), OwnedFd>>,
+    /// What they are known by, with a handle that keeps the inode from becoming another file's.
+    known: Mutex<HashMap<Node, OwnedFd>>,
 }
 
 impl Own {
-    /// Whether a process of the session made the socket at an inode, of which a handle is given.
-    pub(super) fn has_file(&self, at: &FileStat, handle: &OwnedFd) -> nix::Result<bool> {
+    /// Whether a process of the session made the socket at a file, of which a handle is given.
+    pub(super) fn has_file(&self, node: &Node, handle: &OwnedFd) -> nix::Result<bool> {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        if known.contains_key(&(at.st_dev, at.st_ino)) {
+        if known.contains_key(node) {
             return Ok(true);
         }
-        let is_own = holds_all(&at_file(&list()?, at));
+        let is_own = holds_all(&node.bound(&list()?).collect::<Vec<_>>());
         if is_own && let Ok(handle) = handle.try_clone() {
             if known.len() >= KNOWN {
                 known.clear();
             }
-            known.insert((at.st_dev, at.st_ino), handle);
+            known.insert(*node, handle);
         }
         Ok(is_own)
     }
@@ -48,23 +49,88 @@ impl Own {
 
 /// Whether a process of the session has the socket of an abstract name.
 pub(super) fn has_name(name: &[u8]) -> nix::Result<bool> {
-    let all = list()?;
-    let bound = all.iter().filter(|bound| bound.name == name);
-    Ok(holds_all(&bound.map(|bound| bound.socket).collect::<Vec<_>>()))
+    Ok(holds_all(&list()?.iter().filter(|bound| bound.name == name).collect::<Vec<_>>()))
 }
 
-/// Whether the socket at an inode was bound under this path, in any spelling of its directory.
-/// Whoever may write there could have moved another socket to it.
-pub(super) fn is_bound_as(at: &FileStat, path: &Path) -> nix::Result<bool> {
-    let all = list()?;
-    let sockets = at_file(&all, at);
-    let place =
-        |path: &Path| fs::canonicalize(path.parent()?).ok().zip(path.file_name().map(Into::into));
-    let wanted: Option<(PathBuf, OsString)> = place(path);
-    Ok(all.iter().filter(|bound| sockets.contains(&bound.socket)).any(|bound| {
-        let name = bound.name.split(|byte| *byte == 0).next().unwrap_or_default();
-        wanted.is_some() && place(Path::new(OsStr::from_bytes(name))) == wanted
-    }))
+/// A socket of the host that the user has opened to the command: it stands where the user said, and
+/// was bound there. Whoever may write there could have moved another one to it.
+#[derive(Debug)]
+pub(super) struct Listed {
+    path: PathBuf,
+    /// The spellings under which it may have been bound. They are found before the command runs:
+    /// afterwards a folder in a name may be another one.
+    names: Vec<Vec<u8>>,
+}
+
+impl Listed {
+    /// The one at a path, which need not be there yet.
+    pub(super) fn at(path: &Path) -> Self {
+        let mut names = vec![path.as_os_str().as_bytes().to_vec()];
+        if let (Some(folder), Some(name)) = (path.parent(), path.file_name())
+            && let Ok(folder) = fs::canonicalize(folder)
+        {
+            names.push(folder.join(name).into_os_string().into_vec());
+        }
+        if let Ok(file) = open(path, OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty())
+            && let (Ok(at), Ok(all)) = (fstat(&file), list())
+        {
+            names.extend(Node::of(&at, &file).bound(&all).map(|bound| bound.path().to_vec()));
+        }
+        Self { path: path.to_owned(), names }
+    }
+
+    /// Whether the socket at a file is this one.
+    pub(super) fn is(&self, at: &FileStat, node: &Node) -> nix::Result<bool> {
+        let is_there = stat(&self.path)
+            .is_ok_and(|there| (there.st_dev, there.st_ino) == (at.st_dev, at.st_ino));
+        let is_named = |bound: &Bound| self.names.iter().any(|name| name == bound.path());
+        Ok(is_there && node.bound(&list()?).any(is_named))
+    }
+}
+
+/// What a file is known by in the kernel's list.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) struct Node {
+    /// The half of its inode's number that is told there.
+    inode: u32,
+    /// Its device as `stat` tells it, and that of its file system: where both differ (overlayfs,
+    /// btrfs), the list has the latter.
+    devices: [Option<u32>; 2],
+}
+
+impl Node {
+    /// That of a file, of which a handle is given.
+    pub(super) fn of(at: &FileStat, handle: &OwnedFd) -> Self {
+        let inode = u32::try_from(at.st_ino & u64::from(u32::MAX)).unwrap_or_default();
+        let devices = [packed(major(at.st_dev), minor(at.st_dev)), device_below(handle)];
+        Self { inode, devices }
+    }
+
+    /// The sockets that are bound to it.
+    fn bound<'a>(&self, all: &'a [Bound]) -> impl Iterator<Item = &'a Bound> {
+        let Self { inode, devices } = *self;
+        all.iter().filter(move |bound| {
+            bound.file.is_some_and(|(own, device)| own == inode && devices.contains(&Some(device)))
+        })
+    }
+}
+
+/// The device of the file system that a file lies on, by the mount that it was opened through.
+fn device_below(handle: &OwnedFd) -> Option<u32> {
+    let about = fs::read_to_string(format!("/proc/self/fdinfo/{}", handle.as_raw_fd())).ok()?;
+    let mount = about.lines().find_map(|line| line.strip_prefix("mnt_id:"))?.trim();
+    let mounts = fs::read("/proc/self/mountinfo").ok()?;
+    let mounts = String::from_utf8_lossy(&mounts);
+    let mut fields = mounts.lines().map(|line| line.split(' '));
+    let numbers =
+        fields.find_map(|mut line| line.next().filter(|id| *id == mount).and(line.nth(1)));
+    let (major, minor) = numbers?.split_once(':')?;
+    packed(major.parse().ok()?, minor.parse().ok()?)
+}
+
+/// A device as the kernel packs it.
+fn packed(major: u64, minor: u64) -> Option<u32> {
+    u32::try_from(major << 20 | minor).ok()
 }
 
 /// A bound socket, as the kernel lists it.
@@ -78,24 +144,16 @@ struct Bound {
     file: Option<(u32, u32)>,
 }
 
-/// The sockets at a file. Where the device is told otherwise (overlayfs, btrfs) the inode alone
-/// decides, and more than one may be found.
-fn at_file(all: &[Bound], at: &FileStat) -> Vec<u32> {
-    let device = u32::try_from(major(at.st_dev) << 20 | minor(at.st_dev)).ok();
-    let inode = at.st_ino & u64::from(u32::MAX);
-    let here = |bound: &&Bound| bound.file.is_some_and(|file| u64::from(file.0) == inode);
-    let exact = |bound: &&Bound| bound.file.map(|file| file.1) == device;
-    let mut found: Vec<u32> =
-        all.iter().filter(here).filter(exact).map(|bound| bound.socket).collect();
-    if found.is_empty() {
-        found = all.iter().filter(here).map(|bound| bound.socket).collect();
+impl Bound {
+    /// The path that it was bound under.
+    fn path(&self) -> &[u8] {
+        self.name.split(|byte| *byte == 0).next().unwrap_or_default()
     }
-    found
 }
 
 /// Whether there are such sockets, and a process of this pid namespace has every one of them open.
-fn holds_all(sockets: &[u32]) -> bool {
-    !sockets.is_empty() && sockets.iter().all(|socket| is_held(*socket))
+fn holds_all(bound: &[&Bound]) -> bool {
+    !bound.is_empty() && bound.iter().all(|bound| is_held(bound.socket))
 }
 
 /// Whether a process of this pid namespace has a socket open.
@@ -201,8 +259,6 @@ mod tests {
     use std::os::linux::net::SocketAddrExt as _;
     use std::os::unix::net::{SocketAddr, UnixListener};
 
-    use nix::sys::stat::stat;
-
     use super::*;
 
     #[test]
@@ -211,14 +267,42 @@ mod tests {
         fs::create_dir_all(&folder).unwrap();
         let path = folder.join("s");
         let listener = UnixListener::bind(&path).unwrap();
-        let handle: OwnedFd = fs::File::open(&folder).unwrap().into();
-        let at = stat(&path).unwrap();
+        let handle = open(&path, OFlag::O_PATH, Mode::empty()).unwrap();
+        let at = fstat(&handle).unwrap();
+        let node = Node::of(&at, &handle);
         assert!(is_socket(&at));
-        assert!(Own::default().has_file(&at, &handle).unwrap(), "this process has it open");
-        assert!(is_bound_as(&at, &path).unwrap());
-        assert!(!is_bound_as(&at, Path::new("/elsewhere")).unwrap());
+        assert!(Own::default().has_file(&node, &handle).unwrap(), "this process has it open");
+        assert!(Listed::at(&path).is(&at, &node).unwrap());
+        assert!(!Listed::at(Path::new("/elsewhere")).is(&at, &node).unwrap());
         drop(listener);
-        assert!(!Own::default().has_file(&at, &handle).unwrap(), "nobody has it open");
+        assert!(!Own::default().has_file(&node, &handle).unwrap(), "nobody has it open");
+        fs::remove_dir_all(folder).unwrap();
+    }
+
+    #[test]
+    fn a_listed_socket_was_bound_under_one_of_its_names() {
+        let folder = std::env::temp_dir().join(format!("listed-{}", std::process::id()));
+        fs::create_dir_all(folder.join("a")).unwrap();
+        std::os::unix::fs::symlink("a", folder.join("b")).unwrap();
+        let known = |path: &Path| {
+            let handle = open(path, OFlag::O_PATH, Mode::empty()).unwrap();
+            (fstat(&handle).unwrap(), handle)
+        };
+        let [real, linked] = ["a/s", "b/s"].map(|name| folder.join(name));
+        // Bound by either spelling, listed by the other.
+        for (bound, listed) in [(&real, &linked), (&linked, &real)] {
+            let _listener = UnixListener::bind(bound).unwrap();
+            let listed = Listed::at(listed);
+            let (at, handle) = known(&real);
+            assert!(listed.is(&at, &Node::of(&at, &handle)).unwrap());
+            fs::remove_file(&real).unwrap();
+        }
+        // Another one in its place.
+        let listed = Listed::at(&real);
+        let _other = UnixListener::bind(folder.join("other")).unwrap();
+        fs::rename(folder.join("other"), &real).unwrap();
+        let (at, handle) = known(&real);
+        assert!(!listed.is(&at, &Node::of(&at, &handle)).unwrap());
         fs::remove_dir_all(folder).unwrap();
     }
 

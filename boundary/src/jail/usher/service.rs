@@ -2,7 +2,6 @@
 
 use std::io;
 use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd};
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -10,11 +9,11 @@ use nix::errno::Errno;
 use nix::libc;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{AddressFamily, SockaddrLike as _, SockaddrStorage, getsockname};
-use nix::sys::stat::{FileStat, SFlag, fstat, stat};
+use nix::sys::stat::{FileStat, SFlag, fstat};
 
 use super::Seat;
 use super::nested::Rooms;
-use super::peer::{self, Own};
+use super::peer::{self, Listed, Node, Own};
 use super::report::{Line, What};
 use super::thread::{Name, Rights, Thread};
 use crate::jail::mutation;
@@ -33,7 +32,7 @@ const MAX_DATAGRAM: u64 = 1 << 20;
 /// What the usher works with.
 #[derive(Debug)]
 pub(super) struct Service {
-    listener: OwnedFd,
+    listener: Arc<OwnedFd>,
     shared: Arc<Shared>,
 }
 
@@ -43,7 +42,7 @@ struct Shared {
     own: Own,
     line: Arc<Line>,
     /// The sockets of the host that the command may use.
-    open: Vec<PathBuf>,
+    open: Vec<Listed>,
     at_work: AtomicUsize,
 }
 
@@ -78,17 +77,17 @@ impl Service {
         let shared = Shared {
             own: Own::default(),
             line: Arc::clone(&line),
-            open: seat.open.to_vec(),
+            open: seat.open.iter().map(|path| Listed::at(path)).collect(),
             at_work: AtomicUsize::new(0),
         };
-        Ok(Self { listener, shared: Arc::new(shared) })
+        Ok(Self { listener: Arc::new(listener), shared: Arc::new(shared) })
     }
 
     /// Answers until nobody is left who could ask.
     pub(super) fn run(&self) -> io::Result<()> {
         while self.is_asked()? {
             if let Some(asked) = notify::receive(self.listener.as_fd())? {
-                self.see_to(&asked)?;
+                self.see_to(&asked);
             }
         }
         Ok(())
@@ -111,31 +110,32 @@ impl Service {
     }
 
     /// Answers at once what names no unix socket, and has a thread see to the rest.
-    fn see_to(&self, asked: &Notification) -> io::Result<()> {
+    fn see_to(&self, asked: &Notification) {
         let listener = self.listener.as_fd();
         let makes = [libc::SYS_socket, libc::SYS_socketpair].contains(&asked.call());
         let request = if makes { None } else { Request::read(asked) };
         if !makes && request.is_none() {
-            notify::answer(listener, asked.id(), Answer::Continue);
-            return Ok(());
+            return notify::answer(listener, asked.id(), Answer::Continue);
         }
         if self.shared.at_work.fetch_add(1, Ordering::Relaxed) >= MAX_AT_ONCE {
             self.shared.at_work.fetch_sub(1, Ordering::Relaxed);
-            notify::answer(listener, asked.id(), Answer::Failed(Errno::EAGAIN));
-            return Ok(());
+            return notify::answer(listener, asked.id(), Answer::Failed(Errno::EAGAIN));
         }
-        let (listener, shared) = (self.listener.try_clone()?, Arc::clone(&self.shared));
+        let (listener, shared) = (Arc::clone(&self.listener), Arc::clone(&self.shared));
         let (id, number) = (asked.id(), asked.thread());
         let made = [0, 1].map(|place| low_half(asked.argument(place)));
-        std::thread::Builder::new().spawn(move || {
+        let begun = std::thread::Builder::new().spawn(move || {
             let answer = match request {
                 Some(request) => shared.lead(listener.as_fd(), &request),
                 None => shared.refuse_family(number, made),
             };
             notify::answer(listener.as_fd(), id, answer);
             shared.at_work.fetch_sub(1, Ordering::Relaxed);
-        })?;
-        Ok(())
+        });
+        if begun.is_err() {
+            self.shared.at_work.fetch_sub(1, Ordering::Relaxed);
+            notify::answer(self.listener.as_fd(), id, Answer::Failed(Errno::EAGAIN));
+        }
     }
 }
 
@@ -231,6 +231,8 @@ impl Shared {
             Place::Name => request.address.clone(),
         };
         let parcel = request.parcel()?;
+        // The call may wait for long, and others do so too.
+        drop((handle, view));
         borrow(&rights, || carry_out(socket.as_fd(), &address, parcel.as_ref())).map(Answer::Done)
     }
 
@@ -240,7 +242,8 @@ impl Shared {
             (Name::Path(_), Place::File(file)) => {
                 let at = fstat(file)?;
                 if peer::is_socket(&at) {
-                    Ok(self.own.has_file(&at, file)? || self.is_open(&at)?)
+                    let node = Node::of(&at, file);
+                    Ok(self.own.has_file(&node, file)? || self.is_open(&at, &node)?)
                 } else if is_cover(&at) {
                     Ok(false)
                 } else {
@@ -252,13 +255,10 @@ impl Shared {
         }
     }
 
-    /// Whether the socket at a file is one of those that the user has opened to the command: it
-    /// stands where the user said, and was bound there.
-    fn is_open(&self, at: &FileStat) -> nix::Result<bool> {
-        for path in &self.open {
-            let is_there = stat(path)
-                .is_ok_and(|there| (there.st_dev, there.st_ino) == (at.st_dev, at.st_ino));
-            if is_there && peer::is_bound_as(at, path)? {
+    /// Whether the socket at a file is one of those that the user has opened to the command.
+    fn is_open(&self, at: &FileStat, node: &Node) -> nix::Result<bool> {
+        for listed in &self.open {
+            if listed.is(at, node)? {
                 return Ok(true);
             }
         }
