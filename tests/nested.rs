@@ -152,6 +152,78 @@ fn the_command_of_a_killed_inner_boundary_ends() {
 fn without_a_session_around_there_is_a_clear_line() {
     needs!(root);
     let world = World::new();
-    let run = world.boundary(&[], &["true"]).env("BOUNDARY_SESSION_DOOR", "/run/no-such/door");
+    let run = world.exact(&["--", "true"]).env("BOUNDARY_SESSION_DOOR", "/run/no-such/door");
     run.output().exits(125).complains("inside another session: /run/no-such/door");
+}
+
+/// Asks at a door for a room for each of some processes, and waits: what is moved there is killed when
+/// this ends.
+const ASKER: &str = r#"
+import json, socket, sys
+for pid in sys.argv[2:]:
+    door = socket.socket(socket.AF_UNIX)
+    door.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
+    door.connect(sys.argv[1])
+    door.sendall(json.dumps({"pid": int(pid), "rules": [], "exact": False}).encode() + b"\n")
+    print("answer", door.recv(256).decode().strip(), flush=True)
+"#;
+
+#[test]
+fn an_inner_command_has_no_say_over_the_processes_around_it() {
+    needs!(root, ebpf, python3);
+    let world = world();
+    let asker = world.file("asker.py", ASKER);
+    let ask = format!("/usr/bin/python3 {} $BOUNDARY_SESSION_DOOR", asker.display());
+    for guest in [false, true] {
+        let inner = under(&world, &["x.test"]);
+        // A process around the inner command, one inside beside it, and one of another room.
+        let script = format!(
+            "sleep 1000 & one=$!; {inner} sleep 1000 & two=$!; \
+             {inner} sh -c '{ask} '$one' '$two' $$ $PPID 1 2; sleep 1000 & {ask} $!'; \
+             kill $one $two; wait $one; echo one $?; wait $two; echo two $?"
+        );
+        let out = run_as(&world, &["x.test"], &script, guest);
+        out.says("one 143").says("two 143");
+        let granted = out.stdout.lines().filter(|line| *line == "answer ok").count();
+        let asked = out.stdout.matches("answer").count();
+        out.expect(granted == 0 && asked == 7, "only a process's own children are given rooms");
+    }
+}
+
+#[test]
+fn nobody_outside_is_heard_at_a_sessions_door() {
+    needs!(root, ebpf, python3, setpriv);
+    let world = world();
+    let asker = world.file("asker.py", ASKER);
+    let script = "sleep 1000 & $0 signals 1; kill $!; wait $!; echo ended $?";
+    let session = world.boundary(&[], &["sh", "-c", script, world.attack()]).start();
+    session.wait_for("ready");
+    let numbers: Vec<String> = (1..20).map(|number| number.to_string()).collect();
+    let ask = format!("exec /usr/bin/python3 {} /run/boundary-*/door \"$@\"", asker.display());
+    let line = ["setpriv", "--reuid", "4242", "--clear-groups", "sh", "-c", &ask, "--"];
+    let numbers = numbers.iter().map(String::as_str);
+    let line: Vec<&str> = line.into_iter().chain(numbers).collect();
+    let out = world.bare(&line).output();
+    out.exits(0).expect(out.stdout.matches("answer").count() == 19, "it is answered");
+    out.expect(!out.stdout.contains("answer ok"), "and never let in");
+    nix::sys::signal::kill(world.process("attack").pid, nix::sys::signal::Signal::SIGUSR1)
+        .expect("it is there");
+    session.finish().exits(0).says("ended 143");
+}
+
+#[test]
+fn an_inner_record_of_its_own_is_an_error_that_says_so() {
+    needs!(root, ebpf);
+    let world = world();
+    let inner = under(&world, &["x.test"]).replace(" --", " --audit-log tmp/inner.jsonl --");
+    let inner = inner.replace(" --audit-log tmp/inner.jsonl --allow", " --allow");
+    let out = run(&world, &["x.test"], &format!("{inner} echo ran"));
+    out.exits(125).complains("the outermost one writes the record; tmp/inner.jsonl would stay");
+    out.expect(!out.stdout.contains("ran"), "and nothing is run");
+    // What was said to both of them, in the environment, is the outer one's and a warning.
+    let inner = under(&world, &["x.test"]);
+    let script = format!("BOUNDARY_AUDIT_LOG=tmp/inner.jsonl {inner} echo ran");
+    let out = run(&world, &["x.test"], &script);
+    out.exits(0).says("ran").complains("the session around writes the record");
+    out.expect(!world.folder().join("tmp/inner.jsonl").exists(), "there is no second file");
 }

@@ -47,6 +47,8 @@ pub struct Config {
     pub log: Log,
     /// The JSON Lines file, if there is to be one.
     pub audit_log: Option<PathBuf>,
+    /// Whether that file was named on the command line.
+    pub names_audit_log: bool,
     /// Whether a URL's query is recorded.
     pub audit_query: bool,
     /// What the workspace says of itself, for every record.
@@ -92,6 +94,7 @@ impl Config {
             proxy_port: reader.proxy_port()?,
             log,
             audit_log,
+            names_audit_log: args.audit_log.is_some(),
             audit_query: file.values.audit_query.unwrap_or(true),
             labels: reader.labels(),
             egress: Egress { roots: reader.upstream_ca(system)?, gateways: reader.gateways()? },

@@ -14,6 +14,7 @@ use nix::unistd::Pid;
 use super::channel::{Channel, Message};
 use super::keeper::{Family, Signals};
 use super::{END, Error, Outcome, status};
+use crate::audit::Sinks;
 use crate::config::Config;
 use crate::jail::child;
 use crate::jail::usher::Request;
@@ -31,6 +32,16 @@ pub(super) fn run(config: &Config, door: &Path) -> Result<Outcome, Error> {
     }
     if !config.unix_sockets.is_empty() {
         return Err(Error::Nested("unix sockets are for the outermost session to list".to_owned()));
+    }
+    Sinks::open(&config.log, None)?.install();
+    if let Some(file) = &config.audit_log {
+        let file = file.display();
+        if config.names_audit_log {
+            let why = format!("the outermost one writes the record; {file} would stay empty");
+            return Err(Error::Nested(why));
+        }
+        // The session around may well have it from the same place.
+        tracing::warn!(%file, "the session around writes the record of this command");
     }
     let absent = |error| Error::Nested(format!("{}: {error}", door.display()));
     let mut stream = UnixStream::connect(door).map_err(absent)?;
