@@ -3,6 +3,9 @@
 //! Everything runs the built binary (`BOUNDARY_BIN`, else the one beside the tests) in a simulated
 //! internet. What needs root or BPF says so and skips, unless `BOUNDARY_TEST_PROMISE` names it.
 
+/// The workspace agent: it gets every request, and nothing from the command.
+#[cfg(test)]
+mod agent;
 /// The record: every decision once, in order, and nothing that is secret.
 #[cfg(test)]
 mod audit;

@@ -10,6 +10,7 @@
 //! prints the whole scene when a check fails. Fifty worlds stand side by side.
 //! *Never*: touches the machine's own network, sleeps, or leaves anything behind.
 
+pub(crate) mod agent;
 pub(crate) mod authority;
 pub(crate) mod browser;
 mod daemon;

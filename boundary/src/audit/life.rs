@@ -59,6 +59,7 @@ impl Life {
         map.serialize_entry("allowed", &totals.allowed)?;
         map.serialize_entry("denied", &totals.denied)?;
         map.serialize_entry("dropped", &totals.dropped)?;
+        put(map, "undelivered", Some(totals.undelivered).filter(|&count| count > 0))?;
         map.serialize_entry("bytes_up", &totals.bytes_up)?;
         map.serialize_entry("bytes_down", &totals.bytes_down)?;
         map.serialize_entry("duration_ms", duration_ms)?;

@@ -4,6 +4,7 @@
 //! on them. The doors open an [`Entry`] when they decide and close it when the bytes have gone.
 //! *Never*: blocks the path it records; writes a header, a body, a cookie or a URL's userinfo.
 
+mod agent;
 pub mod file;
 mod life;
 mod line;
@@ -21,7 +22,7 @@ pub use life::Usage;
 pub use line::printable;
 pub use record::{Record, Session};
 pub use recorder::{Clock, Entry, Recorder, Totals};
-pub use settings::{Format, Labels, Log, UnknownFormat};
+pub use settings::{Format, Forward, Labels, Log, UnknownFormat};
 pub use sink::{Error, Sinks};
 
 #[cfg(test)]

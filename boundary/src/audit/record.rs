@@ -181,6 +181,16 @@ impl Record {
         }
     }
 
+    /// The method and the URL, where it is about a request.
+    pub(super) fn request(&self) -> Option<(&str, &str)> {
+        self.http_method.as_deref().zip(self.http_url.as_deref())
+    }
+
+    /// The rule that granted it.
+    pub(super) fn rule(&self) -> Option<&str> {
+        self.matched_rule.as_deref()
+    }
+
     /// Whether it was granted.
     pub(super) fn is_allowed(&self) -> bool {
         self.allowed == Some(true)

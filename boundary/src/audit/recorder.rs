@@ -12,6 +12,7 @@ use jiff::Timestamp;
 use serde::ser::{Serialize, Serializer};
 use tracing::Level;
 
+use super::agent::{Agent, Log};
 use super::file::{Short, Writer};
 use super::life::{Life, Summary, Usage};
 use super::line::Line;
@@ -58,6 +59,8 @@ pub struct Totals {
     pub denied: u64,
     /// Records and lines that a sink could not take.
     pub dropped: u64,
+    /// Requests that the workspace agent did not get, where there is one.
+    pub undelivered: u64,
     /// Bytes of content from the command.
     pub bytes_up: u64,
     /// Bytes of content to the command.
@@ -78,6 +81,7 @@ struct Shared {
     log: Arc<Output>,
     records: Option<Lane<Row>>,
     file: Option<Arc<Target>>,
+    agent: Option<Agent>,
     /// Held while a record gets its number and its place, so that both are the same order.
     count: Mutex<Count>,
 }
@@ -111,8 +115,9 @@ impl Recorder {
         let file = sinks.records.map(Arc::new);
         let records =
             file.as_ref().map(|file| start_file(file, &sinks.log, &session, &clock)).transpose()?;
+        let agent = sinks.agent.map(|agent| Agent::start(agent, &session)).transpose()?;
         let count = Mutex::default();
-        let shared = Shared { session, clock, log: sinks.log, records, file, count };
+        let shared = Shared { session, clock, log: sinks.log, records, file, agent, count };
         let recorder = Self { shared: Arc::new(shared) };
         recorder.live(None);
         let id = recorder.shared.session.id.to_string();
@@ -129,7 +134,7 @@ impl Recorder {
         let allowed = decision.is_allowed();
         let is_said = shared.log.takes(decision.level());
         // Putting together what nobody takes costs every request a dozen allocations.
-        let is_told = is_said || shared.records.is_some();
+        let is_told = is_said || shared.records.is_some() || shared.agent.is_some();
         let record = is_told.then(|| Record::opening(&shared.session, subject, decision));
         let sequence = self.number(record, (allowed, is_question), is_said);
         Entry {
@@ -164,6 +169,11 @@ impl Recorder {
         if is_said {
             shared.log.say(record.line());
         }
+        if let Some(agent) = &shared.agent
+            && let Some(log) = Log::of(&record)
+        {
+            agent.push(log);
+        }
         if let Some(records) = &shared.records {
             records.push(Row::Decision(record));
         }
@@ -173,15 +183,25 @@ impl Recorder {
     /// How many decisions there were so far, and how much a sink could not take.
     pub fn totals(&self) -> Totals {
         let count = self.shared.count.lock().unwrap_or_else(PoisonError::into_inner);
-        let dropped =
-            self.shared.records.as_ref().map_or(0, Lane::lost_in_all) + self.shared.log.lost();
-        Totals { dropped, ..count.totals }
+        let shared = &self.shared;
+        let dropped = shared.records.as_ref().map_or(0, Lane::lost_in_all) + shared.log.lost();
+        let undelivered = shared.agent.as_ref().map_or(0, Agent::lost);
+        Totals { dropped, undelivered, ..count.totals }
     }
 
     /// Says how many decisions there were and what the jail measured, then flushes. For the end of
     /// a session.
     pub fn finish(&self, patience: Duration, usage: Usage) -> bool {
+        let shared = &self.shared;
+        if let Some(agent) = &shared.agent {
+            agent.close(patience);
+            agent.wait();
+        }
         let totals = self.totals();
+        if totals.undelivered > 0 {
+            let fields = vec![("count", totals.undelivered.to_string())];
+            self.say(Level::WARN, "requests could not be forwarded to the workspace agent", fields);
+        }
         let duration_ms = milliseconds(self.shared.clock.elapsed());
         self.live(Some(Summary { totals, duration_ms, usage }));
         let fields = vec![

@@ -43,6 +43,15 @@ pub struct Log {
     pub dir: Option<PathBuf>,
 }
 
+/// The workspace agent that gets the record too.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Forward {
+    /// Where it listens, now or later.
+    pub socket: PathBuf,
+    /// Whether somebody named that place: then there is meant to be an agent.
+    pub is_named: bool,
+}
+
 /// What the workspace says of itself, in every record where it is known.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
 pub struct Labels {

@@ -19,7 +19,7 @@ use tracing::Level;
 
 use super::line::Line;
 use super::queue::{Batch, Lane, Written};
-use super::{Format, Log, plumbing};
+use super::{Format, Forward, Log, plumbing};
 
 /// How many lines may wait for a slow terminal or disk.
 const BOUND: usize = 8192;
@@ -53,6 +53,8 @@ pub struct Sinks {
     pub(super) log: Arc<Output>,
     /// Decisions, for programs.
     pub(super) records: Option<Target>,
+    /// Requests, for the workspace agent. Nothing is open yet.
+    pub(super) agent: Option<Forward>,
     /// The files among them.
     files: Vec<PathBuf>,
 }
@@ -75,7 +77,17 @@ impl Sinks {
         let records = audit_log.map(Target::append).transpose()?;
         files.extend(audit_log.map(Path::to_owned));
         let log = Output::new(target, log.level, log.format, zone);
-        Ok(Self { log: Arc::new(log), records, files })
+        Ok(Self { log: Arc::new(log), records, agent: None, files })
+    }
+
+    /// Sends the record to a workspace agent too.
+    #[must_use]
+    pub fn forwarding(mut self, agent: Option<Forward>) -> Self {
+        // An agent's socket that is there is as much the record's as a file.
+        let there = agent.iter().map(|agent| &agent.socket).filter(|socket| socket.exists());
+        self.files.extend(there.cloned());
+        self.agent = agent;
+        self
     }
 
     /// The files that are written, for whoever has to keep the command's hands off them.
@@ -102,6 +114,7 @@ impl Sinks {
         let sinks = Self {
             log: Arc::new(output),
             records: Some(Target::Memory(records.clone())),
+            agent: None,
             files: Vec::new(),
         };
         (sinks, log, records)

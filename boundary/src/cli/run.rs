@@ -70,13 +70,19 @@ pub struct Args {
           default_missing_value = "true", help_heading = "Record")]
     pub disable_audit_logs: Option<OsString>,
 
+    /// The workspace agent's audit socket
+    #[arg(
+        long,
+        value_name = "PATH",
+        help_heading = "Record",
+        help = "Where the workspace agent listens [default: $TMPDIR/boundary-audit.sock]"
+    )]
+    pub log_proxy_socket_path: Option<OsString>,
+
     // Known for compatibility; `config` refuses a run that needs one of these.
     /// Nsjail without a user namespace.
     #[arg(long, hide = true, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     pub no_user_namespace: Option<OsString>,
-    /// The workspace agent's audit socket.
-    #[arg(long, hide = true)]
-    pub log_proxy_socket_path: Option<OsString>,
     /// Correlation headers towards the workspace's gateway.
     #[arg(long, hide = true, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     pub enable_session_correlation: Option<OsString>,

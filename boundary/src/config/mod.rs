@@ -20,7 +20,7 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use crate::audit::{Labels, Log};
+use crate::audit::{Forward, Labels, Log};
 use crate::cli::{self, Args, Setting, settings};
 use crate::jail::Choice;
 use crate::proxy::{Egress, Gateways, Limits};
@@ -51,6 +51,8 @@ pub struct Config {
     pub names_audit_log: bool,
     /// Whether a URL's query is recorded.
     pub audit_query: bool,
+    /// The workspace agent that gets the record too, unless that was switched off.
+    pub forward: Option<Forward>,
     /// What the workspace says of itself, for every record.
     pub labels: Labels,
     /// By which proxies what is allowed leaves, and whom it believes.
@@ -78,7 +80,8 @@ impl Config {
         let file = File::find(&args, environment, &user, system)?;
         let reader = Reader { args: &args, environment, file: &file };
         reader.refuse_unavailable()?;
-        let warnings = warnings(&reader, system)?;
+        let forward = reader.forward()?;
+        let warnings = warnings(forward.as_ref(), system);
         let log = reader.log()?;
         let audit_log = reader
             .path(settings::AUDIT_LOG, args.audit_log.as_ref(), file.values.audit_log.as_ref())?
@@ -96,6 +99,7 @@ impl Config {
             audit_log,
             names_audit_log: args.audit_log.is_some(),
             audit_query: file.values.audit_query.unwrap_or(true),
+            forward,
             labels: reader.labels(),
             egress: Egress { roots: reader.upstream_ca(system)?, gateways: reader.gateways()? },
             unix_sockets: reader.unix_sockets()?,
@@ -139,7 +143,7 @@ pub enum Warning {
     DeniesAll,
     /// Forwarding to the workspace agent was switched off.
     ForwardingDisabled,
-    /// There is no workspace agent to forward to.
+    /// There is no workspace agent yet to forward to.
     NoAgent {
         /// Where its socket would be.
         socket: PathBuf,
@@ -160,12 +164,12 @@ impl Warning {
             }
             Self::NoAgent { socket, named: true } => tracing::warn!(
                 socket = %socket.display(),
-                "Audit logs are disabled; workspace agent has not created log proxy socket"
+                "workspace agent has not created log proxy socket; audit logs wait for it"
             ),
             // Nobody asked for it: outside a workspace this is the usual case.
             Self::NoAgent { socket, named: false } => tracing::info!(
                 socket = %socket.display(),
-                "Audit logs are disabled; workspace agent has not created log proxy socket"
+                "workspace agent has not created log proxy socket"
             ),
             Self::RealDns => tracing::warn!(
                 "use_real_dns: questions of any type for names that a rule covers leave for the \
@@ -175,19 +179,15 @@ impl Warning {
     }
 }
 
-/// Collects what must be said about forwarding, and refuses an agent that is there:
-/// its records would be lost without a word.
-fn warnings(reader: &Reader<'_>, system: &dyn System) -> Result<Vec<Warning>, Error> {
-    let mut warnings = Vec::new();
-    let (socket, source) = reader.agent_socket()?;
-    if reader.disable_audit_logs()? {
-        warnings.push(Warning::ForwardingDisabled);
-    } else if system.exists(&socket) {
-        return Err(Error::Agent { socket });
-    } else {
-        warnings.push(Warning::NoAgent { socket, named: source.is_some() });
+/// Collects what must be said about forwarding.
+fn warnings(forward: Option<&Forward>, system: &dyn System) -> Vec<Warning> {
+    match forward {
+        None => vec![Warning::ForwardingDisabled],
+        Some(Forward { socket, .. }) if system.exists(socket) => Vec::new(),
+        Some(Forward { socket, is_named }) => {
+            vec![Warning::NoAgent { socket: socket.clone(), named: *is_named }]
+        }
     }
-    Ok(warnings)
 }
 
 /// As whom the command runs: whoever called, through sudo or not.
@@ -300,12 +300,6 @@ pub enum Error {
         /// Who asked for it.
         source_name: Source,
     },
-    /// A workspace agent waits for records, which this version cannot send.
-    #[error("{}: forwarding to the workspace agent is not available in this version", .socket.display())]
-    Agent {
-        /// The agent's socket.
-        socket: PathBuf,
-    },
     /// There is nothing to run.
     #[error("no command was given")]
     NoCommand,
@@ -326,7 +320,6 @@ impl Error {
             Self::Unavailable { source_name } => {
                 format!("leave out {source_name}: it would not do what it says")
             }
-            Self::Agent { .. } => "say --disable-audit-logs to run without it".into(),
             Self::NoCommand => format!("the command follows `--`: {}", cli::USAGE),
         }
     }

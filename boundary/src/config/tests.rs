@@ -9,7 +9,7 @@ use std::time::Duration;
 use tracing::Level;
 
 use super::*;
-use crate::audit::Format;
+use crate::audit::{Format, Forward};
 use crate::cli::{self, Request};
 use crate::proxy::Exempt;
 use crate::rules::{Host as RuleHost, Intent, Scheme};
@@ -346,8 +346,6 @@ refused! {
         => "BOUNDARY_LEARN: not available in this version";
     unix_sockets: Machine::new().yaml("unix_sockets: [docker.sock]")
         => "unix_sockets in /home/ann/.config/coder_boundary/config.yaml: docker.sock: not a path that begins with /";
-    a_waiting_agent: Machine::new().at("/tmp/boundary-audit.sock", "")
-        => "/tmp/boundary-audit.sock: forwarding to the workspace agent is not available in this version";
 }
 
 #[test]
@@ -402,9 +400,14 @@ fn what_is_switched_off_or_empty_asks_for_nothing() {
 }
 
 #[test]
-fn an_agent_may_wait_when_forwarding_is_off() {
-    let machine = Machine::new().at("/tmp/boundary-audit.sock", "").flag("--disable-audit-logs");
-    assert_eq!(machine.config().warnings[0], Warning::ForwardingDisabled);
+fn an_agent_gets_the_record_unless_that_is_switched_off() {
+    let machine = Machine::new().at("/tmp/boundary-audit.sock", "");
+    let config = machine.clone().config();
+    let socket = PathBuf::from("/tmp/boundary-audit.sock");
+    assert_eq!(config.forward, Some(Forward { socket, is_named: false }));
+    assert_eq!(config.warnings, [Warning::DeniesAll]);
+    let off = machine.flag("--disable-audit-logs").config();
+    assert_eq!((off.forward, &off.warnings[0]), (None, &Warning::ForwardingDisabled));
 }
 
 /// The proxies of a configuration, as `plain other`.

@@ -6,7 +6,9 @@ use std::num::NonZeroU16;
 use std::path::PathBuf;
 
 use super::file::{File, Given, Read};
-use super::{Choice, DomainMatch, Environment, Error, Labels, Limits, Log, Rule, Setting, System};
+use super::{
+    Choice, DomainMatch, Environment, Error, Forward, Labels, Limits, Log, Rule, Setting, System,
+};
 use crate::cli::{Args, settings};
 
 /// Who said something.
@@ -98,7 +100,7 @@ impl Reader<'_> {
     }
 
     /// Whether forwarding to the workspace agent is off.
-    pub(super) fn disable_audit_logs(&self) -> Result<bool, Error> {
+    fn disable_audit_logs(&self) -> Result<bool, Error> {
         let flag = self.args.disable_audit_logs.as_ref();
         let given = self.word(settings::DISABLE_AUDIT_LOGS, flag, parse_bool)?;
         Ok(given.or(self.file.values.disable_audit_logs).unwrap_or(false))
@@ -111,8 +113,15 @@ impl Reader<'_> {
         Ok(given.or(self.file.values.use_real_dns).unwrap_or(false))
     }
 
+    /// The workspace agent that gets the record, unless that is switched off.
+    pub(super) fn forward(&self) -> Result<Option<Forward>, Error> {
+        let (socket, source) = self.agent_socket()?;
+        let is_on = !self.disable_audit_logs()?;
+        Ok(is_on.then_some(Forward { socket, is_named: source.is_some() }))
+    }
+
     /// The workspace agent's socket, and who named it if anybody did.
-    pub(super) fn agent_socket(&self) -> Result<(PathBuf, Option<Source>), Error> {
+    fn agent_socket(&self) -> Result<(PathBuf, Option<Source>), Error> {
         let setting = settings::LOG_PROXY_SOCKET_PATH;
         let flag = self.args.log_proxy_socket_path.as_ref();
         let named = self.file.values.log_proxy_socket_path.as_ref();

@@ -8,3 +8,4 @@ pub mod pass;
 pub mod process;
 pub mod reach;
 pub mod readiness;
+pub mod unread;

@@ -78,6 +78,8 @@ pub struct Saved {
     pub allowed: Option<u64>,
     /// How many were refused, in the session's last record.
     pub denied: Option<u64>,
+    /// How many requests the workspace agent did not get, in the session's last record.
+    pub undelivered: Option<u64>,
     /// How much processor time the command took, in the session's last record.
     pub cpu_ms: Option<u64>,
     /// The most memory it had at once, in the session's last record.

@@ -1,0 +1,214 @@
+//! One agent after another at the other end of a socket's path, and what it has not read yet.
+//!
+//! *Never*: lets go of a batch before the agent has read it.
+
+use std::collections::VecDeque;
+use std::io::{self, Write as _};
+use std::os::fd::{AsFd as _, AsRawFd as _};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::socket::sockopt::SendTimeout;
+use nix::sys::socket::{self, AddressFamily, SockFlag, SockType, UnixAddr, setsockopt, socket};
+use nix::sys::time::{TimeVal, TimeValLike as _};
+
+use super::message::{self, Log, Reporter, Status, Tag};
+use super::{Queue, TEND, peer};
+use crate::sys::unread;
+
+/// How many batches may be on their way.
+const WINDOW: usize = 64;
+
+/// How long one write may take.
+const WRITE: Duration = Duration::from_secs(5);
+
+/// How long an agent that does not know a tag may take to hang up on it; and when the session is
+/// over.
+const PROOF: (Duration, Duration) = (Duration::from_secs(1), Duration::from_millis(200));
+
+/// Requests that are reported together.
+#[derive(Debug)]
+pub(super) struct Batch {
+    /// In their order.
+    pub(super) logs: Vec<Log>,
+    /// What was dropped before them.
+    pub(super) status: Option<Status>,
+}
+
+/// The way to the agent.
+#[derive(Debug)]
+pub(super) struct Link {
+    path: PathBuf,
+    reporter: Reporter,
+    /// What is not known to be read, in its order.
+    batches: VecDeque<Batch>,
+    /// How many of them were written to the connection that there is.
+    sent: usize,
+    connection: Option<Connection>,
+    /// What the next connection speaks.
+    tag: Tag,
+    was_there: bool,
+}
+
+/// A connection to an agent.
+#[derive(Debug)]
+struct Connection {
+    stream: UnixStream,
+    tag: Tag,
+    /// When the first frame was written.
+    spoke: Option<Instant>,
+}
+
+impl Link {
+    /// A way that is not tried yet.
+    pub(super) fn new(path: PathBuf, reporter: Reporter) -> Self {
+        Self {
+            path,
+            reporter,
+            batches: VecDeque::new(),
+            sent: 0,
+            connection: None,
+            tag: Tag::Message,
+            was_there: false,
+        }
+    }
+
+    /// Takes a batch that is to be sent next.
+    pub(super) fn take(&mut self, batch: Batch) {
+        self.batches.push_back(batch);
+    }
+
+    /// Whether another batch may be handed over.
+    pub(super) fn has_room(&self) -> bool {
+        self.batches.len() < WINDOW
+    }
+
+    /// Whether everything was read.
+    pub(super) fn is_idle(&self) -> bool {
+        self.batches.is_empty()
+    }
+
+    /// Whether there was an agent at any time.
+    pub(super) fn was_there(&self) -> bool {
+        self.was_there
+    }
+
+    /// How many requests are not known to be read.
+    pub(super) fn left(&self) -> u64 {
+        self.batches.iter().map(|batch| batch.logs.len() as u64).sum()
+    }
+
+    /// Writes what is not written, then sees for a while what was read.
+    pub(super) fn deliver(&mut self, queue: &Queue) -> io::Result<()> {
+        let outcome = self.write(queue).and_then(|()| self.tend(queue));
+        if outcome.is_err() {
+            self.hang_up();
+        }
+        outcome
+    }
+
+    /// Connects, and writes what is not written yet.
+    fn write(&mut self, queue: &Queue) -> io::Result<()> {
+        if self.connection.is_none() {
+            let stream = connect(&self.path)?;
+            if peer::is_of_session(&stream) {
+                return Err(io::Error::new(io::ErrorKind::ConnectionRefused, "not an agent"));
+            }
+            self.was_there = true;
+            self.connection = Some(Connection { stream, tag: self.tag, spoke: None });
+        }
+        let Some(connection) = &mut self.connection else { return Ok(()) };
+        while let Some(batch) = self.batches.get(self.sent) {
+            let mut frames = Vec::new();
+            self.reporter.frames(connection.tag, &batch.logs, &mut frames);
+            if let Some(status) = batch.status {
+                message::status(connection.tag, status, &mut frames);
+            }
+            connection.write(&frames, queue)?;
+            self.sent += 1;
+        }
+        Ok(())
+    }
+
+    /// Waits a moment for the agent to read, and forgets what it has read.
+    fn tend(&mut self, queue: &Queue) -> io::Result<()> {
+        let Some(connection) = &self.connection else { return Ok(()) };
+        let patience = if queue.deadline().is_some() { PROOF.1 } else { PROOF.0 };
+        let until = Instant::now() + TEND;
+        loop {
+            if connection.is_hung_up()? {
+                return Err(io::ErrorKind::BrokenPipe.into());
+            }
+            let is_proven = connection.spoke.is_some_and(|spoke| spoke.elapsed() >= patience);
+            if unread::is_read(&connection.stream)? && is_proven {
+                self.batches.drain(..self.sent);
+                self.sent = 0;
+                return Ok(());
+            }
+            if Instant::now() >= until {
+                return Ok(());
+            }
+            thread::park_timeout(Duration::from_millis(1));
+        }
+    }
+
+    /// Lets a broken connection go. What the agent has read on it is done; what it may not have read
+    /// is sent again, and in the other form where it hung up on the first words.
+    fn hang_up(&mut self) {
+        let Some(connection) = self.connection.take() else { return };
+        let is_proven = connection.spoke.is_some_and(|spoke| spoke.elapsed() >= PROOF.0);
+        // The kernel says so to whose words were thrown away.
+        let is_reset = !matches!(connection.stream.take_error(), Ok(None));
+        let is_gone = connection.is_hung_up().is_ok_and(|is_gone| is_gone);
+        if is_proven && is_gone && !is_reset {
+            self.batches.drain(..self.sent);
+        }
+        self.sent = 0;
+        self.tag = match connection.tag {
+            Tag::Message if !is_proven && connection.spoke.is_some() => Tag::Bare,
+            Tag::Message | Tag::Bare => Tag::Message,
+        };
+    }
+}
+
+/// Connects, within a bounded time: where an agent accepts nothing, connecting waits.
+fn connect(path: &Path) -> io::Result<UnixStream> {
+    let (family, kind, flags) = (AddressFamily::Unix, SockType::Stream, SockFlag::SOCK_CLOEXEC);
+    let socket = socket(family, kind, flags, None)?;
+    let micros = i64::try_from(TEND.as_micros()).unwrap_or(i64::MAX);
+    setsockopt(&socket, SendTimeout, &TimeVal::microseconds(micros))?;
+    socket::connect(socket.as_raw_fd(), &UnixAddr::new(path)?)?;
+    Ok(UnixStream::from(socket))
+}
+
+impl Connection {
+    /// Writes all of it, within a bounded time. The connection's own bound is short, so that the
+    /// session's end is noticed.
+    fn write(&mut self, mut bytes: &[u8], queue: &Queue) -> io::Result<()> {
+        let own = Instant::now() + WRITE;
+        while !bytes.is_empty() {
+            match self.stream.write(bytes) {
+                Ok(written) => bytes = bytes.get(written..).unwrap_or_default(),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    let until = queue.deadline().map_or(own, |deadline| deadline.min(own));
+                    (until > Instant::now()).then_some(()).ok_or(io::ErrorKind::TimedOut)?;
+                }
+                Err(error) => return Err(error),
+            }
+            self.spoke.get_or_insert_with(Instant::now);
+        }
+        Ok(())
+    }
+
+    /// Whether the agent has closed its end.
+    fn is_hung_up(&self) -> io::Result<bool> {
+        let mut ends = [PollFd::new(self.stream.as_fd(), PollFlags::empty())];
+        poll(&mut ends, PollTimeout::ZERO)?;
+        let gone = PollFlags::POLLHUP | PollFlags::POLLERR;
+        Ok(ends.iter().any(|end| end.revents().is_some_and(|seen| seen.intersects(gone))))
+    }
+}

@@ -1,0 +1,197 @@
+//! The workspace agent's socket: it gets every request, whenever it comes, and nothing that the
+//! command makes up.
+
+use std::path::PathBuf;
+
+use crate::world::agent::{Agent, Reported};
+use crate::world::needs::needs;
+use crate::world::processes::eventually;
+use crate::world::{Output, Session, World};
+
+const ALLOW: [&str; 2] = ["--allow", "domain=allowed.test"];
+
+/// Where an agent listens unless somebody says otherwise.
+fn usual(world: &World) -> PathBuf {
+    world.folder().join("tmp/boundary-audit.sock")
+}
+
+/// The requests on record, as the agent should have them.
+fn recorded(out: &Output, process: &str) -> Vec<Reported> {
+    let requests = out.records.iter().filter(|record| record["http_url"].is_string());
+    let text = |value: &serde_json::Value| value.as_str().unwrap_or_default().to_owned();
+    let mut reported: Vec<_> = requests
+        .map(|record| Reported {
+            sequence: i32::try_from(record["sequence"].as_u64().expect("a number")).expect("few"),
+            session: text(&record["session_id"]),
+            process: process.to_owned(),
+            allowed: record["decision"] == "allow",
+            method: text(&record["http_method"]),
+            url: text(&record["http_url"]),
+            rule: text(&record["matched_rule"]),
+            seconds: 0,
+        })
+        .collect();
+    reported.sort_unstable();
+    reported
+}
+
+/// The same without their times, which are checked to be of this run.
+fn timeless(mut requests: Vec<Reported>) -> Vec<Reported> {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    let now = now.expect("after 1970").as_secs().cast_signed();
+    for request in &mut requests {
+        assert!((now - 600..=now).contains(&request.seconds), "{request:?}");
+        request.seconds = 0;
+    }
+    requests.sort_unstable();
+    requests
+}
+
+/// Waits for a session's end with a command that waits for a word.
+fn ends(session: Session<'_>) -> Output {
+    let out = session.finish();
+    out.exits(0);
+    out
+}
+
+#[test]
+fn every_request_reaches_the_agent_before_the_end() {
+    needs!(root, bpf, curl);
+    let world = World::new();
+    let agent = Agent::at(&usual(&world)).start();
+    let script = "for i in 1 2 3 4 5 6 7; do curl -sS http://allowed.test/$i?q=$i \
+                  https://denied.test/$i; done";
+    let out = world.boundary(&ALLOW, &["/bin/sh", "-c", script]).output();
+    out.exits(0);
+    let wanted = recorded(&out, "sh");
+    out.expect(wanted.len() == 14, "fourteen requests are on record");
+    out.expect(timeless(agent.requests()) == wanted, &format!("{:?}", agent.requests()));
+    out.expect(agent.spoken().0.iter().all(|tag| *tag == 2), "in the second form");
+    out.expect(!out.stderr.contains("udit logs"), "and nobody complains");
+}
+
+#[test]
+fn a_place_that_was_named_is_where_it_goes_and_an_early_end_loses_nothing() {
+    needs!(root, bpf, curl);
+    let world = World::new();
+    let path = world.folder().join("tmp/named.sock");
+    let agent = Agent::at(&path).start();
+    let named = [&ALLOW[..], &["--log-proxy-socket-path", path.to_str().expect("ours")]].concat();
+    let out = world.boundary(&named, &["curl", "-sS", "http://allowed.test/"]).output();
+    out.exits(0);
+    out.expect(timeless(agent.requests()) == recorded(&out, "curl"), "the one request is there");
+}
+
+#[test]
+fn one_of_the_first_agents_gets_all_in_the_form_it_knows() {
+    needs!(root, bpf, curl);
+    let world = World::new();
+    let agent = Agent::of_the_first(&usual(&world)).start();
+    let script = "for i in 1 2 3 4 5 6 7 8 9 10 11 12; do curl -sS http://allowed.test/$i; done";
+    let out = world.boundary(&ALLOW, &["sh", "-c", script]).output();
+    out.exits(0);
+    out.expect(timeless(agent.requests()) == recorded(&out, "sh"), "all twelve are there");
+    let (tags, connections) = agent.spoken();
+    out.expect(tags[0] == 2 && tags[1..].iter().all(|tag| *tag == 1), &format!("{tags:?}"));
+    out.expect(connections == 2, "after one more connection");
+}
+
+#[test]
+fn an_agent_that_comes_late_or_anew_misses_nothing() {
+    needs!(root, bpf, curl);
+    let world = World::new();
+    let mut agent = Agent::at(&usual(&world));
+    let ask = "ask() { for i in 1 2 3 4 5 6 7 8 9 10; do curl -sS http://allowed.test/$1/$i; \
+               done; echo asked-$1; read go; }";
+    let script = format!("{ask}; ask a; ask b; ask c");
+    let pipe = world.folder().join("tmp/go");
+    nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRWXU).expect("the folder is ours");
+    let script = format!("exec <>{}; {script}", pipe.display());
+    let session = world.boundary(&ALLOW, &["sh", "-c", &script]).start();
+    let go = || std::fs::write(&pipe, "go\n").expect("somebody reads");
+    session.wait_for("asked-a");
+    agent.begin();
+    eventually("the late agent has all", || agent.requests().len() == 10);
+    agent.kill();
+    go();
+    session.wait_for("asked-b");
+    agent.begin();
+    eventually("the new agent has all", || agent.requests().len() == 20);
+    agent.kill();
+    agent.begin();
+    go();
+    session.wait_for("asked-c");
+    go();
+    let out = ends(session);
+    out.expect(timeless(agent.requests()) == recorded(&out, "sh"), "all thirty are there");
+    out.expect(agent.dropped() == 0, "and none was dropped");
+}
+
+#[test]
+fn nothing_is_sent_when_that_is_switched_off() {
+    needs!(root, bpf, curl);
+    let world = World::new();
+    let agent = Agent::at(&usual(&world)).start();
+    let options = [&ALLOW[..], &["--disable-audit-logs"]].concat();
+    let out = world.boundary(&options, &["curl", "-sS", "http://allowed.test/"]).output();
+    out.exits(0).complains("Audit logs are disabled by configuration");
+    out.expect(agent.spoken() == (Vec::new(), 0), "nobody has called");
+}
+
+#[test]
+fn an_agent_that_was_named_and_never_came_is_told_of_with_the_count() {
+    needs!(root, bpf, curl);
+    let world = World::new();
+    let socket = world.folder().join("tmp/never.sock");
+    let options = ["--log-proxy-socket-path", socket.to_str().expect("our own name")];
+    let out = world.boundary(&options, &["curl", "-sS", "http://denied.test/"]).output();
+    out.exits(0).complains("has not created log proxy socket");
+    out.complains("could not be forwarded to the workspace agent\" count=1");
+    let last = out.session.last().expect("a last record");
+    out.expect(last["undelivered"] == 1, "and the last record says so");
+}
+
+#[test]
+fn the_command_cannot_reach_the_agents_socket() {
+    needs!(root, bpf, curl);
+    let world = World::new();
+    let agent = Agent::at(&usual(&world)).start();
+    let socket = usual(&world);
+    let socket = socket.to_str().expect("our own name");
+    for guest in [false, true] {
+        let script = format!(
+            "{attack} unix {socket}; rm -f {socket}; mv {socket} {socket}.old; \
+             ln -sf /dev/null {socket}; curl -sS http://denied.test/",
+            attack = world.attack()
+        );
+        let run = world.boundary(&ALLOW, &["sh", "-c", &script]);
+        let out = if guest { run.through_sudo().output() } else { run.output() };
+        out.exits(0).refused(&["EACCES", "EPERM", "ECONNREFUSED"]);
+        let wanted = recorded(&out, "sh");
+        let session = &wanted[0].session;
+        let mut got = timeless(agent.requests());
+        got.retain(|request| request.session == *session);
+        out.expect(got == wanted, "what boundary says arrives, and nothing else");
+    }
+}
+
+#[test]
+fn the_command_is_not_taken_for_the_agent() {
+    needs!(root, bpf, curl, python3);
+    let world = World::new();
+    let listen = format!(
+        "import socket, subprocess, threading\n\
+         got = []\n\
+         def serve():\n\
+         \x20   while True: got.append(s.accept()[0].recv(9999))\n\
+         s = socket.socket(socket.AF_UNIX); s.bind('{}'); s.listen()\n\
+         threading.Thread(target=serve, daemon=True).start()\n\
+         for i in range(30): subprocess.run(['curl', '-sS', 'http://denied.test/'])\n\
+         print('got', sum(map(len, got)))\n",
+        usual(&world).display()
+    );
+    let out = world.boundary(&ALLOW, &["python3", "-c", &listen]).output();
+    // It may be called, by one who looks at it and hangs up.
+    out.exits(0).says("got 0\n");
+    out.expect(recorded(&out, "python3").len() == 30, "though it asked");
+}
