@@ -179,7 +179,7 @@ impl Message<'_> {
         let code = self.body.first_chunk().map(|bytes| i32::from_ne_bytes(*bytes))?;
         (self.kind == OUTCOME).then(|| match code {
             0 => Ok(()),
-            code => Err(io::Error::from_raw_os_error(-code)),
+            code => Err(io::Error::from_raw_os_error(code.saturating_neg())),
         })
     }
 }
@@ -249,5 +249,11 @@ mod tests {
         let mut batch = Batch::default();
         batch.message(0x7fff, REQUEST | ACK, |_| {});
         assert_eq!(socket.settle(&batch).unwrap_err().raw_os_error(), Some(libc::EOPNOTSUPP));
+    }
+    #[test]
+    fn an_outcome_that_no_kernel_tells_is_read_too() {
+        let body = i32::MIN.to_ne_bytes();
+        let told = Message { kind: OUTCOME, body: &body }.outcome();
+        assert!(told.unwrap().is_err());
     }
 }

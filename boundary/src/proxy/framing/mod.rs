@@ -133,7 +133,7 @@ impl Fields {
         }
         let colon = line.iter().position(|byte| *byte == b':').ok_or(Fault::Malformed)?;
         let (name, value) = line.split_at_checked(colon).ok_or(Fault::Malformed)?;
-        let value = value.get(1..).unwrap_or_default().trim_ascii();
+        let value = trimmed(value.get(1..).unwrap_or_default());
         // A folded line begins with a space, which is no token: obs-fold is refused here too.
         if name.is_empty() || !name.iter().copied().all(is_token) || !is_field_value(value) {
             return Err(Fault::Malformed);
@@ -166,6 +166,14 @@ impl Fields {
             _ => Framing::Length(0),
         })
     }
+}
+
+/// A field's value without the spaces and tabs around it, and nothing else: what more the language
+/// calls white space, no server does (RFC 9110 §5.6.3).
+fn trimmed(value: &[u8]) -> &[u8] {
+    let is_kept = |byte: &u8| !matches!(byte, b' ' | b'\t');
+    let (start, end) = (value.iter().position(is_kept), value.iter().rposition(is_kept));
+    start.zip(end).and_then(|(start, end)| value.get(start..=end)).unwrap_or_default()
 }
 
 /// RFC 9110 §5.5: no control but a tab.

@@ -87,6 +87,15 @@ fn lines_have_one_form() {
 }
 
 #[test]
+fn white_space_around_a_value_is_spaces_and_tabs() {
+    assert_eq!(post("Content-Length: \t3 \t\r\n"), Ok(Framing::Length(3)));
+    for other in ["\u{c}3", "3\u{c}", "\u{b}3"] {
+        let fields = format!("Content-Length:{other}\r\n");
+        assert_eq!(post(&fields), Err(Fault::Malformed), "{other:?}");
+    }
+}
+
+#[test]
 fn a_head_has_bounds() {
     let many = "X: y\r\n".repeat(11);
     assert_eq!(framed(&format!("GET / HTTP/1.1\r\n{many}\r\n")), Err(Fault::TooMany));
