@@ -9,6 +9,7 @@ mod built;
 mod deny;
 mod document;
 mod escapes;
+mod fuzz;
 mod packets;
 mod run;
 mod say;
@@ -50,6 +51,8 @@ enum Task {
     Tidy,
     /// Checks licences, sources and duplicates of the dependencies.
     Deny,
+    /// Holds every parser to bytes that nobody thought of.
+    Fuzz(fuzz::Fuzz),
     /// Measures, and writes the result into `docs/performance.md`.
     #[command(subcommand)]
     Bench(bench::Bench),
@@ -75,6 +78,7 @@ fn perform(task: Task) -> anyhow::Result<ExitCode> {
         Task::Escapes(asked) => escapes::escapes(&workspace, &asked),
         Task::Tidy => tidy::tidy(&workspace),
         Task::Deny => deny::deny(&workspace),
+        Task::Fuzz(asked) => fuzz::fuzz(&workspace, &asked),
         Task::Bench(bench) => bench::bench(&workspace, &bench),
     }
 }
@@ -91,7 +95,12 @@ mod tests {
             Task::Run { args } | Task::Test { args } => {
                 args.iter().map(|arg| arg.to_string_lossy().into_owned()).collect()
             }
-            Task::Setup | Task::Escapes(_) | Task::Tidy | Task::Deny | Task::Bench(_) => {
+            Task::Setup
+            | Task::Escapes(_)
+            | Task::Tidy
+            | Task::Deny
+            | Task::Fuzz(_)
+            | Task::Bench(_) => {
                 panic!("hands nothing on")
             }
         }

@@ -30,6 +30,10 @@ const BPF_LINKER: Tool =
 pub(crate) const CARGO_DENY: Tool =
     Tool { name: "cargo-deny", version: "0.20.2", takes: "three minutes or so, once" };
 
+/// Builds and runs the fuzzers; only `fuzz` needs it.
+pub(crate) const CARGO_FUZZ: Tool =
+    Tool { name: "cargo-fuzz", version: "0.13.2", takes: "a minute or two, once" };
+
 /// What the tests call, and the Debian package that has it.
 const PROGRAMS: &[(&str, &str)] = &[
     ("bwrap", "bubblewrap"),

@@ -11,6 +11,8 @@ mod ending;
 mod flow;
 mod frames;
 mod framing;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod gateway;
 mod headers;
 mod heads;

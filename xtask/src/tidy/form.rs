@@ -49,7 +49,8 @@ fn check_file(tree: &Tree, path: &str, text: &str) -> Vec<Fault> {
     faults
 }
 
-/// The fault of a package's manifest that does not inherit the lints.
+/// The fault of a package's manifest that does not inherit the lints. One that is a workspace of
+/// its own has none to inherit.
 fn check_manifest(path: &str, text: &str) -> Option<Fault> {
     let mut section = "";
     let mut inherits = false;
@@ -59,7 +60,8 @@ fn check_manifest(path: &str, text: &str) -> Option<Fault> {
         }
         inherits |= section == "[lints]" && line.replace(' ', "") == "workspace=true";
     }
-    let is_package = text.lines().any(|line| line.trim() == "[package]");
+    let has = |section: &str| text.lines().any(|line| line.trim() == section);
+    let is_package = has("[package]") && !has("[workspace]");
     let fault = Fault::at(path, 1, "the manifest does not inherit the workspace's lints");
     (is_package && !inherits).then_some(fault)
 }

@@ -6,6 +6,8 @@
 //! Needs user namespaces, or root; changes nothing of the machine; the kernel takes everything
 //! away with the last process. *Never*: half. Whatever fails while they are raised ends them.
 
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod namespaces;
 mod netlink;
 mod network;
