@@ -35,6 +35,12 @@ impl Account {
         Self { entry: Some(entry), status: None, up: Arc::default(), down: Arc::default() }
     }
 
+    /// Adds to what was carried, up and down.
+    pub(super) fn carried(&self, up: u64, down: u64) {
+        self.up.fetch_add(up, Ordering::Relaxed);
+        self.down.fetch_add(down, Ordering::Relaxed);
+    }
+
     /// Notes the address that carries it.
     pub(super) fn dialled(&mut self, address: std::net::SocketAddr) {
         if let Some(entry) = &mut self.entry {

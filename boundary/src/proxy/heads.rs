@@ -14,6 +14,7 @@ use bytes::{Buf as _, Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep, sleep_until};
 
+use super::clock::Clock;
 use super::framing::{self, Chunks, Fault, Framing};
 use super::{Limits, respond};
 
@@ -97,7 +98,7 @@ pub(super) struct Heads<S> {
     phase: Phase,
     /// When the last byte came; for a head, its first.
     heard: Instant,
-    clock: Option<Pin<Box<Sleep>>>,
+    clock: Clock,
     /// What is still to be written, and then read away, once the connection is over.
     farewell: Option<Farewell>,
 }
@@ -134,18 +135,23 @@ struct Farewell {
 }
 
 impl<S> Heads<S> {
-    /// Puts the front before a stream.
-    pub(super) fn new(stream: S, limits: &Limits, turns: Arc<Turns>) -> Self {
+    /// Puts the front before a stream of which so much was read already, the first since then.
+    pub(super) fn new(
+        stream: S,
+        (held, heard): (Vec<u8>, Instant),
+        limits: &Limits,
+        turns: Arc<Turns>,
+    ) -> Self {
         Self {
             stream,
             turns,
             limits: limits.clone(),
-            held: BytesMut::new(),
+            held: Bytes::from(held).into(),
             free: 0,
             looked: 0,
             phase: Phase::Head,
-            heard: Instant::now(),
-            clock: None,
+            heard,
+            clock: Clock::default(),
             farewell: None,
         }
     }
@@ -255,19 +261,7 @@ impl<S> Heads<S> {
     /// Whether the time is up; if not, arranges to be asked again when it may be.
     fn is_late(&mut self, cx: &mut Context<'_>) -> bool {
         let Some(deadline) = self.deadline() else { return false };
-        let clock = self.clock.get_or_insert_with(|| Box::pin(sleep_until(deadline)));
-        // A clock that is set too early is cheaper than one set anew for every request: when it
-        // rings, the deadline is looked at again.
-        if clock.deadline() > deadline {
-            clock.as_mut().reset(deadline);
-        }
-        while clock.as_mut().poll(cx).is_ready() {
-            if Instant::now() >= deadline {
-                return true;
-            }
-            clock.as_mut().reset(deadline);
-        }
-        false
+        self.clock.is_past(deadline, cx)
     }
 }
 

@@ -28,6 +28,7 @@ use super::http2::Tasks;
 use super::identity::{self, Heard};
 use super::peek::Speech;
 use super::respond::Manner;
+use super::short::Begun;
 use super::upstream::{Failure, Order, Reply, Stop, Way};
 use super::{Limits, Proxy, headers, relay, respond, websocket};
 use crate::audit::Decision;
@@ -53,12 +54,19 @@ pub(super) struct Talk {
     call: Call,
     heard: Heard,
     side: Side,
+    /// What the short way did for the first request.
+    begun: Mutex<Option<Begun>>,
 }
 
 impl Talk {
     /// A connection of which nothing was asked yet.
     pub(super) fn new(proxy: Arc<Proxy>, call: Call, heard: Heard, side: Side) -> Self {
-        Self { proxy, call, heard, side }
+        Self { proxy, call, heard, side, begun: Mutex::default() }
+    }
+
+    /// One whose first request the short way may have begun.
+    pub(super) fn going_on(self, begun: Option<Begun>) -> Self {
+        Self { begun: Mutex::new(begun), ..self }
     }
 
     /// The bounds that hold for it.
@@ -84,6 +92,7 @@ impl Talk {
 
     /// Answers one request: name it, ask, record, send, or say no.
     pub(super) async fn answer(&self, request: Request<Incoming>) -> Response<Answer> {
+        let begun = self.begun.lock().unwrap_or_else(PoisonError::into_inner).take();
         let (mut parts, body) = request.into_parts();
         let switch = match parts.extensions.remove::<Protocol>() {
             None if parts.method == Method::CONNECT => return self.connect(parts, body).await,
@@ -107,6 +116,9 @@ impl Talk {
             Err(denial) => return self.refuse(&parts, body, denial).await,
         };
         let order = Order { permit: &permit, speech: self.speech(), switch };
+        if let Some(Begun { account, way }) = begun {
+            return self.forward(Request::from_parts(parts, body), &order, way, account).await;
+        }
         let meant = self.proxy.meant(&self.heard.target, &permit);
         let way = match self.proxy.upstream.way(&order, meant).await {
             Ok(way) => Ok(way),

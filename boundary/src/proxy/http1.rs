@@ -16,16 +16,28 @@ use super::framing::Fault;
 use super::heads::{Heads, Turn, Turns};
 use super::http::{After, Side, Talk};
 use super::identity::Heard;
+use super::short::{self, Rest};
 use super::{Limits, Proxy, Stream};
 use crate::rules::{Code, Denial};
 
-/// Carries a stream that speaks HTTP/1 to its end, and what it turns into to its own.
+/// Carries a stream that speaks HTTP/1 to its end, and what it turns into to its own: by the short
+/// way as long as every request is plain.
 pub(super) async fn serve<S: Stream>(proxy: Arc<Proxy>, stream: S, call: Call, heard: Heard) {
+    if let Some(rest) = short::serve(&proxy, stream, &call, &heard).await {
+        // A connection that never needs it does not make room for it.
+        Box::pin(go_on(proxy, rest, call, heard)).await;
+    }
+}
+
+/// The long way: every request that there is.
+async fn go_on<S: Stream>(proxy: Arc<Proxy>, rest: Rest<S>, call: Call, heard: Heard) {
     let turns = Arc::new(Turns::default());
     let after: Arc<Mutex<Option<After>>> = Arc::default();
-    let io = Heads::new(stream, &proxy.limits, Arc::clone(&turns));
+    let Rest { stream, held, begun } = rest;
+    let io = Heads::new(stream, held, &proxy.limits, Arc::clone(&turns));
     let side = Side::Http1(Arc::clone(&turns), Arc::clone(&after));
-    let talk = Arc::new(Talk::new(Arc::clone(&proxy), call.clone(), heard, side));
+    let talk = Talk::new(Arc::clone(&proxy), call.clone(), heard, side);
+    let talk = Arc::new(talk.going_on(begun));
     let service = service_fn(|request| {
         let talk = Arc::clone(&talk);
         let turn = Turn(Arc::clone(&turns));

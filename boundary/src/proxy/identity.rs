@@ -59,22 +59,44 @@ impl Heard {
 pub(super) fn intent(parts: &Parts, heard: &Heard) -> Result<Intent, Denial> {
     let line = named_in_line(parts, heard)?;
     let header = named_in_header(parts)?;
-    let at = |named: Option<(Host, Option<u16>)>| {
+    let path = parts.uri.path_and_query().map_or("/", |target| target.as_str());
+    settle(heard, (parts.version, parts.method.as_str(), path), (line, header))
+}
+
+/// The same for a request of HTTP/1.1 whose line names a path alone, and which has one `Host`.
+pub(super) fn plain(heard: &Heard, method: &str, host: &str, path: &str) -> Result<Intent, Denial> {
+    // A proxy that is asked as a server.
+    if heard.target == Target::Open {
+        return Err(Denial::new(Code::BadRequest));
+    }
+    let header = Some(Host::parse_authority(host)?);
+    settle(heard, (Version::HTTP_11, method, path), (None, header))
+}
+
+/// A host, and a port where one is said.
+type Named = Option<(Host, Option<u16>)>;
+
+/// The request, if what its line and its `Host` name agree with each other and with what was heard.
+fn settle(
+    heard: &Heard,
+    (version, method, path): (Version, &str, &str),
+    (line, header): (Named, Named),
+) -> Result<Intent, Denial> {
+    let at = |named: Named| {
         named.and_then(|(host, port)| Some((host, port.or(heard.scheme.default_port())?)))
     };
     let (line, header) = (at(line), at(header));
     // HTTP/1.0 has no `Host`: there the connection says it. HTTP/2 has `:authority` in its place.
     let target = match &header {
-        None if parts.version == Version::HTTP_10 => heard.target.host(),
-        None if parts.version == Version::HTTP_2 && line.is_some() => None,
+        None if version == Version::HTTP_10 => heard.target.host(),
+        None if version == Version::HTTP_2 && line.is_some() => None,
         None => return Err(Denial::new(Code::BadRequest)),
         Some(_) => None,
     };
     let named = line.as_ref().or(header.as_ref()).map(|(host, port)| (host, *port)).or(target);
     let (host, port) = named.ok_or(Denial::new(Code::BadRequest))?;
     let header_agrees = header.as_ref().is_none_or(|(named, at)| named == host && *at == port);
-    let path = parts.uri.path_and_query().map_or("/", |target| target.as_str());
-    let intent = Intent::http(heard.scheme, parts.method.as_str(), host.clone(), port, path)?;
+    let intent = Intent::http(heard.scheme, method, host.clone(), port, path)?;
     if header_agrees && heard.agrees_with(&intent) {
         Ok(intent)
     } else {
@@ -83,7 +105,8 @@ pub(super) fn intent(parts: &Parts, heard: &Heard) -> Result<Intent, Denial> {
 }
 
 /// Fields by which a request asks to be taken for one of another method.
-const OVERRIDES: [&str; 3] = ["x-http-method-override", "x-http-method", "x-method-override"];
+pub(super) const OVERRIDES: [&str; 3] =
+    ["x-http-method-override", "x-http-method", "x-method-override"];
 
 /// What a request is too, to a server that heeds such a field.
 pub(super) fn overrides(
@@ -124,7 +147,7 @@ pub(super) fn tunnel(parts: &Parts, heard: &Heard, pins: &Pins) -> Result<Target
 
 /// The host and port that a request line names (absolute-form, `:authority`); origin-form names
 /// none.
-fn named_in_line(parts: &Parts, heard: &Heard) -> Result<Option<(Host, Option<u16>)>, Denial> {
+fn named_in_line(parts: &Parts, heard: &Heard) -> Result<Named, Denial> {
     let bad = || Denial::new(Code::BadRequest);
     match (parts.uri.scheme_str(), parts.uri.authority()) {
         (Some(scheme), Some(authority)) => {
@@ -143,7 +166,7 @@ fn named_in_line(parts: &Parts, heard: &Heard) -> Result<Option<(Host, Option<u1
 }
 
 /// The host and port that the `Host` field names, if there is one. Two fields are no request.
-fn named_in_header(parts: &Parts) -> Result<Option<(Host, Option<u16>)>, Denial> {
+fn named_in_header(parts: &Parts) -> Result<Named, Denial> {
     let mut fields = parts.headers.get_all(HOST).iter();
     let Some(field) = fields.next() else { return Ok(None) };
     if fields.next().is_some() {

@@ -5,6 +5,7 @@
 //! out. *Never*: decides (the rules do), or opens a socket outside [`upstream`].
 
 mod body;
+mod clock;
 mod crowd;
 mod doors;
 mod ending;
@@ -26,6 +27,7 @@ mod pool;
 mod relay;
 mod respond;
 mod shared;
+mod short;
 mod tls;
 mod trust;
 mod upstream;
@@ -461,6 +463,11 @@ impl Proxy {
     /// Records a refusal outside HTTP.
     fn refuse(&self, call: &Call, denial: Denial) {
         drop(self.recorder.decide(&call.subject, Decision::Deny(denial)));
+    }
+
+    /// Whether the session ends.
+    fn is_closing(&self) -> bool {
+        *self.closing.borrow()
     }
 
     /// Resolves when the session ends.

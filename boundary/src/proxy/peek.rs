@@ -150,10 +150,23 @@ fn begins_http1(bytes: &[u8]) -> Option<bool> {
     Some(method_is_one && (known || matches!(target, b'/' | b'*' | b'h' | b'H')))
 }
 
-/// RFC 9110 §5.6.2.
+/// RFC 9110 §5.6.2. Every byte of every field's name is asked about: a word of 128 bits says it.
 pub(super) fn is_token(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
+    byte < 128 && TOKEN >> byte & 1 == 1
 }
+
+/// Which bytes a token may have, a bit each.
+const TOKEN: u128 = {
+    let (mut bits, mut byte) = (0_u128, 0_u8);
+    while byte < 128 {
+        let is_mark = matches!(byte, b'!' | b'#'..=b'\'' | b'*' | b'+' | b'-' | b'.' | b'^'..=b'`' | b'|' | b'~');
+        if byte.is_ascii_alphanumeric() || is_mark {
+            bits |= 1 << byte;
+        }
+        byte += 1;
+    }
+    bits
+};
 
 /// A stream whose first bytes were read already: they come again.
 #[derive(Debug)]

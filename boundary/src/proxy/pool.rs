@@ -17,6 +17,7 @@ use tokio::time::{Instant, interval};
 use super::Limits;
 use super::body::Upload;
 use super::shared::Lanes;
+use super::upstream::Bare;
 use crate::rules::{Host, Intent, Scheme};
 
 /// What a connection was opened for.
@@ -44,6 +45,8 @@ pub(super) struct Idle {
     pub(super) driver: Driver,
     /// The address it leads to.
     pub(super) address: SocketAddr,
+    /// Nothing more can be asked on it.
+    pub(super) is_last: bool,
     since: Instant,
 }
 
@@ -54,7 +57,7 @@ impl Idle {
         (sender, driver): (SendRequest<Upload>, Driver),
         address: SocketAddr,
     ) -> Self {
-        Self { key, sender, driver, address, since: Instant::now() }
+        Self { key, sender, driver, address, is_last: false, since: Instant::now() }
     }
 
     /// Whether it can carry a request, as far as anybody knows.
@@ -62,6 +65,46 @@ impl Idle {
         // While it waits nobody else sees that the upstream has closed, or spoken unasked.
         self.driver.drive(&mut Context::from_waker(Waker::noop()));
         !self.sender.is_closed()
+    }
+}
+
+/// A connection that waits.
+#[derive(Debug)]
+pub(super) enum Kept {
+    /// With the parser of the long way on it.
+    Idle(Box<Idle>),
+    /// As it is.
+    Bare(Bare),
+}
+
+impl Kept {
+    fn address(&self) -> SocketAddr {
+        match self {
+            Self::Idle(idle) => idle.address,
+            Self::Bare(bare) => bare.address,
+        }
+    }
+
+    /// Whether it can carry a request, as far as anybody knows.
+    fn is_alive(&mut self) -> bool {
+        match self {
+            Self::Idle(idle) => idle.is_alive(),
+            Self::Bare(bare) => bare.is_alive(),
+        }
+    }
+
+    fn since(&mut self) -> &mut Instant {
+        match self {
+            Self::Idle(idle) => &mut idle.since,
+            Self::Bare(bare) => &mut bare.since,
+        }
+    }
+
+    fn key(&self) -> &Key {
+        match self {
+            Self::Idle(idle) => &idle.key,
+            Self::Bare(bare) => &bare.key,
+        }
     }
 }
 
@@ -109,7 +152,7 @@ pub(super) struct Pool {
 
 #[derive(Debug, Default)]
 struct Shelves {
-    by_key: HashMap<Key, Vec<Idle>>,
+    by_key: HashMap<Key, Vec<Kept>>,
     count: usize,
 }
 
@@ -125,52 +168,69 @@ impl Pool {
     }
 
     /// The connection used last for this key whose address is admitted, if any still lives.
-    pub(super) fn take(&self, key: &Key, admits: impl Fn(SocketAddr) -> bool) -> Option<Idle> {
+    pub(super) fn take(&self, key: &Key, admits: impl Fn(SocketAddr) -> bool) -> Option<Kept> {
+        self.find(key, |kept| admits(kept.address()))
+    }
+
+    /// The same, of those that have nothing on them.
+    pub(super) fn take_bare(&self, key: &Key, admits: impl Fn(SocketAddr) -> bool) -> Option<Bare> {
+        let fits = |kept: &Kept| matches!(kept, Kept::Bare(_)) && admits(kept.address());
+        match self.find(key, fits)? {
+            Kept::Bare(bare) => Some(bare),
+            Kept::Idle(_) => None,
+        }
+    }
+
+    /// Takes the last that fits and lives.
+    fn find(&self, key: &Key, fits: impl Fn(&Kept) -> bool) -> Option<Kept> {
         let mut all = self.lock();
         let waiting = all.by_key.get_mut(key)?;
         let before = waiting.len();
         let mut taken = None;
         while taken.is_none()
-            && let Some(index) = waiting.iter().rposition(|idle| admits(idle.address))
+            && let Some(index) = waiting.iter().rposition(&fits)
         {
-            let mut idle = waiting.remove(index);
-            taken = self.is_fresh(&mut idle).then_some(idle);
+            let mut kept = waiting.remove(index);
+            taken = self.is_fresh(&mut kept).then_some(kept);
         }
         let after = waiting.len();
-        if after == 0 {
-            all.by_key.remove(key);
-        }
         all.count = all.count.saturating_sub(before.saturating_sub(after));
         taken
     }
 
     /// Puts a connection back when it is ready for another request.
     pub(super) fn put_back(self: &Arc<Self>, mut idle: Idle) {
+        if idle.is_last {
+            return;
+        }
         // The driver has still to see the end of the body.
         idle.driver.drive(&mut Context::from_waker(Waker::noop()));
         if idle.sender.is_ready() {
-            self.keep(idle);
+            self.keep(Kept::Idle(Box::new(idle)));
             return;
         }
         idle.driver.leave();
         let pool = Arc::clone(self);
         tokio::spawn(async move {
             if idle.sender.ready().await.is_ok() {
-                pool.keep(idle);
+                pool.keep(Kept::Idle(Box::new(idle)));
             }
         });
     }
 
     /// Puts a connection on its waiting, unless there are enough.
-    fn keep(&self, mut idle: Idle) {
-        idle.since = Instant::now();
+    pub(super) fn keep(&self, mut kept: Kept) {
+        *kept.since() = Instant::now();
         let mut all = self.lock();
         if all.count >= self.limits.idle_upstream {
             return;
         }
-        let waiting = all.by_key.entry(idle.key.clone()).or_default();
+        if !all.by_key.contains_key(kept.key()) {
+            all.by_key.insert(kept.key().clone(), Vec::new());
+        }
+        let Some(waiting) = all.by_key.get_mut(kept.key()) else { return };
         if waiting.len() < self.limits.idle_per_host {
-            waiting.push(idle);
+            waiting.push(kept);
             all.count += 1;
         }
     }
@@ -183,15 +243,15 @@ impl Pool {
             self.lanes.sweep(self.limits.idle_upstream_time);
             let mut shelves = self.lock();
             shelves.by_key.retain(|_, waiting| {
-                waiting.retain_mut(|idle| self.is_fresh(idle));
+                waiting.retain_mut(|kept| self.is_fresh(kept));
                 !waiting.is_empty()
             });
             shelves.count = shelves.by_key.values().map(Vec::len).sum();
         }
     }
 
-    fn is_fresh(&self, idle: &mut Idle) -> bool {
-        idle.is_alive() && idle.since.elapsed() < self.limits.idle_upstream_time
+    fn is_fresh(&self, kept: &mut Kept) -> bool {
+        kept.is_alive() && kept.since().elapsed() < self.limits.idle_upstream_time
     }
 
     /// A panic elsewhere cannot have left the shelves half-changed.

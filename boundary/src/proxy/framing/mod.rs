@@ -56,8 +56,38 @@ pub(super) enum Framing {
     Switch,
 }
 
+/// A line of a head, as it was understood.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Said<'a> {
+    /// The first line.
+    Line {
+        /// As it was sent, whatever the case.
+        method: &'a [u8],
+        /// What is asked for, in whichever form.
+        target: &'a [u8],
+        /// Not version 1.1.
+        is_http_1_0: bool,
+    },
+    /// A field.
+    Field {
+        /// In the case it was sent in.
+        name: &'a [u8],
+        /// Without the space around it.
+        value: &'a [u8],
+    },
+}
+
 /// The length and framing of the head that the bytes begin with; `None` while it is not whole.
 pub(super) fn head(bytes: &[u8], limits: &Limits) -> Result<Option<(usize, Framing)>, Fault> {
+    read(bytes, limits, |_| {})
+}
+
+/// The same, telling every line on the way, also of a head that turns out not to be whole.
+pub(super) fn read<'a>(
+    bytes: &'a [u8],
+    limits: &Limits,
+    mut tell: impl FnMut(Said<'a>),
+) -> Result<Option<(usize, Framing)>, Fault> {
     // One empty line before a request is forgiven (RFC 9112 §2.2).
     let skipped = if bytes.starts_with(b"\r\n") { 2 } else { 0 };
     let mut at = skipped;
@@ -80,9 +110,9 @@ pub(super) fn head(bytes: &[u8], limits: &Limits) -> Result<Option<(usize, Frami
         let line = rest.get(..length).and_then(|line| line.strip_suffix(b"\r"));
         let line = line.filter(|line| !line.contains(&b'\r')).ok_or(Fault::Malformed)?;
         match (first, line) {
-            (None, line) => first = Some(request_line(line)?),
+            (None, line) => first = Some(request_line(line, &mut tell)?),
             (Some(start), []) => return Ok(Some((at, fields.framing(start)?))),
-            (Some(_), line) => fields.add(line, limits.headers)?,
+            (Some(_), line) => fields.add(line, limits.headers, &mut tell)?,
         }
     }
 }
@@ -95,7 +125,7 @@ struct Start {
 }
 
 /// Method, one space, target, one space, version.
-fn request_line(line: &[u8]) -> Result<Start, Fault> {
+fn request_line<'a>(line: &'a [u8], tell: &mut impl FnMut(Said<'a>)) -> Result<Start, Fault> {
     let mut parts = line.split(|byte| *byte == b' ');
     let (Some(method), Some(target), Some(version), None) =
         (parts.next(), parts.next(), parts.next(), parts.next())
@@ -112,6 +142,7 @@ fn request_line(line: &[u8]) -> Result<Start, Fault> {
         b"HTTP/1.0" => true,
         _ => return Err(Fault::Malformed),
     };
+    tell(Said::Line { method, target, is_http_1_0 });
     Ok(Start { is_connect: method == b"CONNECT", is_http_1_0 })
 }
 
@@ -126,7 +157,12 @@ struct Fields {
 
 impl Fields {
     /// Reads one field line.
-    fn add(&mut self, line: &[u8], most: usize) -> Result<(), Fault> {
+    fn add<'a>(
+        &mut self,
+        line: &'a [u8],
+        most: usize,
+        tell: &mut impl FnMut(Said<'a>),
+    ) -> Result<(), Fault> {
         self.count += 1;
         if self.count > most {
             return Err(Fault::TooMany);
@@ -149,6 +185,7 @@ impl Fields {
         } else if name.eq_ignore_ascii_case(b"upgrade") {
             self.has_upgrade = true;
         }
+        tell(Said::Field { name, value });
         Ok(())
     }
 
@@ -182,7 +219,7 @@ fn is_field_value(value: &[u8]) -> bool {
 }
 
 /// Decimal digits alone: no sign, no list, no overflow.
-fn decimal(digits: &[u8]) -> Option<u64> {
+pub(super) fn decimal(digits: &[u8]) -> Option<u64> {
     if digits.is_empty() {
         return None;
     }
@@ -200,6 +237,8 @@ pub(super) struct Chunks {
     line: usize,
     /// How many fields the trailers may still have.
     fields: usize,
+    /// Bytes of data so far.
+    carried: u64,
 }
 
 /// What the next byte of a chunked body belongs to.
@@ -234,12 +273,17 @@ enum At {
 impl Chunks {
     /// A body that has not begun, with so many fields behind it at the most.
     pub(super) fn new(most_fields: usize) -> Self {
-        Self { at: At::Begin, line: 0, fields: most_fields }
+        Self { at: At::Begin, line: 0, fields: most_fields, carried: 0 }
     }
 
     /// Whether the body is over.
     pub(super) fn is_over(&self) -> bool {
         self.at == At::Over
+    }
+
+    /// How many bytes of data there were so far.
+    pub(super) fn carried(&self) -> u64 {
+        self.carried
     }
 
     /// How many of the bytes belong to the body.
@@ -253,6 +297,7 @@ impl Chunks {
                 Some(0) => At::DataCr,
                 Some(left) => At::Data(left),
             };
+            self.carried += if data > 0 { here as u64 } else { 0 };
             used += here;
         }
         Ok(used)

@@ -14,6 +14,7 @@ mod http;
 mod http2;
 mod identity;
 mod limits;
+mod short;
 mod smuggling;
 mod streams;
 mod tls;

@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use hyper::body::Incoming;
-use hyper::client::conn::{TrySendError, http1, http2};
+use hyper::client::conn::{TrySendError, http2};
 use hyper::ext::on_informational;
 use hyper::header::HeaderValue;
 use hyper::{Request, Response, StatusCode};
@@ -25,7 +25,7 @@ use crate::proxy::body::Upload;
 use crate::proxy::frames::Frames;
 use crate::proxy::gateway::Gateway;
 use crate::proxy::peek::Speech;
-use crate::proxy::pool::{Driver, Idle, Key};
+use crate::proxy::pool::{Idle, Kept, Key};
 use crate::proxy::shared::{Lane, Load, Need};
 use crate::proxy::{Limits, Stream, headers};
 use crate::rules::{Intent, Permit, Scheme};
@@ -39,7 +39,7 @@ const CONNECTION_WINDOW: u32 = 16 << 20;
 /// What is taken from one request's body before the upstream reads it.
 const SEND_BUFFER: usize = 256 << 10;
 /// The least room for an answer's head.
-const LEAST_HEAD: usize = 8 * 1024;
+pub(super) const LEAST_HEAD: usize = 8 * 1024;
 
 /// A permitted request before it is put into words.
 #[derive(Debug)]
@@ -64,6 +64,8 @@ impl Order<'_> {
 pub(in crate::proxy) enum Way {
     /// On a connection that is there already.
     Kept(Connection),
+    /// On one on which it was sent already, by the short way.
+    Begun(Connection),
     /// On a new one.
     Fresh(Route),
 }
@@ -144,19 +146,19 @@ impl Upstream {
         if self.dialler.gateway(order.intent()).is_some() {
             // The address is the gateway's, which no permit is asked about.
             let route = self.route(permit, meant).await?;
-            return Ok(self.kept(order, |_| true).map_or(Way::Fresh(route), Way::Kept));
+            return Ok(self.kept(order, |_| true).await.map_or(Way::Fresh(route), Way::Kept));
         }
         let admitted = |address: SocketAddr| {
             meant.is_none_or(|meant| meant == address.ip()) && permit.admits(address.ip()).is_ok()
         };
-        match self.kept(order, admitted) {
+        match self.kept(order, admitted).await {
             Some(connection) => Ok(Way::Kept(connection)),
             None => self.route(permit, meant).await.map(Way::Fresh),
         }
     }
 
     /// A connection that is there already.
-    fn kept(
+    async fn kept(
         &self,
         order: &Order<'_>,
         admits: impl Fn(SocketAddr) -> bool + Copy,
@@ -168,7 +170,10 @@ impl Upstream {
         if lane.is_some() || is_own && self.is_agreed(order) {
             return lane;
         }
-        self.pool.take(&key, admits).map(|idle| Connection::Alone(Box::new(idle)))
+        match self.pool.take(&key, admits)? {
+            Kept::Idle(idle) => Some(Connection::Alone(idle)),
+            Kept::Bare(bare) => self.clothe(bare).await.ok().map(Connection::Alone),
+        }
     }
 
     /// A lane of a connection that is there already.
@@ -241,6 +246,7 @@ impl Upstream {
     ) -> Result<Reply, Failure> {
         let (mut connection, is_kept) = match way {
             Way::Kept(connection) => (connection, true),
+            Way::Begun(connection) => (connection, false),
             Way::Fresh(route) => self.open(order, &route).await?,
         };
         let address = connection.address();
@@ -375,26 +381,6 @@ impl Upstream {
                 Ok(Connection::Shared(lanes.share(key, sender, address, (load, is_only))))
             }
         }
-    }
-
-    /// An HTTP/1.1 client on a stream.
-    async fn http1<S: Stream>(
-        &self,
-        stream: S,
-    ) -> hyper::Result<(http1::SendRequest<Upload>, Driver)> {
-        let mut builder = http1::Builder::new();
-        builder.preserve_header_case(true).max_buf_size(self.limits.head_bytes.max(LEAST_HEAD));
-        // What is the parser's own bound costs it less than the same when it is told.
-        if self.limits.headers != Limits::default().headers {
-            builder.max_headers(self.limits.headers);
-        }
-        let (sender, connection) = builder.handshake(TokioIo::new(stream)).await?;
-        let driver = Driver::new(async move {
-            if let Err(error) = connection.with_upgrades().await {
-                tracing::debug!(%error, "upstream connection ended");
-            }
-        });
-        Ok((sender, driver))
     }
 
     /// An HTTP/2 client on a stream.

@@ -92,7 +92,7 @@ pub(in crate::proxy) enum Failure {
 
 impl Failure {
     /// Whether the upstream speaks none of the versions that it was offered.
-    pub(super) fn is_about_version(&self) -> bool {
+    pub(in crate::proxy) fn is_about_version(&self) -> bool {
         let Self::Handshake(error) = self else { return false };
         let tls = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
         tls == Some(&rustls::Error::AlertReceived(AlertDescription::NoApplicationProtocol))

@@ -5,12 +5,14 @@
 //! can be used again wait in the [`Pool`]. *Never*: connects without a permit, nor to an address
 //! that no permit admitted, nor to a server whose certificate does not hold.
 
+mod bare;
 mod dial;
 mod exchange;
 mod failure;
 mod questions;
 mod tunnel;
 
+pub(super) use bare::{Bare, Near};
 pub(super) use dial::Route;
 pub(super) use exchange::{Connection, Order, Reply, Way};
 pub(super) use failure::{Failure, Stop};

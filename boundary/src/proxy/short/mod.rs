@@ -1,0 +1,311 @@
+//! The short way: plain requests and plain answers, carried without a parser's library on either side.
+//!
+//! What a connection costs is what its usual requests cost, and most are as plain as can be: a path,
+//! a `Host`, a body that is there already; an answer with a length or in chunks. Everything else, and
+//! everything that goes wrong, is the long way's, which takes over at any moment before the answer
+//! begins: with the bytes of the request, and with what was decided and sent of it already.
+//!
+//! *Standing*: [`super::http1`] begins here and goes on the long way from the first request that is not
+//! plain. *Never*: says no, or decides otherwise than the long way: both ask [`identity`] and the rules.
+
+mod answer;
+mod client;
+mod request;
+
+use std::pin::{Pin, pin};
+
+use tokio::io::AsyncWriteExt as _;
+use tokio::time::{Instant, timeout};
+
+use self::answer::Answer;
+use self::client::{Client, News, READ};
+use super::body::Account;
+use super::flow::Call;
+use super::identity::{self, Heard};
+use super::peek::Speech;
+use super::pool::Kept;
+use super::upstream::{Bare, Failure, Near, Order, Stop, Way};
+use super::{Proxy, Stream};
+use crate::audit::Decision;
+use crate::rules::Permit;
+
+/// What the long way takes over.
+pub(super) struct Rest<S> {
+    /// The client's stream.
+    pub(super) stream: S,
+    /// What was read of it and is not answered, and since when.
+    pub(super) held: (Vec<u8>, Instant),
+    /// What was done for the first request already.
+    pub(super) begun: Option<Begun>,
+}
+
+/// A request that was permitted, and perhaps sent.
+#[derive(Debug)]
+pub(super) struct Begun {
+    /// Its place in the record.
+    pub(super) account: Account,
+    /// How it gets out.
+    pub(super) way: Result<Way, Failure>,
+}
+
+/// Something for the long way.
+#[derive(Debug)]
+struct Odd;
+
+/// How a turn ended.
+enum Turn {
+    /// The next may come.
+    Next,
+    /// The long way goes on.
+    Long(Option<Begun>),
+    /// The connection ends in order.
+    Over,
+    /// It breaks off.
+    Broken,
+}
+
+/// A plain request that was permitted.
+struct Question {
+    permit: Permit,
+    /// As it is sent.
+    said: Vec<u8>,
+    /// How much of what is held it is.
+    length: usize,
+    /// How much of that is its body.
+    body: usize,
+    is_head: bool,
+    is_last: bool,
+}
+
+/// Carries the plain requests of a stream. What is left for the long way, if anything is.
+pub(super) async fn serve<S: Stream>(
+    proxy: &Proxy,
+    stream: S,
+    call: &Call,
+    heard: &Heard,
+) -> Option<Rest<S>> {
+    let mut closing = pin!(proxy.closing());
+    let mut talk = Talk { proxy, call, heard, client: Client::new(stream) };
+    loop {
+        match talk.turn(closing.as_mut()).await {
+            Turn::Next => {}
+            Turn::Long(begun) => {
+                let (stream, held) = talk.client.parted();
+                return Some(Rest { stream, held, begun });
+            }
+            Turn::Over => {
+                // A client that does not wait for the end is gone.
+                drop(timeout(proxy.limits.linger, talk.client.end(&proxy.limits)).await);
+                return None;
+            }
+            Turn::Broken => return None,
+        }
+    }
+}
+
+/// One client connection on the short way.
+struct Talk<'a, S> {
+    proxy: &'a Proxy,
+    call: &'a Call,
+    heard: &'a Heard,
+    client: Client<S>,
+}
+
+impl<S: Stream> Talk<'_, S> {
+    /// One request and its answer.
+    async fn turn(&mut self, closing: Pin<&mut impl Future<Output = ()>>) -> Turn {
+        let question = match self.listen(closing).await {
+            Ok(question) => question,
+            Err(turn) => return turn,
+        };
+        let permit = &question.permit;
+        let order = Order { permit, speech: Speech::Http1, switch: None };
+        let meant = self.proxy.meant(&self.heard.target, permit);
+        let near = match self.proxy.upstream.near(&order, meant).await {
+            Ok(Near::Far) | Err(Stop::Denied(_)) => return Turn::Long(None),
+            Ok(near) => Ok(near),
+            Err(Stop::Failed(failure)) => Err(failure),
+        };
+        let allowed = Decision::Allow(permit.clone());
+        let mut account = Account::new(self.proxy.recorder.decide(&self.call.subject, allowed));
+        let (bare, is_kept) = match near {
+            Ok(Near::Kept(bare)) => (bare, true),
+            Ok(Near::Fresh(route)) => match self.proxy.upstream.bare(&order, &route).await {
+                Ok(bare) => (bare, false),
+                // The long way knows which other version may be spoken there.
+                Err(failure) if failure.is_about_version() => {
+                    return long(account, Ok(Way::Fresh(route)));
+                }
+                Err(failure) => return long(account, Err(failure)),
+            },
+            Ok(Near::Far) => return Turn::Long(None),
+            Err(failure) => return long(account, Err(failure)),
+        };
+        account.dialled(bare.address);
+        self.exchange(question, bare, is_kept, account).await
+    }
+
+    /// Waits for a plain request, and asks the rules. What they do not permit the long way refuses.
+    async fn listen(
+        &mut self,
+        mut closing: Pin<&mut impl Future<Output = ()>>,
+    ) -> Result<Question, Turn> {
+        let limits = &self.proxy.limits;
+        loop {
+            let is_worth = self.client.is_worth_reading();
+            let bytes = self.client.held.get(..).filter(|_| is_worth);
+            let read = bytes.map_or(Ok(None), |bytes| self.question(bytes));
+            if let Some(question) = read.map_err(|Odd| Turn::Long(None))? {
+                return Ok(question);
+            }
+            match self.client.hear(limits, closing.as_mut()).await {
+                News::More => {}
+                News::Over => return Err(Turn::Over),
+                News::Odd | News::Late => return Err(Turn::Long(None)),
+                News::Gone => return Err(Turn::Broken),
+            }
+        }
+    }
+
+    /// The question that bytes begin with, if it is whole.
+    fn question(&self, bytes: &[u8]) -> Result<Option<Question>, Odd> {
+        let Some(request) = request::read(bytes, &self.proxy.limits)? else { return Ok(None) };
+        let (host, target) = (request.host, request.target);
+        let permit = identity::plain(self.heard, request.method, host, target)
+            .and_then(|intent| self.proxy.rules_of(self.call).decide(intent))
+            .ok()
+            .ok_or(Odd)?;
+        let intent = permit.intent();
+        let said = request.said(intent).ok_or(Odd)?;
+        let is_head = intent.method().is_some_and(|method| method.as_str() == "HEAD");
+        let (length, body) = (request.length, request.body.len());
+        let is_last = request.is_last;
+        Ok(Some(Question { permit, said, length, body, is_head, is_last }))
+    }
+
+    /// Sends a question and brings the answer back.
+    async fn exchange(
+        &mut self,
+        question: Question,
+        mut bare: Bare,
+        is_kept: bool,
+        mut account: Account,
+    ) -> Turn {
+        let sent = match bare.wire.write_all(&question.said).await {
+            Ok(()) => bare.wire.flush().await,
+            Err(error) => Err(error),
+        };
+        let mut told = Vec::new();
+        let head = match sent {
+            Ok(()) => self.await_head(&mut bare, &mut told, question.is_head).await,
+            // What is wrong with the connection the long way finds out once more, and says.
+            Err(_) => Err(News::Odd),
+        };
+        let begun = head.and_then(|mut answer| {
+            // The first part of the body, too, may be one for the long way.
+            let after = told.get(answer.length..).ok_or(News::Odd)?;
+            let (here, content) = answer.body.advance(after).ok_or(News::Odd)?;
+            Ok((answer, after.get(..here).unwrap_or_default(), content, here == after.len()))
+        });
+        let (answer, first, content, is_clean) = match begun {
+            Ok(begun) => begun,
+            Err(News::Gone) => return Turn::Broken,
+            Err(News::Late) => return long(account, Err(Failure::Unanswered)),
+            Err(News::Odd | News::Over | News::More) => {
+                return self.give_over(bare, told, is_kept, account).await;
+            }
+        };
+        account.status = Some(answer.status);
+        account.carried(question.body as u64, content);
+        self.client.answered(question.length);
+        let is_last = question.is_last || self.proxy.is_closing();
+        self.bring(answer, first, (bare, is_clean), (is_last, account)).await
+    }
+
+    /// Waits for the head of an answer.
+    async fn await_head(
+        &mut self,
+        bare: &mut Bare,
+        told: &mut Vec<u8>,
+        is_head: bool,
+    ) -> Result<Answer, News> {
+        let limits = &self.proxy.limits;
+        let late = limits.answer_time.map(|longest| Instant::now() + longest);
+        let mut looked = 0;
+        loop {
+            let news = self.client.await_bytes(&mut bare.wire, told, late, limits).await;
+            if news != News::More {
+                return Err(news);
+            }
+            if told.len() > limits.head_bytes.saturating_add(READ) {
+                return Err(News::Odd);
+            }
+            // Only a line's end can make it whole.
+            let fresh = told.get(looked..).unwrap_or_default();
+            let read =
+                if fresh.contains(&b'\n') { answer::read(told, is_head, limits) } else { Ok(None) };
+            if let Some(answer) = read.map_err(|Odd| News::Odd)? {
+                return Ok(answer);
+            }
+            looked = told.len();
+        }
+    }
+
+    /// Brings an answer back, and the connection to where it waits for the next.
+    async fn bring(
+        &mut self,
+        answer: Answer,
+        first: &[u8],
+        (mut bare, is_clean): (Bare, bool),
+        (is_last, account): (bool, Account),
+    ) -> Turn {
+        let Answer { mut said, mut body, is_last: upstream_ends, .. } = answer;
+        if is_last {
+            said.extend_from_slice(b"Connection: close\r\n");
+        }
+        said.extend_from_slice(b"\r\n");
+        said.extend_from_slice(first);
+        let pool = self.proxy.upstream.pool();
+        if body.is_over() {
+            // Others need not wait until this client has read.
+            if is_clean && !upstream_ends {
+                pool.keep(Kept::Bare(bare));
+            }
+            if self.client.say(&said).await.is_err() {
+                return Turn::Broken;
+            }
+        } else {
+            if self.client.say(&said).await.is_err() {
+                return Turn::Broken;
+            }
+            let limits = &self.proxy.limits;
+            match self.client.relay(&mut bare.wire, &mut body, &account, limits).await {
+                Some(true) if !upstream_ends => pool.keep(Kept::Bare(bare)),
+                Some(_) => {}
+                None => return Turn::Broken,
+            }
+        }
+        if is_last { Turn::Over } else { Turn::Next }
+    }
+
+    /// Has the long way read an answer from its beginning.
+    async fn give_over(
+        &mut self,
+        bare: Bare,
+        told: Vec<u8>,
+        is_kept: bool,
+        account: Account,
+    ) -> Turn {
+        let way = match self.proxy.upstream.begun(bare, told).await {
+            Ok(connection) if is_kept => Ok(Way::Kept(connection)),
+            Ok(connection) => Ok(Way::Begun(connection)),
+            Err(error) => Err(Failure::Broken(error)),
+        };
+        long(account, way)
+    }
+}
+
+/// The long way goes on with a request that is on record.
+fn long(account: Account, way: Result<Way, Failure>) -> Turn {
+    Turn::Long(Some(Begun { account, way }))
+}

@@ -1,0 +1,187 @@
+//! Requests that the short way takes: those of which every field is known to mean nothing special.
+//!
+//! *Standing*: reads through the same strict front as the long way, [`framing`]. *Never*: judges; the
+//! text that goes upstream is put together once there is a permit, from its intent.
+
+use super::Odd;
+use crate::proxy::framing::{self, Framing, Said};
+use crate::proxy::identity::OVERRIDES;
+use crate::proxy::limits::Limits;
+use crate::rules::Intent;
+
+/// Room for what is written beside the fields.
+const LINE: usize = 128;
+
+/// A plain request.
+#[derive(Debug)]
+pub(super) struct Request<'a> {
+    /// The method as it was sent.
+    pub(super) method: &'a str,
+    /// The path and query as they were sent.
+    pub(super) target: &'a str,
+    /// What the `Host` field says.
+    pub(super) host: &'a str,
+    /// How long it is, its body included.
+    pub(super) length: usize,
+    /// The body, all of it.
+    pub(super) body: &'a [u8],
+    /// Whether the client wants no more after it.
+    pub(super) is_last: bool,
+    /// The fields that go on.
+    fields: Fields<'a>,
+}
+
+/// Reads a request, body included; nothing while its head is not whole.
+pub(super) fn read<'a>(bytes: &'a [u8], limits: &Limits) -> Result<Option<Request<'a>>, Odd> {
+    let mut fields = Fields { text: Vec::with_capacity(bytes.len()), ..Fields::default() };
+    match framing::read(bytes, limits, |said| fields.take(said)) {
+        Ok(None) => Ok(None),
+        Ok(Some((head, Framing::Length(body)))) => {
+            plain(bytes, (head, body), fields).map(Some).ok_or(Odd)
+        }
+        Ok(Some((_, Framing::Chunked | Framing::Switch))) | Err(_) => Err(Odd),
+    }
+}
+
+/// The request, if nothing of it is odd and its body is there.
+fn plain<'a>(
+    bytes: &'a [u8],
+    (head, body): (usize, u64),
+    fields: Fields<'a>,
+) -> Option<Request<'a>> {
+    let (method, target) = fields.line.filter(|_| !fields.is_odd)?;
+    // A host in other letters has several spellings; here it has one.
+    let (host, _) = fields.host.filter(|(host, _)| host.iter().all(u8::is_ascii_graphic))?;
+    let length = head.checked_add(usize::try_from(body).ok()?)?;
+    Some(Request {
+        method: str::from_utf8(method).ok()?,
+        target: str::from_utf8(target).ok()?,
+        host: str::from_utf8(host).ok()?,
+        length,
+        body: bytes.get(head..length)?,
+        is_last: fields.is_last,
+        fields,
+    })
+}
+
+impl Request<'_> {
+    /// The bytes that go upstream: the intent's method, target and host, and the fields.
+    pub(super) fn said(&self, intent: &Intent) -> Option<Vec<u8>> {
+        let Fields { text, host, host_name, .. } = &self.fields;
+        let (before, after) = text.split_at_checked(host.as_ref()?.1)?;
+        let mut said =
+            Vec::with_capacity(LINE + intent_length(intent) + text.len() + self.body.len());
+        said.extend_from_slice(intent.method()?.as_str().as_bytes());
+        said.push(b' ');
+        said.extend_from_slice(intent.path()?.as_bytes());
+        if let Some(query) = intent.query() {
+            said.push(b'?');
+            said.extend_from_slice(query.as_bytes());
+        }
+        said.extend_from_slice(b" HTTP/1.1\r\n");
+        said.extend_from_slice(before);
+        field(&mut said, host_name, intent.authority().as_bytes());
+        said.extend_from_slice(after);
+        said.extend_from_slice(b"\r\n");
+        said.extend_from_slice(self.body);
+        Some(said)
+    }
+}
+
+/// About how much of a request an intent is.
+fn intent_length(intent: &Intent) -> usize {
+    intent.path().map_or(0, str::len) + intent.query().map_or(0, str::len)
+}
+
+/// Writes one field.
+pub(super) fn field(to: &mut Vec<u8>, name: &[u8], value: &[u8]) {
+    to.extend_from_slice(name);
+    to.extend_from_slice(b": ");
+    to.extend_from_slice(value);
+    to.extend_from_slice(b"\r\n");
+}
+
+/// The lines of a head, taken one by one.
+#[derive(Debug, Default)]
+struct Fields<'a> {
+    line: Option<(&'a [u8], &'a [u8])>,
+    /// What the `Host` field says, and where in the text it stands.
+    host: Option<(&'a [u8], usize)>,
+    /// The name of that field in its own case.
+    host_name: &'a [u8],
+    /// The other fields as they go on.
+    text: Vec<u8>,
+    is_last: bool,
+    /// Something means something special.
+    is_odd: bool,
+}
+
+impl<'a> Fields<'a> {
+    /// Takes one line.
+    fn take(&mut self, said: Said<'a>) {
+        match said {
+            Said::Line { method, target, is_http_1_0 } => {
+                let is_path = target.first() == Some(&b'/');
+                let is_usual = target.iter().copied().all(is_usual);
+                self.is_odd |= is_http_1_0 || !is_path || !is_usual || method == b"CONNECT";
+                self.line = Some((method, target));
+            }
+            Said::Field { name, value } => self.field(name, value),
+        }
+    }
+
+    /// Takes one field.
+    fn field(&mut self, name: &'a [u8], value: &'a [u8]) {
+        match Meaning::of(name) {
+            Meaning::None => field(&mut self.text, name, value),
+            Meaning::Host => {
+                self.is_odd |= self.host.is_some();
+                self.host = Some((value, self.text.len()));
+                self.host_name = name;
+            }
+            Meaning::Connection if value.eq_ignore_ascii_case(b"close") => self.is_last = true,
+            Meaning::Connection if value.eq_ignore_ascii_case(b"keep-alive") => {}
+            Meaning::Connection | Meaning::Special => self.is_odd = true,
+        }
+    }
+}
+
+/// What a field means to a proxy.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Meaning {
+    /// Nothing: it is for the other end.
+    None,
+    /// Which host is meant.
+    Host,
+    /// What becomes of the connection.
+    Connection,
+    /// Something that the long way knows.
+    Special,
+}
+
+impl Meaning {
+    /// The meaning of a field. The length of the name tells most of them apart.
+    fn of(name: &[u8]) -> Self {
+        let is = |other: &str| name.eq_ignore_ascii_case(other.as_bytes());
+        match name.len() {
+            4 if is("host") => Self::Host,
+            10 if is("connection") => Self::Connection,
+            2 if is("te") => Self::Special,
+            6 if is("expect") => Self::Special,
+            7 if is("upgrade") || is("trailer") => Self::Special,
+            10 if is("keep-alive") => Self::Special,
+            14 if is("http2-settings") => Self::Special,
+            17 if is("transfer-encoding") => Self::Special,
+            6.. if name.get(..6).is_some_and(|start| start.eq_ignore_ascii_case(b"proxy-")) => {
+                Self::Special
+            }
+            13..=22 if OVERRIDES.iter().any(|other| is(other)) => Self::Special,
+            _ => Self::None,
+        }
+    }
+}
+
+/// Whether a byte of a request target is one that every parser takes for itself (RFC 3986 §3.3).
+fn is_usual(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"/-_.~?=&%+,:;@!$'()*".contains(&byte)
+}

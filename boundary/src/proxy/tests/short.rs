@@ -1,0 +1,129 @@
+//! The short way and the long way: one connection, one record, the same bytes.
+
+use super::*;
+
+fn get(authority: &str, fields: &str) -> String {
+    format!("GET / HTTP/1.1\r\nHost: {authority}\r\n{fields}\r\n")
+}
+
+#[tokio::test]
+async fn plain_fields_keep_their_order_and_their_case_both_ways() {
+    let answer = "HTTP/1.1 299 Quite So\r\nx-CASE: a\r\nContent-Length: 3\r\nSet-Cookie: 1\r\n\
+                  X-B: \r\nset-cookie: 2\r\n\r\nabc";
+    let origin = Scripted::new(move |_| answer.into()).await;
+    let stage = Stage::redirected(origin.address, &origin.rule(""));
+    let host = origin.authority();
+    let request = format!(
+        "POST /a/../b?c=%2F HTTP/1.1\r\nX-A: 1\r\nhoST: {host}\r\nAccept:*/*  \r\nx-a: 2\r\n\
+         content-length: 2\r\nConnection: Keep-Alive\r\nX-A: 3\r\n\r\nhi"
+    );
+    let got = stage.connect().await.ask(request).await;
+    assert_eq!(got.head, answer.strip_suffix("abc").unwrap());
+    let sent = format!(
+        "POST /b?c=%2F HTTP/1.1\r\nX-A: 1\r\nhoST: {host}\r\nAccept: */*\r\nx-a: 2\r\n\
+         content-length: 2\r\nX-A: 3\r\n\r\nhi"
+    );
+    assert_eq!(origin.requests(), [sent]);
+    let records = stage.records().await;
+    assert_eq!((&records[1]["bytes_up"], &records[1]["bytes_down"]), (&2.into(), &3.into()));
+}
+
+#[tokio::test]
+async fn an_answer_for_the_long_way_is_not_asked_for_again() {
+    let answers = [
+        "HTTP/1.1 200 OK\r\n\r\nok",
+        "HTTP/1.0 200 OK\r\nContent-Length: 2\r\n\r\nok",
+        "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nContent-Length: 2\r\n\r\n2\r\nok\r\n0\r\n\r\n",
+        "HTTP/1.1 103 Early Hints\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok",
+        "HTTP/1.1 200 OK\r\nConnection: X-Hop\r\nX-Hop: 1\r\nContent-Length: 2\r\n\r\nok",
+    ];
+    for answer in answers {
+        // It closes behind the answer: some have no other end.
+        let origin =
+            Scripted::new(move |_| answer.replacen("200 OK", "200 OK\r\nConnection: close", 1))
+                .await;
+        let stage = Stage::redirected(origin.address, &origin.rule(""));
+        let mut client = stage.connect().await;
+        let post = format!(
+            "POST / HTTP/1.1\r\nHost: {}\r\nContent-Length: 2\r\n\r\nhi",
+            origin.authority()
+        );
+        let mut got = client.ask(&post).await;
+        while got.status == 103 {
+            got = client.answer(false).await;
+        }
+        assert_eq!((got.status, got.text()), (200, "ok"), "{answer:?}");
+        assert_eq!(got.field("x-hop"), None);
+        assert_eq!(origin.requests().len(), 1, "{answer:?}");
+        let records = stage.records().await;
+        assert_eq!(records.len(), 2, "{records:?}");
+        assert_eq!((&records[1]["bytes_up"], &records[1]["bytes_down"]), (&2.into(), &2.into()));
+    }
+}
+
+#[tokio::test]
+async fn both_ways_share_their_upstream_connections() {
+    let origin = Scripted::fine().await;
+    let stage = Stage::redirected(origin.address, &origin.rule(""));
+    let host = origin.authority();
+    for fields in ["", "TE: trailers\r\nConnection: TE\r\n"] {
+        let mut client = stage.connect().await;
+        for _ in 0..3 {
+            assert_eq!(client.ask(get(&host, fields)).await.status, 200);
+        }
+    }
+    assert_eq!(origin.connections(), 1);
+}
+
+#[tokio::test]
+async fn chunks_come_as_they_were_sent_and_what_lies_behind_them_answers_nobody() {
+    let chunked = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n\
+                   2\r\nok\r\n3;x=y\r\nyes\r\n0\r\nX-Sum: 7\r\n\r\n";
+    let hidden = "HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nhidden";
+    let origin = Scripted::new(move |_| format!("{chunked}{hidden}")).await;
+    let stage = Stage::redirected(origin.address, &origin.rule(""));
+    let mut client = stage.connect().await;
+    for _ in 0..3 {
+        client.say(get(&origin.authority(), "")).await;
+        let (_, head) = client.head().await;
+        assert!(head.contains("Transfer-Encoding: chunked"), "{head}");
+        assert_eq!(client.chunk().await.unwrap(), b"ok");
+        assert_eq!(client.line().await, "3;x=y\r\n");
+        assert_eq!((client.line().await, client.line().await), ("yes\r\n".into(), "0\r\n".into()));
+        assert_eq!(
+            (client.line().await, client.line().await),
+            ("X-Sum: 7\r\n".into(), "\r\n".into())
+        );
+    }
+    let records = stage.records().await;
+    assert_eq!(records[1]["bytes_down"], 5);
+}
+
+#[tokio::test]
+async fn a_body_that_breaks_late_is_no_whole_one() {
+    let head = "HTTP/1.1 200 OK\r\nContent-Length: 70000\r\n\r\n".to_owned();
+    let chunked = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n11170\r\n".to_owned();
+    for head in [head, chunked] {
+        let answer = head + &"x".repeat(60_000);
+        let origin = Scripted::new(move |_| answer.clone() + "Connection: close").await;
+        let stage = Stage::redirected(origin.address, &origin.rule(""));
+        let mut client = stage.connect().await;
+        client.say(get(&origin.authority(), "")).await;
+        let all = client.rest().await;
+        assert!(all.len() > 50_000 && !all.ends_with(b"0\r\n\r\n"), "{}", all.len());
+        assert_eq!(stage.records().await.len(), 2);
+    }
+}
+
+#[tokio::test]
+async fn a_client_that_wants_no_more_gets_no_more() {
+    let origin = Scripted::fine().await;
+    let stage = Stage::redirected(origin.address, &origin.rule(""));
+    let host = origin.authority();
+    let mut client = stage.connect().await;
+    client.say(get(&host, "Connection: close\r\n") + &get(&host, "")).await;
+    let got = client.answer(false).await;
+    assert_eq!((got.status, got.field("connection")), (200, Some("close")));
+    client.ends().await;
+    assert_eq!(origin.requests().len(), 1);
+}
