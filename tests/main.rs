@@ -48,6 +48,9 @@ mod nsjail;
 /// Requests that mean two things, or nothing.
 #[cfg(test)]
 mod parsing;
+/// Writing a policy: what it says beforehand is what it does.
+#[cfg(test)]
+mod policy;
 /// Every library that resolves names in a way of its own, and real answers.
 #[cfg(test)]
 mod resolvers;

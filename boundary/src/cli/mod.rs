@@ -5,8 +5,11 @@
 //! own here. *Never*: reads a file or the environment, decides.
 
 mod audit;
+mod check;
 mod completions;
 mod doctor;
+mod policy;
+mod presets;
 mod run;
 pub mod settings;
 
@@ -14,8 +17,11 @@ pub mod settings;
 mod tests;
 
 pub use audit::{Audit, Report, Show, Verify};
+pub use check::Check;
 pub use completions::{Completions, Man};
 pub use doctor::Doctor;
+pub use policy::{PolicyArgs, PolicyDiff, PolicyTool, PolicyVerb};
+pub use presets::Presets;
 pub use run::Args;
 pub use settings::Setting;
 
@@ -55,6 +61,12 @@ struct Line {
 /// What boundary does besides running a command; each has its arguments in a file of its own.
 #[derive(Debug, clap::Subcommand)]
 pub enum Tool {
+    /// Say what the policy does with a URL; without one, look the policy over
+    Check(Check),
+    /// Compare policies
+    Policy(PolicyTool),
+    /// List the presets, or show what one permits
+    Presets(Presets),
     /// Read audit files
     #[command(subcommand)]
     Audit(Audit),

@@ -4,26 +4,17 @@
 
 use std::ffi::OsString;
 
+use super::PolicyArgs;
+
 /// Every flag as it was typed: text, without a meaning yet.
 ///
 /// Values stay text so that a flag, a variable and a file key are read by the same code and
 /// complained about in the same words.
 #[derive(Debug, Default, Clone, clap::Args)]
 pub struct Args {
-    /// The policy file.
-    #[arg(
-        long,
-        value_name = "PATH",
-        help_heading = "Policy",
-        help = "Policy file [default: ~/.config/coder_boundary/config.yaml, if it exists]"
-    )]
-    pub config: Option<OsString>,
-    /// Permit what RULE describes, e.g. "method=GET domain=github.com" (repeat)
-    #[arg(long, value_name = "RULE", help_heading = "Policy")]
-    pub allow: Vec<OsString>,
-    /// Read domain= with its `subdomains` or as `exact` [default: subdomains]
-    #[arg(long, value_name = "READING", help_heading = "Policy")]
-    pub domain_match: Option<OsString>,
+    /// Where rules come from.
+    #[command(flatten)]
+    pub policy: PolicyArgs,
 
     /// Jail: auto, ebpf, nsjail, landjail [default: auto]
     #[arg(long, value_name = "TYPE", help_heading = "Jail and proxy")]

@@ -36,6 +36,7 @@ macro_rules! table {
 table! {
     CONFIG = "config" ["BOUNDARY_CONFIG", "BOUNDARY_CONFIG_FILE"] None;
     ALLOW = "allow" ["BOUNDARY_ALLOW"] Some("allowlist");
+    PRESET = "preset" ["BOUNDARY_PRESETS"] Some("include");
     JAIL_TYPE = "jail-type" ["BOUNDARY_JAIL_TYPE"] Some("jail_type");
     PROXY_PORT = "proxy-port" ["PROXY_PORT"] Some("proxy_port");
     USE_REAL_DNS = "use-real-dns" ["BOUNDARY_USE_REAL_DNS"] Some("use_real_dns");

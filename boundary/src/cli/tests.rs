@@ -8,6 +8,7 @@ use super::*;
 const MANUAL: &[(&str, &[&str], &str)] = &[
     ("config", &["BOUNDARY_CONFIG", "BOUNDARY_CONFIG_FILE"], ""),
     ("allow", &["BOUNDARY_ALLOW"], "allowlist"),
+    ("preset", &["BOUNDARY_PRESETS"], "include"),
     ("jail-type", &["BOUNDARY_JAIL_TYPE"], "jail_type"),
     ("proxy-port", &["PROXY_PORT"], "proxy_port"),
     ("use-real-dns", &["BOUNDARY_USE_REAL_DNS"], "use_real_dns"),
@@ -47,17 +48,13 @@ fn read(line: &[&str]) -> Result<Request, Error> {
 }
 
 fn args(line: &[&str]) -> Args {
-    match read(line).expect("parses") {
-        Request::Run(args) => *args,
-        other => panic!("{other:?}"),
-    }
+    let Request::Run(args) = read(line).expect("parses") else { panic!("no run") };
+    *args
 }
 
 fn shown(line: &[&str]) -> String {
-    match read(line).expect("parses") {
-        Request::Show(text) => text,
-        other => panic!("{other:?}"),
-    }
+    let Request::Show(text) = read(line).expect("parses") else { panic!("no text") };
+    text
 }
 
 #[test]
@@ -85,7 +82,7 @@ fn every_flag_is_in_the_table_and_no_other() {
 #[test]
 fn what_follows_the_dashes_is_the_commands_own() {
     let args = args(&["--allow", "domain=a.b", "--", "curl", "--allow", "x", "--", "-h"]);
-    assert_eq!(args.allow, ["domain=a.b"]);
+    assert_eq!(args.policy.allow, ["domain=a.b"]);
     assert_eq!(args.command, ["curl", "--allow", "x", "--", "-h"]);
 }
 
@@ -107,7 +104,7 @@ fn a_mistyped_flag_is_told_its_neighbour_in_one_line() {
 fn the_last_of_a_flag_counts_and_all_of_a_list() {
     let args = args(&["--log-level=a", "--allow=x", "--log-level=b", "--allow=y", "--", "c"]);
     assert_eq!(args.log_level.expect("typed"), "b");
-    assert_eq!(args.allow, ["x", "y"]);
+    assert_eq!(args.policy.allow, ["x", "y"]);
 }
 
 #[test]

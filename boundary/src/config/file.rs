@@ -11,7 +11,7 @@ use serde::{Deserialize, Deserializer, de};
 use super::value::{Source, parse_domain_match, parse_level};
 use super::{Environment, Error, Invoker, System};
 use crate::audit::Format;
-use crate::cli::{Args, settings};
+use crate::cli::{PolicyArgs, settings};
 use crate::jail::Choice;
 use crate::proxy::Limits;
 use crate::rules::{DomainMatch, Rule};
@@ -23,12 +23,14 @@ pub(super) struct File {
     pub(super) values: Values,
     /// Where it is.
     pub(super) path: PathBuf,
+    /// What was read.
+    pub(super) text: String,
 }
 
 impl File {
     /// Reads the file that was named, else the default one if it exists.
     pub(super) fn find(
-        args: &Args,
+        args: &PolicyArgs,
         environment: &Environment,
         user: &Invoker,
         system: &dyn System,
@@ -52,10 +54,74 @@ impl File {
     /// Reads a file's content; an empty one says nothing.
     fn parse(path: PathBuf, content: &[u8]) -> Result<Self, Error> {
         match serde_yaml::from_slice::<Option<Values>>(content) {
-            Ok(values) => Ok(Self { values: values.unwrap_or_default(), path }),
+            Ok(values) => {
+                let text = String::from_utf8_lossy(content).into_owned();
+                Ok(Self { values: values.unwrap_or_default(), path, text })
+            }
             Err(error) => Err(located(path, content, &error)),
         }
     }
+}
+
+/// A file that another includes: rules, and what is said about them.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Included {
+    /// What the rules are for.
+    pub(super) description: Option<String>,
+    /// Where their hosts are documented, by the title of the page.
+    pub(super) sources: Option<Vec<String>>,
+    /// More of the kind.
+    pub(super) include: Option<Vec<String>>,
+    /// The rules.
+    pub(super) allowlist: Option<Vec<Read<Rule>>>,
+}
+
+impl Included {
+    /// Reads a file's content; an empty one says nothing.
+    pub(super) fn parse(path: &Path, content: &[u8]) -> Result<Self, Error> {
+        serde_yaml::from_slice::<Option<Self>>(content)
+            .map(Option::unwrap_or_default)
+            .map_err(|error| located(path.to_owned(), content, &error))
+    }
+}
+
+/// The lines on which the rules of a list stand, as far as they stand there in one piece: each behind
+/// the one before, or beside it.
+pub(super) fn lines_of(text: &str, rules: &[Read<Rule>]) -> Vec<Option<usize>> {
+    let lines: Vec<&str> = text.lines().collect();
+    let mut last = 0;
+    let place = |rule: &Read<Rule>| {
+        let holds = |line: &&usize| {
+            let line = lines.get(line.saturating_sub(1));
+            line.is_some_and(|line| line.contains(rule.0.as_str()))
+        };
+        let found = (last + 1..=lines.len()).find(|line| holds(&line));
+        last = found.or_else(|| Some(last).filter(|line| *line > 0 && holds(&line)))?;
+        Some(last)
+    };
+    rules.iter().map(place).collect()
+}
+
+/// Every rule of a file that does not parse, by line and column. The parser itself stops at the first.
+pub(super) fn mistakes(path: &Path, content: &[u8]) -> Vec<Error> {
+    let Ok(serde_yaml::Value::Mapping(values)) = serde_yaml::from_slice(content) else {
+        return Vec::new();
+    };
+    let text = String::from_utf8_lossy(content);
+    let rules = values.get("allowlist").and_then(serde_yaml::Value::as_sequence);
+    let rules = rules.into_iter().flatten().filter_map(serde_yaml::Value::as_str);
+    let wrong = rules.filter_map(|rule| Some((rule, rule.parse::<Rule>().err()?)));
+    let located = wrong.map(|(rule, mistake)| {
+        let mut lines = text.lines().enumerate();
+        let found = lines.find_map(|(line, text)| Some((line + 1, text.find(rule)? + 1)));
+        let (line, start) = found.unwrap_or((1, 1));
+        let column = start + mistake.column - 1;
+        let what = format!("rule `{rule}`: {}", mistake.what).escape_debug().to_string();
+        let what = what.replace("\\\"", "\"").replace("\\'", "'");
+        Error::File { path: path.to_owned(), line, column, what }
+    });
+    located.collect()
 }
 
 /// `$XDG_CONFIG_HOME` or `~/.config`, of the user who called.
@@ -96,6 +162,7 @@ fn second_place(text: &str, content: &[u8]) -> Option<(usize, usize)> {
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct Values {
+    pub(super) include: Option<Vec<String>>,
     pub(super) allowlist: Option<Vec<Read<Rule>>>,
     pub(super) jail_type: Option<Read<Choice>>,
     pub(super) proxy_port: Option<NonZeroU16>,

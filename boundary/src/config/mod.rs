@@ -6,12 +6,15 @@
 
 mod file;
 mod gateways;
+mod policy;
+pub mod preset;
 mod system;
 mod value;
 
 #[cfg(test)]
 mod tests;
 
+pub use policy::{Policy, Written};
 pub use system::{Account, Environment, Host, System};
 pub use value::Source;
 
@@ -21,10 +24,10 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::audit::{Forward, Labels, Log};
-use crate::cli::{self, Args, Setting, settings};
+use crate::cli::{self, Args, PolicyArgs, Setting, settings};
 use crate::jail::Choice;
 use crate::proxy::{Egress, Gateways, Limits};
-use crate::rules::{DomainMatch, Mistake, Rule, RuleSet};
+use crate::rules::{DomainMatch, Mistake, RuleSet};
 use file::File;
 use value::Reader;
 
@@ -37,10 +40,10 @@ pub struct Config {
     pub jail: Choice,
     /// The policy.
     pub rules: Arc<RuleSet>,
-    /// The policy's rules as they were written, in the order they are tried.
-    pub rule_texts: Vec<String>,
-    /// How a rule's `domain=` is read.
-    pub domain_match: DomainMatch,
+    /// The policy as it was written.
+    pub policy: Policy,
+    /// How the policy was asked for, so that it can be read again.
+    pub wanted: PolicyArgs,
     /// The proxy's port, if one was named.
     pub proxy_port: Option<u16>,
     /// Where the log goes, and how much of it.
@@ -77,7 +80,7 @@ impl Config {
         system: &dyn System,
     ) -> Result<Self, Error> {
         let user = Invoker::resolve(environment, system)?;
-        let file = File::find(&args, environment, &user, system)?;
+        let file = File::find(&args.policy, environment, &user, system)?;
         let reader = Reader { args: &args, environment, file: &file };
         reader.refuse_unavailable()?;
         let forward = reader.forward()?;
@@ -86,14 +89,12 @@ impl Config {
         let audit_log = reader
             .path(settings::AUDIT_LOG, args.audit_log.as_ref(), file.values.audit_log.as_ref())?
             .or_else(|| Some(log.dir.as_ref()?.join("audit.jsonl")));
-        let rules = reader.rules()?;
-        let rule_texts = rules.iter().map(|rule| rule.as_str().to_owned()).collect();
-        let domain_match = reader.domain_match()?;
+        let policy = Policy::of(&args.policy, environment, &file, (system, &user))?;
         let mut config = Self {
-            domain_match,
             jail: reader.jail()?,
-            rules: Arc::new(RuleSet::new(rules, domain_match)),
-            rule_texts,
+            rules: Arc::new(policy.rule_set()),
+            policy,
+            wanted: args.policy.clone(),
             proxy_port: reader.proxy_port()?,
             log,
             audit_log,
@@ -112,7 +113,7 @@ impl Config {
         if config.real_dns {
             config.warnings.push(Warning::RealDns);
         }
-        if config.rule_texts.is_empty() {
+        if config.policy.rules.is_empty() {
             config.warnings.push(Warning::DeniesAll);
         }
         // Last, so that a mistake in the policy is told even without a command.

@@ -105,7 +105,7 @@ fn without_a_word_everything_is_denied_and_said_so_once() {
     let config = Machine::new().config();
     assert_eq!(config.command, ["true"]);
     assert_eq!(config.jail, Choice::Auto);
-    assert!(config.rules.is_empty() && config.rule_texts.is_empty());
+    assert!(config.rules.is_empty() && config.policy.rules.is_empty());
     assert_eq!(config.proxy_port, None);
     assert_eq!(config.log, Log { level: Level::WARN, format: Format::Text, dir: None });
     assert_eq!((config.audit_log, config.audit_query), (None, true));
@@ -216,7 +216,8 @@ fn rules_accumulate_from_file_to_environment_to_flags() {
         "domain=i.j",
         "domain=k.l",
     ];
-    assert_eq!(config.rule_texts, expected);
+    let texts: Vec<_> = config.policy.rules.iter().map(|rule| rule.rule.as_str()).collect();
+    assert_eq!(texts, expected);
     assert!(!config.warnings.contains(&Warning::DeniesAll));
 }
 
@@ -515,7 +516,10 @@ fn without_a_command_the_mistake_in_the_policy_comes_first() {
         Config::resolve(args, &Environment { uid: 1000, ..Environment::default() }, &Machine::new())
             .expect_err("a mistake")
     };
-    let error = resolve(Args { allow: vec!["x".into()], ..Args::default() });
+    let error = resolve(Args {
+        policy: PolicyArgs { allow: vec!["x".into()], ..PolicyArgs::default() },
+        ..Args::default()
+    });
     assert!(matches!(error, Error::Rule { .. }), "{error}");
     let error = resolve(Args::default());
     assert_eq!(error.to_string(), "no command was given");
@@ -577,4 +581,95 @@ fn a_wrong_limit_is_named_with_its_place() {
     assert_eq!(flag, "--limit: `1`: headers takes a number from 8 to 10000");
     let variable = Machine::new().env("BOUNDARY_LIMITS", "headers").error();
     assert_eq!(variable, "BOUNDARY_LIMITS: `headers` is not NAME=VALUE");
+}
+
+#[test]
+fn a_file_includes_others_beside_it_and_each_once() {
+    let config = Machine::new()
+        .yaml("include: [team/all.yaml]\nallowlist: [domain=own.test]\n")
+        .at(
+            "/home/ann/.config/coder_boundary/team/all.yaml",
+            "include: [more.yml, ../config.yaml.d/x.yaml, ./all.yaml]\nallowlist:\n  # one\n  - domain=all.test\n",
+        )
+        .at("/home/ann/.config/coder_boundary/team/more.yml", "include: [all.yaml]\nallowlist: [domain=more.test]")
+        .at("/home/ann/.config/coder_boundary/team/../config.yaml.d/x.yaml", "")
+        .config();
+    let texts: Vec<_> = config.policy.rules.iter().map(|rule| rule.rule.as_str()).collect();
+    assert_eq!(texts[..3], ["domain=own.test", "domain=all.test", "domain=more.test"]);
+    let place = config.policy.rules[1].place();
+    assert_eq!(place, "/home/ann/.config/coder_boundary/team/all.yaml:4");
+}
+
+#[test]
+fn presets_come_from_the_file_the_environment_and_flags() {
+    let machine = Machine::new().yaml("include: [github-readonly]");
+    let one = machine.config().policy.rules.len();
+    let all =
+        machine.env("BOUNDARY_PRESETS", "codex\ngithub-readonly").flag("--preset=claude-code");
+    let all = all.config();
+    assert!(all.policy.rules.len() > one);
+    let sources: std::collections::BTreeSet<_> =
+        all.policy.rules.iter().map(Written::place).collect();
+    assert_eq!(sources.len(), 3, "{sources:?}");
+}
+
+#[test]
+fn every_shipped_preset_is_described_has_sources_and_no_fault() {
+    for preset in preset::ALL {
+        let rules = preset.rules(&Machine::new(), &Machine::new().config().user);
+        let Ok(rules) = rules else { continue };
+        assert!(!preset.description().is_empty(), "{}", preset.name);
+        assert!(!preset.sources().is_empty(), "{}", preset.name);
+        for reading in [DomainMatch::Subdomains, DomainMatch::Exact] {
+            let rules: Vec<_> = rules.iter().collect();
+            assert_eq!(crate::rules::lint(&rules, reading), [], "{}", preset.name);
+        }
+    }
+}
+
+#[test]
+fn what_cannot_be_included_is_told_with_who_asked_for_it() {
+    let unknown = Machine::new().yaml("include: [gihub]").error();
+    assert!(unknown.contains("include in /home/ann") && unknown.contains("no preset"), "{unknown}");
+    let missing = Machine::new().flag("--preset=./none.yaml").error();
+    assert!(missing.starts_with("--preset: cannot read ./none.yaml"), "{missing}");
+    let wrong = Machine::new().yaml("include: [x.yaml]").at(
+        "/home/ann/.config/coder_boundary/x.yaml",
+        "allowlist:\n  - domain=a.test\njail_type: ebpf\n",
+    );
+    assert!(wrong.error().contains("x.yaml:3:1: unknown field"), "{}", wrong.error());
+}
+
+#[test]
+fn every_rule_that_does_not_parse_is_found_in_the_file() {
+    let machine =
+        Machine::new().yaml("allowlist:\n  - domain=a.test\n  - domian=b.test\n  - \"path=/a,\"\n");
+    let error = machine.resolve().expect_err("a mistake");
+    let all = Policy::mistakes(error, &machine);
+    let all: Vec<String> = all.iter().map(ToString::to_string).collect();
+    assert_eq!(all.len(), 2, "{all:?}");
+    assert!(all[0].contains("config.yaml:3:5: rule `domian=b.test`"), "{all:?}");
+    assert!(all[1].contains("config.yaml:4:14: rule `path=/a,`"), "{all:?}");
+}
+
+#[test]
+fn a_policy_of_a_hundred_and_eighty_domains_has_no_fault_in_either_reading() {
+    let shapes = [
+        "domain={n}.example",
+        "method=GET,HEAD domain=cdn{n}.example.com",
+        "domain=*.tenant{n}.example.net",
+        "method=POST domain=api{n}.example.org path=/v1/*,/v2/models",
+        "host=db{n}.corp.internal port=8443",
+        "domain=one{n}.example.io,two{n}.example.io",
+    ];
+    let rules: Vec<String> = (0..180)
+        .map(|n| format!("  - {}\n", shapes[n % shapes.len()].replace("{n}", &format!("site{n}"))))
+        .collect();
+    let rules = rules.concat();
+    for reading in [DomainMatch::Subdomains, DomainMatch::Exact] {
+        let policy = Machine::new().yaml(&format!("allowlist:\n{rules}")).config().policy;
+        assert_eq!(policy.rules.len(), 180);
+        let rules: Vec<_> = policy.rules.iter().map(|written| &written.rule).collect();
+        assert_eq!(crate::rules::lint(&rules, reading), []);
+    }
 }

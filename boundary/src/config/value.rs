@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 use super::file::{File, Given, Read};
 use super::{
-    Choice, DomainMatch, Environment, Error, Forward, Labels, Limits, Log, Rule, Setting, System,
+    Choice, DomainMatch, Environment, Error, Forward, Labels, Limits, Log, Setting, System,
 };
 use crate::cli::{Args, settings};
 
@@ -20,6 +20,8 @@ pub enum Source {
     Variable(&'static str),
     /// A key of the file.
     Key(&'static str, PathBuf),
+    /// A preset.
+    Preset(String),
     /// Nobody.
     Default,
 }
@@ -30,6 +32,7 @@ impl fmt::Display for Source {
             Self::Flag(name) => write!(f, "--{name}"),
             Self::Variable(name) => f.write_str(name),
             Self::Key(name, path) => write!(f, "{name} in {}", path.display()),
+            Self::Preset(name) => write!(f, "preset {name}"),
             Self::Default => f.write_str("the default file"),
         }
     }
@@ -49,7 +52,10 @@ impl Source {
     }
 
     /// What the first variable that is set says.
-    fn variable(setting: Setting, environment: &Environment) -> Option<(Self, OsString)> {
+    pub(super) fn variable(
+        setting: Setting,
+        environment: &Environment,
+    ) -> Option<(Self, OsString)> {
         setting.variables.iter().find_map(|name| {
             environment.variable(name).map(|value| (Self::Variable(name), value.to_owned()))
         })
@@ -68,13 +74,6 @@ impl Reader<'_> {
     pub(super) fn jail(&self) -> Result<Choice, Error> {
         let given = self.word(settings::JAIL_TYPE, self.args.jail_type.as_ref(), str::parse)?;
         Ok(given.or(read(self.file.values.jail_type)).unwrap_or_default())
-    }
-
-    /// How `domain=` is read.
-    pub(super) fn domain_match(&self) -> Result<DomainMatch, Error> {
-        let flag = self.args.domain_match.as_ref();
-        let given = self.word(settings::DOMAIN_MATCH, flag, parse_domain_match)?;
-        Ok(given.or(read(self.file.values.domain_match)).unwrap_or_default())
     }
 
     /// The proxy's port, if one was named.
@@ -131,23 +130,6 @@ impl Reader<'_> {
         }
         let temporary = self.environment.variable("TMPDIR").unwrap_or_else(|| OsStr::new("/tmp"));
         Ok((PathBuf::from(temporary).join("boundary-audit.sock"), None))
-    }
-
-    /// The rules: the file's, the environment's, the flags'.
-    pub(super) fn rules(&self) -> Result<Vec<Rule>, Error> {
-        let written = self.file.values.allowlist.iter().flatten().cloned();
-        let mut rules: Vec<_> = written.map(|Read(rule)| rule).collect();
-        if let Some((source, text)) = Source::variable(settings::ALLOW, self.environment) {
-            let text = utf8(&source, &text)?;
-            for line in text.lines().filter(|line| !line.trim().is_empty()) {
-                rules.push(parse_rule(&source, line)?);
-            }
-        }
-        let source = Source::Flag(settings::ALLOW.flag);
-        for text in &self.args.allow {
-            rules.push(parse_rule(&source, utf8(&source, text)?)?);
-        }
-        Ok(rules)
     }
 
     /// Files with certificates, each of which can be read and holds one.
@@ -310,24 +292,15 @@ impl Reader<'_> {
 }
 
 /// A word of the file.
-fn read<T>(word: Option<Read<T>>) -> Option<T> {
+pub(super) fn read<T>(word: Option<Read<T>>) -> Option<T> {
     word.map(|Read(word)| word)
 }
 
 /// Text that is text.
-fn utf8<'a>(source: &Source, text: &'a OsStr) -> Result<&'a str, Error> {
+pub(super) fn utf8<'a>(source: &Source, text: &'a OsStr) -> Result<&'a str, Error> {
     text.to_str().ok_or_else(|| Error::Value {
         source_name: source.clone(),
         what: "not valid UTF-8".to_owned(),
-    })
-}
-
-/// A rule, or where it stops making sense.
-fn parse_rule(source: &Source, text: &str) -> Result<Rule, Error> {
-    text.parse().map_err(|mistake| Error::Rule {
-        source_name: source.clone(),
-        text: text.to_owned(),
-        mistake,
     })
 }
 

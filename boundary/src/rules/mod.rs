@@ -5,20 +5,27 @@
 
 mod address;
 mod denial;
+mod difference;
 mod grammar;
 mod host;
 mod index;
 mod intent;
+mod lint;
+mod nearest;
 mod nested;
 mod path;
 mod pattern;
 #[cfg(test)]
 mod tests;
+mod typo;
 
 pub use denial::{Code, Denial};
-pub use grammar::{Mistake, Rule};
+pub use difference::{Side, difference};
+pub use grammar::{Mistake, Part, Rule};
 pub use host::{Host, Name};
 pub use intent::{Intent, Method, Scheme, Unclear};
+pub use lint::{Finding, Kind, lint};
+pub use nearest::{Near, nearest};
 
 use std::net::IpAddr;
 use std::sync::Arc;

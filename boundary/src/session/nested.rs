@@ -73,8 +73,8 @@ const FAILED: u8 = 125;
 fn enter(config: &Config, command: Pid, stream: &mut UnixStream) -> Result<(), Error> {
     let request = Request {
         pid: command.as_raw().unsigned_abs(),
-        rules: config.rule_texts.clone(),
-        exact: config.domain_match == DomainMatch::Exact,
+        rules: config.policy.texts(),
+        exact: config.policy.reading == DomainMatch::Exact,
     };
     config.announce();
     match request.ask(stream).map_err(Call::to("read(door)"))? {

@@ -169,8 +169,8 @@ impl Setup<'_> {
             labels: self.config.labels.clone(),
             query: self.config.audit_query,
             command: name_of(&self.config.command),
-            rules: self.config.rule_texts.clone(),
-            domain_match: self.config.domain_match.as_str(),
+            rules: self.config.policy.texts(),
+            domain_match: self.config.policy.reading.as_str(),
         };
         let recorder = Recorder::start(self.sinks, session)?;
         let authority = Arc::new(Authority::new()?);

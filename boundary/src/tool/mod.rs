@@ -4,9 +4,13 @@
 //! status. A tool has a file of its own here. *Never*: raises a wall, dials.
 
 mod audit;
+mod check;
 mod completions;
 mod doctor;
+mod policy;
+mod presets;
 
+use std::fmt;
 use std::io::{self, Write as _};
 use std::path::PathBuf;
 
@@ -15,6 +19,9 @@ use crate::cli::Tool;
 /// Does what a subcommand asks, and gives the exit status.
 pub fn run(tool: Tool) -> Result<u8, Error> {
     match tool {
+        Tool::Check(asked) => check::check(&asked),
+        Tool::Policy(asked) => policy::policy(&asked),
+        Tool::Presets(asked) => presets::presets(&asked),
         Tool::Audit(asked) => audit::run(&asked),
         Tool::Completions(asked) => completions::completions(&asked),
         Tool::Doctor(asked) => doctor::doctor(asked),
@@ -31,10 +38,31 @@ fn answer(text: &[u8]) -> Result<(), Error> {
     }
 }
 
+/// An answer for people while it is written, line by line.
+#[derive(Debug, Default)]
+struct Page(String);
+
+impl Page {
+    /// Adds a line.
+    fn line(&mut self, line: impl fmt::Display) {
+        self.0.push_str(&line.to_string());
+        self.0.push('\n');
+    }
+}
+
 /// Why a tool has no answer.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
+    /// The policy cannot be read, or as whom a command would run is not to be found out.
+    #[error(transparent)]
+    Config(#[from] crate::config::Error),
+    /// What was asked about is no URL.
+    #[error("not a URL to ask about: {0}")]
+    Url(String),
+    /// There is no such preset.
+    #[error("`{0}` is no preset")]
+    Preset(String),
     /// The answer could not be given.
     #[error("cannot write to standard output")]
     Output(#[source] io::Error),
@@ -55,9 +83,6 @@ pub enum Error {
         #[source]
         error: io::Error,
     },
-    /// As whom a command would run is not to be found out.
-    #[error(transparent)]
-    Invoker(#[from] crate::config::Error),
     /// A kernel call failed.
     #[error(transparent)]
     Call(#[from] crate::jail::Call),
@@ -76,10 +101,12 @@ impl Error {
     /// What to do about it.
     pub fn hint(&self) -> String {
         match self {
+            Self::Config(error) => error.hint(),
+            Self::Url(_) => "e.g. boundary check POST https://example.com/path".into(),
+            Self::Preset(_) => "boundary presets lists all".into(),
             Self::Output(_) => "the answer is not complete".into(),
             Self::Value { option, .. } => format!("correct {option} or leave it out"),
             Self::Read { .. } => "name files that exist and can be read".into(),
-            Self::Invoker(error) => error.hint(),
             Self::Call(_) => "nothing could be found out".into(),
             Self::Write { .. } => "name a directory that exists and can be written".into(),
         }

@@ -13,7 +13,10 @@ use serde::de::{Deserialize, Deserializer, Error, Visitor};
 use super::pattern::{Domain, Path};
 use super::{DomainMatch, Host, Intent, Method, Scheme};
 
+mod compare;
 mod element;
+
+pub use compare::Part;
 
 /// One rule of a policy: a conjunction of its keys, each a disjunction of its list.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -108,6 +108,48 @@ fn careless(path: &str, times: usize) -> Vec<String> {
 
 proptest! {
     #[test]
+    fn a_rule_that_misses_nothing_is_one_that_permits(
+        rule in rule(),
+        intent in small_intent(),
+        reading in readings(),
+    ) {
+        let missed = rule.missed(&intent, reading);
+        let permits = RuleSet::new(vec![rule], reading).decide(intent).is_ok();
+        prop_assert_eq!(missed.is_empty(), permits, "{:?}", missed);
+    }
+
+    #[test]
+    fn a_rule_that_covers_another_permits_all_that_it_does(
+        one in rule(),
+        other in rule(),
+        readings in (readings(), readings()),
+        intents in proptest::collection::vec(small_intent(), 16),
+    ) {
+        let covers = one.covers(readings.0, (&other, readings.1));
+        let (one, other) =
+            (RuleSet::new(vec![one], readings.0), RuleSet::new(vec![other], readings.1));
+        for intent in intents {
+            if covers && other.decide(intent.clone()).is_ok() {
+                prop_assert!(one.decide(intent).is_ok());
+            }
+        }
+    }
+
+    #[test]
+    fn a_rule_taken_apart_permits_the_same(
+        rule in rule(),
+        reading in readings(),
+        intents in proptest::collection::vec(small_intent(), 16),
+    ) {
+        let apart = RuleSet::new(rule.atoms(), reading);
+        let whole = RuleSet::new(vec![rule], reading);
+        for intent in intents {
+            let permits = whole.decide(intent.clone()).is_ok();
+            prop_assert_eq!(permits, apart.decide(intent).is_ok());
+        }
+    }
+
+    #[test]
     fn no_server_finds_the_way_out_of_a_permitted_path(
         text in "(/|/|%2[fF]|%5[cC]|%25|2[fF]|5c|2e|\\.|\\.\\.|%2[eE]|;|%3b|a|%20|%00){0,12}",
         times in 0_usize..5,
