@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use serde_json::Value;
 
 use crate::world::needs::needs;
-use crate::world::{Output, World};
+use crate::world::{Output, World, jail};
 
 /// The policy of these tests.
 const ALLOW: [&str; 2] = ["--allow", "domain=allowed.test"];
@@ -142,6 +142,12 @@ fn nobody_else_on_the_machine_is_answered() {
     let (session, mut terminal) = world.boundary(&ALLOW, &shell).on_terminal();
     terminal.wait_for("here");
     let doors = resolver_doors(&world);
+    if jail() != "ebpf" {
+        assert!(doors.is_empty(), "the resolver is in the session's own network: {doors:?}");
+        session.kill();
+        session.finish();
+        return;
+    }
     assert_eq!(doors.len(), 1, "the resolver's own: {doors:?}");
     // A question for `evil.test`, from outside the session.
     let question = b"\x42\x42\x01\0\0\x01\0\0\0\0\0\0\x04evil\x04test\0\0\x01\0\x01";

@@ -58,7 +58,7 @@ fn permits(out: &Output, hosts: &[&str]) {
 
 #[test]
 fn an_inner_policy_permits_what_the_outer_one_does_too() {
-    needs!(root, bpf, curl);
+    needs!(root, ebpf, curl);
     let world = world();
     for guest in [false, true] {
         let script = format!("{} sh -c '{ASK}'", under(&world, &["x.test", "y.test"]));
@@ -72,7 +72,7 @@ fn an_inner_policy_permits_what_the_outer_one_does_too() {
 
 #[test]
 fn an_inner_policy_without_rules_permits_nothing_and_the_outer_one_stays() {
-    needs!(root, bpf, curl);
+    needs!(root, ebpf, curl);
     let world = world();
     let inner = under(&world, &[]);
     permits(&run(&world, &["*"], &format!("{inner} sh -c '{ASK}'")), &[]);
@@ -82,7 +82,7 @@ fn an_inner_policy_without_rules_permits_nothing_and_the_outer_one_stays() {
 
 #[test]
 fn three_deep_each_is_narrower_than_the_one_around() {
-    needs!(root, bpf, curl);
+    needs!(root, ebpf, curl);
     let world = world();
     let (second, third) =
         (under(&world, &["x.test", "y.test"]), under(&world, &["y.test", "z.test"]));
@@ -95,7 +95,7 @@ fn three_deep_each_is_narrower_than_the_one_around() {
 
 #[test]
 fn an_inner_command_cannot_leave_its_room() {
-    needs!(root, bpf, curl);
+    needs!(root, ebpf, curl);
     let world = world();
     // Asking again without the variable, with a wider policy, at the same door, or for somebody else.
     let wide = under(&world, &["*"]);
@@ -113,7 +113,7 @@ fn an_inner_command_cannot_leave_its_room() {
 
 #[test]
 fn the_inner_exit_status_is_the_commands_own() {
-    needs!(root, bpf);
+    needs!(root, ebpf);
     let world = World::new();
     let inner = under(&world, &[]);
     for (script, code) in [("exit 7", 7), ("kill -TERM $$", 143)] {
@@ -124,7 +124,7 @@ fn the_inner_exit_status_is_the_commands_own() {
 
 #[test]
 fn the_command_of_a_killed_inner_boundary_ends() {
-    needs!(root, bpf);
+    needs!(root, ebpf);
     let world = World::new();
     let inner = under(&world, &[]);
     let attack = world.attack();
@@ -226,4 +226,15 @@ fn an_inner_record_of_its_own_is_an_error_that_says_so() {
     let out = run(&world, &["x.test"], &script);
     out.exits(0).says("ran").complains("the session around writes the record");
     out.expect(!world.folder().join("tmp/inner.jsonl").exists(), "there is no second file");
+}
+
+#[test]
+fn where_the_session_around_has_no_rooms_the_inner_command_does_not_run() {
+    needs!(root, userns, setpriv);
+    let world = World::new();
+    let script = format!("{} echo ran", under(&world, &["x.test"]));
+    let run = world.boundary(&["--jail-type", "nsjail"], &["sh", "-c", &script]);
+    let out = run.output();
+    out.exits(125).complains("inside another session").complains("no command was run");
+    out.expect(!out.stdout.contains("ran"), "it is not run with less");
 }

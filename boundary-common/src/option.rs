@@ -4,6 +4,9 @@
 //! and the packet hook stands behind this list. Numbers of the kernel's user interface; those of
 //! `SOL_SOCKET` differ on architectures that boundary does not run on (alpha, mips, parisc, sparc).
 
+/// The levels at which some options are refused: those of IP, any socket, TCP, UDP and IPv6.
+pub const LEVELS: [u32; 5] = [0, 1, 6, 17, 41];
+
 /// Whether a program inside may set the option.
 #[inline(always)]
 pub const fn is_allowed(level: u32, name: u32) -> bool {
@@ -108,6 +111,15 @@ mod tests {
         }
         for (level, name) in ip.into_iter().chain(udp) {
             assert!(is_allowed(level, name), "{level} {name}");
+        }
+    }
+
+    #[test]
+    fn every_level_with_something_to_refuse_is_listed_and_numbers_end_below_128() {
+        for level in 0..300 {
+            let refuses = (0..128).any(|name| !is_allowed(level, name));
+            assert_eq!(refuses, LEVELS.contains(&level), "{level}");
+            assert!((128..1000).all(|name| is_allowed(level, name)), "{level}");
         }
     }
 

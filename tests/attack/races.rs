@@ -205,10 +205,13 @@ fn dup_connect(target: SocketAddr, bounds: Bounds) -> io::Result<Tally> {
         );
         let flags = libc::MSG_NOSIGNAL | libc::MSG_DONTWAIT;
         let sent = [&swapped, &stream, &datagram]
-            .map(|socket| sys::send_to(socket, b"leaked", flags, &[]).is_ok());
-        let refused = connected.is_err_and(|it| it.raw_os_error() == Some(libc::EPERM));
-        // The datagram socket is to be refused, the stream to be turned.
-        (sent[2], refused)
+            .map(|socket| sys::send_to(socket, b"leaked", flags, &[]));
+        let is_refused = |error: &io::Error| error.raw_os_error() == Some(libc::EPERM);
+        let [_, _, datagram] = sent;
+        // The datagram socket is to be refused, when it is pointed or when it sends; the stream to be
+        // turned.
+        let refused = [connected.as_ref().err(), datagram.as_ref().err()];
+        (datagram.is_ok(), refused.into_iter().flatten().any(is_refused))
     };
     Ok(bounds.repeat(attempt))
 }

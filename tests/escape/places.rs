@@ -8,9 +8,9 @@ use std::process::{Command, Stdio};
 
 use super::REFUSALS;
 use super::people::BOTH;
-use crate::world::World;
 use crate::world::needs::{cgroup2, needs};
 use crate::world::place::Place;
+use crate::world::{World, jail};
 
 /// Where the session's proxy listens in the host, and somebody else in another network namespace.
 const DOOR: &str = "18080";
@@ -46,7 +46,7 @@ const OWN: &[&str] = &[
 
 #[test]
 fn a16_a_door_in_another_network_namespace_is_none() {
-    needs!(root, bpf);
+    needs!(root, ebpf);
     let world = World::new();
     let elsewhere = Place::make();
     let thieves = elsewhere.run(|| {
@@ -115,7 +115,11 @@ fn a24_every_address_of_the_host_leads_to_a_verdict() {
         let out = user.bounded(&world, &command).output();
         out.nothing_left().expect(!out.stdout.contains("host service"), "no address is the way");
         let findings = out.findings();
-        let judged = |it: &&serde_json::Value| it["ok"] == false || it.to_string().contains("403");
+        // In a network of its own, loopback is the command's: a datagram finds nobody there.
+        let is_sent = |it: &serde_json::Value| jail() != "ebpf" && it["attack"] == "udp";
+        let judged = |it: &&serde_json::Value| {
+            it["ok"] == false || it.to_string().contains("403") || is_sent(it)
+        };
         let count = findings.iter().filter(judged).count();
         out.expect(count == 2 * OWN.len(), "each attempt has an answer, and none is the service's");
         out.expect(datagrams.recv(&mut [0; 64]).is_err(), "no datagram arrives");
@@ -147,7 +151,14 @@ fn a29_root_has_no_capability_over_the_machines_network() {
         let words = [world.attack(), "bind", address, "631"];
         world.bare(&words).output().succeeded();
         for user in BOTH {
-            user.bounded(&world, &words).output().refused(&["EACCES", "EPERM"]);
+            let out = user.bounded(&world, &words).output();
+            if jail() == "ebpf" {
+                out.refused(&["EACCES", "EPERM"]);
+                continue;
+            }
+            // The port is one of the command's own network. Addresses of the machine are not there;
+            // a low port is for root.
+            out.expect(out.finding()["errno"] != "EADDRINUSE", "nobody has it there");
         }
     }
 }

@@ -193,7 +193,7 @@ fn a22_a30_a_port_that_another_session_takes_is_not_ones_own() {
 
 #[test]
 fn a14_a22_a_process_that_is_moved_while_it_connects_stays_behind_the_walls() {
-    needs!(root, bpf);
+    needs!(root, ebpf);
     let world = World::new();
     let ground = Ground::below(&world);
     for (how, port) in [("connect", "80"), ("sendto", "9999")] {

@@ -14,7 +14,7 @@ use super::traces::Ground;
 use super::{ALLOW, is_long};
 use crate::world::needs::needs;
 use crate::world::processes::eventually;
-use crate::world::{Output, Session, World, records};
+use crate::world::{Output, Session, World, jail, records};
 
 /// How long an end may take that has to wait for somebody who does not answer.
 const BOUND: Duration = Duration::from_secs(20);
@@ -191,7 +191,11 @@ fn f07_h11_a_command_that_nobody_is_left_to_end_is_cut_off() {
     session.wait_for("tried");
     kill(init, Signal::SIGCONT).expect("it is there");
     let out = ends(session, &ground);
-    let served = out.findings().iter().filter(|it| it["ok"] == true).count();
+    // In a network of its own a datagram is sent to nobody, and goes nowhere.
+    let is_sent = |it: &serde_json::Value| jail() != "ebpf" && it["attack"] == "udp";
+    let findings = out.findings();
+    let served = findings.iter().filter(|it| it["ok"] == true && !is_sent(it)).count();
+    out.nothing_left();
     out.exits(137).expect(served == 1, "of its steps only the wait goes well");
 }
 

@@ -319,7 +319,7 @@ impl Drop for Fault {
 
 #[test]
 fn f03_a_table_that_cannot_be_read_knows_nobody() {
-    needs!(root, bpf, strace);
+    needs!(root, ebpf, strace);
     let world = World::new();
     let script = "$0 signals 1; $0 tcp 203.0.113.66 80 http:denied.test; \
                   $0 tcp 203.0.113.10 80 http:allowed.test; \
@@ -346,7 +346,7 @@ type Bytes = [u8; size_of::<Doors>()];
 
 #[test]
 fn f02_f03_neither_policy_nor_identity_lies_where_it_can_be_evicted_or_changed() {
-    needs!(root, bpf);
+    needs!(root, ebpf);
     let world = World::new();
     let session = world.boundary(&ALLOW, &[world.attack(), "signals", "1"]).start();
     session.wait_for("ready");

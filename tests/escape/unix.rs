@@ -11,8 +11,8 @@ use nix::sys::stat::Mode;
 use nix::unistd::mkfifo;
 
 use super::{ALLOW, REFUSALS};
-use crate::world::World;
 use crate::world::needs::needs;
+use crate::world::{World, jail};
 
 /// How a datagram is sent.
 const WAYS: [&str; 4] = ["sendto", "sendmsg", "sendmmsg", "connect"];
@@ -294,7 +294,8 @@ fn a11_b03_sockets_that_may_not_be_made_are_on_record() {
             let record =
                 out.record(&[("code", "socket_type"), ("proto", proto), ("door", "kernel")]);
             let has = |field: &str| record[field].as_u64().is_some_and(|number| number != 0);
-            out.expect(has("pid") && has("cgroup"), "it says who, and in which cgroup");
+            out.expect(has("pid"), "it says who");
+            out.expect(has("cgroup") || jail() != "ebpf", "and in which cgroup");
             out.expect(record["comm"] == "attack", "by name");
         }
     }
@@ -306,8 +307,13 @@ fn a07_pointing_a_datagram_socket_is_told_apart_from_sending() {
     let world = World::new();
     let out = super::attack(&world, &["udp", "connect", "203.0.113.66", "9999"]);
     out.refused(REFUSALS).nothing_left();
-    out.record(&[("code", "datagram_connect"), ("address", "203.0.113.66"), ("port", "9999")]);
-    out.expect(!out.stderr.contains("datagram"), "people are not told of what sent nothing");
+    if jail() == "ebpf" {
+        out.record(&[("code", "datagram_connect"), ("address", "203.0.113.66"), ("port", "9999")]);
+        out.expect(!out.stderr.contains("datagram"), "people are not told of what sent nothing");
+    } else {
+        // Pointing leads nowhere there; what it would send is refused.
+        out.record(&[("code", "datagram"), ("address", "203.0.113.66"), ("port", "9999")]);
+    }
     let out = super::attack(&world, &["udp", "sendto", "203.0.113.66", "9999"]);
     out.refused(REFUSALS).nothing_left();
     out.record(&[("code", "datagram"), ("address", "203.0.113.66"), ("port", "9999")]);

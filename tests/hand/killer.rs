@@ -3,7 +3,8 @@
 //!
 //! A process of boundary is known by who forked it and in which order: the keeper is the first,
 //! which forks the init of the command's pid namespace, the proxy, and the process that becomes
-//! the command; that one forks the usher. Every system call is two places to die: before it and after it. That makes every
+//! the command; that one forks the usher. In the jail of namespaces somebody forks the first and the
+//! last of these for it, as siblings. Every system call is two places to die: before it and after it. That makes every
 //! stage of start-up, life and shutdown a number.
 //!
 //! *Standing*: `tests/escape/killed.rs` counts the stops of an undisturbed run, then dies at them.
@@ -27,6 +28,10 @@ use serde_json::json;
 /// command forks the usher, through a process that ends at once.
 const ROLES: [&str; 4] = ["keeper", "init", "proxy", "command"];
 
+/// The same in the jail of namespaces, and whom the first and the last of them fork.
+const SIBLINGS: [&str; 4] = ["keeper", "founder", "proxy", "herald"];
+const FORKED_FOR: [(&str, &str); 2] = [("founder", "init"), ("herald", "command")];
+
 /// Between the process that becomes the command and the usher.
 const BETWEEN: &str = "between";
 
@@ -45,7 +50,9 @@ pub(crate) fn end_at(deed: Signal, arguments: &[String]) -> anyhow::Result<()> {
     unsafe { command.pre_exec(|| ptrace::traceme().map_err(Into::into)) };
     let child = command.spawn()?;
     let keeper = Pid::from_raw(i32::try_from(child.id())?);
+    let is_in_namespaces = line.iter().any(|word| word == "nsjail");
     let mut trace = Trace::begin(keeper, deed, (victim, stop))?;
+    trace.forked = if is_in_namespaces { SIBLINGS } else { ROLES };
     while trace.step()? {}
     println!("{}", json!({ "victim": victim, "stops": trace.stops, "killed": trace.is_killed }));
     Ok(())
@@ -62,6 +69,8 @@ struct Trace {
     /// How many it has made.
     stops: u64,
     is_killed: bool,
+    /// Whom the keeper forks, in order, itself first.
+    forked: [&'static str; 4],
     /// What each process of boundary is.
     roles: BTreeMap<Pid, &'static str>,
     /// The process of each thread that was seen.
@@ -88,6 +97,7 @@ impl Trace {
             stop,
             stops: 0,
             is_killed: false,
+            forked: ROLES,
             roles: BTreeMap::from([(keeper, ROLES[0])]),
             threads: BTreeMap::from([(keeper, keeper)]),
             begun: BTreeSet::new(),
@@ -176,7 +186,11 @@ impl Trace {
     fn role_of_child(&self, parent: &str) -> Option<&'static str> {
         let is_new = |role: &&'static str| !self.roles.values().any(|known| known == role);
         match parent {
-            "keeper" => ROLES.into_iter().find(is_new),
+            "keeper" => self.forked.into_iter().find(is_new),
+            "founder" | "herald" => {
+                let forked = FORKED_FOR.into_iter().find(|(by, _)| *by == parent);
+                forked.map(|(_, role)| role).filter(is_new)
+            }
             "command" => Some(BETWEEN).filter(is_new),
             BETWEEN => Some(USHER).filter(is_new),
             _ => None,

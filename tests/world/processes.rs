@@ -32,8 +32,8 @@ impl Process {
 }
 
 impl World {
-    /// Every process in the host's network namespace that is not a zombie, and what descends from
-    /// one of them into another namespace.
+    /// Every process in the host's network namespace that is not a zombie, what descends from one of
+    /// them into another namespace, and what executes a file of this world.
     pub(crate) fn processes(&self) -> Vec<Process> {
         let Ok(own) = fs::read_link(self.host().netns()) else { return Vec::new() };
         let entries = fs::read_dir("/proc").expect("procfs is mounted").flatten();
@@ -51,7 +51,8 @@ impl World {
                 let state = fields.next()?.chars().next()?;
                 let parent: i32 = fields.next()?.parse().ok()?;
                 let exe = fs::read_link(folder.join("exe")).ok()?;
-                if state == 'Z' || (netns != own && !family.contains(&parent)) {
+                let is_ours = netns == own || exe.starts_with(self.folder());
+                if state == 'Z' || (!is_ours && !family.contains(&parent)) {
                     return None;
                 }
                 family.insert(pid);

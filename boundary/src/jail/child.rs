@@ -23,6 +23,7 @@ use nix::sys::stat::{SFlag, fstat};
 use nix::unistd::{Gid, Uid, execve, geteuid, initgroups, setgroups, setresgid, setresuid};
 
 use super::certificates::Bundle;
+use super::filter::Beside;
 use super::usher::{Desk, Seat};
 use super::{Call, canary, filter, mounts, mutation};
 use crate::sys::{notify, process};
@@ -168,7 +169,12 @@ pub fn enclose(
         prctl::set_no_new_privs().map_err(Call::to("prctl(PR_SET_NO_NEW_PRIVS)"))?;
     }
     if mutation::stands("seccomp") {
-        let listener = notify::install(&filter::program()).map_err(Call::to("seccomp"))?;
+        let beside = match enclosure.entry {
+            Entry::Cgroup => Beside::Hooks,
+            Entry::Namespaces { .. } => Beside::Nobody,
+        };
+        let program = filter::program(beside);
+        let listener = notify::install(&program).map_err(Call::to("seccomp"))?;
         usher.hand_over(listener)?;
     }
     if mutation::stands("canary") {

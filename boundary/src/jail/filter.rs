@@ -5,6 +5,7 @@
 //! checked; where the arguments do not tell, the [`usher`](super::usher) is asked.
 //! *Never*: follows a pointer.
 
+use boundary_common::option;
 use libc::{c_long, sock_filter};
 
 /// The architecture that a system call must be made for, `AUDIT_ARCH_*` of linux/audit.h.
@@ -81,13 +82,22 @@ const SOCKETS: &[(i32, Option<i32>)] = &[
     (libc::AF_NETLINK, Some(libc::NETLINK_ROUTE)),
 ];
 
-/// The families of which `socket(2)` makes what is not raw. Which types and protocols those are, is
-/// for the `sock_create` hook to say, because it records what it refuses; raw ones never get there
-/// without a capability, so that the usher records them.
+/// The families of which `socket(2)` makes what is not raw. Where there are hooks, which types and
+/// protocols those are is for the one on `sock_create` to say, because it records what it refuses;
+/// raw ones never get there without a capability, so that the usher records them.
 const INET: [i32; 2] = [libc::AF_INET, libc::AF_INET6];
 
+/// Who says which sockets of the internet there may be, and which of their options are set.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Beside {
+    /// The hooks of the kernel half.
+    Hooks,
+    /// Nobody: this filter says it, and the usher is asked about what it does not permit.
+    Nobody,
+}
+
 /// The whole filter.
-pub fn program() -> Vec<sock_filter> {
+pub fn program(beside: Beside) -> Vec<sock_filter> {
     let mut program = Vec::with_capacity(256);
     only_this_architecture(&mut program);
     for &(call, errno) in REFUSED {
@@ -105,7 +115,10 @@ pub fn program() -> Vec<sock_filter> {
     }
     when_call(&mut program, libc::SYS_connect, &[ask()]);
     when_call(&mut program, libc::SYS_sendto, &ask_if_addressed());
-    when_call(&mut program, libc::SYS_socket, &socket_allowed());
+    when_call(&mut program, libc::SYS_socket, &socket_allowed(beside));
+    if beside == Beside::Nobody {
+        when_call(&mut program, libc::SYS_setsockopt, &option_allowed());
+    }
     when_call(&mut program, libc::SYS_socketpair, &socketpair_allowed());
     program.push(allow());
     program
@@ -128,12 +141,18 @@ fn only_this_architecture(program: &mut Vec<sock_filter>) {
     }
 }
 
-/// The body for `socket(2)`: allows exactly [`SOCKETS`], and [`INET`] but for raw ones.
-fn socket_allowed() -> Vec<sock_filter> {
-    /// The bits of the type that say the type.
-    const TYPE: u32 = 0xf;
+/// The bits of the type of a socket that say the type.
+const TYPE: u32 = 0xf;
+
+/// The body for `socket(2)`: allows exactly [`SOCKETS`], and [`INET`] but for raw ones, or TCP and UDP
+/// alone.
+fn socket_allowed(beside: Beside) -> Vec<sock_filter> {
     let mut body = Vec::new();
     for family in INET {
+        if beside == Beside::Nobody {
+            body.extend(tcp_or_udp(family));
+            continue;
+        }
         body.extend([
             load(argument_offset(0)),
             jump(libc::BPF_JEQ, family.cast_unsigned(), 0, 5),
@@ -150,6 +169,51 @@ fn socket_allowed() -> Vec<sock_filter> {
         body.extend(all_equal(&tests));
     }
     body.push(ask());
+    body
+}
+
+/// Allows TCP and UDP of a family, asks about every other socket of it, and leaves other families to
+/// what follows.
+fn tcp_or_udp(family: i32) -> Vec<sock_filter> {
+    let mut body = vec![
+        load(argument_offset(0)),
+        jump(libc::BPF_JEQ, family.cast_unsigned(), 0, 14),
+        load(argument_offset(1)),
+        statement(libc::BPF_ALU | libc::BPF_AND | libc::BPF_K, TYPE),
+    ];
+    let kinds =
+        [(libc::SOCK_STREAM, libc::IPPROTO_TCP, 5), (libc::SOCK_DGRAM, libc::IPPROTO_UDP, 4)];
+    for (kind, protocol, over) in kinds {
+        body.extend([
+            jump(libc::BPF_JEQ, kind.cast_unsigned(), 0, over),
+            load(argument_offset(2)),
+            jump(libc::BPF_JEQ, 0, 1, 0),
+            jump(libc::BPF_JEQ, protocol.cast_unsigned(), 0, 1),
+            allow(),
+        ]);
+        body.extend((kind == libc::SOCK_STREAM).then(ask));
+    }
+    body.push(ask());
+    body
+}
+
+/// The body for `setsockopt(2)`: asks about the options that [`option::is_allowed`] does not allow.
+fn option_allowed() -> Vec<sock_filter> {
+    let mut body = Vec::new();
+    for level in option::LEVELS {
+        let names: Vec<u32> = (0..128).filter(|name| !option::is_allowed(level, *name)).collect();
+        let to_ask = names.len();
+        body.extend([
+            load(argument_offset(1)),
+            jump(libc::BPF_JEQ, level, 0, offset_of(to_ask + 3)),
+            load(argument_offset(2)),
+        ]);
+        let tests = names.iter().enumerate();
+        body.extend(
+            tests.map(|(place, name)| jump(libc::BPF_JEQ, *name, offset_of(to_ask - place), 0)),
+        );
+        body.extend([allow(), ask()]);
+    }
     body
 }
 

@@ -14,6 +14,7 @@ mod refusals;
 pub(super) use cgroup::cgroup_of;
 pub use cgroup::{Cgroup, Name, sweep};
 pub use origin::Turned;
+pub(super) use refusals::protocol_name;
 pub use refusals::{Refusals, Refused, Ring};
 
 use std::fs::File;

@@ -144,11 +144,16 @@ fn told(refusal: &Refusal) -> Option<Refused> {
 /// The protocol in a word.
 fn protocol(refusal: &Refusal) -> &'static str {
     const UNIX: u16 = 1;
-    const RAW: u16 = 3;
     if refusal.family == UNIX {
         return "unix";
     }
-    match (refusal.kind, refusal.protocol) {
+    protocol_name(u32::from(refusal.kind), u32::from(refusal.protocol))
+}
+
+/// The protocol of a socket of the internet's families, by its type and number.
+pub(in crate::jail) fn protocol_name(kind: u32, protocol: u32) -> &'static str {
+    const RAW: u32 = 3;
+    match (kind, protocol) {
         (_, 1 | 58) => "icmp",
         (RAW, _) | (_, 255) => "raw",
         (_, 2) => "igmp",

@@ -4,7 +4,6 @@
 //! *Standing*: the first process of the namespaces calls [`arrange`] once and hands [`Sockets`] to
 //! the keeper. *Never*: touches an interface but `lo`, of which every namespace has its own.
 
-use std::fs;
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, UdpSocket};
 use std::os::fd::AsRawFd as _;
@@ -14,7 +13,6 @@ use nix::sys::socket::{
     AddressFamily, Backlog, SockFlag, SockProtocol, SockType, SockaddrStorage, bind, listen,
     setsockopt, socket, sockopt,
 };
-use nix::unistd::getegid;
 
 use super::netlink::{ACK, Batch, Body, CREATE, REQUEST, Socket};
 use super::rules;
@@ -53,7 +51,6 @@ pub(super) struct Sockets {
 pub(super) fn arrange(port: Option<u16>) -> Result<Sockets, Call> {
     let families = families();
     route(&families).map_err(Call::to("netlink(route)"))?;
-    let_ping();
     let port = port.unwrap_or(USUAL_PORT);
     let mut tcp = Vec::new();
     let mut dns = Vec::new();
@@ -68,17 +65,6 @@ pub(super) fn arrange(port: Option<u16>) -> Result<Sockets, Call> {
     let log = refusals().map_err(Call::to("netlink(nfnetlink_log)"))?;
     let sock_diag = sock_diag().map_err(Call::to("socket(sock_diag)"))?;
     Ok(Sockets { tcp, dns, sock_diag, log })
-}
-
-/// Lets programs have sockets for pings, whose packets are then refused and on record. Without, the
-/// kernel refuses the socket, and nobody knows.
-fn let_ping() {
-    let every = ["0 4294967294".to_owned(), format!("{0} {0}", getegid())];
-    // Of a range with a group that is not mapped the kernel wants to know nothing.
-    let is_set = |range: &String| fs::write("/proc/sys/net/ipv4/ping_group_range", range).is_ok();
-    if !every.iter().any(is_set) {
-        tracing::debug!("pings are refused without a record");
-    }
 }
 
 /// An address family of the machine.

@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 use super::thread::Thread;
 use crate::audit::{Decision, Door, Process, Subject};
 use crate::jail::Call;
-use crate::jail::ebpf::cgroup_of;
+use crate::jail::ebpf::{cgroup_of, protocol_name};
 use crate::rules::Code;
 use crate::sys::pass;
 
@@ -35,8 +35,10 @@ const MAX: usize = 256 * 1024;
 pub(super) enum What {
     /// A unix socket of a process outside.
     Named(String),
-    /// A socket of some family and type.
-    Made { family: u32, kind: u32 },
+    /// A socket of some family, type and protocol.
+    Made { family: u32, kind: u32, protocol: u32 },
+    /// An option of a socket.
+    Set { level: u32, name: u32 },
 }
 
 /// One refusal, as it crosses from one process to the other.
@@ -190,15 +192,23 @@ impl AsFd for Reports {
 fn decision(what: What) -> Decision {
     match what {
         What::Named(socket) => Decision::Withheld { socket },
-        What::Made { family, kind } => {
-            let proto = proto(family, kind);
+        What::Made { family, kind, protocol } => {
+            let proto = proto(family, kind, protocol);
             Decision::Dropped { proto, code: Code::SocketType, host: None }
+        }
+        What::Set { level, name: _ } => {
+            let proto = match i32::try_from(level) {
+                Ok(libc::IPPROTO_TCP) => "tcp",
+                Ok(libc::IPPROTO_UDP) => "udp",
+                Ok(_) | Err(_) => "other",
+            };
+            Decision::Dropped { proto, code: Code::SocketOption, host: None }
         }
     }
 }
 
 /// The kind of a socket in a word.
-fn proto(family: u32, kind: u32) -> &'static str {
+fn proto(family: u32, kind: u32, protocol: u32) -> &'static str {
     let known = [
         (libc::AF_PACKET, "packet"),
         (libc::AF_VSOCK, "vsock"),
@@ -214,7 +224,7 @@ fn proto(family: u32, kind: u32) -> &'static str {
     match named {
         Some((_, name)) => name,
         None if kind == libc::SOCK_RAW.cast_unsigned() => "raw",
-        None => "other",
+        None => protocol_name(kind, protocol),
     }
 }
 
@@ -252,8 +262,9 @@ mod tests {
 
     #[test]
     fn a_family_has_its_usual_name() {
-        assert_eq!(proto(libc::AF_VSOCK.cast_unsigned(), 1), "vsock");
-        assert_eq!(proto(libc::AF_INET.cast_unsigned(), 3), "raw");
-        assert_eq!(proto(3, 2), "other");
+        assert_eq!(proto(libc::AF_VSOCK.cast_unsigned(), 1, 0), "vsock");
+        assert_eq!(proto(libc::AF_INET.cast_unsigned(), 3, 1), "raw");
+        assert_eq!(proto(libc::AF_INET6.cast_unsigned(), 2, 58), "icmp");
+        assert_eq!(proto(3, 2, 0), "other");
     }
 }

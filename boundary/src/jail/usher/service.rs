@@ -112,9 +112,9 @@ impl Service {
     /// Answers at once what names no unix socket, and has a thread see to the rest.
     fn see_to(&self, asked: &Notification) {
         let listener = self.listener.as_fd();
-        let makes = [libc::SYS_socket, libc::SYS_socketpair].contains(&asked.call());
-        let request = if makes { None } else { Request::read(asked) };
-        if !makes && request.is_none() {
+        let refused = what(asked);
+        let request = if refused.is_some() { None } else { Request::read(asked) };
+        if refused.is_none() && request.is_none() {
             return notify::answer(listener, asked.id(), Answer::Continue);
         }
         if self.shared.at_work.fetch_add(1, Ordering::Relaxed) >= MAX_AT_ONCE {
@@ -123,11 +123,11 @@ impl Service {
         }
         let (listener, shared) = (Arc::clone(&self.listener), Arc::clone(&self.shared));
         let (id, number) = (asked.id(), asked.thread());
-        let made = [0, 1].map(|place| low_half(asked.argument(place)));
         let begun = std::thread::Builder::new().spawn(move || {
-            let answer = match request {
-                Some(request) => shared.lead(listener.as_fd(), &request),
-                None => shared.refuse_family(number, made),
+            let answer = match (request, refused) {
+                (Some(request), _) => shared.lead(listener.as_fd(), &request),
+                (None, Some(what)) => shared.refuse(number, what),
+                (None, None) => Answer::Continue,
             };
             notify::answer(listener.as_fd(), id, answer);
             shared.at_work.fetch_sub(1, Ordering::Relaxed);
@@ -265,17 +265,31 @@ impl Shared {
         Ok(false)
     }
 
-    /// Refuses a socket of another family, and tells of it.
-    fn refuse_family(&self, number: u32, [family, kind]: [u32; 2]) -> Answer {
-        /// The bits of the type that are none (`SOCK_CLOEXEC`, `SOCK_NONBLOCK`).
-        const FLAGS: u32 = !0xf;
-        let kind = kind & !FLAGS;
-        if let Ok(handle) = reach::open_thread(number) {
-            self.line.tell(Thread::new(number), handle.as_fd(), What::Made { family, kind });
-        }
+    /// Refuses a socket, or an option of one, and tells of it.
+    fn refuse(&self, number: u32, what: What) -> Answer {
         let inet = [libc::AF_INET, libc::AF_INET6].map(i32::cast_unsigned);
-        Answer::Failed(if inet.contains(&family) { Errno::EPERM } else { Errno::EAFNOSUPPORT })
+        let error = match &what {
+            What::Made { family, .. } if !inet.contains(family) => Errno::EAFNOSUPPORT,
+            What::Made { .. } | What::Set { .. } | What::Named(_) => Errno::EPERM,
+        };
+        if let Ok(handle) = reach::open_thread(number) {
+            self.line.tell(Thread::new(number), handle.as_fd(), what);
+        }
+        Answer::Failed(error)
     }
+}
+
+/// What a call asks for that is refused whoever asks; none if it is one that names a socket.
+fn what(asked: &Notification) -> Option<What> {
+    /// The bits of the type that are none (`SOCK_CLOEXEC`, `SOCK_NONBLOCK`).
+    const FLAGS: u32 = !0xf;
+    let [first, second, third] = [0, 1, 2].map(|place| low_half(asked.argument(place)));
+    let makes = [libc::SYS_socket, libc::SYS_socketpair].contains(&asked.call());
+    if makes {
+        return Some(What::Made { family: first, kind: second & !FLAGS, protocol: third });
+    }
+    let sets = asked.call() == libc::SYS_setsockopt;
+    sets.then_some(What::Set { level: second, name: third })
 }
 
 /// Does something with somebody's rights.
