@@ -15,6 +15,9 @@ mod clients;
 /// What a user can say wrongly, and what is said back.
 #[cfg(test)]
 mod config;
+/// What is given to operators speaks of what there is.
+#[cfg(test)]
+mod deploy;
 /// Names: answered inside, never asked outside for what is denied.
 #[cfg(test)]
 mod dns;
@@ -39,6 +42,9 @@ mod kernel;
 /// Exit codes, signals, nothing left behind.
 #[cfg(test)]
 mod lifecycle;
+/// What operators see while a session runs.
+#[cfg(test)]
+mod metrics;
 /// boundary inside boundary: the inner policy can only be narrower.
 #[cfg(test)]
 mod nested;

@@ -21,3 +21,4 @@ pub mod rules;
 pub mod session;
 pub mod sys;
 pub mod tool;
+pub mod watch;

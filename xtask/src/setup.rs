@@ -69,6 +69,7 @@ const SERVERS: &[(&str, &str)] = &[
     ("at", "at"),
     ("crontab", "cron"),
     ("initdb", "postgresql"),
+    ("prometheus", "prometheus"),
     ("redis-server", "redis-server"),
     ("sshd", "openssh-server"),
     ("systemd-run", "systemd"),

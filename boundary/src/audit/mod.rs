@@ -8,6 +8,7 @@ mod agent;
 pub mod file;
 mod life;
 mod line;
+mod meters;
 mod plumbing;
 mod queue;
 mod record;
@@ -20,6 +21,7 @@ mod tests;
 
 pub use life::Usage;
 pub use line::printable;
+pub use meters::{Meters, Stopwatch};
 pub use record::{Record, Session};
 pub use recorder::{Clock, Entry, Recorder, Totals};
 pub use settings::{Format, Forward, Labels, Log, UnknownFormat};
@@ -51,6 +53,9 @@ pub enum Door {
 }
 
 impl Door {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Redirect, Self::Explicit, Self::Dns, Self::Kernel];
+
     /// The door's name in a record.
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -143,6 +148,17 @@ impl Decision {
             Self::Allow(_) => true,
             Self::Dns { refused, .. } => refused.is_none(),
             Self::Deny(_) | Self::Dropped { .. } | Self::Withheld { .. } => false,
+        }
+    }
+
+    /// Why it was refused; none if it was not.
+    fn code(&self) -> Option<Code> {
+        match self {
+            Self::Allow(_) => None,
+            Self::Deny(denial) => Some(denial.code),
+            Self::Dns { refused, .. } => *refused,
+            Self::Dropped { code, .. } => Some(*code),
+            Self::Withheld { .. } => Some(Code::UnixSocket),
         }
     }
 

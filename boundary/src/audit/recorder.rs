@@ -5,7 +5,7 @@
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
@@ -16,6 +16,7 @@ use super::agent::{Agent, Log};
 use super::file::{Short, Writer};
 use super::life::{Life, Summary, Usage};
 use super::line::Line;
+use super::meters::{Meters, Stopwatch};
 use super::queue::{Batch, Lane, Written};
 use super::record::{Record, Session};
 use super::sink::{Output, Sinks, Target};
@@ -84,11 +85,16 @@ struct Shared {
     agent: Option<Agent>,
     /// Held while a record gets its number and its place, so that both are the same order.
     count: Mutex<Count>,
+    /// Where somebody counts.
+    meters: OnceLock<Arc<Meters>>,
 }
 
 impl Shared {
     /// Adds what an entry carried to the sums.
     fn carried(&self, tally: &Tally) {
+        if let Some(meters) = self.meters.get() {
+            meters.carried(tally);
+        }
         let mut count = self.count.lock().unwrap_or_else(PoisonError::into_inner);
         count.totals.bytes_up += tally.bytes_up;
         count.totals.bytes_down += tally.bytes_down;
@@ -117,7 +123,16 @@ impl Recorder {
             file.as_ref().map(|file| start_file(file, &sinks.log, &session, &clock)).transpose()?;
         let agent = sinks.agent.map(|agent| Agent::start(agent, &session)).transpose()?;
         let count = Mutex::default();
-        let shared = Shared { session, clock, log: sinks.log, records, file, agent, count };
+        let shared = Shared {
+            session,
+            clock,
+            log: sinks.log,
+            records,
+            file,
+            agent,
+            count,
+            meters: OnceLock::new(),
+        };
         let recorder = Self { shared: Arc::new(shared) };
         recorder.live(None);
         let id = recorder.shared.session.id.to_string();
@@ -128,6 +143,9 @@ impl Recorder {
     /// Records a decision. The entry is closed with what it carried, or empty when dropped.
     pub fn decide(&self, subject: &Subject, decision: Decision) -> Entry {
         let shared = &self.shared;
+        if let Some(meters) = shared.meters.get() {
+            meters.decided(subject.door, &decision);
+        }
         let is_question = matches!(decision, Decision::Dns { .. });
         let is_refusal = matches!(decision, Decision::Dropped { .. } | Decision::Withheld { .. });
         let is_ended = is_question || is_refusal;
@@ -144,6 +162,23 @@ impl Recorder {
             since: shared.clock.elapsed(),
             address: None,
             is_ended,
+        }
+    }
+
+    /// Has everything counted from now on. Only the first call counts.
+    pub fn count_with(&self, meters: Arc<Meters>) {
+        drop(self.shared.meters.set(meters));
+    }
+
+    /// Takes a time, if anybody wants to know it.
+    pub fn time(&self) -> Stopwatch {
+        Stopwatch::start(self.shared.meters.get())
+    }
+
+    /// Counts refusals of the jail that came faster than they could be recorded.
+    pub fn missed(&self, count: u64) {
+        if let Some(meters) = self.shared.meters.get() {
+            meters.missed(count);
         }
     }
 

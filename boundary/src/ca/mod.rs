@@ -91,6 +91,11 @@ impl Authority {
         &self.pem
     }
 
+    /// How many leaves are in the cache.
+    pub fn count(&self) -> usize {
+        self.leaves().by_host.len()
+    }
+
     /// A leaf for the host, minted or from the cache.
     pub fn leaf(&self, host: &Host) -> Result<Arc<CertifiedKey>, Error> {
         self.leaf_at(host, SystemTime::now())

@@ -83,6 +83,9 @@ pub struct Args {
     /// Allow all and write the smallest policy.
     #[arg(long, hide = true)]
     pub learn: Option<OsString>,
+    /// Show metrics for Prometheus at 127.0.0.1:PORT/metrics
+    #[arg(long, value_name = "PORT", help_heading = "Record")]
+    pub metrics_port: Option<OsString>,
     /// A profile endpoint.
     #[arg(long, hide = true, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     pub pprof: Option<OsString>,

@@ -62,6 +62,8 @@ pub struct Config {
     pub egress: Egress,
     /// Unix sockets of the host that the command may use.
     pub unix_sockets: Vec<PathBuf>,
+    /// The port on loopback that shows metrics, if they are to be had.
+    pub metrics_port: Option<u16>,
     /// The proxy's bounds.
     pub limits: Limits,
     /// As whom the command runs.
@@ -90,6 +92,7 @@ impl Config {
             .path(settings::AUDIT_LOG, args.audit_log.as_ref(), file.values.audit_log.as_ref())?
             .or_else(|| Some(log.dir.as_ref()?.join("audit.jsonl")));
         let policy = Policy::of(&args.policy, environment, &file, (system, &user))?;
+        let metrics_port = reader.metrics_port()?;
         let mut config = Self {
             jail: reader.jail()?,
             rules: Arc::new(policy.rule_set()),
@@ -102,7 +105,12 @@ impl Config {
             audit_query: file.values.audit_query.unwrap_or(true),
             forward,
             labels: reader.labels(),
-            egress: Egress { roots: reader.upstream_ca(system)?, gateways: reader.gateways()? },
+            egress: Egress {
+                roots: reader.upstream_ca(system)?,
+                gateways: reader.gateways()?,
+                own: metrics_port.into_iter().collect(),
+            },
+            metrics_port,
             unix_sockets: reader.unix_sockets()?,
             limits: reader.limits()?,
             real_dns: reader.real_dns()?,

@@ -82,6 +82,13 @@ impl Reader<'_> {
         Ok(given.or(self.file.values.proxy_port.map(NonZeroU16::get)))
     }
 
+    /// The port of the metrics, if they are to be had.
+    pub(super) fn metrics_port(&self) -> Result<Option<u16>, Error> {
+        let flag = self.args.metrics_port.as_ref();
+        let given = self.word(settings::METRICS_PORT, flag, parse_port)?;
+        Ok(given.or(self.file.values.metrics_port.map(NonZeroU16::get)))
+    }
+
     /// Where the log goes, and how much of it.
     pub(super) fn log(&self) -> Result<Log, Error> {
         let values = &self.file.values;

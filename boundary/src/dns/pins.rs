@@ -83,6 +83,11 @@ impl Pins {
         Some(Pin::new(number))
     }
 
+    /// How many names have an address.
+    pub fn count(&self) -> usize {
+        self.lock().by_number.len()
+    }
+
     /// The name that a synthetic address stands for.
     pub fn name(&self, address: IpAddr) -> Option<Host> {
         let index = Pin::number(address)?.checked_sub(1)?;

@@ -33,6 +33,11 @@ pub trait Origin: fmt::Debug + Send + Sync {
     /// it, and it is not answered. `asked` is the server that it was sent to, where the jail does
     /// not turn it to another.
     fn asker(&self, client: SocketAddr, asked: Option<IpAddr>) -> Option<Process>;
+
+    /// How many flows are known that nobody has asked about yet, where the jail keeps them.
+    fn count(&self) -> Option<usize> {
+        None
+    }
 }
 
 /// A flow or a tunnel inside one, with its target understood: what [`super::Proxy::carry`] carries.

@@ -108,9 +108,11 @@ impl Talk {
                 }
             }
         };
+        let time = self.proxy.recorder.time();
         let decided = identity::intent(&parts, &self.heard)
             .and_then(|intent| self.proxy.rules_of(&self.call).decide(intent))
             .and_then(|permit| self.permits_overrides(&parts, permit));
+        time.decided();
         let permit = match decided {
             Ok(permit) => permit,
             Err(denial) => return self.refuse(&parts, body, denial).await,
@@ -157,7 +159,10 @@ impl Talk {
         let sent = match way {
             Ok(way) => {
                 let opened = |address| account.dialled(address);
-                self.proxy.upstream.send(order, way, request, opened).await
+                let time = self.proxy.recorder.time();
+                let reply = self.proxy.upstream.send(order, way, request, opened).await;
+                time.answered();
+                reply
             }
             Err(failure) => Err(failure),
         };

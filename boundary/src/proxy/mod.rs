@@ -22,6 +22,7 @@ mod http1;
 mod http2;
 mod identity;
 mod limits;
+mod load;
 mod peek;
 mod pool;
 mod relay;
@@ -40,6 +41,7 @@ pub use doors::{Closed, Doors};
 pub use flow::{Flow, Origin};
 pub use gateway::{Exempt, Gateway, Gateways, Invalid};
 pub use limits::{BadLimit, Bound, Limits};
+pub use load::Load;
 pub use upstream::Egress;
 
 use std::io;

@@ -167,6 +167,11 @@ impl Pool {
         &self.lanes
     }
 
+    /// How many wait.
+    pub(super) fn count(&self) -> usize {
+        self.lock().count
+    }
+
     /// The connection used last for this key whose address is admitted, if any still lives.
     pub(super) fn take(&self, key: &Key, admits: impl Fn(SocketAddr) -> bool) -> Option<Kept> {
         self.find(key, |kept| admits(kept.address()))

@@ -158,6 +158,11 @@ impl Drop for Opening {
 }
 
 impl Lanes {
+    /// How many connections are shared.
+    pub(super) fn count(&self) -> usize {
+        self.lock().by_key.values().map(Vec::len).sum()
+    }
+
     /// A lane for this key on a connection whose address is admitted.
     pub(super) fn take(
         &self,

@@ -13,6 +13,7 @@
 
 mod channel;
 mod command;
+mod gauges;
 mod janitor;
 mod keeper;
 mod keystore;

@@ -15,13 +15,14 @@ use std::time::Duration;
 use nix::sys::prctl;
 use nix::sys::signal::SigSet;
 use nix::unistd::{Pid, setsid};
+use prometheus_client::registry::Registry;
 use tokio::io::AsyncReadExt as _;
 use tokio::net::UnixStream;
 use uuid::Uuid;
 
 use super::channel::{Channel, Message};
-use super::{Error, stdio};
-use crate::audit::{Recorder, Session, Sinks, Usage};
+use super::{Error, gauges, stdio};
+use crate::audit::{Meters, Recorder, Session, Sinks, Usage};
 use crate::ca::Authority;
 use crate::config::Config;
 use crate::dns::{Forwarder, Pins, Resolver, hosts_file, search_domains};
@@ -33,6 +34,7 @@ use crate::proxy::{Doors, Limits, Parts, Proxy};
 use crate::rules::{DomainMatch, Rule, RuleSet};
 use crate::sys::process;
 use crate::sys::readiness::readable;
+use crate::watch::Window;
 
 /// How long the record may take to reach the disk when the session is over.
 const FLUSH: Duration = Duration::from_secs(3);
@@ -162,6 +164,8 @@ impl Setup<'_> {
         kept.extend(self.doors.dns.iter().map(AsRawFd::as_raw_fd));
         kept.extend(self.sinks.descriptors());
         process::keep_only(&kept)?;
+        // A port may take a right.
+        let window = self.config.metrics_port.map(Window::open).transpose()?;
         self.give_up()?;
         let session = Session {
             id: self.session,
@@ -172,7 +176,12 @@ impl Setup<'_> {
             rules: self.config.policy.texts(),
             domain_match: self.config.policy.reading.as_str(),
         };
+        let meters = window.as_ref().map(|_| Arc::new(Meters::default()));
+        let about = session.clone();
         let recorder = Recorder::start(self.sinks, session)?;
+        if let Some(meters) = &meters {
+            recorder.count_with(Arc::clone(meters));
+        }
         let authority = Arc::new(Authority::new()?);
         let certificate = authority.certificate_pem().as_bytes().to_vec();
         let pins = Arc::new(Pins::default());
@@ -187,15 +196,12 @@ impl Setup<'_> {
             resolver: Arc::new(resolver),
         };
         let proxy = Proxy::new(parts, limits, self.config.egress.clone())?;
-        let service = Service {
-            proxy: Arc::new(proxy),
-            recorder,
-            pins,
-            doors: self.doors,
-            refusals,
-            reports,
-            rules,
-        };
+        let proxy = Arc::new(proxy);
+        let shown = window
+            .zip(meters)
+            .map(|(window, meters)| (window, gauges::registry(&about, &meters, &recorder, &proxy)));
+        let service =
+            Service { proxy, shown, recorder, pins, doors: self.doors, refusals, reports, rules };
         Ok((service, certificate))
     }
 
@@ -236,6 +242,8 @@ fn resolver(config: &Config, pins: &Arc<Pins>, recorder: &Recorder) -> Resolver 
 /// Everything that serves the command.
 struct Service {
     proxy: Arc<Proxy>,
+    /// What operators look at, if they want to.
+    shown: Option<(Window, Registry)>,
     recorder: Recorder,
     pins: Arc<Pins>,
     doors: Doors,
@@ -268,6 +276,13 @@ impl Service {
     async fn serve(self, line: StdStream) -> Result<(), Said> {
         line.set_nonblocking(true)?;
         let line = UnixStream::from_std(line)?;
+        if let Some((window, registry)) = self.shown {
+            // It ends with the runtime.
+            tokio::spawn(async move {
+                let error = window.serve(registry).await;
+                tracing::error!(%error, "metrics cannot be told");
+            });
+        }
         let refused = (self.refusals, self.reports);
         let over = watch(line, refused, (self.recorder, self.pins, self.rules));
         let shutdown = async move {
@@ -338,7 +353,10 @@ fn record(refusals: &mut Refusals, recorder: &Recorder, pins: &Pins) {
     }
     match refusals.lost() {
         Ok(0) => {}
-        Ok(lost) => tracing::warn!(lost, "refusals came faster than they could be read"),
+        Ok(lost) => {
+            recorder.missed(lost);
+            tracing::warn!(lost, "refusals came faster than they could be read");
+        }
         Err(error) => tracing::warn!(%error, "lost refusals could not be counted"),
     }
 }

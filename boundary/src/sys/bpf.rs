@@ -93,6 +93,30 @@ impl Map {
         found(unsafe { call(bpf_cmd::BPF_MAP_DELETE_ELEM, &attributes) })
     }
 
+    /// How many keys there are. What changes meanwhile may be missed or counted twice.
+    #[doc(alias = "BPF_MAP_GET_NEXT_KEY")]
+    pub fn count(&self) -> io::Result<usize> {
+        /// More than any map of ours holds; a map that is written meanwhile may begin anew.
+        const MOST: usize = 1 << 18;
+        let (mut last, mut next) = (None, vec![0; self.key_size]);
+        for count in 0..MOST {
+            let attributes = MapElement {
+                map: number(self.as_fd()),
+                key: last.as_ref().map_or(0, |key: &Vec<u8>| key.as_ptr().expose_provenance())
+                    as u64,
+                value: next.as_mut_ptr().expose_provenance() as u64,
+                ..MapElement::default()
+            };
+            // SAFETY: Both pointers are to the size of a key, which is all that the kernel reads
+            // and writes; none means the first key.
+            if !found(unsafe { call(bpf_cmd::BPF_MAP_GET_NEXT_KEY, &attributes) })? {
+                return Ok(count);
+            }
+            last = Some(next.clone());
+        }
+        Ok(MOST)
+    }
+
     /// Refuses every later write from user space.
     #[doc(alias = "BPF_MAP_FREEZE")]
     pub fn freeze(&self) -> io::Result<()> {

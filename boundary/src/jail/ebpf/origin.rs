@@ -49,6 +49,10 @@ impl Origin for Turned {
         Some(Flow { door, client: canonical(client), target, process })
     }
 
+    fn count(&self) -> Option<usize> {
+        self.flows.count().ok()
+    }
+
     /// Leaves the entry: one socket asks several questions. The next socket on the same port
     /// overwrites it before its first question leaves.
     fn asker(&self, client: SocketAddr, _asked: Option<IpAddr>) -> Option<Process> {

@@ -217,6 +217,11 @@ where
         Ok(value)
     }
 
+    /// How many records there are.
+    pub(super) fn count(&self) -> io::Result<usize> {
+        self.map.count()
+    }
+
     /// The map's descriptor.
     pub(super) fn descriptor(&self) -> RawFd {
         self.map.as_fd().as_raw_fd()

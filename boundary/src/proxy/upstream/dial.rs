@@ -28,6 +28,7 @@ pub(super) struct Dialler {
     trust: Trust,
     gateways: Gateways,
     questions: Questions,
+    own: Vec<u16>,
     limits: Limits,
 }
 
@@ -53,9 +54,9 @@ impl Route {
 impl Dialler {
     /// A dialler that goes by the user's gateways and trusts the user's roots.
     pub(super) fn new(egress: Egress, limits: &Limits) -> Self {
-        let Egress { roots, gateways } = egress;
+        let Egress { roots, gateways, own } = egress;
         let questions = Questions::default();
-        Self { trust: Trust::new(roots), gateways, questions, limits: limits.clone() }
+        Self { trust: Trust::new(roots), gateways, questions, own, limits: limits.clone() }
     }
 
     /// The gateway that an intent leaves by.
@@ -75,8 +76,11 @@ impl Dialler {
     ) -> Result<Route, Stop> {
         match (self.gateway(permit.intent()), meant) {
             (None, _) => self.direct(permit, meant).await.map(Route::Direct),
-            (Some(gateway), None) => Ok(Route::Through(Arc::clone(gateway))),
-            (Some(gateway), Some(_)) => {
+            // A gateway on this machine would reach what is boundary's own.
+            (Some(gateway), None) if !self.own.contains(&permit.intent().port()) => {
+                Ok(Route::Through(Arc::clone(gateway)))
+            }
+            (Some(gateway), _) => {
                 self.direct(permit, meant).await?;
                 Ok(Route::Through(Arc::clone(gateway)))
             }
@@ -114,10 +118,19 @@ impl Dialler {
                 false
             }
         });
-        match refused {
-            Some(denial) if addresses.is_empty() => Err(Stop::Denied(denial)),
-            _ => Ok(addresses),
+        if let Some(denial) = refused.filter(|_| addresses.is_empty()) {
+            return Err(Stop::Denied(denial));
         }
+        match addresses.iter().find(|address| self.is_own(**address)) {
+            Some(own) => Err(Stop::Failed(nobody(*own))),
+            None => Ok(addresses),
+        }
+    }
+
+    /// Whether boundary itself listens there, for operators.
+    fn is_own(&self, address: SocketAddr) -> bool {
+        let ip = address.ip().to_canonical();
+        self.own.contains(&address.port()) && (ip.is_loopback() || ip.is_unspecified())
     }
 
     /// Where a host is: the system's resolver knows names.
@@ -163,6 +176,9 @@ impl Dialler {
         addresses: &[SocketAddr],
     ) -> Result<(TcpStream, SocketAddr), Failure> {
         let mut last = Failure::TimedOut;
+        if let Some(own) = addresses.iter().find(|address| self.is_own(**address)) {
+            return Err(nobody(*own));
+        }
         for (index, &address) in addresses.iter().enumerate() {
             let is_last = index + 1 == addresses.len();
             let patience = if is_last { self.limits.dial } else { self.limits.attempt };
@@ -218,4 +234,9 @@ impl Dialler {
             }
         })
     }
+}
+
+/// As if nobody listened there.
+fn nobody(address: SocketAddr) -> Failure {
+    Failure::Unreachable { address, source: io::ErrorKind::ConnectionRefused.into() }
 }

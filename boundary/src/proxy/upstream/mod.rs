@@ -35,6 +35,8 @@ pub struct Egress {
     pub roots: Vec<PathBuf>,
     /// Which proxies to go by.
     pub gateways: Gateways,
+    /// Ports of this machine's loopback that are boundary's own: for the command there is nobody.
+    pub own: Vec<u16>,
 }
 
 /// Everything that leads out.

@@ -1,0 +1,35 @@
+//! How much of everything there is right now.
+
+use super::Proxy;
+
+/// What a proxy holds at a moment.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Load {
+    /// Connections of the command.
+    pub connections: usize,
+    /// Upstream connections that wait for their next request.
+    pub idle: usize,
+    /// Upstream connections that many requests share.
+    pub shared: usize,
+    /// Leaves in the authority's cache.
+    pub leaves: usize,
+    /// Names that have an address of their own.
+    pub names: usize,
+    /// Flows that the jail knows and nobody has taken yet.
+    pub flows: Option<usize>,
+}
+
+impl Proxy {
+    /// What there is now.
+    pub fn load(&self) -> Load {
+        let pool = self.upstream.pool();
+        Load {
+            connections: self.limits.connections.saturating_sub(self.room.available_permits()),
+            idle: pool.count(),
+            shared: pool.lanes().count(),
+            leaves: self.authority.count(),
+            names: self.pins.count(),
+            flows: self.origin.count(),
+        }
+    }
+}

@@ -1,0 +1,82 @@
+//! What is measured at the moment somebody looks.
+
+use std::fmt;
+use std::sync::Arc;
+
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric as _};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::metrics::counter::ConstCounter;
+use prometheus_client::metrics::gauge::ConstGauge;
+use prometheus_client::metrics::info::Info;
+use prometheus_client::registry::Registry;
+use tokio::runtime::Handle;
+
+use crate::audit::{Meters, Recorder, Session};
+use crate::proxy::Proxy;
+
+/// Everything that is shown of a session.
+pub(super) fn registry(
+    about: &Session,
+    meters: &Arc<Meters>,
+    recorder: &Recorder,
+    proxy: &Arc<Proxy>,
+) -> Registry {
+    let mut registry = Registry::default();
+    let labels = vec![
+        ("session_id", about.id.to_string()),
+        ("jail", about.jail.to_owned()),
+        ("version", env!("CARGO_PKG_VERSION").to_owned()),
+        ("command", about.command.clone()),
+    ];
+    registry.register("boundary_session", "What these figures are about", Info::new(labels));
+    meters.register(&mut registry);
+    let (recorder, proxy) = (recorder.clone(), Arc::clone(proxy));
+    registry.register_collector(Box::new(Now { recorder, proxy }));
+    registry
+}
+
+/// What is asked when somebody looks.
+struct Now {
+    recorder: Recorder,
+    proxy: Arc<Proxy>,
+}
+
+impl fmt::Debug for Now {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Now").finish_non_exhaustive()
+    }
+}
+
+impl Collector for Now {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+        let load = self.proxy.load();
+        let tasks = Handle::try_current().map_or(0, |runtime| runtime.metrics().num_alive_tasks());
+        let gauges = [
+            ("boundary_connections", "Connections of the command", Some(load.connections)),
+            ("boundary_tasks", "Tasks of the proxy", Some(tasks)),
+            ("boundary_upstream_idle", "Upstream connections that wait", Some(load.idle)),
+            (
+                "boundary_upstream_shared",
+                "Upstream connections of many requests",
+                Some(load.shared),
+            ),
+            ("boundary_leaves", "Certificates in the cache", Some(load.leaves)),
+            ("boundary_names", "Names with an address of their own", Some(load.names)),
+            ("boundary_flows", "Entries of the kernel's table of flows", load.flows),
+        ];
+        for (name, help, value) in gauges {
+            let Some(value) = value else { continue };
+            let gauge = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
+            ConstGauge::new(i64::try_from(value).unwrap_or(i64::MAX)).encode(gauge)?;
+        }
+        let help = "Records and lines that a sink could not take";
+        let dropped = encoder.encode_descriptor(
+            "boundary_records_dropped",
+            help,
+            None,
+            MetricType::Counter,
+        )?;
+        ConstCounter::new(self.recorder.totals().dropped).encode(dropped)
+    }
+}

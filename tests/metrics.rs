@@ -1,0 +1,130 @@
+//! What operators see while a session runs: counts, and no door for the command.
+
+use serde_json::Value;
+
+use crate::world::needs::needs;
+use crate::world::processes::eventually;
+use crate::world::{Session, World};
+
+/// Where the stage has them shown.
+const PORT: &str = "9464";
+
+/// A session that has asked for a permitted and a refused thing, and waits at a gate.
+fn held<'w>(world: &'w World, options: &[&str]) -> Session<'w> {
+    let script = "curl -sS http://denied.test/; curl -sSN https://allowed.test/stream/gate";
+    let options = [&["--allow", "domain=allowed.test", "--metrics-port", PORT], options].concat();
+    let session = world.boundary(&options, &["sh", "-c", script]).start();
+    session.wait_for("first");
+    session
+}
+
+/// What somebody on the machine reads at a path.
+fn read(world: &World, url: &str) -> String {
+    world.bare(&["curl", "-sS", "--max-time", "20", url]).output().stdout
+}
+
+#[test]
+fn decisions_bytes_times_and_sizes_are_counted_and_told() {
+    needs!(root, bpf, curl);
+    let world = World::new();
+    let session = held(&world, &[]);
+    let told = read(&world, &format!("http://127.0.0.1:{PORT}/metrics"));
+    for line in [
+        "boundary_decisions_total{door=\"redirect\",decision=\"allow\",code=\"\"} 1\n",
+        "boundary_decisions_total{door=\"redirect\",decision=\"deny\",code=\"no_rule\"} 1\n",
+        "boundary_decision_seconds_count 2\n",
+        "boundary_upstream_seconds_count 1\n",
+        "boundary_connections 1\n",
+        "boundary_leaves 1\n",
+        "boundary_records_dropped_total 0\n",
+        "boundary_refusals_lost_total 0\n",
+        "boundary_bytes_total{direction=\"down\"}",
+        "boundary_tasks ",
+        "boundary_names ",
+        "boundary_upstream_idle ",
+    ] {
+        assert!(told.contains(line), "{line} in\n{told}");
+    }
+    assert!(told.contains(",command=\"sh\"} 1\n"), "{told}");
+    assert!(told.ends_with("# EOF\n"), "{told}");
+    assert!(!told.contains("allowed.test") && !told.contains("denied.test"), "{told}");
+    world.open("gate");
+    session.finish().exits(0);
+}
+
+#[test]
+fn without_a_port_nothing_is_shown() {
+    needs!(root, bpf, curl);
+    let world = World::new();
+    let curl = ["curl", "-sSN", "https://allowed.test/stream/gate"];
+    let session = world.boundary(&["--allow", "domain=allowed.test"], &curl).start();
+    session.wait_for("first");
+    let out = world.bare(&["curl", "-sS", &format!("http://127.0.0.1:{PORT}/metrics")]).output();
+    out.exits(7);
+    world.open("gate");
+    session.finish().exits(0);
+}
+
+#[test]
+fn a_port_that_is_taken_is_an_error_before_anything_runs() {
+    needs!(root, bpf);
+    let world = World::new();
+    world.loopback_service(9464);
+    let out = world.boundary(&["--metrics-port", PORT], &["echo", "ran"]).output();
+    out.exits(125).complains("127.0.0.1:9464").expect(!out.stdout.contains("ran"), "nothing ran");
+}
+
+#[test]
+fn the_command_reaches_no_metrics_whatever_the_policy_permits() {
+    needs!(root, bpf, curl);
+    let world = World::new();
+    world.name("here.test", &["127.0.0.1"]);
+    let everything = "domain=*";
+    let named = "host=127.0.0.1,[::1],0.0.0.0,[::],localhost,here.test";
+    let stream = "proto=tcp host=127.0.0.1 port=9464";
+    let script = "for at in 127.0.0.1 127.1 2130706433 localhost '[::1]' '[::ffff:127.0.0.1]' \
+                  0.0.0.0 '[::]' here.test; do \
+                  curl -sS -g --max-time 20 http://$at:9464/metrics; \
+                  curl -sS -g --max-time 20 -H 'Host: 127.0.0.1:9464' http://$at:9464/metrics; \
+                  curl -sS -g --max-time 20 -x http://$at:8080 http://127.0.0.1:9464/metrics; \
+                  curl -sS -g --max-time 20 -p -x http://$at:8080 http://127.0.0.1:9464/metrics; \
+                  done; echo tried";
+    for rules in [&[everything, named][..], &[everything, named, stream]] {
+        let mut options = vec!["--metrics-port", PORT];
+        rules.iter().for_each(|rule| options.extend(["--allow", rule]));
+        let out = world.boundary(&options, &["sh", "-c", script]).output();
+        out.says("tried").expect(!out.stdout.contains("boundary_"), "no figure is told");
+    }
+}
+
+#[test]
+fn prometheus_scrapes_them() {
+    needs!(root, bpf, curl, prometheus);
+    let world = World::new();
+    let session = held(&world, &[]);
+    let target = format!("127.0.0.1:{PORT}");
+    let config = format!(
+        "global: {{scrape_interval: 1s}}\n\
+         scrape_configs: [{{job_name: boundary, static_configs: [{{targets: ['{target}']}}]}}]\n"
+    );
+    let config = world.file("prometheus.yml", &config);
+    let config = format!("--config.file={}", config.display());
+    let store = format!("--storage.tsdb.path={}", world.folder().join("tmp/tsdb").display());
+    let listen = "--web.listen-address=127.0.0.1:9490";
+    let server = world.bare(&["prometheus", &config, &store, listen]).start();
+    let asked = |query: &str| -> Value {
+        let (query, url) = (format!("query={query}"), "http://127.0.0.1:9490/api/v1/query");
+        let curl = ["curl", "-sS", "--max-time", "20", "-G", "--data-urlencode", &query, url];
+        serde_json::from_str(&world.bare(&curl).output().stdout).unwrap_or_default()
+    };
+    let first = |query: &str| asked(query)["data"]["result"][0]["value"][1].clone();
+    eventually("it is scraped", || first("up") == "1");
+    let denied = "sum(boundary_decisions_total{decision=\"deny\"})";
+    eventually("it has the denial", || first(denied).as_str().is_some_and(|count| count != "0"));
+    let quick = "histogram_quantile(0.5,boundary_decision_seconds_bucket)";
+    eventually("it has the histogram", || first(quick).is_string());
+    server.signal(nix::sys::signal::Signal::SIGTERM);
+    server.finish();
+    world.open("gate");
+    session.finish().exits(0);
+}
