@@ -39,6 +39,9 @@ mod jails;
 /// The kernel half: every program loads, every hook steers as `steer` says, and nothing opens it.
 #[cfg(test)]
 mod kernel;
+/// The jail that needs nothing.
+#[cfg(test)]
+mod landjail;
 /// Exit codes, signals, nothing left behind.
 #[cfg(test)]
 mod lifecycle;

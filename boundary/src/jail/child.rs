@@ -25,7 +25,7 @@ use nix::unistd::{Gid, Uid, execve, geteuid, initgroups, setgroups, setresgid, s
 use super::certificates::Bundle;
 use super::filter::Beside;
 use super::usher::{Desk, Seat};
-use super::{Call, canary, filter, mounts, mutation};
+use super::{Call, canary, filter, landjail, mounts, mutation};
 use crate::sys::{notify, process};
 
 /// Whom the command runs as.
@@ -95,6 +95,8 @@ pub enum Entry {
         /// The table.
         unix: Vec<u8>,
     },
+    /// It is where the caller is; who makes its sockets is its own parent.
+    Supervised,
 }
 
 /// What the way in cannot find out by itself.
@@ -128,6 +130,9 @@ pub enum Error {
     /// Landlock could not be put in force.
     #[error("landlock")]
     Landlock(#[source] landlock::RulesetError),
+    /// Root would change the machine's settings, and no mount could be put over them.
+    #[error("{0} is root's to write here, and cannot be covered; run as an ordinary user")]
+    Machine(&'static str),
     /// The finished jail leaks.
     #[error("the jail is not tight: {0}")]
     Leak(#[from] canary::Leak),
@@ -139,7 +144,7 @@ pub enum Error {
 ///
 /// They count for files, because every id is mapped, and for nothing that belongs to the
 /// machine's own user namespace: networks, mounts, devices, BPF.
-const ROOT_KEEPS: &[u32] = &[0, 1, 3, 4, 5, 6, 7, 8, 10, 18];
+pub(super) const ROOT_KEEPS: &[u32] = &[0, 1, 3, 4, 5, 6, 7, 8, 10, 18];
 
 /// Goes into the jail for good, and proves that it holds.
 ///
@@ -149,6 +154,9 @@ pub fn enclose(
     enclosure: &Enclosure<'_>,
     map_ids: impl FnOnce() -> Result<(), Call>,
 ) -> Result<(), Error> {
+    if let Entry::Supervised = enclosure.entry {
+        return landjail::enclose(enclosure);
+    }
     if mutation::stands("descriptors") {
         refuse_ways_out()?;
     }
@@ -172,6 +180,7 @@ pub fn enclose(
         let beside = match enclosure.entry {
             Entry::Cgroup => Beside::Hooks,
             Entry::Namespaces { .. } => Beside::Nobody,
+            Entry::Supervised => Beside::Usher,
         };
         let program = filter::program(beside);
         let listener = notify::install(&program).map_err(Call::to("seccomp"))?;
@@ -196,9 +205,9 @@ fn give_up(
             }
             limit_capabilities(ROOT_KEEPS)
         }
-        (Entry::Cgroup, false) => enclosure.identity.assume(),
+        (Entry::Cgroup | Entry::Supervised, false) => enclosure.identity.assume(),
         // The ids are the user's, and the user namespace is the session's.
-        (Entry::Namespaces { .. }, true) => limit_capabilities(ROOT_KEEPS),
+        (Entry::Namespaces { .. } | Entry::Supervised, true) => limit_capabilities(ROOT_KEEPS),
         (Entry::Namespaces { .. }, false) => {
             // Or the usher, which has no right outside, could not look into what taking on the ids
             // has closed. What is in here is the user's own.
@@ -209,7 +218,7 @@ fn give_up(
 }
 
 /// Gives up every capability but these, for good.
-fn limit_capabilities(keep: &[u32]) -> Result<(), Call> {
+pub(super) fn limit_capabilities(keep: &[u32]) -> Result<(), Call> {
     if !mutation::stands("capabilities") {
         return Ok(());
     }
@@ -220,7 +229,7 @@ fn limit_capabilities(keep: &[u32]) -> Result<(), Call> {
 /// Refuses descriptors 0 to 2 that lead past the walls: sockets of any family but unix, since what
 /// is written to them leaves by no door (those of a wire, a virtual machine's host or the kernel as
 /// much as TCP's), and directories, through which files are opened below whatever covers them.
-fn refuse_ways_out() -> Result<(), Error> {
+pub(super) fn refuse_ways_out() -> Result<(), Error> {
     let stdin = io::stdin();
     let stdout = io::stdout();
     let stderr = io::stderr();
@@ -246,7 +255,7 @@ fn is_unix(socket: BorrowedFd<'_>) -> bool {
 ///
 /// sudo leaves a hard limit of 0, which only `CAP_SYS_RESOURCE` raises. Without that, 0 is as good
 /// where cores are files; where they are piped it is none, because the kernel ignores it there.
-fn no_core_files() -> Result<(), Call> {
+pub(super) fn no_core_files() -> Result<(), Call> {
     use nix::sys::resource::{Resource, setrlimit};
     let is_piped =
         || !fs::read("/proc/sys/kernel/core_pattern").is_ok_and(|to| !to.starts_with(b"|"));

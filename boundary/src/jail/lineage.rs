@@ -21,6 +21,12 @@ pub(super) fn parents(stat: &str) -> Arc<[Parent]> {
     })
 }
 
+/// Who started a process, the nearest first, below another that started them all.
+pub(super) fn below(process: u32, top: u32) -> Arc<[Parent]> {
+    let read = |pid| fs::read_to_string(format!("/proc/{pid}/stat")).ok();
+    read(process).map_or_else(|| Vec::new().into(), |stat| climb(&stat, top, read))
+}
+
 /// Follows the parents up to `top`, which is not among them.
 fn climb(stat: &str, top: u32, read: impl Fn(u32) -> Option<String>) -> Arc<[Parent]> {
     let mut chain = Vec::new();

@@ -7,6 +7,7 @@ mod choice;
 pub mod ebpf;
 pub mod filter;
 pub mod kernel;
+pub mod landjail;
 mod lineage;
 pub mod mounts;
 #[doc(hidden)]

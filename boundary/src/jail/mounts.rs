@@ -92,7 +92,7 @@ pub(super) fn arrange(enclosure: &Enclosure<'_>) -> Result<(), Call> {
     if mutation::stands("mounts") {
         hide_control_planes()?;
         hide_daemons(enclosure, &pinned(enclosure.usher.open))?;
-        if let Entry::Namespaces { .. } = enclosure.entry {
+        if let Entry::Namespaces { .. } | Entry::Supervised = enclosure.entry {
             few_devices()?;
         }
     }
@@ -246,7 +246,7 @@ fn show(open: &[Pinned], directory: &Path) -> Result<(), Call> {
 /// any namespace put theirs.
 fn sockets(entry: &Entry) -> Result<Vec<PathBuf>, Call> {
     let table = match entry {
-        Entry::Cgroup => {
+        Entry::Cgroup | Entry::Supervised => {
             Cow::Owned(fs::read("/proc/net/unix").map_err(Call::to("read(/proc/net/unix)"))?)
         }
         Entry::Namespaces { unix } => Cow::Borrowed(unix),

@@ -6,17 +6,18 @@
 //! *Never*: less than was asked for. A jail that was named and cannot be raised is an error.
 
 use std::io;
-use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd, RawFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use nix::sys::eventfd::EventFd;
 use nix::unistd::Pid;
 
 use super::child::Entry;
 use super::ebpf::{self, Name, Refused};
-use super::nsjail;
 use super::usher::{Reports, Seat};
 use super::{Call, Choice, mutation};
+use super::{landjail, nsjail};
 use crate::proxy::{Doors, Origin};
 use crate::sys::process;
 
@@ -45,6 +46,9 @@ pub enum Error {
     /// The network namespace jail could not be raised.
     #[error("jail nsjail: {0}")]
     Nsjail(#[from] nsjail::Error),
+    /// The jail without privilege could not be raised.
+    #[error("jail landjail: {0}")]
+    Landjail(#[from] landjail::Error),
 }
 
 /// The status of a process that could not get behind the walls; it has done nothing.
@@ -59,6 +63,8 @@ pub enum Walls {
     Ebpf(ebpf::Walls),
     /// A network namespace with no way out.
     Nsjail(nsjail::Walls),
+    /// A process that makes every socket.
+    Landjail(landjail::Walls),
 }
 
 /// What the proxy's process is lent: whose a connection is, and what was refused without one.
@@ -83,6 +89,8 @@ pub enum Ring {
     Ebpf(ebpf::Ring),
     /// Read from the log of the network namespace.
     Nsjail(nsjail::Ring),
+    /// Nothing: the usher tells of everything. What is waited for in its place never comes.
+    Landjail(OwnedFd),
 }
 
 /// The reader of what a jail refuses. Its descriptor becomes readable when there is something to
@@ -94,6 +102,8 @@ pub enum Refusals {
     Ebpf(Box<ebpf::Refusals>),
     /// Of the network namespace.
     Nsjail(nsjail::Refusals),
+    /// Nothing.
+    Landjail(OwnedFd),
 }
 
 impl Ring {
@@ -102,6 +112,7 @@ impl Ring {
         match self {
             Self::Ebpf(ring) => Ok(Refusals::Ebpf(Box::new(ring.open()?))),
             Self::Nsjail(ring) => Ok(Refusals::Nsjail(ring.open())),
+            Self::Landjail(nothing) => Ok(Refusals::Landjail(nothing)),
         }
     }
 }
@@ -113,6 +124,7 @@ impl Refusals {
         match self {
             Self::Ebpf(refusals) => refusals.next(),
             Self::Nsjail(refusals) => refusals.next(),
+            Self::Landjail(_) => None,
         }
     }
 
@@ -121,6 +133,7 @@ impl Refusals {
         match self {
             Self::Ebpf(refusals) => refusals.lost().map_err(io::Error::other),
             Self::Nsjail(refusals) => Ok(refusals.lost()),
+            Self::Landjail(_) => Ok(0),
         }
     }
 }
@@ -130,6 +143,7 @@ impl AsFd for Refusals {
         match self {
             Self::Ebpf(refusals) => refusals.as_fd(),
             Self::Nsjail(refusals) => refusals.as_fd(),
+            Self::Landjail(nothing) => nothing.as_fd(),
         }
     }
 }
@@ -146,6 +160,7 @@ impl Walls {
         match self {
             Self::Ebpf(_) => Choice::Ebpf,
             Self::Nsjail(_) => Choice::Nsjail,
+            Self::Landjail(_) => Choice::Landjail,
         }
     }
 
@@ -171,6 +186,17 @@ impl Walls {
                 let (origin, refusals) = (Arc::new(origin), Ring::Nsjail(refusals));
                 Ok(Lent { origin, refusals, reports, descriptors })
             }
+            Self::Landjail(walls) => {
+                let nothing = EventFd::new().map(OwnedFd::from).map_err(Call::to("eventfd"));
+                let nothing = nothing.map_err(landjail::Error::Call)?;
+                let lend = || io::Result::Ok((walls.led()?, walls.reports()?));
+                let parts = lend().map_err(Call::to("dup")).map_err(landjail::Error::Call)?;
+                let (origin, reports) = parts;
+                let reader = reports.as_fd().as_raw_fd();
+                let descriptors = vec![origin.descriptor(), reader, nothing.as_raw_fd()];
+                let (origin, refusals) = (Arc::new(origin), Ring::Landjail(nothing));
+                Ok(Lent { origin, refusals, reports, descriptors })
+            }
         }
     }
 
@@ -179,6 +205,7 @@ impl Walls {
         let walls = match self {
             Self::Ebpf(walls) => walls,
             Self::Nsjail(walls) => return walls.fork(body),
+            Self::Landjail(walls) => return walls.fork(body),
         };
         // Only one of the two calls takes the body; which one is known when the first has failed.
         let mut body = Some(body);
@@ -206,6 +233,8 @@ impl Walls {
                 let forget = walls.refusals().and_then(|ring| ring.open().forget());
                 Ok(forget.map_err(Call::to("recv(nfnetlink_log)")).map_err(nsjail::Error::Call)?)
             }
+            // Its usher tells nothing until the canary is through.
+            Self::Landjail(_) => Ok(()),
         }
     }
 
@@ -221,11 +250,18 @@ impl Walls {
             Self::Ebpf(walls) => {
                 let (entrance, reports) = walls.usher();
                 let house = Some(walls.house());
-                Ok(Seat { entrance: Some(entrance), alarm, reports, house, door, open })
+                let stand = None;
+                Ok(Seat { entrance: Some(entrance), alarm, reports, house, door, open, stand })
             }
             Self::Nsjail(walls) => {
                 let reports = walls.usher();
-                Ok(Seat { entrance: None, alarm, reports, house: None, door, open })
+                let (entrance, house, stand) = (None, None, None);
+                Ok(Seat { entrance, alarm, reports, house, door, open, stand })
+            }
+            Self::Landjail(walls) => {
+                let (reports, stand) = (walls.usher(), Some(walls.stand()));
+                let (entrance, house) = (None, None);
+                Ok(Seat { entrance, alarm, reports, house, door, open, stand })
             }
         }
     }
@@ -236,6 +272,7 @@ impl Walls {
         match self {
             Self::Ebpf(walls) => walls.cgroup().kill(),
             Self::Nsjail(_) => Ok(()),
+            Self::Landjail(walls) => walls.kill(),
         }
     }
 }

@@ -82,6 +82,16 @@ impl Janitor {
         Ok((Self { pid, namespace: Some(namespace), line }, alarm))
     }
 
+    /// Starts it in no namespace of its own, where the usher collects and ends what runs: it clears
+    /// up, and nothing else. The alarm that is returned beside it is heard by nobody.
+    pub(super) fn start_outside(remains: &Remains) -> Result<(Self, UnixStream), Call> {
+        let (line, far) = Channel::pair().map_err(Call::to("socketpair"))?;
+        let (alarm, _) = UnixStream::pair().map_err(Call::to("socketpair"))?;
+        let pid =
+            process::fork(|| u8::from(wait(&far, remains).is_err())).map_err(Call::to("fork"))?;
+        Ok((Self { pid, namespace: None, line }, alarm))
+    }
+
     /// Starts it as the first process of the namespaces of a network namespace jail.
     pub(super) fn start_in_namespaces(
         remains: &Remains,
@@ -172,6 +182,20 @@ fn watch(mut line: Channel, usher: &UnixStream, remains: &Remains) -> io::Result
             kill(EVERYBODY, Signal::SIGKILL).unwrap_or_default();
         }
     }
+}
+
+/// The life of a janitor in no namespace of its own: waits for the keeper's end, and clears up. What
+/// the keeper says is for others.
+fn wait(line: &Channel, remains: &Remains) -> io::Result<()> {
+    SigSet::all().thread_set_mask()?;
+    setsid()?;
+    prctl::set_dumpable(false)?;
+    prctl::set_name(c"boundary-init")?;
+    stdio::detach()?;
+    process::keep_only(&[line.as_raw_fd()])?;
+    while let Some(_told) = line.receive()? {}
+    remains.clear();
+    Ok(())
 }
 
 /// Every process of the namespace but this one.

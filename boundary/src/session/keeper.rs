@@ -38,6 +38,9 @@ pub(super) struct Family {
     pub(super) proxy: Pid,
     /// The first process of the command's pid namespace.
     pub(super) janitor: Pid,
+    /// Whether an usher stands for the command, and ends with its status: then it is the usher alone
+    /// that a signal ends.
+    pub(super) is_ushered: bool,
 }
 
 /// How a session ended.
@@ -120,6 +123,9 @@ fn judge(status: WaitStatus, family: Family) -> nix::Result<Option<Ended>> {
     match status {
         WaitStatus::Exited(_, code) if pid == family.command => {
             Ok(Some(Ended::Exited(u8::try_from(code & 0xff).unwrap_or(u8::MAX))))
+        }
+        WaitStatus::Signaled(..) if pid == family.command && family.is_ushered => {
+            Ok(Some(Ended::Lost("usher")))
         }
         WaitStatus::Signaled(_, signal, _) if pid == family.command => {
             Ok(Some(Ended::Signalled(signal)))

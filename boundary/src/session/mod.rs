@@ -33,7 +33,7 @@ use uuid::Uuid;
 use crate::audit::Sinks;
 use crate::config::{Config, Invoker};
 use crate::jail::child::Identity;
-use crate::jail::{self, Call};
+use crate::jail::{self, Call, Choice};
 use crate::sys::process;
 use command::{Held, Plan};
 use janitor::Remains;
@@ -96,7 +96,9 @@ fn outermost(config: &Config, identity: &Identity) -> Result<Outcome, Error> {
     walls.forget_refusals()?;
     proxy.go()?;
     let command = held.go()?;
-    let ended = signals.watch(Family { command, proxy: proxy.pid(), janitor: janitor.pid });
+    let is_ushered = walls.jail() == Choice::Landjail;
+    let family = Family { command, proxy: proxy.pid(), janitor: janitor.pid, is_ushered };
+    let ended = signals.watch(family);
     let ended = if janitor.has_lost_usher() { Ok(Ended::Lost("usher")) } else { ended };
     // The command's remaining processes end before the proxy does, so that what they did last is
     // on record.
@@ -234,6 +236,10 @@ impl Error {
             }
             Self::Walls(jail::Error::Unavailable(_)) => {
                 "leave the choice to boundary, which takes the first that can be raised"
+            }
+            Self::Walls(jail::Error::Landjail(_)) => {
+                "the landjail jail needs seccomp notifications, which only one filter of a process may \
+                 ask for; no command was run"
             }
             Self::Walls(jail::Error::Nsjail(_)) => {
                 "the nsjail jail needs user namespaces, or root; no command was run"

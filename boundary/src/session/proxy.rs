@@ -316,19 +316,27 @@ async fn watch(
                 ready?.clear_ready();
             }
             ready = told.readable() => {
-                heed(&reports, &recorder, &rules)?;
+                heed(&reports, (&recorder, &pins), &rules)?;
                 ready?.clear_ready();
             }
         }
     }
     record(&mut refusals, &recorder, &pins);
-    Ok(())
+    heed(&reports, (&recorder, &pins), &rules)
 }
 
 /// Does what the usher has told of by now: records what it refused, enters the policies of rooms.
-fn heed(reports: &Reports, recorder: &Recorder, rules: &RuleSet) -> Result<(), Said> {
+fn heed(
+    reports: &Reports,
+    (recorder, pins): (&Recorder, &Pins),
+    rules: &RuleSet,
+) -> Result<(), Said> {
     while let Some(told) = reports.next()? {
         match told {
+            Told::Dropped(refused) => {
+                let (subject, decision) = refused.into_decision(|address| pins.name(address));
+                drop(recorder.decide(&subject, decision));
+            }
             Told::Refused(subject, decision) => drop(recorder.decide(&subject, decision)),
             Told::Entered(entry) => reports.answer(has_entered(entry, rules)),
         }

@@ -11,7 +11,7 @@ use super::janitor::{Janitor, Remains};
 use crate::config::Config;
 use crate::jail::child::Identity;
 use crate::jail::probe::{self, ORDER, Report};
-use crate::jail::{self, Choice, Walls, nsjail};
+use crate::jail::{self, Choice, Walls, landjail, nsjail};
 use crate::proxy::Doors;
 
 /// A jail that stands, with nobody in it yet.
@@ -71,7 +71,8 @@ fn this(
     match jail {
         Choice::Ebpf => of_ebpf(config, remains),
         Choice::Nsjail => of_nsjail(config, remains, identity),
-        Choice::Landjail | Choice::Auto => Err(jail::Error::Unavailable(jail).into()),
+        Choice::Landjail => of_landjail(config, remains),
+        Choice::Auto => Err(jail::Error::Unavailable(jail).into()),
     }
 }
 
@@ -81,6 +82,14 @@ fn of_ebpf(config: &Config, remains: &Remains) -> Result<Raised, Error> {
     let doors = Doors::bind(config.proxy_port)?;
     let walls = Walls::of_ebpf(&remains.cgroup, &doors)?;
     Ok(Raised { janitor, alarm, doors, walls })
+}
+
+fn of_landjail(config: &Config, remains: &Remains) -> Result<Raised, Error> {
+    let (janitor, alarm) = Janitor::start_outside(remains)
+        .map_err(|call| jail::Error::Enclosure { jail: Choice::Landjail, call })?;
+    let doors = Doors::bind(config.proxy_port)?;
+    let walls = landjail::Walls::raise(&doors).map_err(jail::Error::Landjail)?;
+    Ok(Raised { janitor, alarm, doors, walls: Walls::Landjail(walls) })
 }
 
 fn of_nsjail(config: &Config, remains: &Remains, identity: &Identity) -> Result<Raised, Error> {

@@ -10,6 +10,7 @@ use std::os::fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd};
 use nix::errno::Errno;
 
 /// A call that waits.
+#[derive(Clone, Copy)]
 pub struct Notification(libc::seccomp_notif);
 
 impl Notification {
@@ -107,8 +108,8 @@ pub fn is_waiting(listener: BorrowedFd<'_>, id: u64) -> bool {
     unsafe { libc::ioctl(listener.as_raw_fd(), IS_VALID, &raw const id) == 0 }
 }
 
-/// Answers a call. One that is gone has no need of an answer.
-pub fn answer(listener: BorrowedFd<'_>, id: u64, answer: Answer) {
+/// Answers a call. False if it is gone, and has no need of an answer.
+pub fn answer(listener: BorrowedFd<'_>, id: u64, answer: Answer) -> bool {
     /// `SECCOMP_IOCTL_NOTIF_SEND` of linux/seccomp.h.
     const SEND: libc::Ioctl = 0xc018_2101;
     /// `SECCOMP_USER_NOTIF_FLAG_CONTINUE` of linux/seccomp.h.
@@ -120,5 +121,75 @@ pub fn answer(listener: BorrowedFd<'_>, id: u64, answer: Answer) {
         Answer::Failed(error) => response.error = -(error as i32),
     }
     // SAFETY: the structure outlives the call, which reads it.
-    unsafe { libc::ioctl(listener.as_raw_fd(), SEND, &raw mut response) };
+    unsafe { libc::ioctl(listener.as_raw_fd(), SEND, &raw mut response) == 0 }
+}
+
+/// How an open file is given to a process whose call waits (`struct seccomp_notif_addfd` of
+/// linux/seccomp.h).
+#[repr(C)]
+struct Gift {
+    id: u64,
+    flags: u32,
+    file: u32,
+    number: u32,
+    number_flags: u32,
+}
+
+/// The number that the file gets is the one that was asked for, whatever was there.
+const SET_NUMBER: u32 = 1;
+/// The call returns the number, in the same step (Linux 5.14).
+const ANSWER: u32 = 2;
+
+/// Gives an open file to the process, and answers the call with its number there. Before Linux
+/// 5.14 that takes two steps; a call that ends between them leaves its process a descriptor more.
+pub fn answer_with(
+    listener: BorrowedFd<'_>,
+    id: u64,
+    file: BorrowedFd<'_>,
+    closes_on_exec: bool,
+) -> nix::Result<()> {
+    match gift(listener, &Gift { flags: ANSWER, ..Gift::of(id, file, closes_on_exec) }) {
+        Err(Errno::EINVAL) => {
+            let number = give(listener, id, file, closes_on_exec)?;
+            answer(listener, id, Answer::Done(i64::from(number)));
+            Ok(())
+        }
+        given => given.map(drop),
+    }
+}
+
+/// Gives an open file to the process; its number there.
+pub fn give(
+    listener: BorrowedFd<'_>,
+    id: u64,
+    file: BorrowedFd<'_>,
+    closes_on_exec: bool,
+) -> nix::Result<i32> {
+    gift(listener, &Gift::of(id, file, closes_on_exec))
+}
+
+/// Puts an open file in the place of a process's descriptor.
+pub fn replace(
+    listener: BorrowedFd<'_>,
+    id: u64,
+    file: BorrowedFd<'_>,
+    (number, closes_on_exec): (i32, bool),
+) -> nix::Result<()> {
+    let number = number.cast_unsigned();
+    let of = Gift::of(id, file, closes_on_exec);
+    gift(listener, &Gift { flags: SET_NUMBER, number, ..of }).map(drop)
+}
+
+impl Gift {
+    fn of(id: u64, file: BorrowedFd<'_>, closes_on_exec: bool) -> Self {
+        let number_flags = if closes_on_exec { libc::O_CLOEXEC.cast_unsigned() } else { 0 };
+        Self { id, flags: 0, file: file.as_raw_fd().cast_unsigned(), number: 0, number_flags }
+    }
+}
+
+fn gift(listener: BorrowedFd<'_>, gift: &Gift) -> nix::Result<i32> {
+    /// `SECCOMP_IOCTL_NOTIF_ADDFD` of linux/seccomp.h.
+    const GIVE: libc::Ioctl = 0x4018_2103;
+    // SAFETY: the structure is as large as the request says, outlives the call, and is only read.
+    Errno::result(unsafe { libc::ioctl(listener.as_raw_fd(), GIVE, std::ptr::from_ref(gift)) })
 }

@@ -15,10 +15,19 @@ const MOST: usize = 16;
 
 /// Sends a message and lends descriptors with it. One without a byte may be passed over.
 pub fn send(socket: BorrowedFd<'_>, message: &[u8], lent: &[BorrowedFd<'_>]) -> io::Result<()> {
+    send_with((socket, MsgFlags::empty()), message, lent)
+}
+
+/// Does so with flags for the call.
+pub fn send_with(
+    (socket, flags): (BorrowedFd<'_>, MsgFlags),
+    message: &[u8],
+    lent: &[BorrowedFd<'_>],
+) -> io::Result<()> {
     let numbers: Vec<RawFd> = lent.iter().map(AsRawFd::as_raw_fd).collect();
     let beside = [ControlMessage::ScmRights(&numbers)];
     let beside = if numbers.is_empty() { &[][..] } else { &beside[..] };
-    let flags = MsgFlags::MSG_NOSIGNAL;
+    let flags = flags | MsgFlags::MSG_NOSIGNAL;
     sendmsg::<()>(socket.as_raw_fd(), &[IoSlice::new(message)], beside, flags, None)?;
     Ok(())
 }

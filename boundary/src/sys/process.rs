@@ -28,6 +28,16 @@ pub fn fork(body: impl FnOnce() -> u8) -> nix::Result<Pid> {
     }
 }
 
+/// Forks the other way round: the child goes on from here, and the parent lives the given life with
+/// the child's number, and ends with its status. By the rules of [`fork`].
+pub fn split(life: impl FnOnce(Pid) -> u8) -> nix::Result<()> {
+    // SAFETY: as in `fork`.
+    match unsafe { nix::unistd::fork() }? {
+        ForkResult::Parent { child } => exit(life(child)),
+        ForkResult::Child => Ok(()),
+    }
+}
+
 /// Forks straight into a cgroup (`CLONE_INTO_CGROUP`, Linux 5.7), by the rules of [`fork`].
 ///
 /// A process that moves itself by `cgroup.procs` waits for every other that forks or moves on the

@@ -5,8 +5,10 @@
 
 #![expect(unsafe_code, reason = "system calls that neither std nor nix wraps")]
 
+use std::fs;
 use std::io;
 use std::os::fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd};
+use std::os::unix::fs::FileExt as _;
 
 use nix::errno::Errno;
 
@@ -38,8 +40,42 @@ fn descriptor(fd: libc::c_long) -> nix::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
-/// Copies from the memory of a process, as far as it can be read in one go.
+/// Copies from the memory of a process, as far as it can be read in one go. Where a filter around
+/// us refuses the call for it, procfs does the same.
 pub fn read_memory(thread: u32, address: u64, into: &mut [u8]) -> nix::Result<usize> {
+    match copy_from(thread, address, into) {
+        Err(Errno::EPERM | Errno::ENOSYS) => {
+            let memory = fs::File::open(format!("/proc/{thread}/mem"));
+            memory.and_then(|memory| memory.read_at(into, address)).map_err(|error| errno(&error))
+        }
+        copied => copied,
+    }
+}
+
+/// Copies into the memory of a process, all or nothing of it that counts.
+pub fn write_memory(thread: u32, address: u64, from: &[u8]) -> nix::Result<()> {
+    if from.is_empty() {
+        return Ok(());
+    }
+    let copied = match copy_to(thread, address, from) {
+        Err(Errno::EPERM | Errno::ENOSYS) => {
+            let memory = fs::File::options().write(true).open(format!("/proc/{thread}/mem"));
+            memory.and_then(|memory| memory.write_at(from, address)).map_err(|error| errno(&error))
+        }
+        copied => copied,
+    };
+    if copied? == from.len() { Ok(()) } else { Err(Errno::EFAULT) }
+}
+
+/// The error number of an error of procfs, which says `EIO` of what is not mapped.
+fn errno(error: &io::Error) -> Errno {
+    match error.raw_os_error().map(Errno::from_raw) {
+        Some(Errno::EIO) | None => Errno::EFAULT,
+        Some(number) => number,
+    }
+}
+
+fn copy_from(thread: u32, address: u64, into: &mut [u8]) -> nix::Result<usize> {
     let thread = libc::pid_t::try_from(thread).map_err(|_wide| Errno::ESRCH)?;
     let address = usize::try_from(address).map_err(|_wide| Errno::EFAULT)?;
     let local = libc::iovec { iov_base: into.as_mut_ptr().cast(), iov_len: into.len() };
@@ -48,6 +84,19 @@ pub fn read_memory(thread: u32, address: u64, into: &mut [u8]) -> nix::Result<us
     // SAFETY: the local vector is one slice of ours; the remote one is the other process's concern.
     let length =
         unsafe { libc::process_vm_readv(thread, &raw const local, 1, &raw const remote, 1, 0) };
+    Errno::result(length).map(isize::unsigned_abs)
+}
+
+fn copy_to(thread: u32, address: u64, from: &[u8]) -> nix::Result<usize> {
+    let thread = libc::pid_t::try_from(thread).map_err(|_wide| Errno::ESRCH)?;
+    let address = usize::try_from(address).map_err(|_wide| Errno::EFAULT)?;
+    let local = libc::iovec { iov_base: from.as_ptr().cast_mut().cast(), iov_len: from.len() };
+    let remote =
+        libc::iovec { iov_base: std::ptr::without_provenance_mut(address), iov_len: from.len() };
+    // SAFETY: the local vector is one slice of ours, which is only read; the remote one is the other
+    // process's concern.
+    let length =
+        unsafe { libc::process_vm_writev(thread, &raw const local, 1, &raw const remote, 1, 0) };
     Errno::result(length).map(isize::unsigned_abs)
 }
 

@@ -7,6 +7,7 @@ use super::steps::{Over, Steps, try_out};
 use super::{Found, Primitive, Row, way_in};
 use crate::jail::Choice;
 use crate::jail::child::Identity;
+use crate::jail::landjail;
 use crate::jail::nsjail::trial;
 
 const NSJAIL: &[Choice] = &[Choice::Nsjail];
@@ -51,15 +52,19 @@ fn make(identity: &Identity, steps: &mut Steps) -> Result<(), Over> {
     way_in::enter(steps)
 }
 
-/// Whether the jail that is not in this version could be.
+/// Whether the jail that needs nothing can be had: whether a call can be answered for another.
 pub(super) fn landjail() -> Row {
     let primitive = Primitive {
-        name: "landjail itself",
+        name: "system calls answered for another (seccomp)",
         jails: &[Choice::Landjail],
         is_optional: false,
-        needs: "",
+        needs: "Linux 5.9",
     };
-    Row::new(primitive, Found::Failed("not in this version".to_owned()))
+    let found = match landjail::probe() {
+        Ok(()) => Found::Yes(String::new()),
+        Err(lacking) => Found::Failed(lacking.to_string()),
+    };
+    Row::new(primitive, found)
 }
 
 /// What a step that failed came to.

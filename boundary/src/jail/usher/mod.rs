@@ -16,15 +16,16 @@
 //! *Never*: lets a call that names a unix socket go on by itself.
 
 mod nested;
-mod peer;
-mod report;
+pub(super) mod peer;
+pub(super) mod report;
 mod service;
-mod thread;
+pub(super) mod thread;
 
 pub use nested::Request;
 pub use report::{Entry, Reports, Told};
 
 pub(crate) use report::pair as report_pair;
+pub(super) use service::{address_of, is_cover};
 
 use std::convert::Infallible;
 use std::fs::OpenOptions;
@@ -39,6 +40,7 @@ use nix::sys::signal::SigSet;
 use nix::sys::wait::waitpid;
 use nix::unistd::{chdir, dup2_stderr, dup2_stdin, dup2_stdout, pause, setsid, write};
 
+use super::landjail::Stand;
 use super::{Call, mutation};
 use crate::sys::{process, reach};
 
@@ -63,6 +65,8 @@ pub struct Seat<'a> {
     pub door: &'a Path,
     /// The sockets of the host that the command may use.
     pub open: &'a [PathBuf],
+    /// What it stands with besides, where it makes every socket.
+    pub stand: Option<Stand<'a>>,
 }
 
 impl Seat<'_> {
@@ -74,7 +78,8 @@ impl Seat<'_> {
             Some(self.reports),
             self.house.map(|(house, _)| house),
         ];
-        all.into_iter().flatten().map(|fd| fd.as_raw_fd())
+        let stand = self.stand.into_iter().flat_map(|stand| stand.descriptors());
+        all.into_iter().flatten().map(|fd| fd.as_raw_fd()).chain(stand)
     }
 }
 

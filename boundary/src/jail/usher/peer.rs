@@ -24,14 +24,14 @@ const KNOWN: usize = 256;
 
 /// The sockets of the session, as far as they were asked for.
 #[derive(Debug, Default)]
-pub(super) struct Own {
+pub(in crate::jail) struct Own {
     /// What they are known by, with a handle that keeps the inode from becoming another file's.
     known: Mutex<HashMap<Node, OwnedFd>>,
 }
 
 impl Own {
     /// Whether a process of the session made the socket at a file, of which a handle is given.
-    pub(super) fn has_file(&self, node: &Node, handle: &OwnedFd) -> nix::Result<bool> {
+    pub(in crate::jail) fn has_file(&self, node: &Node, handle: &OwnedFd) -> nix::Result<bool> {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         if known.contains_key(node) {
             return Ok(true);
@@ -48,14 +48,24 @@ impl Own {
 }
 
 /// Whether a process of the session has the socket of an abstract name.
-pub(super) fn has_name(name: &[u8]) -> nix::Result<bool> {
+pub(in crate::jail) fn has_name(name: &[u8]) -> nix::Result<bool> {
     Ok(holds_all(&list()?.iter().filter(|bound| bound.name == name).collect::<Vec<_>>()))
+}
+
+/// The sockets that are bound to a file, by inode.
+pub(in crate::jail) fn bound_at(node: &Node) -> nix::Result<Vec<u32>> {
+    Ok(node.bound(&list()?).map(|bound| bound.socket).collect())
+}
+
+/// The sockets that have an abstract name, by inode.
+pub(in crate::jail) fn named(name: &[u8]) -> nix::Result<Vec<u32>> {
+    Ok(list()?.iter().filter(|bound| bound.name == name).map(|bound| bound.socket).collect())
 }
 
 /// A socket of the host that the user has opened to the command: it stands where the user said, and
 /// was bound there. Whoever may write there could have moved another one to it.
 #[derive(Debug)]
-pub(super) struct Listed {
+pub(in crate::jail) struct Listed {
     path: PathBuf,
     /// The spellings under which it may have been bound. They are found before the command runs:
     /// afterwards a folder in a name may be another one.
@@ -64,7 +74,7 @@ pub(super) struct Listed {
 
 impl Listed {
     /// The one at a path, which need not be there yet.
-    pub(super) fn at(path: &Path) -> Self {
+    pub(in crate::jail) fn at(path: &Path) -> Self {
         let mut names = vec![path.as_os_str().as_bytes().to_vec()];
         if let (Some(folder), Some(name)) = (path.parent(), path.file_name())
             && let Ok(folder) = fs::canonicalize(folder)
@@ -80,7 +90,7 @@ impl Listed {
     }
 
     /// Whether the socket at a file is this one.
-    pub(super) fn is(&self, at: &FileStat, node: &Node) -> nix::Result<bool> {
+    pub(in crate::jail) fn is(&self, at: &FileStat, node: &Node) -> nix::Result<bool> {
         let is_there = stat(&self.path)
             .is_ok_and(|there| (there.st_dev, there.st_ino) == (at.st_dev, at.st_ino));
         let is_named = |bound: &Bound| self.names.iter().any(|name| name == bound.path());
@@ -90,7 +100,7 @@ impl Listed {
 
 /// What a file is known by in the kernel's list.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(super) struct Node {
+pub(in crate::jail) struct Node {
     /// The half of its inode's number that is told there.
     inode: u32,
     /// Its device as `stat` tells it, and that of its file system: where both differ (overlayfs,
@@ -100,7 +110,7 @@ pub(super) struct Node {
 
 impl Node {
     /// That of a file, of which a handle is given.
-    pub(super) fn of(at: &FileStat, handle: &OwnedFd) -> Self {
+    pub(in crate::jail) fn of(at: &FileStat, handle: &OwnedFd) -> Self {
         let inode = u32::try_from(at.st_ino & u64::from(u32::MAX)).unwrap_or_default();
         let devices = [packed(major(at.st_dev), minor(at.st_dev)), device_below(handle)];
         Self { inode, devices }
@@ -250,7 +260,7 @@ fn word(bytes: &[u8], at: usize) -> Option<u32> {
 }
 
 /// Whether a file is a socket.
-pub(super) fn is_socket(at: &FileStat) -> bool {
+pub(in crate::jail) fn is_socket(at: &FileStat) -> bool {
     at.st_mode & libc::S_IFMT == libc::S_IFSOCK
 }
 

@@ -4,11 +4,13 @@
 
 use std::fs;
 use std::io;
+use std::net::SocketAddr;
 use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use boundary_common::steer::Why;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
@@ -17,7 +19,8 @@ use serde::{Deserialize, Serialize};
 use super::thread::Thread;
 use crate::audit::{Decision, Door, Process, Subject};
 use crate::jail::Call;
-use crate::jail::ebpf::{cgroup_of, protocol_name};
+use crate::jail::ebpf::{Refused, cgroup_of, protocol_name};
+use crate::jail::lineage;
 use crate::rules::Code;
 use crate::sys::pass;
 
@@ -32,19 +35,23 @@ const MAX: usize = 256 * 1024;
 
 /// What was refused.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) enum What {
+pub(in crate::jail) enum What {
     /// A unix socket of a process outside.
     Named(String),
     /// A socket of some family, type and protocol.
     Made { family: u32, kind: u32, protocol: u32 },
     /// An option of a socket.
     Set { level: u32, name: u32 },
+    /// A datagram that was sent, or aimed: where to, and the number of the reason.
+    Sent { target: SocketAddr, why: u16 },
 }
 
 /// One refusal, as it crosses from one process to the other.
 #[derive(Debug, Serialize, Deserialize)]
 struct Report {
     what: What,
+    /// The process, where the usher and the reader number processes alike, and the usher's own.
+    known: Option<(u32, u32)>,
     uid: u32,
     comm: String,
     exe: Option<PathBuf>,
@@ -75,7 +82,7 @@ const TAKEN: u8 = 1;
 
 /// The usher's end of the line. One message is answered before the next is sent.
 #[derive(Debug)]
-pub(super) struct Line(Mutex<OwnedFd>);
+pub(in crate::jail) struct Line(Mutex<OwnedFd>);
 
 /// Both ends of a line: the usher's and the reader's.
 pub(crate) fn pair() -> Result<(OwnedFd, Reports), Call> {
@@ -88,20 +95,30 @@ pub(crate) fn pair() -> Result<(OwnedFd, Reports), Call> {
 
 impl Line {
     /// The end that was given.
-    pub(super) fn new(end: OwnedFd) -> Self {
+    pub(in crate::jail) fn new(end: OwnedFd) -> Self {
         Self(Mutex::new(end))
     }
 
     /// Tells what was refused to a thread that waits.
-    pub(super) fn tell(&self, thread: Thread, handle: BorrowedFd<'_>, what: What) {
+    pub(in crate::jail) fn tell(&self, thread: Thread, handle: BorrowedFd<'_>, what: What) {
         let Ok((uid, comm, exe)) = thread.describe() else { return };
-        let report = Message::Refused(Report { what, uid, comm, exe });
+        let report = Message::Refused(Report { what, known: None, uid, comm, exe });
         // Who cannot be told is told nothing; the call is refused all the same.
         drop(self.ask(&report, &[handle], PATIENCE));
     }
 
+    /// Tells what was refused to a process, of which everything is known here, and waits for nobody.
+    pub(in crate::jail) fn note(&self, process: Process, what: What) {
+        let known = Some((process.pid, std::process::id()));
+        let Process { uid, comm, exe, .. } = process;
+        let report = Message::Refused(Report { what, known, uid, comm, exe });
+        let Ok(message) = serde_json::to_vec(&report) else { return };
+        let line = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        drop(pass::send(line.as_fd(), &message, &[]));
+    }
+
     /// Has a policy entered for a cgroup. False if it was not understood, or nobody answers.
-    pub(super) fn enter(&self, entry: Entry) -> io::Result<bool> {
+    pub(in crate::jail) fn enter(&self, entry: Entry) -> io::Result<bool> {
         Ok(self.ask(&Message::Entered(entry), &[], PATIENCE_TO_ENTER)? == Some(TAKEN))
     }
 
@@ -143,6 +160,8 @@ pub struct Reports(OwnedFd);
 pub enum Told {
     /// A refusal, ready for the record: who tried, and what it was.
     Refused(Subject, Decision),
+    /// A datagram that was refused, of which the name behind its target is still to be told.
+    Dropped(Refused),
     /// A policy to enter. [`Reports::answer`] says whether it was.
     Entered(Entry),
 }
@@ -165,13 +184,18 @@ impl Reports {
             Message::Entered(entry) => return Ok(Some(Told::Entered(entry))),
             Message::Refused(report) => report,
         };
-        let pid = handles.first().and_then(|handle| pid_behind(handle.as_fd())).unwrap_or_default();
-        let cgroup = cgroup_of(pid).unwrap_or_default();
-        self.answer(true);
-        let Report { what, uid, comm, exe } = report;
-        let process = Some(Process { pid, uid, comm, exe, cgroup, ..Process::default() });
-        let subject = Subject { door: Door::Kernel, process, target: None };
-        Ok(Some(Told::Refused(subject, decision(what))))
+        let Report { what, known, uid, comm, exe } = report;
+        let process = if let Some((pid, usher)) = known {
+            let parents = lineage::below(pid, usher);
+            Process { pid, uid, comm, exe, parents, ..Process::default() }
+        } else {
+            let pid = handles.first().and_then(|handle| pid_behind(handle.as_fd()));
+            let pid = pid.unwrap_or_default();
+            let cgroup = cgroup_of(pid).unwrap_or_default();
+            self.answer(true);
+            Process { pid, uid, comm, exe, cgroup, ..Process::default() }
+        };
+        Ok(Some(told(process, what)))
     }
 
     /// Answers what was told.
@@ -189,8 +213,8 @@ impl AsFd for Reports {
 }
 
 /// What goes on record.
-fn decision(what: What) -> Decision {
-    match what {
+fn told(process: Process, what: What) -> Told {
+    let decision = match what {
         What::Named(socket) => Decision::Withheld { socket },
         What::Made { family, kind, protocol } => {
             let proto = proto(family, kind, protocol);
@@ -204,7 +228,14 @@ fn decision(what: What) -> Decision {
             };
             Decision::Dropped { proto, code: Code::SocketOption, host: None }
         }
-    }
+        What::Sent { target, why } => {
+            let why = Why::from_number(why).unwrap_or(Why::Unrecorded);
+            let target = Some(target);
+            return Told::Dropped(Refused { process, proto: "udp", target, why, option: None });
+        }
+    };
+    let subject = Subject { door: Door::Kernel, process: Some(process), target: None };
+    Told::Refused(subject, decision)
 }
 
 /// The kind of a socket in a word.

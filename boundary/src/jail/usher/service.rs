@@ -115,11 +115,13 @@ impl Service {
         let refused = what(asked);
         let request = if refused.is_some() { None } else { Request::read(asked) };
         if refused.is_none() && request.is_none() {
-            return notify::answer(listener, asked.id(), Answer::Continue);
+            notify::answer(listener, asked.id(), Answer::Continue);
+            return;
         }
         if self.shared.at_work.fetch_add(1, Ordering::Relaxed) >= MAX_AT_ONCE {
             self.shared.at_work.fetch_sub(1, Ordering::Relaxed);
-            return notify::answer(listener, asked.id(), Answer::Failed(Errno::EAGAIN));
+            notify::answer(listener, asked.id(), Answer::Failed(Errno::EAGAIN));
+            return;
         }
         let (listener, shared) = (Arc::clone(&self.listener), Arc::clone(&self.shared));
         let (id, number) = (asked.id(), asked.thread());
@@ -270,7 +272,9 @@ impl Shared {
         let inet = [libc::AF_INET, libc::AF_INET6].map(i32::cast_unsigned);
         let error = match &what {
             What::Made { family, .. } if !inet.contains(family) => Errno::EAFNOSUPPORT,
-            What::Made { .. } | What::Set { .. } | What::Named(_) => Errno::EPERM,
+            What::Made { .. } | What::Set { .. } | What::Named(_) | What::Sent { .. } => {
+                Errno::EPERM
+            }
         };
         if let Ok(handle) = reach::open_thread(number) {
             self.line.tell(Thread::new(number), handle.as_fd(), what);
@@ -303,7 +307,7 @@ fn as_errno(error: &io::Error) -> Errno {
 }
 
 /// The address by which a socket's file is named and nothing else can be: the handle of it.
-fn address_of(file: &OwnedFd) -> Vec<u8> {
+pub(in crate::jail) fn address_of(file: &OwnedFd) -> Vec<u8> {
     let family = libc::AF_UNIX.to_ne_bytes();
     let path = format!("/proc/self/fd/{}\0", file.as_raw_fd());
     let family = family.first_chunk::<2>().copied().unwrap_or_default();
@@ -311,7 +315,7 @@ fn address_of(file: &OwnedFd) -> Vec<u8> {
 }
 
 /// Whether it is what covers the sockets of host daemons: `/dev/null`.
-fn is_cover(at: &FileStat) -> bool {
+pub(in crate::jail) fn is_cover(at: &FileStat) -> bool {
     let is_device = at.st_mode & SFlag::S_IFMT.bits() == SFlag::S_IFCHR.bits();
     is_device && at.st_rdev == nix::sys::stat::makedev(1, 3)
 }

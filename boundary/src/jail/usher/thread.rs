@@ -7,19 +7,22 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
+use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, OFlag, OpenHow, ResolveFlag, open, openat, openat2};
+use nix::libc;
 use nix::sys::stat::Mode;
 use nix::unistd::geteuid;
 
+use crate::audit::Process;
 use crate::sys::reach;
 
 /// A thread, by its number in our pid namespace. It is who it was as long as its call waits.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Thread(u32);
+pub(in crate::jail) struct Thread(u32);
 
 /// Whose rights a thread acts with.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Rights {
+pub(in crate::jail) struct Rights {
     uid: u32,
     gid: u32,
     groups: Vec<u32>,
@@ -27,7 +30,7 @@ pub(super) struct Rights {
 
 impl Rights {
     /// Does something with these rights, and takes back our own.
-    pub(super) fn borrow<T>(&self, work: impl FnOnce() -> T) -> io::Result<T> {
+    pub(in crate::jail) fn borrow<T>(&self, work: impl FnOnce() -> T) -> io::Result<T> {
         // In a user's own namespaces there is nobody else, and no id to come back from.
         if !geteuid().is_root() && geteuid().as_raw() == self.uid {
             return Ok(work());
@@ -52,31 +55,68 @@ impl Rights {
 
 impl Thread {
     /// The thread of this number.
-    pub(super) fn new(number: u32) -> Self {
+    pub(in crate::jail) fn new(number: u32) -> Self {
         Self(number)
     }
 
+    /// Its number.
+    pub(in crate::jail) fn number(self) -> u32 {
+        self.0
+    }
+
     /// Its rights.
-    pub(super) fn rights(self) -> io::Result<Rights> {
+    pub(in crate::jail) fn rights(self) -> io::Result<Rights> {
         let status = fs::read_to_string(self.at("status"))?;
         Rights::in_status(&status).ok_or_else(|| io::Error::from(io::ErrorKind::InvalidData))
     }
 
     /// Its user, its name and its program.
-    pub(super) fn describe(self) -> io::Result<(u32, String, Option<PathBuf>)> {
+    pub(in crate::jail) fn describe(self) -> io::Result<(u32, String, Option<PathBuf>)> {
         let comm = fs::read_to_string(self.at("comm"))?.trim_end().to_owned();
         Ok((self.rights()?.uid, comm, fs::read_link(self.at("exe")).ok()))
     }
 
+    /// The process that it belongs to, as the record shows it.
+    pub(in crate::jail) fn process(self) -> io::Result<Process> {
+        let status = fs::read_to_string(self.at("status"))?;
+        let line = |name: &str| status.lines().find_map(|line| line.strip_prefix(name));
+        let number = |name: &str, place: usize| -> Option<u32> {
+            line(name)?.split_ascii_whitespace().nth(place)?.parse().ok()
+        };
+        Ok(Process {
+            pid: number("Tgid:", 0).unwrap_or(self.0),
+            uid: number("Uid:", 1).unwrap_or(u32::MAX),
+            comm: line("Name:").unwrap_or_default().trim_start().to_owned(),
+            exe: fs::read_link(self.at("exe")).ok(),
+            ..Process::default()
+        })
+    }
+
+    /// The inode of the socket behind one of its descriptors.
+    pub(in crate::jail) fn socket(self, number: i32) -> nix::Result<u64> {
+        let link = fs::read_link(format!("/proc/{}/fd/{number}", self.0));
+        let link = link.map_err(|error| match error.raw_os_error() {
+            Some(libc::ENOENT) | None => Errno::EBADF,
+            Some(other) => Errno::from_raw(other),
+        })?;
+        let inode = link.to_str().and_then(|link| link.strip_prefix("socket:[")?.strip_suffix(']'));
+        inode.and_then(|inode| inode.parse().ok()).ok_or(Errno::ENOTSOCK)
+    }
+
+    /// Copies into its memory.
+    pub(in crate::jail) fn write(self, address: u64, bytes: &[u8]) -> nix::Result<()> {
+        reach::write_memory(self.0, address, bytes)
+    }
+
     /// Copies from its memory, exactly as much as asked.
-    pub(super) fn read(self, address: u64, length: usize) -> nix::Result<Vec<u8>> {
+    pub(in crate::jail) fn read(self, address: u64, length: usize) -> nix::Result<Vec<u8>> {
         let mut bytes = vec![0; length];
         let read = reach::read_memory(self.0, address, &mut bytes)?;
         if read == length { Ok(bytes) } else { Err(nix::Error::EFAULT) }
     }
 
     /// From where it sees the file system: what its paths begin at.
-    pub(super) fn view(self) -> nix::Result<View> {
+    pub(in crate::jail) fn view(self) -> nix::Result<View> {
         let open = |name| open(&self.at(name), OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty());
         let (root, directory) = (open("root")?, open("cwd")?);
         let inode = |path: &Path| fs::metadata(path).map(|found| (found.dev(), found.ino())).ok();
@@ -92,7 +132,7 @@ impl Thread {
 
 /// Where the paths of a thread begin.
 #[derive(Debug)]
-pub(super) struct View {
+pub(in crate::jail) struct View {
     thread: u32,
     /// Its root, where that is not ours.
     root: Option<OwnedFd>,
@@ -101,7 +141,7 @@ pub(super) struct View {
 
 impl View {
     /// Opens what a path leads to, without any right to it.
-    pub(super) fn open(&self, path: &Path) -> nix::Result<OwnedFd> {
+    pub(in crate::jail) fn open(&self, path: &Path) -> nix::Result<OwnedFd> {
         let flags = OFlag::O_PATH | OFlag::O_CLOEXEC;
         let path = self.with_own_number(path);
         match &self.root {
@@ -125,7 +165,7 @@ impl View {
 
 /// The name that a socket address of the unix family holds.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Name {
+pub(in crate::jail) enum Name {
     /// A path.
     Path(PathBuf),
     /// An abstract name, with the zero that it begins with.
@@ -136,7 +176,7 @@ pub(super) enum Name {
 
 impl Name {
     /// Reads it from an address as the kernel takes it (unix(7)).
-    pub(super) fn in_address(address: &[u8]) -> Self {
+    pub(in crate::jail) fn in_address(address: &[u8]) -> Self {
         let name = address.get(2..).unwrap_or_default();
         match name.first() {
             None => Self::Unnamed,
@@ -150,7 +190,7 @@ impl Name {
     }
 
     /// As people write it.
-    pub(super) fn shown(&self) -> String {
+    pub(in crate::jail) fn shown(&self) -> String {
         match self {
             Self::Path(path) => path.display().to_string(),
             Self::Abstract(name) => {

@@ -1,0 +1,112 @@
+//! The command's way into this jail. Where namespaces are to be had they are taken too; nothing of
+//! what the walls promise depends on them.
+//!
+//! *Standing*: [`child::enclose`](crate::jail::child::enclose) calls this for an entry of its kind.
+
+use std::fs::OpenOptions;
+use std::io;
+use std::os::fd::AsFd as _;
+
+use landlock::{AccessNet, CompatLevel, Compatible as _, Ruleset, RulesetAttr as _, RulesetError};
+use nix::sched::{CloneFlags, unshare};
+use nix::sys::prctl;
+use nix::sys::socket::{SockType, getsockopt, sockopt};
+
+use super::life::Desk;
+use crate::jail::child::{self, Enclosure, Error, Identity};
+use crate::jail::filter::{self, Beside};
+use crate::jail::{Call, canary, mounts, mutation};
+use crate::sys::{notify, process};
+
+/// `CAP_SETPCAP` and `CAP_SYS_ADMIN` of linux/capability.h.
+const SETPCAP: u32 = 8;
+const SYS_ADMIN: u32 = 21;
+
+/// Goes into the jail for good, and proves that it holds. The caller becomes the usher; what returns
+/// is its child.
+pub fn enclose(enclosure: &Enclosure<'_>) -> Result<(), Error> {
+    if mutation::stands("descriptors") {
+        child::refuse_ways_out()?;
+        refuse_datagrams()?;
+    }
+    child::no_core_files()?;
+    let has_mounts = arrange(enclosure)?;
+    let mut desk = Desk::open(&enclosure.usher, enclosure.identity)?;
+    if mutation::stands("landlock") {
+        child::restrict().map_err(Error::Landlock)?;
+        refuse_streams().map_err(Error::Landlock)?;
+    }
+    let is_mapped = enclosure.identity.is_root()
+        && process::has_capability(SYS_ADMIN)
+        && unshare(CloneFlags::CLONE_NEWUSER).is_ok();
+    desk.map_ids(is_mapped)?;
+    give_up(enclosure.identity)?;
+    if has_mounts {
+        mounts::leave_covered_directory()?;
+    }
+    prctl::set_no_new_privs().map_err(Call::to("prctl(PR_SET_NO_NEW_PRIVS)"))?;
+    // Taking on ids has closed it to the usher, who has to read what calls point to.
+    prctl::set_dumpable(true).map_err(Call::to("prctl(PR_SET_DUMPABLE)"))?;
+    if mutation::stands("seccomp") {
+        let program = filter::program(Beside::Usher);
+        let listener = notify::install(&program).map_err(Call::to("seccomp"))?;
+        desk.hand_over(&listener)?;
+    }
+    if mutation::stands("canary") {
+        canary::sing(enclosure.entry)?;
+    }
+    if mutation::stands("seccomp") { Ok(desk.speak()?) } else { Ok(()) }
+}
+
+/// Refuses descriptors 0 to 2 that are sockets for datagrams: of the unix family they take the name of
+/// whoever is to get it with each, and here the kernel would look for it.
+fn refuse_datagrams() -> Result<(), Error> {
+    let (stdin, stdout, stderr) = (io::stdin(), io::stdout(), io::stderr());
+    for (number, fd) in [(0, stdin.as_fd()), (1, stdout.as_fd()), (2, stderr.as_fd())] {
+        if getsockopt(&fd, sockopt::SockType).is_ok_and(|kind| kind == SockType::Datagram) {
+            return Err(Error::Socket(number));
+        }
+    }
+    Ok(())
+}
+
+/// Arranges the mounts, where this process may. Root must have it, where the machine's settings are
+/// root's to write.
+fn arrange(enclosure: &Enclosure<'_>) -> Result<bool, Error> {
+    let arranged = process::has_capability(SYS_ADMIN).then(|| mounts::arrange(enclosure));
+    match arranged {
+        Some(Ok(())) => return Ok(true),
+        Some(Err(error)) => tracing::info!(%error, "landjail: without mounts of its own"),
+        None => {}
+    }
+    let core_pattern = "/proc/sys/kernel/core_pattern";
+    if enclosure.identity.is_root()
+        && let Ok(_file) = OpenOptions::new().write(true).open(core_pattern)
+    {
+        return Err(Error::Machine(core_pattern));
+    }
+    Ok(false)
+}
+
+/// Becomes the user without a right over the walls.
+fn give_up(identity: &Identity) -> Result<(), Call> {
+    if !identity.is_root() {
+        return identity.assume();
+    }
+    let has = |number: &u32| process::has_capability(*number);
+    let kept: Vec<u32> = child::ROOT_KEEPS.iter().copied().filter(has).collect();
+    if process::has_capability(SETPCAP) {
+        return child::limit_capabilities(&kept);
+    }
+    // What is bounded above us stays so, and with no new privileges nothing is gained by exec.
+    process::hold_capabilities(&kept).map_err(Call::to("capset"))
+}
+
+/// Has the kernel refuse every connection that the command makes by itself (Linux 6.7). It names no
+/// port that may be connected to: the usher, which does it all, is not bound by this.
+fn refuse_streams() -> Result<(), RulesetError> {
+    let ruleset = Ruleset::default()
+        .set_compatibility(CompatLevel::BestEffort)
+        .handle_access(AccessNet::ConnectTcp)?;
+    ruleset.create()?.restrict_self().map(drop)
+}

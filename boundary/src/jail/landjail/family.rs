@@ -1,0 +1,136 @@
+//! The processes that descend from one, and their end.
+//!
+//! The usher and the keeper take in what is orphaned below them, so that whatever a command starts,
+//! and however it lets go of it, descends from them still.
+//!
+//! *Never*: signals a process that does not descend from the caller.
+
+use std::collections::{HashMap, HashSet};
+use std::fs;
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, kill};
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+use nix::unistd::Pid;
+
+/// How long is waited between two looks, at most.
+const LOOK: Duration = Duration::from_millis(2);
+
+/// Every process that descends from one.
+pub(super) fn descendants(of: u32) -> Vec<u32> {
+    let mut children: HashMap<u32, Vec<u32>> = HashMap::new();
+    for entry in fs::read_dir("/proc").into_iter().flatten().flatten() {
+        let number = entry.file_name().to_str().and_then(|name| name.parse().ok());
+        let Some(number) = number else { continue };
+        let stat = fs::read_to_string(entry.path().join("stat")).unwrap_or_default();
+        if let Some(parent) = parent(&stat) {
+            children.entry(parent).or_default().push(number);
+        }
+    }
+    let (mut found, mut next) = (Vec::new(), vec![of]);
+    while let Some(process) = next.pop() {
+        let below = children.remove(&process).unwrap_or_default();
+        found.extend(&below);
+        next.extend(below);
+    }
+    found
+}
+
+/// The parent of a process, by the text of its `stat` (proc(5)), if it has not ended.
+fn parent(stat: &str) -> Option<u32> {
+    let (_, fields) = stat.rsplit_once(") ")?;
+    let mut fields = fields.split(' ');
+    let state = fields.next()?;
+    let parent = fields.next()?.parse().ok()?;
+    (state != "Z" && state != "X").then_some(parent)
+}
+
+/// Kills everything below this process but what is `spared`, and collects it. False if something is
+/// left after the given time.
+pub(super) fn end(spared: &HashSet<u32>, at_most: Duration) -> bool {
+    let deadline = Instant::now() + at_most;
+    loop {
+        let others: Vec<Pid> = others(spared).into_iter().map(Pid::from_raw).collect();
+        // Stopped first: what forks faster than it is killed would never be gone.
+        for signal in [Signal::SIGSTOP, Signal::SIGKILL] {
+            for &process in &others {
+                // It may have ended by now; its number is still its own, because we collect it.
+                kill(process, signal).unwrap_or_default();
+            }
+        }
+        let is_over = others.is_empty();
+        collect(spared);
+        if is_over || Instant::now() > deadline {
+            return is_over;
+        }
+        std::thread::park_timeout(LOOK);
+    }
+}
+
+/// What descends from this process and is not spared, nor below what is.
+fn others(spared: &HashSet<u32>) -> Vec<i32> {
+    let own = std::process::id();
+    let below: HashSet<u32> = spared.iter().flat_map(|&process| descendants(process)).collect();
+    let all = descendants(own).into_iter();
+    all.filter(|process| !spared.contains(process) && !below.contains(process))
+        .filter_map(|process| i32::try_from(process).ok())
+        .collect()
+}
+
+/// Collects what has ended. What is spared is somebody else's to collect.
+fn collect(spared: &HashSet<u32>) {
+    if spared.is_empty() {
+        while waitpid(None, Some(WaitPidFlag::WNOHANG)).is_ok_and(|it| it != WaitStatus::StillAlive)
+        {
+        }
+        return;
+    }
+    for process in zombies() {
+        if !spared.contains(&process)
+            && let Ok(process) = i32::try_from(process)
+        {
+            waitpid(Pid::from_raw(process), Some(WaitPidFlag::WNOHANG))
+                .map(drop)
+                .unwrap_or_default();
+        }
+    }
+}
+
+/// The children of this process that have ended.
+fn zombies() -> Vec<u32> {
+    let own = std::process::id().to_string();
+    let is_ours = |stat: &str| {
+        let fields = stat.rsplit_once(") ").map(|(_, fields)| fields).unwrap_or_default();
+        let mut fields = fields.split(' ');
+        fields.next() == Some("Z") && fields.next() == Some(&own)
+    };
+    let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
+    let numbers = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    numbers
+        .filter(|number: &u32| {
+            fs::read_to_string(format!("/proc/{number}/stat")).is_ok_and(|stat| is_ours(&stat))
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_child_descends_from_its_parent_and_a_parent_not_from_its_child() {
+        let own = std::process::id();
+        let mut child = std::process::Command::new("sleep").arg("60").spawn().unwrap();
+        assert!(descendants(own).contains(&child.id()));
+        assert!(!descendants(child.id()).contains(&own));
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert!(!descendants(own).contains(&child.id()));
+    }
+
+    #[test]
+    fn a_name_with_parentheses_hides_no_parent() {
+        assert_eq!(parent("12 (a) b) S 7 12"), Some(7));
+        assert_eq!(parent("12 (a) Z 7 12"), None, "it has ended");
+    }
+}

@@ -1,0 +1,312 @@
+//! Where connections were meant to go, told by the usher, which makes them, to the proxy, which
+//! accepts them.
+//!
+//! A connection is announced before it is made, and told once its own address is known. The proxy
+//! waits for what was announced by then, so that it never takes an earlier connection from the same
+//! port for the one that it has accepted; nothing else is ever waited for, and what nobody told of
+//! is a stranger's.
+//!
+//! *Never*: serves a connection on a guess.
+
+use std::collections::{HashMap, HashSet};
+use std::fmt;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd, RawFd};
+use std::path::PathBuf;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
+use serde::{Deserialize, Serialize};
+
+use super::address::canonical;
+use crate::audit::{Door, Process};
+use crate::jail::{Call, lineage};
+use crate::proxy::{Flow, Origin};
+use crate::sys::pass;
+
+/// How long the usher may take between a connection and its word about it.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// The longest message: a process with the path of its program.
+const LONGEST: usize = 16 * 1024;
+
+/// A process, as it crosses.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct Who {
+    pid: u32,
+    uid: u32,
+    comm: String,
+    exe: Option<String>,
+    /// Who started the command.
+    usher: u32,
+}
+
+/// What crosses.
+#[derive(Debug, Serialize, Deserialize)]
+enum Message {
+    /// A connection is about to be made.
+    Soon(u64),
+    /// It was made from an address, or not at all.
+    Made { number: u64, from: Option<SocketAddr>, target: SocketAddr, who: Who },
+    /// Questions come from an address.
+    Asks { from: SocketAddr, who: Who },
+    /// They do no more.
+    Silent { from: SocketAddr },
+}
+
+/// Both ends of the line: the usher's and the proxy's.
+pub(super) fn pair() -> Result<(OwnedFd, OwnedFd), Call> {
+    let (near, far) =
+        socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)
+            .map_err(Call::to("socketpair"))?;
+    fcntl(&far, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).map_err(Call::to("fcntl"))?;
+    Ok((near, far))
+}
+
+/// The usher's end.
+#[derive(Debug)]
+pub(super) struct Teller {
+    line: OwnedFd,
+    next: Mutex<u64>,
+}
+
+impl Teller {
+    /// Tells at this end.
+    pub(super) fn new(line: OwnedFd) -> Self {
+        Self { line, next: Mutex::default() }
+    }
+
+    /// Makes a connection to a door, and tells where it was meant to go. `connect` returns what
+    /// became of it, and the connection's own address if it is under way.
+    pub(super) fn turn<T>(
+        &self,
+        (target, process): (SocketAddr, &Process),
+        connect: impl FnOnce() -> (T, Option<SocketAddr>),
+    ) -> io::Result<T> {
+        let number = self.number();
+        self.tell(&Message::Soon(number))?;
+        let (done, from) = connect();
+        let from = from.map(canonical);
+        self.tell(&Message::Made { number, from, target: canonical(target), who: who(process) })?;
+        Ok(done)
+    }
+
+    /// Tells who asks from an address.
+    pub(super) fn asks(&self, from: SocketAddr, process: &Process) -> io::Result<()> {
+        self.tell(&Message::Asks { from, who: who(process) })
+    }
+
+    /// Tells that nobody asks from an address any more.
+    pub(super) fn is_silent(&self, from: SocketAddr) {
+        // Whoever cannot be told is gone.
+        drop(self.tell(&Message::Silent { from }));
+    }
+
+    fn number(&self) -> u64 {
+        let mut next = self.next.lock().unwrap_or_else(PoisonError::into_inner);
+        *next += 1;
+        *next
+    }
+
+    fn tell(&self, message: &Message) -> io::Result<()> {
+        pass::send(self.line.as_fd(), &serde_json::to_vec(message)?, &[])
+    }
+}
+
+/// A process, as it crosses.
+fn who(process: &Process) -> Who {
+    let exe = process.exe.as_ref().map(|path| path.to_string_lossy().into_owned());
+    let usher = std::process::id();
+    Who { pid: process.pid, uid: process.uid, comm: process.comm.clone(), exe, usher }
+}
+
+impl From<Who> for Process {
+    fn from(Who { pid, uid, comm, exe, usher }: Who) -> Self {
+        let (exe, parents) = (exe.map(PathBuf::from), lineage::below(pid, usher));
+        Self { pid, uid, comm, exe, parents, ..Self::default() }
+    }
+}
+
+/// The proxy's end: the flows behind the connections that the usher makes.
+pub struct Led {
+    line: OwnedFd,
+    /// Where the doors stand.
+    doors: Vec<SocketAddr>,
+    told: Mutex<Told>,
+}
+
+impl fmt::Debug for Led {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Led").field("doors", &self.doors).finish_non_exhaustive()
+    }
+}
+
+/// What was told and is not over.
+#[derive(Debug, Default)]
+struct Told {
+    announced: HashSet<u64>,
+    made: HashMap<SocketAddr, (SocketAddr, Who)>,
+    asking: HashMap<SocketAddr, Who>,
+}
+
+impl Told {
+    fn take(&mut self, message: Message) {
+        match message {
+            Message::Soon(number) => drop(self.announced.insert(number)),
+            Message::Made { number, from, target, who } => {
+                self.announced.remove(&number);
+                if let Some(from) = from {
+                    self.made.insert(from, (target, who));
+                }
+            }
+            Message::Asks { from, who } => drop(self.asking.insert(from, who)),
+            Message::Silent { from } => drop(self.asking.remove(&from)),
+        }
+    }
+}
+
+impl Led {
+    /// Listens at an end, for doors that stand here.
+    pub(super) fn new(line: OwnedFd, doors: Vec<SocketAddr>) -> Self {
+        Self { line, doors, told: Mutex::default() }
+    }
+
+    /// The descriptor that a process which forks must keep open for it.
+    pub fn descriptor(&self) -> RawFd {
+        self.line.as_raw_fd()
+    }
+
+    /// Takes in everything that is there now. False at the line's end.
+    fn listen(&self, told: &mut Told) -> bool {
+        let mut bytes = vec![0; LONGEST];
+        loop {
+            match pass::receive(self.line.as_fd(), &mut bytes) {
+                Ok((0, _)) => return false,
+                Ok((length, _)) => {
+                    let message = bytes.get(..length).unwrap_or_default();
+                    match serde_json::from_slice(message) {
+                        Ok(message) => told.take(message),
+                        Err(error) => tracing::error!(%error, "the usher is not understood"),
+                    }
+                }
+                Err(error) => return error.kind() == io::ErrorKind::WouldBlock,
+            }
+        }
+    }
+
+    /// Waits until all that is announced now was made. False if that does not happen.
+    fn catch_up(&self, told: &mut Told) -> bool {
+        if !self.listen(told) {
+            return false;
+        }
+        let awaited: Vec<u64> = told.announced.iter().copied().collect();
+        let deadline = Instant::now() + PATIENCE;
+        while awaited.iter().any(|number| told.announced.contains(number)) {
+            let left = deadline.saturating_duration_since(Instant::now());
+            let left = PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX);
+            let mut waiting = [PollFd::new(self.line.as_fd(), PollFlags::POLLIN)];
+            if poll(&mut waiting, left) == Ok(0) || !self.listen(told) {
+                return false;
+            }
+        }
+        true
+    }
+}
+
+impl Origin for Led {
+    fn flow(&self, client: SocketAddr, local: SocketAddr) -> Option<Flow> {
+        let client = canonical(client);
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        if !self.catch_up(&mut told) {
+            // What it would be taken for may be another's.
+            tracing::error!(%client, "the flow of a connection was not told");
+            return None;
+        }
+        let (target, who) = told.made.remove(&client)?;
+        let is_door = self.doors.contains(&target) && target.port() == local.port();
+        let door = if is_door { Door::Explicit } else { Door::Redirect };
+        Some(Flow { door, client, target, process: Some(who.into()) })
+    }
+
+    fn asker(&self, client: SocketAddr, _asked: Option<IpAddr>) -> Option<Process> {
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        self.listen(&mut told);
+        told.asking.get(&client).cloned().map(Into::into)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::fd::OwnedFd;
+
+    use super::*;
+
+    fn both() -> (Teller, Led) {
+        let (near, far): (OwnedFd, OwnedFd) = pair().unwrap();
+        (Teller::new(near), Led::new(far, vec![at(8080)]))
+    }
+
+    fn at(port: u16) -> SocketAddr {
+        SocketAddr::from(([127, 0, 0, 1], port))
+    }
+
+    fn process(pid: u32) -> Process {
+        Process { pid, ..Process::default() }
+    }
+
+    #[test]
+    fn a_connection_is_known_once_and_a_stranger_never() {
+        let (teller, led) = both();
+        let target = "[::ffff:192.0.2.1]:443".parse().unwrap();
+        teller.turn((target, &process(7)), || ((), Some(at(4000)))).unwrap();
+        let flow = led.flow(at(4000), at(8080)).unwrap();
+        assert_eq!((flow.door, flow.target), (Door::Redirect, "192.0.2.1:443".parse().unwrap()));
+        assert_eq!(flow.process.unwrap().pid, 7);
+        assert!(led.flow(at(4000), at(8080)).is_none(), "it was taken");
+        assert!(led.flow(at(4001), at(8080)).is_none(), "nobody told of it");
+    }
+
+    #[test]
+    fn a_port_that_is_used_again_is_not_taken_for_what_it_was() {
+        let (teller, led) = both();
+        let [old, new] = ["192.0.2.1:80", "192.0.2.2:80"].map(|text| text.parse().unwrap());
+        teller.turn((old, &process(1)), || ((), Some(at(4000)))).unwrap();
+        let flow = teller
+            .turn((new, &process(2)), || {
+                // It is there before anything was told of it.
+                let waiting = std::thread::spawn(move || led.flow(at(4000), at(8080)));
+                (waiting, Some(at(4000)))
+            })
+            .unwrap();
+        assert_eq!(flow.join().unwrap().unwrap().target, new);
+    }
+
+    #[test]
+    fn the_proxy_itself_as_a_target_is_explicit_use() {
+        let (teller, led) = both();
+        teller.turn((at(8080), &process(1)), || ((), Some(at(4000)))).unwrap();
+        assert_eq!(led.flow(at(4000), at(8080)).unwrap().door, Door::Explicit);
+    }
+
+    #[test]
+    fn who_asks_is_known_until_it_is_silent() {
+        let (teller, led) = both();
+        teller.asks(at(5000), &process(3)).unwrap();
+        assert_eq!(led.asker(at(5000), None).unwrap().pid, 3);
+        assert_eq!(led.asker(at(5000), None).unwrap().pid, 3);
+        teller.is_silent(at(5000));
+        assert!(led.asker(at(5000), None).is_none());
+    }
+
+    #[test]
+    fn without_an_usher_nothing_is_served() {
+        let (teller, led) = both();
+        teller.turn((at(80), &process(1)), || ((), Some(at(4000)))).unwrap();
+        drop(teller);
+        assert!(led.flow(at(4000), at(8080)).is_none());
+    }
+}

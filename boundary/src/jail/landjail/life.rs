@@ -1,0 +1,275 @@
+//! The usher's life: the parent of the command, which collects what ends below it, answers its
+//! calls, passes signals on and ends as it ends.
+//!
+//! It is the parent, because a kernel with Yama lets only an ancestor look at what a call points to.
+//! *Never*: outlives the keeper, or leaves a process behind.
+
+use std::collections::HashSet;
+use std::fs::{self, OpenOptions};
+use std::io::{self, Read as _, Write as _};
+use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::sync::Arc;
+
+use nix::errno::Errno;
+use nix::libc;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::prctl;
+use nix::sys::signal::{SigSet, Signal, kill, raise};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
+use nix::sys::socket::MsgFlags;
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+use nix::unistd::{Pid, chdir, dup2_stderr, dup2_stdin, dup2_stdout, getpid, setsid};
+
+use super::service::{Parts, Shared};
+use super::{END, family};
+use crate::jail::Call;
+use crate::jail::child::Identity;
+use crate::jail::filter;
+use crate::jail::usher::Seat;
+use crate::sys::{pass, process};
+
+/// The capabilities that the usher of a root command keeps, as far as it has them: those that it
+/// takes to act for whoever calls, and to look at what it points to.
+const KEEPS: &[u32] = &[1, 2, 5, 6, 7, 19];
+
+/// What the command's process says before its filter stands: whether its ids are to be mapped.
+const MAP: u8 = b'm';
+const NO_MAP: u8 = b'-';
+
+/// The command's line to its usher.
+#[derive(Debug)]
+pub(super) struct Desk(UnixStream);
+
+impl Desk {
+    /// Makes the caller the usher, and returns in its child, which becomes the command.
+    pub(super) fn open(seat: &Seat<'_>, identity: &Identity) -> Result<Self, Call> {
+        let (near, far) = UnixStream::pair().map_err(Call::to("socketpair"))?;
+        process::split(|command| match Usher::live((seat, identity), command, &far) {
+            Ok(status) => status,
+            Err(error) => {
+                tracing::error!(%error, "the usher ended");
+                die()
+            }
+        })
+        .map_err(Call::to("fork"))?;
+        prctl::set_pdeathsig(Signal::SIGKILL).map_err(Call::to("prctl(PR_SET_PDEATHSIG)"))?;
+        Ok(Self(near))
+    }
+
+    /// Has the ids of the caller's new user namespace mapped, or says that there is none.
+    pub(super) fn map_ids(&mut self, is_new: bool) -> Result<(), Call> {
+        self.0.write_all(&[if is_new { MAP } else { NO_MAP }]).map_err(Call::to("write(usher)"))?;
+        self.0.read_exact(&mut [0]).map_err(Call::to("read(usher)"))
+    }
+
+    /// Hands over where the filter's questions arrive, and waits until somebody answers them.
+    pub(super) fn hand_over(&mut self, listener: &OwnedFd) -> Result<(), Call> {
+        let unasked = MsgFlags::from_bits_retain(filter::UNASKED.cast_signed());
+        pass::send_with((self.0.as_fd(), unasked), &[0], &[listener.as_fd()])
+            .map_err(Call::to("sendmsg(usher)"))?;
+        self.0.read_exact(&mut [0]).map_err(Call::to("read(usher)"))
+    }
+
+    /// Has what is refused told from now on.
+    pub(super) fn speak(mut self) -> Result<(), Call> {
+        self.0.write_all(&[0]).map_err(Call::to("write(usher)"))?;
+        self.0.read_exact(&mut [0]).map_err(Call::to("read(usher)"))
+    }
+}
+
+/// Ends the usher in a way that nobody takes for the command's.
+fn die() -> u8 {
+    kill(getpid(), Signal::SIGKILL).unwrap_or_default();
+    u8::MAX
+}
+
+/// The usher at its place.
+struct Usher<'a> {
+    command: Pid,
+    shared: Arc<Shared>,
+    signals: SignalFd,
+    /// To the keeper.
+    line: OwnedFd,
+    /// To the command's process, until it is the command.
+    desk: Option<&'a UnixStream>,
+    has_listener: bool,
+}
+
+impl<'a> Usher<'a> {
+    /// The whole life; the command's exit status.
+    fn live(
+        (seat, identity): (&Seat<'_>, &Identity),
+        command: Pid,
+        desk: &'a UnixStream,
+    ) -> io::Result<u8> {
+        let stand = seat.stand.ok_or_else(|| io::Error::other("nothing to stand with"))?;
+        take_place(&[
+            stand.descriptors().as_slice(),
+            &[desk.as_raw_fd(), seat.reports.as_raw_fd()],
+        ])?;
+        map(command, desk)?;
+        give_up(identity)?;
+        let mut line = desk;
+        line.write_all(&[0])?;
+        let (_, mut taken) = pass::receive(desk.as_fd(), &mut [0])?;
+        let listener = taken.pop();
+        let parts = Parts {
+            listener: listener.ok_or_else(|| io::Error::from(Errno::EPIPE))?,
+            flows: stand.flows.try_clone_to_owned()?,
+            reports: seat.reports.try_clone_to_owned()?,
+            doors: stand.doors.clone(),
+            open: seat.open.to_vec(),
+        };
+        let shared = Shared::new(parts)?;
+        line.write_all(&[0])?;
+        let signals = SignalFd::with_flags(&SigSet::all(), SfdFlags::SFD_NONBLOCK)?;
+        let line = stand.line.try_clone_to_owned()?;
+        let desk = Some(desk);
+        Self { command, shared, signals, line, desk, has_listener: true }.watch()
+    }
+
+    /// Answers, collects and passes on until the command has ended, or the keeper is gone.
+    fn watch(mut self) -> io::Result<u8> {
+        loop {
+            let [asked, signalled, is_over, spoken_to] = self.wait()?;
+            if asked {
+                self.shared.serve()?;
+            }
+            if spoken_to {
+                self.heed();
+            }
+            if signalled && let Some(status) = self.pass_on()? {
+                family::end(&HashSet::new(), END);
+                return Ok(status);
+            }
+            if is_over {
+                family::end(&HashSet::new(), END);
+                return Ok(u8::MAX);
+            }
+        }
+    }
+
+    /// Waits until something happens: a question, a signal, the keeper's end, a word of the command's
+    /// process.
+    fn wait(&mut self) -> io::Result<[bool; 4]> {
+        let event = |fd| PollFd::new(fd, PollFlags::POLLIN);
+        let mut events = vec![event(self.signals.as_fd()), event(self.line.as_fd())];
+        if self.has_listener {
+            events.push(event(self.shared.listener()));
+        }
+        if let Some(desk) = self.desk {
+            events.push(event(desk.as_fd()));
+        }
+        match poll(&mut events, PollTimeout::NONE) {
+            Ok(_) | Err(Errno::EINTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+        let nothing = PollFlags::empty();
+        let mut happened = events.iter().map(|event| event.revents().unwrap_or(nothing));
+        let mut next = || happened.next().unwrap_or(nothing);
+        let (signalled, is_over) = (next(), next());
+        let asked = if self.has_listener { next() } else { nothing };
+        let spoken_to = if self.desk.is_some() { next() } else { nothing };
+        drop(happened);
+        drop(events);
+        let is_asked = asked.contains(PollFlags::POLLIN);
+        // Nobody is left who could ask.
+        self.has_listener = is_asked || asked.is_empty();
+        Ok([is_asked, !signalled.is_empty(), !is_over.is_empty(), !spoken_to.is_empty()])
+    }
+
+    /// Hears the command's process: once the canary is through, what is refused is told.
+    fn heed(&mut self) {
+        let Some(mut desk) = self.desk else { return };
+        if matches!(desk.read(&mut [0]), Ok(1)) {
+            self.shared.speak();
+            if desk.write_all(&[0]).is_ok() {
+                return;
+            }
+        }
+        self.desk = None;
+    }
+
+    /// Passes signals on, and collects what has ended. The command's status, if that is among it.
+    fn pass_on(&self) -> io::Result<Option<u8>> {
+        while let Some(info) = self.signals.read_signal()? {
+            let number = libc::c_int::try_from(info.ssi_signo).ok();
+            match number.and_then(|number| Signal::try_from(number).ok()) {
+                Some(Signal::SIGCHLD) | None => {}
+                // It may have ended just now; that is collected next.
+                Some(signal) => kill(self.command, signal).unwrap_or_default(),
+            }
+        }
+        loop {
+            let flags = WaitPidFlag::WNOHANG | WaitPidFlag::WUNTRACED;
+            match waitpid(None, Some(flags)) {
+                Ok(WaitStatus::Exited(pid, code)) if pid == self.command => {
+                    return Ok(Some(u8::try_from(code & 0xff).unwrap_or(u8::MAX)));
+                }
+                Ok(WaitStatus::Signaled(pid, signal, _)) if pid == self.command => {
+                    let number = u8::try_from(signal as i32).unwrap_or_default();
+                    return Ok(Some(128_u8.saturating_add(number)));
+                }
+                // The keeper watches us in its place, and lets us go on when it does.
+                Ok(WaitStatus::Stopped(pid, _)) if pid == self.command => raise(Signal::SIGSTOP)?,
+                Ok(WaitStatus::StillAlive) | Err(Errno::ECHILD) => return Ok(None),
+                Ok(_) | Err(Errno::EINTR) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+}
+
+/// Goes where it stands.
+fn take_place(kept: &[&[i32]]) -> io::Result<()> {
+    SigSet::all().thread_set_mask()?;
+    setsid()?;
+    prctl::set_dumpable(false)?;
+    prctl::set_child_subreaper(true)?;
+    prctl::set_name(c"boundary-usher")?;
+    let null = OpenOptions::new().read(true).write(true).open("/dev/null")?;
+    dup2_stdin(&null)?;
+    dup2_stdout(&null)?;
+    dup2_stderr(&null)?;
+    drop(null);
+    chdir("/")?;
+    process::keep_only(&kept.concat())
+}
+
+/// Maps every id to itself in the user namespace of the command's process, if it has one of its own.
+fn map(command: Pid, mut desk: &UnixStream) -> io::Result<()> {
+    let mut word = [0];
+    desk.read_exact(&mut word)?;
+    if word == [MAP] {
+        for map in ["uid_map", "gid_map"] {
+            fs::write(format!("/proc/{command}/{map}"), "0 0 4294967295\n")?;
+        }
+    }
+    Ok(())
+}
+
+/// Gives up every right that is not needed to act for the command.
+fn give_up(identity: &Identity) -> io::Result<()> {
+    if identity.is_root() {
+        let kept: Vec<u32> =
+            KEEPS.iter().copied().filter(|&number| process::has_capability(number)).collect();
+        process::hold_capabilities(&kept)?;
+    } else {
+        identity.assume().map_err(|error| error.source)?;
+    }
+    // Every socket that is not connected yet is held, and every datagram socket twice.
+    raise_limit();
+    prctl::set_dumpable(false)?;
+    Ok(())
+}
+
+/// Lets the usher have as many descriptors as it may.
+fn raise_limit() {
+    use nix::sys::resource::{Resource, getrlimit, setrlimit};
+    if let Ok((_, most)) = getrlimit(Resource::RLIMIT_NOFILE)
+        && let Err(error) = setrlimit(Resource::RLIMIT_NOFILE, most, most)
+    {
+        tracing::debug!(%error, "the usher has no more descriptors than usual");
+    }
+}

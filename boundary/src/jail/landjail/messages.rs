@@ -1,0 +1,243 @@
+//! The calls that send and receive, on a datagram socket that the usher pretends to be.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
+use nix::libc;
+use nix::poll::PollTimeout;
+use nix::sys::socket::{getsockopt, sockopt};
+use nix::sys::time::TimeValLike as _;
+
+use super::address::{self, Address, written};
+use super::datagrams::{Datagram, LONGEST, Received, is_readable};
+use super::service::{Asked, Reply, Shared};
+use crate::sys::notify::Answer;
+
+/// The size of `struct msghdr`, and of `struct mmsghdr`.
+const HEADER: usize = 56;
+const HEADERS: u64 = 64;
+
+/// How many messages one call may have, and one message parts.
+const MOST: u64 = 1024;
+
+/// How often whoever waits for a datagram is looked after.
+const LOOK: u16 = 200;
+
+/// `struct msghdr`, as far as it counts.
+#[derive(Debug, Clone, Copy)]
+struct Header {
+    at: u64,
+    name: u64,
+    name_length: u64,
+    parts: u64,
+    count: u64,
+}
+
+impl Header {
+    /// Reads one from the memory of whoever asks.
+    fn read(asked: &Asked, at: u64) -> nix::Result<Self> {
+        let bytes = asked.thread.read(at, HEADER)?;
+        let word = |at: usize| number(&bytes, at);
+        let name_length = word(8) & u64::from(u32::MAX);
+        Ok(Self { at, name: word(0), name_length, parts: word(16), count: word(24) })
+    }
+
+    /// The parts of the message: where each lies, and how long it is.
+    fn parts(&self, asked: &Asked) -> nix::Result<Vec<(u64, u64)>> {
+        if self.count > MOST {
+            return Err(Errno::EMSGSIZE);
+        }
+        let length = usize::try_from(self.count * 16).map_err(|_wide| Errno::EMSGSIZE)?;
+        let bytes = asked.thread.read(self.parts, length)?;
+        Ok(bytes.chunks_exact(16).map(|part| (number(part, 0), number(part, 8))).collect())
+    }
+
+    /// The message's content.
+    fn data(&self, asked: &Asked) -> nix::Result<Vec<u8>> {
+        let mut data = Vec::new();
+        for (at, length) in self.parts(asked)? {
+            data.extend(content(asked, at, length)?);
+        }
+        if data.len() > LONGEST { Err(Errno::EMSGSIZE) } else { Ok(data) }
+    }
+}
+
+/// A number of 64 bits at a place, as the kernel has it.
+fn number(bytes: &[u8], at: usize) -> u64 {
+    let bytes = bytes.get(at..).and_then(|rest| rest.first_chunk());
+    bytes.map_or(0, |bytes| u64::from_ne_bytes(*bytes))
+}
+
+/// What lies somewhere, if it is no longer than a datagram.
+fn content(asked: &Asked, at: u64, length: u64) -> nix::Result<Vec<u8>> {
+    let length = usize::try_from(length).map_err(|_wide| Errno::EMSGSIZE)?;
+    if length > LONGEST {
+        return Err(Errno::EMSGSIZE);
+    }
+    asked.thread.read(at, length)
+}
+
+/// `sendto(2)` with an address.
+pub(super) fn send_to(shared: &Shared, asked: &Asked) -> nix::Result<Reply> {
+    let Some(socket) = shared.datagram(asked)? else { return Ok(Reply::Continue) };
+    let target = named(asked, asked.arguments[4], asked.arguments[5])?;
+    let data = content(asked, asked.arguments[1], asked.arguments[2])?;
+    let sent = shared.send(asked, (&socket, target), &data)?;
+    Ok(done(sent))
+}
+
+/// `sendmsg(2)`. What names nobody goes the way of every write.
+pub(super) fn send_message(shared: &Shared, asked: &Asked) -> nix::Result<Reply> {
+    let Some(socket) = shared.datagram(asked)? else { return Ok(Reply::Continue) };
+    let header = Header::read(asked, asked.arguments[1])?;
+    if header.name == 0 {
+        return Ok(Reply::Continue);
+    }
+    let target = named(asked, header.name, header.name_length)?;
+    Ok(done(shared.send(asked, (&socket, target), &header.data(asked)?)?))
+}
+
+/// `sendmmsg(2)`. It fails only if nothing was sent.
+pub(super) fn send_messages(shared: &Shared, asked: &Asked) -> nix::Result<Reply> {
+    let Some(socket) = shared.datagram(asked)? else { return Ok(Reply::Continue) };
+    let count = (asked.arguments[2] & u64::from(u32::MAX)).min(MOST);
+    let mut sent = 0;
+    for place in 0..count {
+        let at = asked.arguments[1].wrapping_add(place * HEADERS);
+        let outcome = Header::read(asked, at).and_then(|header| {
+            let target = match header.name {
+                0 => socket.peer().ok_or(Errno::EDESTADDRREQ)?,
+                name => named(asked, name, header.name_length)?,
+            };
+            shared.send(asked, (&socket, target), &header.data(asked)?)
+        });
+        let length = match outcome {
+            Ok(length) => u32::try_from(length).unwrap_or_default(),
+            Err(error) if place == 0 => return Err(error),
+            Err(_) => break,
+        };
+        let header = u64::try_from(HEADER).unwrap_or_default();
+        asked.thread.write(at.wrapping_add(header), &length.to_ne_bytes())?;
+        sent += 1;
+    }
+    Ok(done(sent))
+}
+
+/// Whom a message is for.
+fn named(asked: &Asked, at: u64, length: u64) -> nix::Result<SocketAddr> {
+    let bytes = asked.thread.read(at, address::length(length)?)?;
+    match Address::read(&bytes)? {
+        Address::Inet(target) => Ok(target),
+        Address::Unix(_) | Address::Unspecified | Address::Other => Err(Errno::EAFNOSUPPORT),
+    }
+}
+
+/// How somebody waits for a datagram.
+#[derive(Debug, Clone, Copy)]
+enum Form {
+    /// `recvfrom(2)`.
+    From,
+    /// `recvmsg(2)`.
+    Message,
+    /// `recvmmsg(2)`, of which the first message is waited for, and returned alone.
+    Messages,
+}
+
+/// `recvfrom(2)` with room for an address, `recvmsg(2)` and `recvmmsg(2)`.
+pub(super) fn receive(shared: &Arc<Shared>, asked: &Asked) -> nix::Result<Reply> {
+    let Some(socket) = shared.datagram(asked)? else { return Ok(Reply::Continue) };
+    let (form, flags) = match asked.call {
+        libc::SYS_recvfrom => (Form::From, 3),
+        libc::SYS_recvmmsg => (Form::Messages, 3),
+        _ => (Form::Message, 2),
+    };
+    let flags = asked.number(flags);
+    let is_nonblocking =
+        nix::fcntl::fcntl(socket.theirs(), nix::fcntl::FcntlArg::F_GETFL)? & libc::O_NONBLOCK != 0;
+    match receive_now(asked, &socket, (form, flags)) {
+        Err(Errno::EAGAIN) if !is_nonblocking && flags & libc::MSG_DONTWAIT == 0 => {}
+        received => return received,
+    }
+    let deadline = patience(&socket).map(|patience| Instant::now() + patience);
+    let asked = *asked;
+    shared.in_background(&asked, move |shared| {
+        loop {
+            let is_there = is_readable(&socket, PollTimeout::from(LOOK));
+            if !shared.is_waiting(&asked) {
+                return Ok(Reply::Given);
+            }
+            let is_late = deadline.is_some_and(|deadline| Instant::now() >= deadline);
+            if !is_there && !is_late {
+                continue;
+            }
+            match receive_now(&asked, &socket, (form, flags)) {
+                Err(Errno::EAGAIN) if !is_late => {}
+                received => return received,
+            }
+        }
+    })
+}
+
+/// How long a socket waits at most (`SO_RCVTIMEO`), if it has a limit.
+fn patience(socket: &Datagram) -> Option<Duration> {
+    let limit = getsockopt(socket.theirs(), sockopt::ReceiveTimeout).ok()?;
+    let limit = u64::try_from(limit.num_microseconds()).ok().filter(|limit| *limit > 0)?;
+    Some(Duration::from_micros(limit))
+}
+
+/// Receives what is there now.
+fn receive_now(asked: &Asked, socket: &Datagram, (form, flags): (Form, i32)) -> nix::Result<Reply> {
+    let received = socket.receive(flags & libc::MSG_PEEK != 0)?;
+    let length = match form {
+        Form::From => {
+            let [_, at, room, _, name, name_length] = asked.arguments;
+            let room = usize::try_from(room).unwrap_or(usize::MAX);
+            let taken = received.data.get(..room).unwrap_or(&received.data);
+            asked.thread.write(at, taken)?;
+            asked.write_address(received.source, (name, name_length))?;
+            (taken.len(), received.data.len())
+        }
+        Form::Message | Form::Messages => scatter(asked, &received)?,
+    };
+    let (taken, whole) = length;
+    let length = if flags & libc::MSG_TRUNC != 0 { whole } else { taken };
+    if let Form::Messages = form {
+        let length = u32::try_from(length).unwrap_or_default();
+        let header = u64::try_from(HEADER).unwrap_or_default();
+        asked.thread.write(asked.arguments[1].wrapping_add(header), &length.to_ne_bytes())?;
+        return Ok(done(1));
+    }
+    Ok(done(length))
+}
+
+/// Puts what was received where a `struct msghdr` says; how much of it there was room for, and how
+/// much there was.
+fn scatter(asked: &Asked, received: &Received) -> nix::Result<(usize, usize)> {
+    let header = Header::read(asked, asked.arguments[1])?;
+    let mut rest = &received.data[..];
+    for (at, room) in header.parts(asked)? {
+        let room = usize::try_from(room).unwrap_or(usize::MAX).min(rest.len());
+        let (part, after) = rest.split_at_checked(room).unwrap_or((rest, &[]));
+        asked.thread.write(at, part)?;
+        rest = after;
+    }
+    if header.name != 0 {
+        let name = written(received.source);
+        let room = usize::try_from(header.name_length).unwrap_or(usize::MAX);
+        asked.thread.write(header.name, name.get(..room).unwrap_or(&name))?;
+        let length = u32::try_from(name.len()).unwrap_or_default();
+        asked.thread.write(header.at.wrapping_add(8), &length.to_ne_bytes())?;
+    }
+    // Nothing beside the message, and whether there was more of it.
+    let flags = if rest.is_empty() { 0 } else { libc::MSG_TRUNC };
+    asked.thread.write(header.at.wrapping_add(40), &0_u64.to_ne_bytes())?;
+    asked.thread.write(header.at.wrapping_add(48), &flags.to_ne_bytes())?;
+    Ok((received.data.len() - rest.len(), received.data.len()))
+}
+
+/// The answer that is a length.
+fn done(length: usize) -> Reply {
+    Reply::Answer(Answer::Done(i64::try_from(length).unwrap_or(i64::MAX)))
+}

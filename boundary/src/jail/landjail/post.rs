@@ -1,0 +1,101 @@
+//! What goes to and fro between datagram sockets and the resolver, without a call that waits.
+
+use std::io;
+use std::os::fd::AsFd as _;
+use std::os::fd::AsRawFd as _;
+use std::sync::Arc;
+
+use nix::errno::Errno;
+use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
+use nix::sys::socket::{MsgFlags, recv};
+use nix::sys::stat::fstat;
+
+use super::datagrams::{Datagram, LONGEST, Line};
+use super::service::Shared;
+
+/// How much is brought at once.
+const AT_ONCE: usize = 32;
+
+/// Who waits for what arrives.
+#[derive(Debug)]
+pub(super) struct Post(Epoll);
+
+impl Post {
+    /// Waits for nothing yet.
+    pub(super) fn new() -> io::Result<Self> {
+        Ok(Self(Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?))
+    }
+
+    /// Waits for what the command sends on a socket.
+    pub(super) fn watch(&self, datagram: &Datagram) -> nix::Result<()> {
+        self.add(datagram.ours(), inode(datagram)? << 1)
+    }
+
+    /// Waits for what the resolver answers to a socket.
+    pub(super) fn watch_line(&self, datagram: &Datagram, line: &Line) -> nix::Result<()> {
+        self.add(line.socket(), inode(datagram)? << 1 | 1)
+    }
+
+    fn add(&self, file: impl std::os::fd::AsFd, number: u64) -> nix::Result<()> {
+        self.0.add(file, EpollEvent::new(EpollFlags::EPOLLIN, number))
+    }
+
+    /// Brings what arrives, for as long as the usher lives.
+    pub(super) fn carry(&self, shared: &Shared) {
+        let mut events = [EpollEvent::empty(); AT_ONCE];
+        loop {
+            let ready = match self.0.wait(&mut events, EpollTimeout::NONE) {
+                Ok(ready) => ready,
+                Err(Errno::EINTR) => continue,
+                Err(error) => {
+                    tracing::error!(%error, "datagrams cannot be waited for");
+                    return;
+                }
+            };
+            for event in events.iter().take(ready) {
+                bring(shared, event.data());
+            }
+        }
+    }
+}
+
+/// Brings what has arrived for a socket, by the number that it is waited for under.
+fn bring(shared: &Shared, number: u64) {
+    let datagram = shared.sockets().datagram(number >> 1);
+    match datagram {
+        Some(datagram) if number & 1 == 0 => sent(shared, &datagram),
+        Some(datagram) => answered(&datagram),
+        None => {}
+    }
+}
+
+/// The inode by which the command's end of a socket is known.
+pub(super) fn inode(datagram: &Datagram) -> nix::Result<u64> {
+    Ok(fstat(datagram.theirs())?.st_ino)
+}
+
+/// Takes what the command has sent on a connected socket. What is refused now can be told to nobody
+/// but the record.
+fn sent(shared: &Shared, datagram: &Arc<Datagram>) {
+    let mut data = vec![0; LONGEST + 1];
+    let received = recv(datagram.ours().as_raw_fd(), &mut data, MsgFlags::MSG_DONTWAIT);
+    let Ok(length) = received else { return };
+    // Without a target the kernel would have refused the call.
+    let Some(target) = datagram.peer() else { return };
+    let data = data.get(..length).unwrap_or_default();
+    if let Err(error) = shared.carry(datagram, target, data) {
+        tracing::debug!(%error, %target, "a datagram was not carried");
+    }
+}
+
+/// Hands over what the resolver has answered.
+fn answered(datagram: &Datagram) {
+    let Some(line) = datagram.line() else { return };
+    let mut data = vec![0; LONGEST + 1];
+    let number = line.socket().as_fd().as_raw_fd();
+    while let Ok(length) = recv(number, &mut data, MsgFlags::MSG_DONTWAIT) {
+        if let Err(error) = datagram.answer(data.get(..length).unwrap_or_default()) {
+            tracing::debug!(%error, "an answer was not handed over");
+        }
+    }
+}

@@ -1,0 +1,179 @@
+//! The sockets that the usher made for the command, by inode.
+//!
+//! It keeps a handle of each until it is connected or listens, because it cannot get one again
+//! everywhere (`pidfd_getfd` is refused in ordinary containers). That the command has closed one
+//! nobody tells: what nobody has open any more is swept away, the less often the more there are.
+
+use std::collections::{HashMap, HashSet};
+use std::fs;
+use std::net::SocketAddr;
+use std::os::fd::{AsRawFd as _, OwnedFd};
+use std::sync::Arc;
+
+use nix::sys::socket::{SockaddrIn, SockaddrIn6, SockaddrStorage, getsockname};
+
+use super::datagrams::Datagram;
+use super::family;
+
+/// How many sockets there are at least when they are swept.
+const FEW: usize = 512;
+
+/// What became of a socket.
+#[derive(Debug, Clone)]
+pub(super) enum Entry {
+    /// TCP, neither connected nor listening.
+    Stream(Arc<OwnedFd>),
+    /// Unix, neither connected nor listening.
+    Unix(Arc<OwnedFd>),
+    /// Connected, or about to be; no handle is left.
+    Connected(Connected),
+    /// It listens; no handle is left.
+    Listening,
+    /// A datagram socket, which the usher only pretends to be.
+    Datagram(Arc<Datagram>),
+}
+
+/// A connection that was made for the command.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Connected {
+    /// Where it was meant to go, if it was turned.
+    pub(super) target: Option<SocketAddr>,
+    /// Whether the command has still to be told that it is connected.
+    pub(super) is_awaited: bool,
+}
+
+/// All of them.
+#[derive(Debug, Default)]
+pub(super) struct Sockets {
+    entries: HashMap<u64, Entry>,
+    /// At how many they are swept next.
+    limit: usize,
+    /// Whether there ever was a datagram socket.
+    has_datagrams: bool,
+}
+
+impl Sockets {
+    /// What became of the socket at an inode, if the usher made it.
+    pub(super) fn at(&self, inode: u64) -> Option<&Entry> {
+        self.entries.get(&inode)
+    }
+
+    /// The datagram socket at an inode.
+    pub(super) fn datagram(&self, inode: u64) -> Option<Arc<Datagram>> {
+        match self.entries.get(&inode) {
+            Some(Entry::Datagram(datagram)) => Some(Arc::clone(datagram)),
+            _ => None,
+        }
+    }
+
+    /// The datagram socket that takes what is sent to one of this machine's own addresses.
+    pub(super) fn datagram_for(&self, address: SocketAddr) -> Option<Arc<Datagram>> {
+        let mut all = self.datagrams();
+        all.find(|datagram| datagram.takes(address)).map(Arc::clone)
+    }
+
+    /// Every datagram socket.
+    pub(super) fn datagrams(&self) -> impl Iterator<Item = &Arc<Datagram>> {
+        self.entries.values().filter_map(|entry| match entry {
+            Entry::Datagram(datagram) => Some(datagram),
+            Entry::Stream(_) | Entry::Unix(_) | Entry::Connected(_) | Entry::Listening => None,
+        })
+    }
+
+    /// Whether there ever was a datagram socket: where not, nothing is pretended.
+    pub(super) fn has_datagrams(&self) -> bool {
+        self.has_datagrams
+    }
+
+    /// Notes what became of a socket.
+    pub(super) fn note(&mut self, inode: u64, entry: Entry) {
+        self.has_datagrams |= matches!(entry, Entry::Datagram(_));
+        self.entries.insert(inode, entry);
+        if self.entries.len() >= self.limit.max(FEW) {
+            self.sweep();
+        }
+    }
+
+    /// Notes that a connection is not known to be there yet.
+    pub(super) fn await_connection(&mut self, inode: u64, is_awaited: bool) {
+        if let Some(Entry::Connected(connected)) = self.entries.get_mut(&inode) {
+            connected.is_awaited = is_awaited;
+        }
+    }
+
+    /// Lets go of what nobody has open. Where a process does not show what it has, nothing is known
+    /// to be closed.
+    pub(super) fn sweep(&mut self) {
+        if let Some(open) = open_sockets() {
+            self.entries.retain(|inode, _| open.contains(inode));
+        }
+        self.limit = self.entries.len() * 2;
+    }
+
+    /// Lets go of a socket that keeps an address which somebody else wants, if nobody has it open.
+    pub(super) fn free(&mut self, wanted: SocketAddr, by: u64) {
+        let has_port = |file: &OwnedFd| {
+            let name = getsockname::<SockaddrStorage>(file.as_raw_fd()).ok();
+            let port = name.and_then(|name| {
+                let v4 = name.as_sockaddr_in().map(SockaddrIn::port);
+                v4.or_else(|| name.as_sockaddr_in6().map(SockaddrIn6::port))
+            });
+            port == Some(wanted.port())
+        };
+        let keeps = |entry: &Entry| match entry {
+            Entry::Stream(file) => has_port(file),
+            Entry::Datagram(datagram) => datagram.port() == Some(wanted.port()),
+            Entry::Unix(_) | Entry::Connected(_) | Entry::Listening => false,
+        };
+        if self.entries.iter().any(|(inode, entry)| *inode != by && keeps(entry)) {
+            self.sweep();
+        }
+    }
+}
+
+/// The inodes of all sockets that the session's processes have open. None if one of them does not
+/// tell.
+fn open_sockets() -> Option<HashSet<u64>> {
+    let mut open = HashSet::new();
+    for process in family::descendants(std::process::id()) {
+        let Ok(descriptors) = fs::read_dir(format!("/proc/{process}/fd")) else {
+            // Gone, or not to be looked at.
+            if fs::exists(format!("/proc/{process}")).unwrap_or(true) {
+                return None;
+            }
+            continue;
+        };
+        let links = descriptors.flatten().filter_map(|entry| fs::read_link(entry.path()).ok());
+        open.extend(links.filter_map(|link| {
+            link.to_str()?.strip_prefix("socket:[")?.strip_suffix(']')?.parse::<u64>().ok()
+        }));
+    }
+    Some(open)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::{Command, Stdio};
+
+    use super::*;
+
+    #[test]
+    fn what_nobody_below_has_open_is_swept() {
+        let (ours, theirs) = std::os::unix::net::UnixStream::pair().unwrap();
+        let inode =
+            |stream: &std::os::unix::net::UnixStream| nix::sys::stat::fstat(stream).unwrap().st_ino;
+        let (kept, gone) = (inode(&theirs), inode(&ours));
+        let mut sockets = Sockets::default();
+        sockets.note(kept, Entry::Listening);
+        sockets.note(gone, Entry::Listening);
+        let stdin = Stdio::from(OwnedFd::from(theirs));
+        let mut child = Command::new("sleep").arg("60").stdin(stdin).spawn().unwrap();
+        // It has its program by now: its descriptors are those that it was given.
+        sockets.sweep();
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert!(sockets.at(kept).is_some());
+        assert!(sockets.at(gone).is_none(), "this process is not below itself");
+        drop(ours);
+    }
+}

@@ -1,0 +1,292 @@
+//! The calls that connect, bind and listen.
+//!
+//! A connection is made on the command's own open file, of which the usher holds a handle, so that
+//! everything about it but its target is as the program made it. The address is copied once; what
+//! the program does to it afterwards nobody looks at.
+
+use std::net::SocketAddr;
+use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd};
+use std::sync::Arc;
+
+use boundary_common::steer::{Decision, Hook, Why};
+use nix::errno::Errno;
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use nix::libc;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::socket::{SockaddrStorage, getsockname, getsockopt, sockopt};
+
+use super::address::{self, Address, canonical, is_own, loopback, spelled, written};
+use super::datagrams::Datagram;
+use super::datagrams::errno;
+use super::service::{Asked, Reply, Shared};
+use super::sockets::{Connected, Entry};
+use super::unix;
+use crate::sys::notify::Answer;
+use crate::sys::reach;
+
+/// The address that is none (`AF_UNSPEC`).
+const NOBODY: [u8; 16] = [0; 16];
+
+/// How often whoever waits for a connection is looked after.
+const LOOK: u16 = 200;
+
+/// `connect(2)`.
+pub(super) fn connect(shared: &Arc<Shared>, asked: &Asked) -> nix::Result<Reply> {
+    let length = address::length(asked.arguments[2])?;
+    let inode = asked.socket()?;
+    let address = asked.thread.read(asked.arguments[1], length)?;
+    if !shared.is_waiting(asked) {
+        return Ok(Reply::Given);
+    }
+    let address = Address::read(&address)?;
+    let entry = shared.sockets().at(inode).cloned();
+    match (entry, address) {
+        (Some(Entry::Stream(socket)), Address::Inet(target)) => {
+            stream(shared, (asked, inode), &socket, target)
+        }
+        (Some(Entry::Stream(socket)), Address::Unspecified) => {
+            reach::connect(socket.as_fd(), &NOBODY).map(|()| Reply::Answer(Answer::Done(0)))
+        }
+        (Some(Entry::Stream(_)), Address::Unix(_) | Address::Other) => Err(Errno::EAFNOSUPPORT),
+        (Some(Entry::Unix(socket)), Address::Unix(name)) => {
+            unix::connect(shared, (asked, inode), &socket, name)
+        }
+        (Some(Entry::Unix(_)), _) => Err(Errno::EINVAL),
+        (Some(Entry::Datagram(datagram)), address) => aim(shared, asked, &datagram, address),
+        (Some(Entry::Connected(_)), Address::Unspecified) => disconnect(shared, asked, inode),
+        (Some(Entry::Connected(connected)), _) if connected.is_awaited => {
+            shared.sockets().await_connection(inode, false);
+            Ok(Reply::Answer(Answer::Done(0)))
+        }
+        // What is accepted, or one of a pair, is connected already.
+        (Some(Entry::Connected(_) | Entry::Listening) | None, _) => Err(Errno::EISCONN),
+    }
+}
+
+/// Connects a stream to where it may go.
+fn stream(
+    shared: &Arc<Shared>,
+    (asked, inode): (&Asked, u64),
+    socket: &Arc<OwnedFd>,
+    target: SocketAddr,
+) -> nix::Result<Reply> {
+    let family = family_of(socket)?;
+    if target.is_ipv6() && family == libc::AF_INET || target.is_ipv4() && family == libc::AF_INET6 {
+        return Err(Errno::EAFNOSUPPORT);
+    }
+    let (outcome, turned) = match shared.steer_stream(target)? {
+        Decision::Pass => (attempt(socket, spelled(loopback(target), family)), None),
+        Decision::Turn(_) => (turn(shared, asked, (socket, family), target)?, Some(target)),
+        Decision::Refuse(_) => return Err(Errno::EPERM),
+    };
+    let is_awaited = !matches!(outcome, Ok(Attempt::Made));
+    let connected = Entry::Connected(Connected { target: turned, is_awaited });
+    match outcome {
+        Err(error) => Err(error),
+        Ok(Attempt::Made) => {
+            shared.sockets().note(inode, connected);
+            if !shared.reply(asked, Ok(Reply::Answer(Answer::Done(0)))) {
+                // A signal came first, and the call will be made again (before Linux 5.19).
+                shared.sockets().await_connection(inode, true);
+            }
+            Ok(Reply::Given)
+        }
+        Ok(Attempt::UnderWay) => {
+            shared.sockets().note(inode, connected);
+            Err(Errno::EINPROGRESS)
+        }
+        Ok(Attempt::Waits) => {
+            let (socket, asked) = (Arc::clone(socket), *asked);
+            shared.in_background(&asked, move |shared| {
+                wait(shared, &asked, &socket)?;
+                shared.sockets().note(inode, connected);
+                shared.sockets().await_connection(inode, false);
+                Ok(Reply::Answer(Answer::Done(0)))
+            })
+        }
+    }
+}
+
+/// Connects a stream to a door, and tells the proxy where it was meant to go.
+fn turn(
+    shared: &Shared,
+    asked: &Asked,
+    (socket, family): (&OwnedFd, i32),
+    target: SocketAddr,
+) -> nix::Result<nix::Result<Attempt>> {
+    let process = shared.caller(asked)?;
+    let door = shared.doors.for_family(target, family);
+    let connect = || {
+        let outcome = attempt(socket, door);
+        let from = if outcome.is_ok() { own_address(socket) } else { None };
+        (outcome, from)
+    };
+    shared.teller.turn((target, &process), connect).map_err(|error| errno(&error))
+}
+
+/// How far a connection has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Attempt {
+    /// It is there.
+    Made,
+    /// It is not, and the program does not wait for it.
+    UnderWay,
+    /// It is not, and the program waits.
+    Waits,
+}
+
+/// Connects a socket without waiting, whether or not the program would.
+fn attempt(socket: &OwnedFd, address: SocketAddr) -> nix::Result<Attempt> {
+    let flags = OFlag::from_bits_retain(fcntl(socket, FcntlArg::F_GETFL)?);
+    let waits = !flags.contains(OFlag::O_NONBLOCK);
+    if waits {
+        fcntl(socket, FcntlArg::F_SETFL(flags | OFlag::O_NONBLOCK))?;
+    }
+    let outcome = reach::connect(socket.as_fd(), &written(address));
+    if waits {
+        fcntl(socket, FcntlArg::F_SETFL(flags))?;
+    }
+    match outcome {
+        Ok(()) => Ok(Attempt::Made),
+        Err(Errno::EINPROGRESS) if !waits => Ok(Attempt::UnderWay),
+        Err(Errno::EINPROGRESS) if is_over(socket.as_fd(), PollTimeout::ZERO) => {
+            error_of(socket).map(|()| Attempt::Made)
+        }
+        Err(Errno::EINPROGRESS) => Ok(Attempt::Waits),
+        Err(error) => Err(error),
+    }
+}
+
+/// Waits for a connection, for as long as the call waits.
+fn wait(shared: &Shared, asked: &Asked, socket: &OwnedFd) -> nix::Result<()> {
+    while !is_over(socket.as_fd(), PollTimeout::from(LOOK)) {
+        if !shared.is_waiting(asked) {
+            return Err(Errno::EINTR);
+        }
+    }
+    error_of(socket)
+}
+
+/// Whether an attempt has come to its end.
+fn is_over(socket: BorrowedFd<'_>, patience: PollTimeout) -> bool {
+    poll(&mut [PollFd::new(socket, PollFlags::POLLOUT)], patience).is_ok_and(|ready| ready > 0)
+}
+
+/// What came of an attempt.
+fn error_of(socket: &OwnedFd) -> nix::Result<()> {
+    match getsockopt(socket, sockopt::SocketError)? {
+        0 => Ok(()),
+        number => Err(Errno::from_raw(number)),
+    }
+}
+
+/// The family of a socket.
+fn family_of(socket: &OwnedFd) -> nix::Result<i32> {
+    let own = own_address(socket).ok_or(Errno::EAFNOSUPPORT)?;
+    Ok(if own.is_ipv4() { libc::AF_INET } else { libc::AF_INET6 })
+}
+
+/// The address of a connection at its own end.
+fn own_address(socket: &OwnedFd) -> Option<SocketAddr> {
+    let name = getsockname::<SockaddrStorage>(socket.as_raw_fd()).ok()?;
+    let v4 = name.as_sockaddr_in().map(|name| SocketAddr::V4((*name).into()));
+    v4.or_else(|| name.as_sockaddr_in6().map(|name| SocketAddr::V6((*name).into())))
+}
+
+/// Lets a connected socket forget its connection, where we can get a handle of it again.
+fn disconnect(shared: &Shared, asked: &Asked, inode: u64) -> nix::Result<Reply> {
+    let handle = reach::open_thread(asked.thread.number())?;
+    let socket = reach::share_descriptor(handle.as_fd(), asked.number(0))?;
+    if nix::sys::stat::fstat(&socket)?.st_ino != inode || !shared.is_waiting(asked) {
+        return Err(Errno::EINTR);
+    }
+    reach::connect(socket.as_fd(), &NOBODY)?;
+    shared.sockets().note(inode, Entry::Stream(Arc::new(socket)));
+    Ok(Reply::Answer(Answer::Done(0)))
+}
+
+/// Points a datagram socket at a target.
+fn aim(
+    shared: &Shared,
+    asked: &Asked,
+    datagram: &Arc<Datagram>,
+    address: Address,
+) -> nix::Result<Reply> {
+    let target = match address {
+        Address::Inet(target) if datagram.family() != libc::AF_UNIX => target,
+        Address::Unspecified => {
+            datagram.connect(None);
+            return Ok(Reply::Answer(Answer::Done(0)));
+        }
+        Address::Unix(name) if datagram.family() == libc::AF_UNIX => {
+            return unix::refuse(shared, asked, &name);
+        }
+        Address::Inet(_) | Address::Unix(_) | Address::Other => return Err(Errno::EAFNOSUPPORT),
+    };
+    datagram.is_used_by(shared.caller(asked)?);
+    match shared.steer_datagram(Hook::Connect, target) {
+        Decision::Pass | Decision::Turn(_) => {
+            shared.give_address(datagram);
+            datagram.connect(Some(canonical(if is_own(target) {
+                loopback(target)
+            } else {
+                target
+            })));
+            Ok(Reply::Answer(Answer::Done(0)))
+        }
+        Decision::Refuse(_) => {
+            shared.refuse_datagram(datagram, target, Why::Aim);
+            Err(Errno::EPERM)
+        }
+    }
+}
+
+/// `bind(2)`. What a real socket is bound to does not matter, because it is kept to the loopback
+/// device; so that goes on, once nobody of ours keeps the address who has closed his socket.
+pub(super) fn bind(shared: &Shared, asked: &Asked) -> nix::Result<Reply> {
+    let length = address::length(asked.arguments[2])?;
+    let Ok(inode) = asked.socket() else { return Ok(Reply::Continue) };
+    let address = asked.thread.read(asked.arguments[1], length)?;
+    let Ok(Address::Inet(wanted)) = Address::read(&address) else {
+        return match shared.datagram(asked)? {
+            // It would give a name to what only we know.
+            Some(_) => Err(Errno::EPERM),
+            None => Ok(Reply::Continue),
+        };
+    };
+    if wanted.port() != 0 {
+        shared.sockets().free(wanted, inode);
+    }
+    let Some(datagram) = shared.datagram(asked)? else { return Ok(Reply::Continue) };
+    let is_taken = |other: &Arc<Datagram>| {
+        let is_other = !Arc::ptr_eq(other, &datagram);
+        is_other && other.family() == datagram.family() && other.port() == Some(wanted.port())
+    };
+    if datagram.is_bound() {
+        return Err(Errno::EINVAL);
+    }
+    if wanted.port() == 0 {
+        let ip = wanted.ip();
+        shared.give_address(&datagram);
+        let port = datagram.port().unwrap_or_default();
+        datagram.bind_again(SocketAddr::new(ip, port));
+    } else if shared.sockets().datagrams().any(is_taken) {
+        return Err(Errno::EADDRINUSE);
+    } else {
+        datagram.bind(wanted);
+    }
+    Ok(Reply::Answer(Answer::Done(0)))
+}
+
+/// `listen(2)`: the command's alone from now on, or its address would be taken for as long as we
+/// hold it.
+pub(super) fn listen(shared: &Shared, asked: &Asked) -> nix::Result<Reply> {
+    let Ok(inode) = asked.socket() else { return Ok(Reply::Continue) };
+    let mut sockets = shared.sockets();
+    match sockets.at(inode) {
+        Some(Entry::Stream(_) | Entry::Unix(_)) => sockets.note(inode, Entry::Listening),
+        Some(Entry::Datagram(_)) => return Err(Errno::EOPNOTSUPP),
+        Some(Entry::Connected(_) | Entry::Listening) | None => {}
+    }
+    Ok(Reply::Continue)
+}

@@ -1,0 +1,285 @@
+//! The jail that needs nothing: what root and an ordinary user get of it, whatever the jail of the
+//! run.
+
+use nix::sys::signal::Signal;
+
+use crate::world::needs::needs;
+use crate::world::processes::eventually;
+use crate::world::{GUEST, Run, World};
+
+/// A run as somebody.
+type As = for<'a> fn(&'a World, &[&str], &[&str]) -> Run<'a>;
+
+/// Whoever may run it.
+const EVERYBODY: [As; 2] = [as_guest, as_root];
+
+/// Runs a command as the guest, who has no right that others lack.
+fn as_guest<'a>(world: &'a World, options: &[&str], command: &[&str]) -> Run<'a> {
+    let id = GUEST.to_string();
+    let become_guest =
+        ["setpriv", "--reuid", &id, "--regid", &id, "--clear-groups", "--bounding-set", "-all"];
+    as_root(world, options, command).under(&become_guest)
+}
+
+/// Runs a command as root.
+fn as_root<'a>(world: &'a World, options: &[&str], command: &[&str]) -> Run<'a> {
+    world.boundary(&[&["--jail-type", "landjail"], options].concat(), command)
+}
+
+#[test]
+fn everybody_gets_the_same_verdicts() {
+    needs!(root, curl, setpriv);
+    let world = World::new();
+    let allow = ["--allow", "domain=allowed.test"];
+    for run in EVERYBODY {
+        for scheme in ["http", "https"] {
+            let allowed = format!("{scheme}://allowed.test/");
+            let out = run(&world, &allow, &["curl", "-sS", &allowed]).output();
+            out.exits(0).says("this is allowed.test");
+            out.record(&[("decision", "allow"), ("jail", "landjail"), ("comm", "curl")]);
+            let denied = format!("{scheme}://denied.test/");
+            let out = run(&world, &allow, &["curl", "-sS", &denied]).output();
+            out.says("Request Blocked by Boundary").nothing_left();
+            out.record(&[("decision", "deny"), ("code", "no_rule"), ("host", "denied.test")]);
+            out.record(&[("exe", "/usr/bin/curl"), ("door", "redirect")]);
+        }
+    }
+}
+
+#[test]
+fn an_ordinary_user_is_that_user_without_a_right() {
+    needs!(root, setpriv);
+    let world = World::new();
+    let script = "id -u; id -g; grep -h ^Cap /proc/self/status; grep NoNewPrivs /proc/self/status; \
+                  env | grep -i ^https*_proxy || echo no proxy";
+    let out = as_guest(&world, &[], &["sh", "-c", script]).output();
+    out.exits(0).says(&format!("{GUEST}\n{GUEST}\n")).says("no proxy");
+    for set in ["CapPrm", "CapEff", "CapBnd", "CapAmb"] {
+        out.says(&format!("{set}:\t0000000000000000"));
+    }
+    out.says("NoNewPrivs:\t1");
+}
+
+#[test]
+fn nothing_is_sent_but_by_a_door() {
+    needs!(root, setpriv);
+    let world = World::new();
+    for run in EVERYBODY {
+        for target in ["203.0.113.66", "2001:db8::66"] {
+            for call in ["sendto", "sendmsg", "sendmmsg", "connect"] {
+                let out = run(&world, &[], &[world.attack(), "udp", call, target, "9999"]).output();
+                out.refused(&["EPERM"]).nothing_left();
+                out.record(&[("decision", "deny"), ("proto", "udp"), ("address", target)]);
+            }
+        }
+    }
+}
+
+#[test]
+fn servers_of_the_command_work_for_it_and_those_of_the_host_need_a_rule() {
+    needs!(root, curl, python3, setpriv);
+    let world = World::new();
+    world.loopback_service(9400);
+    let serve = "import http.server as h, threading as t, urllib.request as u\n\
+                 s = h.HTTPServer(('127.0.0.1', 0), h.SimpleHTTPRequestHandler)\n\
+                 t.Thread(target=s.serve_forever, daemon=True).start()\n\
+                 print(u.urlopen(f'http://127.0.0.1:{s.server_port}/').read().decode())";
+    let script = format!("python3 -c \"{serve}\"; curl -sS http://127.0.0.1:9400/");
+    for run in EVERYBODY {
+        let out = run(&world, &[], &["sh", "-c", &script]).output();
+        out.says("Directory listing").says("Request Blocked by Boundary");
+        let permit = ["--allow", "host=127.0.0.1 port=9400"];
+        let out = run(&world, &permit, &["curl", "-sS", "http://127.0.0.1:9400/"]).output();
+        out.exits(0).says("host service");
+    }
+}
+
+/// What programs do with sockets, each thing told in a line that has to be the same without
+/// boundary. `TARGET` serves HTTP.
+const MANNERS: &str = include_str!("landjail.py");
+
+#[test]
+fn sockets_behave_as_they_do_without_it() {
+    needs!(root, python3, setpriv);
+    let world = World::new();
+    let manners = world.file("manners.py", MANNERS);
+    let command = ["python3", manners.to_str().expect("our own name")];
+    let without = world.bare(&command).output();
+    without.exits(0).says("end");
+    for run in EVERYBODY {
+        let out = run(&world, &["--allow", "domain=allowed.test"], &command).output();
+        let is_same = out.stdout == without.stdout;
+        out.exits(0).expect(is_same, &format!("as without boundary:\n{}", without.stdout));
+    }
+}
+
+#[test]
+fn a_port_that_was_closed_can_be_taken_again() {
+    needs!(root, python3, setpriv);
+    let world = World::new();
+    let script = "import socket\n\
+                  for family in [socket.AF_INET, socket.AF_INET6]:\n\
+                  \x20 for kind in [socket.SOCK_STREAM, socket.SOCK_DGRAM]:\n\
+                  \x20   one = socket.socket(family, kind); one.bind(('localhost', 0))\n\
+                  \x20   name = one.getsockname(); one.close()\n\
+                  \x20   two = socket.socket(family, kind); two.bind(name)\n\
+                  \x20   assert two.getsockname() == name\n\
+                  print('taken')";
+    for run in EVERYBODY {
+        run(&world, &[], &["python3", "-c", script]).output().exits(0).says("taken");
+    }
+}
+
+#[test]
+fn many_sockets_are_let_go_when_the_command_has_closed_them() {
+    needs!(root, python3, setpriv);
+    let world = World::new();
+    let script = "import socket\n\
+                  for _ in range(3000):\n\
+                  \x20 socket.socket().close()\n\
+                  \x20 socket.socket(type=socket.SOCK_DGRAM).close()\n\
+                  kept = [socket.socket() for _ in range(600)]\n\
+                  print('made')";
+    for run in EVERYBODY {
+        run(&world, &[], &["python3", "-c", script]).output().exits(0).says("made");
+    }
+}
+
+#[test]
+fn what_the_command_leaves_running_ends_with_it() {
+    needs!(root, setpriv);
+    let world = World::new();
+    let script = "setsid sleep 4711 & (setsid sh -c 'sleep 4712 & sleep 4713') & sleep 0.1; exit 3";
+    for run in EVERYBODY {
+        run(&world, &[], &["sh", "-c", script]).output().exits(3);
+        for number in ["4711", "4712", "4713"] {
+            assert!(!is_running(&["sleep", number]), "{number} is still there");
+        }
+    }
+}
+
+#[test]
+fn the_end_of_any_process_of_boundary_is_the_end_of_the_command() {
+    needs!(root, setpriv);
+    let world = World::new();
+    for run in EVERYBODY {
+        for process in ["keeper", "boundary-usher", "boundary-proxy"] {
+            let script = "setsid sleep 4721 & echo ready; exec sleep 4722";
+            let session = run(&world, &[], &["sh", "-c", script]).start();
+            session.wait_for("ready");
+            if process == "keeper" {
+                session.kill();
+            } else {
+                let below = below(session.pid().as_raw());
+                let is_it = |pid: &&i32| name(**pid) == process;
+                let pid = below.iter().find(is_it).expect("it is there");
+                let pid = nix::unistd::Pid::from_raw(*pid);
+                nix::sys::signal::kill(pid, Signal::SIGKILL).expect("it is there");
+            }
+            for number in ["4721", "4722"] {
+                eventually("the command ends", || !is_running(&["sleep", number]));
+            }
+            session.finish();
+        }
+    }
+}
+
+/// Whether a process with this command line is there.
+fn is_running(line: &[&str]) -> bool {
+    let line = line.iter().flat_map(|word| [word.as_bytes(), &[0]].concat()).collect::<Vec<_>>();
+    processes().any(|pid| std::fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|it| it == line))
+}
+
+/// Every process.
+fn processes() -> impl Iterator<Item = i32> {
+    let entries = std::fs::read_dir("/proc").expect("procfs is there");
+    entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+}
+
+/// The name of a process.
+fn name(pid: i32) -> String {
+    std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default().trim_end().to_owned()
+}
+
+/// Everything that descends from a process.
+fn below(ancestor: i32) -> Vec<i32> {
+    let parent = |pid: i32| -> Option<i32> {
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+        stat.rsplit_once(") ")?.1.split(' ').nth(1)?.parse().ok()
+    };
+    let descends = |pid: &i32| {
+        let mut ancestors = std::iter::successors(parent(*pid), |pid| parent(*pid));
+        ancestors.any(|pid| pid == ancestor)
+    };
+    processes().filter(descends).collect()
+}
+
+#[test]
+fn a_second_filter_that_asks_is_refused_with_what_and_why() {
+    needs!(root, setpriv);
+    let world = World::new();
+    // Only one filter of a process may ask: inside a session there is one already.
+    let inner = world.exact(&["--jail-type", "landjail", "--", "true"]).words();
+    let words: Vec<&str> = inner.iter().map(String::as_str).collect();
+    let line = [&["env", "-u", "BOUNDARY_SESSION_DOOR"], &words[..]].concat();
+    for run in EVERYBODY {
+        let out = run(&world, &[], &line).output();
+        out.exits(125).complains("SECCOMP_FILTER_FLAG_NEW_LISTENER").complains("busy");
+    }
+}
+
+#[test]
+fn the_command_cannot_reach_its_usher() {
+    needs!(root, python3, setpriv);
+    let world = World::new();
+    let script = "import os, signal\n\
+                  ppid = os.getppid()\n\
+                  assert open(f'/proc/{ppid}/comm').read().strip() == 'boundary-usher'\n\
+                  for what in [lambda: os.kill(ppid, signal.SIGKILL),\n\
+                  \x20            lambda: open(f'/proc/{ppid}/mem', 'rb'),\n\
+                  \x20            lambda: os.readlink(f'/proc/{ppid}/fd/0'),\n\
+                  \x20            lambda: os.readlink(f'/proc/{ppid}/root')]:\n\
+                  \x20 try: what(); print('reached')\n\
+                  \x20 except PermissionError: print('refused')";
+    for run in EVERYBODY {
+        let out = run(&world, &[], &["python3", "-c", script]).output();
+        out.exits(0).expect(out.stdout == "refused\n".repeat(4), "nothing of it can be reached");
+    }
+}
+
+#[test]
+fn a_unix_socket_of_the_host_is_refused_and_one_of_the_command_is_not() {
+    needs!(root, python3, setpriv);
+    let world = World::new();
+    let folder = world.folder().join("tmp");
+    let path = folder.join("daemon.sock");
+    let bound = path.clone();
+    let _daemon = world
+        .host()
+        .run(move || std::os::unix::net::UnixListener::bind(bound))
+        .expect("it is ours");
+    let allow_all = std::os::unix::fs::PermissionsExt::from_mode(0o777);
+    std::fs::set_permissions(&path, allow_all).expect("it is ours");
+    let path = path.to_str().expect("our own name");
+    let script = format!(
+        "import socket, tempfile, os\n\
+         s = socket.socket(socket.AF_UNIX)\n\
+         try: s.connect('{path}'); print('reached')\n\
+         except PermissionError: print('refused')\n\
+         for kind in [socket.SOCK_DGRAM]:\n\
+         \x20 s = socket.socket(socket.AF_UNIX, kind)\n\
+         \x20 try: s.connect('{path}'); print('reached')\n\
+         \x20 except PermissionError: print('refused')\n\
+         for name in [tempfile.mkdtemp() + '/own', '\\0own']:\n\
+         \x20 l = socket.socket(socket.AF_UNIX); l.bind(name); l.listen()\n\
+         \x20 c = socket.socket(socket.AF_UNIX); c.connect(name); a, _ = l.accept()\n\
+         \x20 c.send(b'x'); print(a.recv(9))"
+    );
+    for run in EVERYBODY {
+        let out = run(&world, &[], &["python3", "-c", &script]).output();
+        out.exits(0).says("refused\nrefused\nb'x'\nb'x'\n");
+        out.record(&[("decision", "deny"), ("code", "unix_socket")]);
+        let permit = ["--unix-socket", path];
+        run(&world, &permit, &["python3", "-c", &script]).output().says("reached\nrefused");
+    }
+}
