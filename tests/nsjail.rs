@@ -1,5 +1,9 @@
 //! The jail that needs no privilege: what an ordinary user gets of it, whatever the jail of the run.
 
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::net::UnixListener;
+
 use crate::world::needs::needs;
 use crate::world::{GUEST, Run, World};
 
@@ -68,4 +72,51 @@ fn servers_of_the_command_work_for_it_and_those_of_the_host_need_a_rule() {
     let permit = ["--allow", "host=127.0.0.1 port=9400"];
     let out = as_guest(&world, &permit, &["curl", "-sS", "http://127.0.0.1:9400/"]).output();
     out.exits(0).says("host service");
+}
+
+#[test]
+fn a_listed_socket_of_the_host_is_open_to_an_ordinary_user_and_no_other() {
+    needs!(root, userns, setpriv);
+    let world = World::new();
+    let [listed, other] = ["listed.sock", "other.sock"].map(|name| {
+        let path = world.folder().join("tmp").join(name);
+        let place = path.clone();
+        let daemon = world.host().run(move || {
+            let daemon = UnixListener::bind(&place).expect("the place is free");
+            fs::set_permissions(&place, fs::Permissions::from_mode(0o777)).expect("it is ours");
+            daemon.set_nonblocking(true).expect("it does not wait");
+            daemon
+        });
+        (path, daemon)
+    });
+    let path = listed.0.to_str().expect("our own name");
+    let option = ["--unix-socket", path];
+    as_guest(&world, &option, &[world.attack(), "unix", path]).output().succeeded();
+    let path = other.0.to_str().expect("our own name");
+    let out = as_guest(&world, &option, &[world.attack(), "unix", path]).output();
+    out.refused(&["EPERM", "ECONNREFUSED", "EACCES"]);
+    assert!(listed.1.accept().is_ok() && other.1.accept().is_err());
+}
+
+#[test]
+fn names_are_looked_up_in_both_families() {
+    needs!(root, userns, python3, setpriv);
+    let world = World::new();
+    let script = "import socket as s; print(sorted({a[0].name for a in \
+                  s.getaddrinfo('allowed.test', 80, flags=s.AI_ADDRCONFIG)}))";
+    let out = as_guest(&world, &["--allow", "domain=allowed.test"], &["python3", "-c", script]);
+    out.output().exits(0).says("['AF_INET', 'AF_INET6']");
+}
+
+#[test]
+fn a_server_may_take_a_port_to_which_connections_are_open() {
+    needs!(root, userns, python3, setpriv);
+    let world = World::new();
+    let script = "import socket as s\n\
+                  c = s.create_connection(('allowed.test', 8443))\n\
+                  l = s.create_server(('0.0.0.0', 8443), family=s.AF_INET, reuse_port=False)\n\
+                  d = s.create_connection(('127.0.0.1', 8443)); a, _ = l.accept()\n\
+                  d.sendall(b'own'); print(a.recv(3).decode())";
+    let out = as_guest(&world, &["--allow", "domain=allowed.test"], &["python3", "-c", script]);
+    out.output().exits(0).says("own");
 }

@@ -168,7 +168,7 @@ fn a18_a22_a_name_that_changes_meanwhile_leads_to_no_socket_of_the_host() {
 
 #[test]
 fn a18_a_listed_socket_is_open_and_no_other_in_its_place() {
-    needs!(root, ebpf);
+    needs!(root, bpf);
     let world = World::new();
     let covered = PathBuf::from("/run/podman/podman.sock");
     let plain = world.folder().join("tmp/daemon.sock");

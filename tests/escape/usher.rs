@@ -48,7 +48,7 @@ fn daemon(path: &Path) -> UnixListener {
 
 #[test]
 fn a18_a_folder_that_takes_anothers_place_makes_no_socket_a_listed_one() {
-    needs!(root, ebpf);
+    needs!(root, bpf);
     let world = World::new();
     let project = world.folder().join("tmp");
     let [listed, other] = ["listed", "other"].map(|folder| {

@@ -22,8 +22,8 @@ pub(crate) fn try_it() -> anyhow::Result<()> {
     let (entrance, alarm) = (entrance.as_fd(), alarm.as_fd());
     let reports = reports.as_fd();
     let (entrance, door) = (Some(entrance), Path::new("/run/door"));
-    let (house, stand) = (None, None);
-    let usher = Seat { entrance, alarm, reports, house, door, open: &[], stand };
+    let (house, outside, stand) = (None, None, None);
+    let usher = Seat { entrance, alarm, reports, house, outside, door, open: &[], stand };
     let entry = &Entry::Cgroup;
     let enclosure = Enclosure { identity: &identity, bundle: &bundle, records: &[], usher, entry };
     match enclose(&enclosure, || Ok(())) {

@@ -250,18 +250,18 @@ impl Walls {
             Self::Ebpf(walls) => {
                 let (entrance, reports) = walls.usher();
                 let house = Some(walls.house());
-                let stand = None;
-                Ok(Seat { entrance: Some(entrance), alarm, reports, house, door, open, stand })
+                let (entrance, outside, stand) = (Some(entrance), None, None);
+                Ok(Seat { entrance, alarm, reports, house, outside, door, open, stand })
             }
             Self::Nsjail(walls) => {
-                let reports = walls.usher();
-                let (entrance, house, stand) = (None, None, None);
-                Ok(Seat { entrance, alarm, reports, house, door, open, stand })
+                let (reports, outside) = walls.usher();
+                let (entrance, house, stand, outside) = (None, None, None, Some(outside));
+                Ok(Seat { entrance, alarm, reports, house, outside, door, open, stand })
             }
             Self::Landjail(walls) => {
                 let (reports, stand) = (walls.usher(), Some(walls.stand()));
-                let (entrance, house) = (None, None);
-                Ok(Seat { entrance, alarm, reports, house, door, open, stand })
+                let (entrance, house, outside) = (None, None, None);
+                Ok(Seat { entrance, alarm, reports, house, outside, door, open, stand })
             }
         }
     }

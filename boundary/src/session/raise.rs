@@ -93,9 +93,6 @@ fn of_landjail(config: &Config, remains: &Remains) -> Result<Raised, Error> {
 }
 
 fn of_nsjail(config: &Config, remains: &Remains, identity: &Identity) -> Result<Raised, Error> {
-    if !config.unix_sockets.is_empty() {
-        return Err(jail::Error::Nsjail(nsjail::Error::UnixSockets).into());
-    }
     let is_proved = config.jail == Choice::Auto;
     let (janitor, alarm, walls, doors) = Janitor::start_in_namespaces(remains, is_proved, |init| {
         nsjail::Walls::raise(identity, config.proxy_port, init)

@@ -23,7 +23,7 @@ use super::post::Post;
 use super::sockets::Sockets;
 use super::{Doors, made, messages, names, options, streams};
 use crate::audit::Process;
-use crate::jail::usher::peer::Listed;
+use crate::jail::usher::peer::{Host, Listed};
 use crate::jail::usher::report::{Line, What};
 use crate::jail::usher::thread::Thread;
 use crate::sys::notify::{self, Answer, Notification};
@@ -115,6 +115,7 @@ impl Shared {
     /// Serves with these, and has a thread bring what arrives for datagram sockets.
     pub(super) fn new(parts: Parts) -> io::Result<Arc<Self>> {
         notify::take_turns(parts.listener.as_fd());
+        let host = Host::by(None);
         let shared = Arc::new(Self {
             listener: parts.listener,
             sockets: Mutex::default(),
@@ -122,7 +123,7 @@ impl Shared {
             teller: Arc::new(Teller::new(parts.flows)),
             line: Line::new(parts.reports),
             doors: parts.doors,
-            open: parts.open.iter().map(|path| Listed::at(path)).collect(),
+            open: parts.open.iter().map(|path| Listed::at(path, &host)).collect(),
             post: Post::new()?,
             is_silent: AtomicBool::new(true),
             at_work: AtomicUsize::new(0),

@@ -28,7 +28,7 @@ use nix::unistd::Pid;
 
 use super::Call;
 use super::child::{Entry, Identity};
-use super::usher::{Reports, report_pair};
+use super::usher::{Reports, list_line, report_pair};
 use crate::proxy::Doors;
 use namespaces::{Namespaces, Raised};
 use netlink::Socket;
@@ -40,9 +40,6 @@ pub enum Error {
     /// A kernel call failed in the process that raises them.
     #[error(transparent)]
     Call(#[from] Call),
-    /// The sockets of the host that the command may use cannot be told from others in here.
-    #[error("unix_sockets: not available in this jail in this version")]
-    UnixSockets,
     /// A kernel call failed in a process that was forked for it.
     #[error("{0}")]
     Inside(String),
@@ -73,6 +70,8 @@ pub struct Walls {
     log: Socket,
     /// The usher's line to the reader of what it refuses: its end, and the reader's.
     reports: (OwnedFd, Reports),
+    /// What asks for the list of the host's unix sockets.
+    outside: OwnedFd,
 }
 
 impl Walls {
@@ -89,7 +88,8 @@ impl Walls {
         let doors = doors.map_err(Call::to("getsockname"))?;
         let identity = identity.clone();
         let reports = report_pair()?;
-        let walls = Self { namespaces, init, identity, doors, sock_diag, log, reports };
+        let outside = list_line().map_err(Call::to("socket(sock_diag)"))?;
+        let walls = Self { namespaces, init, identity, doors, sock_diag, log, reports, outside };
         Ok((walls, Doors { tcp, dns }))
     }
 
@@ -110,9 +110,9 @@ impl Walls {
         Ok(Members::new(sock_diag, network, self.doors.clone()))
     }
 
-    /// What the usher stands with: its end of the line.
-    pub fn usher(&self) -> BorrowedFd<'_> {
-        self.reports.0.as_fd()
+    /// What the usher stands with: its end of the line, and what asks for the host's unix sockets.
+    pub fn usher(&self) -> (BorrowedFd<'_>, BorrowedFd<'_>) {
+        (self.reports.0.as_fd(), self.outside.as_fd())
     }
 
     /// The reader's end of the usher's line.

@@ -24,6 +24,7 @@ pub(super) mod thread;
 pub use nested::Request;
 pub use report::{Entry, Reports, Told};
 
+pub(crate) use peer::line as list_line;
 pub(crate) use report::pair as report_pair;
 pub(super) use service::{address_of, is_cover};
 
@@ -61,6 +62,9 @@ pub struct Seat<'a> {
     /// The session's own cgroup, in which there are rooms for boundary inside boundary, and what it
     /// is called; none where the jail has no such rooms.
     pub house: Option<(BorrowedFd<'a>, &'a str)>,
+    /// What asks the kernel for the list of the host's unix sockets, where the command is in another
+    /// network.
+    pub outside: Option<BorrowedFd<'a>>,
     /// Where boundary inside boundary asks for a room.
     pub door: &'a Path,
     /// The sockets of the host that the command may use.
@@ -77,6 +81,7 @@ impl Seat<'_> {
             Some(self.alarm),
             Some(self.reports),
             self.house.map(|(house, _)| house),
+            self.outside,
         ];
         let stand = self.stand.into_iter().flat_map(|stand| stand.descriptors());
         all.into_iter().flatten().map(|fd| fd.as_raw_fd()).chain(stand)

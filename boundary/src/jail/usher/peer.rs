@@ -7,10 +7,10 @@
 use std::collections::HashMap;
 use std::ffi::OsStr;
 use std::fs;
-use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
+use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use nix::fcntl::{OFlag, open};
 use nix::libc;
@@ -70,11 +70,31 @@ pub(in crate::jail) struct Listed {
     /// The spellings under which it may have been bound. They are found before the command runs:
     /// afterwards a folder in a name may be another one.
     names: Vec<Vec<u8>>,
+    host: Arc<Host>,
+}
+
+/// The list in which sockets of the host are: that of its network namespace.
+#[derive(Debug)]
+pub(in crate::jail) struct Host {
+    /// What asks there, where that is another one than ours. One question at a time.
+    outside: Option<Mutex<OwnedFd>>,
+}
+
+impl Host {
+    /// Asks through a line from there, or here.
+    pub(in crate::jail) fn by(outside: Option<OwnedFd>) -> Arc<Self> {
+        Arc::new(Self { outside: outside.map(Mutex::new) })
+    }
+
+    fn list(&self) -> nix::Result<Vec<Bound>> {
+        let Some(outside) = &self.outside else { return list() };
+        list_by(outside.lock().unwrap_or_else(PoisonError::into_inner).as_fd())
+    }
 }
 
 impl Listed {
     /// The one at a path, which need not be there yet.
-    pub(in crate::jail) fn at(path: &Path) -> Self {
+    pub(in crate::jail) fn at(path: &Path, host: &Arc<Host>) -> Self {
         let mut names = vec![path.as_os_str().as_bytes().to_vec()];
         if let (Some(folder), Some(name)) = (path.parent(), path.file_name())
             && let Ok(folder) = fs::canonicalize(folder)
@@ -82,11 +102,11 @@ impl Listed {
             names.push(folder.join(name).into_os_string().into_vec());
         }
         if let Ok(file) = open(path, OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty())
-            && let (Ok(at), Ok(all)) = (fstat(&file), list())
+            && let (Ok(at), Ok(all)) = (fstat(&file), host.list())
         {
             names.extend(Node::of(&at, &file).bound(&all).map(|bound| bound.path().to_vec()));
         }
-        Self { path: path.to_owned(), names }
+        Self { path: path.to_owned(), names, host: Arc::clone(host) }
     }
 
     /// Whether the socket at a file is this one.
@@ -94,7 +114,7 @@ impl Listed {
         let is_there = stat(&self.path)
             .is_ok_and(|there| (there.st_dev, there.st_ino) == (at.st_dev, at.st_ino));
         let is_named = |bound: &Bound| self.names.iter().any(|name| name == bound.path());
-        Ok(is_there && node.bound(&list()?).any(is_named))
+        Ok(is_there && node.bound(&self.host.list()?).any(is_named))
     }
 }
 
@@ -181,13 +201,23 @@ fn is_held(socket: u32) -> bool {
 
 /// Every unix socket of this network namespace that has a name.
 fn list() -> nix::Result<Vec<Bound>> {
+    list_by(line()?.as_fd())
+}
+
+/// A socket that asks the kernel for the list of the network namespace in which it is made, wherever
+/// it goes.
+pub(crate) fn line() -> nix::Result<OwnedFd> {
     let flags = SockFlag::SOCK_CLOEXEC;
     let protocol = SockProtocol::NetlinkSockDiag;
-    let line = socket(AddressFamily::Netlink, SockType::Raw, flags, protocol)?;
+    socket(AddressFamily::Netlink, SockType::Raw, flags, protocol)
+}
+
+/// The same of the network namespace of a line.
+fn list_by(line: BorrowedFd<'_>) -> nix::Result<Vec<Bound>> {
     send(line.as_raw_fd(), &question(), MsgFlags::empty())?;
     let (mut all, mut answer) = (Vec::new(), vec![0; 64 * 1024]);
     loop {
-        let length = recv(line.as_fd().as_raw_fd(), &mut answer, MsgFlags::empty())?;
+        let length = recv(line.as_raw_fd(), &mut answer, MsgFlags::empty())?;
         if !read_answer(answer.get(..length).unwrap_or_default(), &mut all)? {
             return Ok(all);
         }
@@ -282,8 +312,11 @@ mod tests {
         let node = Node::of(&at, &handle);
         assert!(is_socket(&at));
         assert!(Own::default().has_file(&node, &handle).unwrap(), "this process has it open");
-        assert!(Listed::at(&path).is(&at, &node).unwrap());
-        assert!(!Listed::at(Path::new("/elsewhere")).is(&at, &node).unwrap());
+        let here = Host::by(None);
+        assert!(Listed::at(&path, &here).is(&at, &node).unwrap());
+        let by_line = Host::by(Some(line().unwrap()));
+        assert!(Listed::at(&path, &by_line).is(&at, &node).unwrap());
+        assert!(!Listed::at(Path::new("/elsewhere"), &here).is(&at, &node).unwrap());
         drop(listener);
         assert!(!Own::default().has_file(&node, &handle).unwrap(), "nobody has it open");
         fs::remove_dir_all(folder).unwrap();
@@ -302,13 +335,13 @@ mod tests {
         // Bound by either spelling, listed by the other.
         for (bound, listed) in [(&real, &linked), (&linked, &real)] {
             let _listener = UnixListener::bind(bound).unwrap();
-            let listed = Listed::at(listed);
+            let listed = Listed::at(listed, &Host::by(None));
             let (at, handle) = known(&real);
             assert!(listed.is(&at, &Node::of(&at, &handle)).unwrap());
             fs::remove_file(&real).unwrap();
         }
         // Another one in its place.
-        let listed = Listed::at(&real);
+        let listed = Listed::at(&real, &Host::by(None));
         let _other = UnixListener::bind(folder.join("other")).unwrap();
         fs::rename(folder.join("other"), &real).unwrap();
         let (at, handle) = known(&real);

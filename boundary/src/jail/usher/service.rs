@@ -13,7 +13,7 @@ use nix::sys::stat::{FileStat, SFlag, fstat};
 
 use super::Seat;
 use super::nested::Rooms;
-use super::peer::{self, Listed, Node, Own};
+use super::peer::{self, Host, Listed, Node, Own};
 use super::report::{Line, What};
 use super::thread::{Name, Rights, Thread};
 use crate::jail::mutation;
@@ -74,10 +74,12 @@ impl Service {
         if let Some(rooms) = Rooms::new(seat, Arc::clone(&line))? {
             rooms.open(seat.door)?;
         }
+        let outside = seat.outside.map(|outside| outside.try_clone_to_owned()).transpose()?;
+        let host = Host::by(outside);
         let shared = Shared {
             own: Own::default(),
             line: Arc::clone(&line),
-            open: seat.open.iter().map(|path| Listed::at(path)).collect(),
+            open: seat.open.iter().map(|path| Listed::at(path, &host)).collect(),
             at_work: AtomicUsize::new(0),
         };
         Ok(Self { listener: Arc::new(listener), shared: Arc::new(shared) })
