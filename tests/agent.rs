@@ -128,6 +128,43 @@ fn an_agent_that_comes_late_or_anew_misses_nothing() {
 }
 
 #[test]
+fn the_gateway_gets_the_session_and_the_number_of_each_record() {
+    needs!(root, bpf, curl);
+    let world = World::new();
+    let names = ["X-Coder-Agent-Firewall-Session-Id", "X-Coder-Agent-Firewall-Sequence-Number"];
+    let forged = names.map(|name| format!("{name}: forged"));
+    let script = format!(
+        "for path in api/v2/aibridge/a api/v2/ai-gateway/b other; do \
+         curl -sS -H '{}' -H '{}' -H 'Connection: {}' https://allowed.test/$path; \
+         curl -sS --http1.1 http://allowed.test/$path; done",
+        forged[0], forged[1], names[0]
+    );
+    let options = [&ALLOW[..], &["--enable-session-correlation"]].concat();
+    let run = world.boundary(&options, &["sh", "-c", &script]);
+    let out = run.env("CODER_AGENT_URL", "https://allowed.test:8443/").output();
+    out.exits(0).expect(out.requests.len() == 6, "six requests arrive");
+    for request in &out.requests {
+        let said = names.map(|name| request.header(name).map(str::to_owned));
+        let record = out.records.iter().find(|record| {
+            let number = record["sequence"].to_string();
+            record["http_url"].is_string() && said[1].as_ref() == Some(&number)
+        });
+        if request.target == "/other" {
+            out.expect(record.is_none(), "another request is as its client made it");
+            continue;
+        }
+        let record = record.expect("a record of that number");
+        let url = record["http_url"].as_str().unwrap_or_default();
+        out.expect(url.ends_with(&request.target), "of this very request");
+        out.expect(said[0].as_deref() == record["session_id"].as_str(), "and of this session");
+        let count = |name: &str| {
+            request.headers.iter().filter(|(known, _)| known.eq_ignore_ascii_case(name)).count()
+        };
+        out.expect(names.iter().all(|name| count(name) == 1), "each is there once");
+    }
+}
+
+#[test]
 fn nothing_is_sent_when_that_is_switched_off() {
     needs!(root, bpf, curl);
     let world = World::new();

@@ -177,6 +177,94 @@ fn the_command_cannot_change_the_record_it_is_on() {
 }
 
 #[test]
+fn a_tunnel_in_which_nothing_is_asked_is_on_record_once() {
+    needs!(root, bpf, python3);
+    let world = World::new();
+    let script = "import os, socket, urllib.parse as u\n\
+        p = u.urlsplit(os.environ['PROXY'])\n\
+        s = socket.create_connection((p.hostname, p.port))\n\
+        s.sendall(b'CONNECT allowed.test:443 HTTP/1.1\\r\\nHost: allowed.test:443\\r\\n\\r\\n')\n\
+        print(s.recv(99)); s.close()";
+    let options = ["--proxy-port", "18080", "--allow", "domain=allowed.test"];
+    let run = world.boundary(&options, &["python3", "-c", script]);
+    let out = run.env("PROXY", "http://127.0.0.1:18080").output();
+    out.exits(0).says("200").nothing_left();
+    out.record(&[
+        ("decision", "deny"),
+        ("code", "tunnel_unused"),
+        ("http_method", "CONNECT"),
+        ("host", "allowed.test"),
+        ("door", "explicit"),
+    ]);
+    out.expect(openings(&out).len() == 1, "and that is all there was");
+}
+
+#[test]
+fn a_session_says_at_its_start_what_it_runs_under_and_at_its_end_what_it_came_to() {
+    needs!(root, bpf, curl);
+    let world = World::new();
+    let options = ["--allow", "domain=allowed.test"];
+    let curl = ["curl", "-sS", "http://allowed.test/", "http://denied.test/?canary"];
+    let out = world.boundary(&options, &curl).env("CODER_WORKSPACE_ID", "w-1").output();
+    let [start, end] = &out.session[..] else { panic!("two records\n{out}") };
+    out.expect(start["event"] == "start" && end["event"] == "end", "a first and a last");
+    out.expect(start["command"] == "curl", "the program's name without its arguments");
+    out.expect(!start.to_string().contains("canary"), "which may be secret");
+    out.expect(start["rules"] == serde_json::json!(["domain=allowed.test"]), "the policy");
+    out.expect(start["workspace_id"] == "w-1", "the workspace");
+    let denied = openings(&out).iter().filter(|record| record["decision"] == "deny").count();
+    out.expect(end["allowed"] == 1 && end["denied"] == denied, "the decisions");
+    out.expect(end["dropped"] == 0 && denied > 0, "all of them");
+    out.expect(end["bytes_down"].as_u64() > Some(0), "the bytes");
+    let [cpu, memory, tasks] = ["cpu_ms", "memory_peak", "tasks"].map(|name| end[name].as_u64());
+    if jail() == "ebpf" {
+        out.expect(cpu.is_some() && tasks >= Some(1), "what its cgroup measured");
+        // Only where the controller is on for the hierarchy.
+        out.expect(memory.is_none_or(|most| most > 100_000), "memory too, if at all");
+    }
+}
+
+#[test]
+fn a_full_disk_lets_nothing_out_where_nothing_may_go_unrecorded() {
+    needs!(root, bpf, curl);
+    let world = World::new();
+    let disk = world.folder().join("small");
+    std::fs::create_dir(&disk).expect("the folder is ours");
+    let place = disk.clone();
+    world.host().run(move || {
+        let (kind, flags) = (Some("tmpfs"), nix::mount::MsFlags::empty());
+        nix::mount::mount(kind, &place, kind, flags, Some("size=32k")).expect("a mount");
+    });
+    let config =
+        world.file("deny.yaml", "audit_on_error: deny\nallowlist: [domain=allowed.test]\n");
+    let pipe = world.folder().join("tmp/go");
+    nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRWXU).expect("the folder is ours");
+    let ask = "curl -s -o /dev/null -w '%{http_code}\\n' http://allowed.test/";
+    let script = format!(
+        "exec <>{}; echo first $({ask}); read go; until {ask} | grep 503; do :; done; \
+         echo refused; read go; until {ask} | grep 200; do :; done; echo again",
+        pipe.display()
+    );
+    let audit = disk.join("audit.jsonl");
+    let options =
+        ["--config", config.to_str().expect("ours"), "--audit-log", audit.to_str().expect("ours")];
+    let session = world.boundary(&options, &["sh", "-c", &script]).start();
+    let go = || std::fs::write(&pipe, "go\n").expect("somebody reads");
+    session.wait_for("first 200");
+    let filler = disk.join("filler");
+    let full = filler.clone();
+    world.host().run(move || assert!(std::fs::write(full, vec![0; 64 * 1024]).is_err()));
+    go();
+    session.wait_for("refused");
+    world.packets();
+    world.host().run(move || std::fs::remove_file(filler).expect("it is there"));
+    go();
+    session.wait_for("again");
+    let out = session.finish();
+    out.exits(0).complains("msg=DENY method=GET url=http://allowed.test/");
+}
+
+#[test]
 fn an_allowed_request_is_logged_at_info_only() {
     needs!(root, bpf, curl);
     let world = World::new();

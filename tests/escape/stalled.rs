@@ -271,6 +271,9 @@ fn g04_what_a_full_disk_lost_is_counted_where_it_has_room_again() {
         mount(kind, &place, kind, MsFlags::empty(), Some("size=32k")).expect("a mount");
     });
     let (audit, filler) = (disk.join("audit.jsonl"), disk.join("filler"));
+    // What was there before fills the file's first page, which is its own on a full disk too.
+    let (before, padding) = (audit.clone(), format!("{{\"padding\":\"{}\"}}\n", "x".repeat(3400)));
+    world.host().run(move || fs::write(before, padding).expect("there is room"));
     let session = recording(&world, &audit);
     let full = filler.clone();
     let outcome = world.host().run(move || fs::write(full, vec![0; 64 * 1024]));

@@ -24,7 +24,7 @@ pub use line::printable;
 pub use meters::{Meters, Stopwatch};
 pub use record::{Record, Session};
 pub use recorder::{Clock, Entry, Recorder, Totals};
-pub use settings::{Format, Forward, Labels, Log, UnknownFormat};
+pub use settings::{Format, Forward, Labels, Log, OnError, UnknownFormat, UnknownOnError};
 pub use sink::{Error, Sinks};
 
 #[cfg(test)]
@@ -172,7 +172,7 @@ impl Decision {
             Self::Dropped { code: Code::DatagramConnect, .. } | Self::Dns { refused: None, .. } => {
                 Level::DEBUG
             }
-            Self::Allow(_) => Level::INFO,
+            Self::Deny(Denial { code: Code::TunnelUnused, .. }) | Self::Allow(_) => Level::INFO,
             Self::Deny(_) | Self::Dns { .. } | Self::Dropped { .. } | Self::Withheld { .. } => {
                 Level::WARN
             }

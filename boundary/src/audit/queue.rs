@@ -4,6 +4,7 @@
 use std::collections::VecDeque;
 use std::io;
 use std::mem;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -42,6 +43,7 @@ impl<T: Send + 'static> Lane<T> {
         let queue = Arc::new(Queue {
             bound,
             gather,
+            is_losing: AtomicBool::new(false),
             state: Mutex::new(State {
                 waiting: VecDeque::new(),
                 accepted: 0,
@@ -80,6 +82,7 @@ impl<T: Send + 'static> Lane<T> {
         } else {
             state.lost += 1;
             state.lost_in_all += 1;
+            self.queue.is_losing.store(true, Ordering::Relaxed);
         }
     }
 
@@ -102,6 +105,11 @@ impl<T: Send + 'static> Lane<T> {
         state.settled >= goal
     }
 
+    /// Whether the last thing that was put in, or the last batch, was lost.
+    pub(super) fn is_losing(&self) -> bool {
+        self.queue.is_losing.load(Ordering::Relaxed)
+    }
+
     /// How many were lost since the start.
     pub(super) fn lost_in_all(&self) -> u64 {
         self.queue.lock().lost_in_all
@@ -120,6 +128,7 @@ impl<T> Drop for Lane<T> {
 struct Queue<T> {
     bound: usize,
     gather: Duration,
+    is_losing: AtomicBool,
     state: Mutex<State<T>>,
     /// Something was put in, or nothing will be any more, or the writer is not to wait for more.
     more: Condvar,
@@ -168,6 +177,8 @@ impl<T> Queue<T> {
     fn settle(&self, count: u64, told: u64, written: Written) {
         let mut state = self.lock();
         state.settled += count;
+        let is_written = written.is_told && written.items >= count;
+        self.is_losing.store(!is_written, Ordering::Relaxed);
         let lost = count.saturating_sub(written.items);
         state.lost += lost;
         state.lost_in_all += lost;

@@ -10,7 +10,7 @@ use tracing::Level;
 use uuid::Uuid;
 
 use super::line::Line;
-use super::{Decision, Labels, Process, Subject, Tally};
+use super::{Decision, Labels, OnError, Process, Subject, Tally};
 use crate::rules::{Code, Denial, Intent, Permit, Scheme};
 
 /// What all records of a session have in common.
@@ -24,6 +24,8 @@ pub struct Session {
     pub labels: Labels,
     /// Whether a URL's query is recorded.
     pub query: bool,
+    /// What happens to requests when the audit file cannot be written.
+    pub on_error: OnError,
     /// The name of the command's program, without its folder.
     pub command: String,
     /// The policy's rules as they were written.

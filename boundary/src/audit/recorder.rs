@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 use serde::ser::{Serialize, Serializer};
 use tracing::Level;
+use uuid::Uuid;
 
 use super::agent::{Agent, Log};
 use super::file::{Short, Writer};
@@ -20,7 +21,7 @@ use super::meters::{Meters, Stopwatch};
 use super::queue::{Batch, Lane, Written};
 use super::record::{Record, Session};
 use super::sink::{Output, Sinks, Target};
-use super::{Decision, Subject, Tally};
+use super::{Decision, OnError, Subject, Tally};
 
 /// How many records may wait for a slow disk.
 const BOUND: usize = 8192;
@@ -213,6 +214,18 @@ impl Recorder {
             records.push(Row::Decision(record));
         }
         sequence
+    }
+
+    /// Whether nothing is to be permitted now, because its record would be lost.
+    pub fn is_refusing(&self) -> bool {
+        let shared = &self.shared;
+        shared.session.on_error == OnError::Deny
+            && shared.records.as_ref().is_some_and(Lane::is_losing)
+    }
+
+    /// The session's id.
+    pub fn session(&self) -> Uuid {
+        self.shared.session.id
     }
 
     /// How many decisions there were so far, and how much a sink could not take.

@@ -43,6 +43,33 @@ pub struct Log {
     pub dir: Option<PathBuf>,
 }
 
+/// What happens to requests when the audit file cannot be written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum OnError {
+    /// They go on, and the records that are lost are counted.
+    #[default]
+    Drop,
+    /// They are refused until it can.
+    Deny,
+}
+
+/// Text that names no way to go on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("not a way to go on: one of deny, drop")]
+pub struct UnknownOnError;
+
+impl FromStr for OnError {
+    type Err = UnknownOnError;
+
+    fn from_str(text: &str) -> Result<Self, UnknownOnError> {
+        match text {
+            "drop" => Ok(Self::Drop),
+            "deny" => Ok(Self::Deny),
+            _ => Err(UnknownOnError),
+        }
+    }
+}
+
 /// The workspace agent that gets the record too.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Forward {

@@ -84,6 +84,7 @@ fn session() -> Session {
         jail: "ebpf",
         labels: Labels { workspace_id: Some("w-1".to_owned()), ..Labels::default() },
         query: true,
+        on_error: OnError::Deny,
         command: "agent".to_owned(),
         rules: vec!["method=GET domain=github.com".to_owned()],
         domain_match: "subdomains",
@@ -275,10 +276,12 @@ fn a_full_disk_is_told_once_in_the_log_and_counted() {
     assert!(stage.recorder.flush(PATIENCE));
     stage.answer("b.example", None);
     assert!(stage.recorder.flush(PATIENCE));
+    assert!(stage.recorder.is_refusing());
     stage.records.broken.store(false, Ordering::SeqCst);
     stage.answer("c.example", None);
     let records = stage.json();
     assert_eq!(records.len(), 2, "{records:?}");
+    assert!(!stage.recorder.is_refusing());
     assert_eq!(records[0]["sequence"], 2);
     assert_eq!(records[1]["dropped"], 2);
     assert_eq!(stage.recorder.totals().dropped, 2);

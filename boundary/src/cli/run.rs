@@ -70,16 +70,18 @@ pub struct Args {
     )]
     pub log_proxy_socket_path: Option<OsString>,
 
+    /// Put the session's id and the record's number into requests to the workspace's gateway
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true,
+          default_missing_value = "true", help_heading = "Record")]
+    pub enable_session_correlation: Option<OsString>,
+    /// Put them into the requests that RULE describes instead (repeat)
+    #[arg(long, value_name = "RULE", help_heading = "Record")]
+    pub session_id_inject_target: Vec<OsString>,
+
     // Known for compatibility; `config` refuses a run that needs one of these.
     /// Nsjail without a user namespace.
     #[arg(long, hide = true, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     pub no_user_namespace: Option<OsString>,
-    /// Correlation headers towards the workspace's gateway.
-    #[arg(long, hide = true, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
-    pub enable_session_correlation: Option<OsString>,
-    /// Where correlation headers are put.
-    #[arg(long, hide = true)]
-    pub session_id_inject_target: Vec<OsString>,
     /// Allow all and write the smallest policy.
     #[arg(long, hide = true)]
     pub learn: Option<OsString>,

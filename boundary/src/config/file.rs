@@ -10,7 +10,7 @@ use serde::{Deserialize, Deserializer, de};
 
 use super::value::{Source, parse_domain_match, parse_level};
 use super::{Environment, Error, Invoker, System};
-use crate::audit::Format;
+use crate::audit::{Format, OnError};
 use crate::cli::{PolicyArgs, settings};
 use crate::jail::Choice;
 use crate::proxy::Limits;
@@ -173,6 +173,7 @@ pub(super) struct Values {
     pub(super) log_format: Option<Read<Format>>,
     pub(super) audit_log: Option<PathBuf>,
     pub(super) audit_query: Option<bool>,
+    pub(super) audit_on_error: Option<Read<OnError>>,
     pub(super) disable_audit_logs: Option<bool>,
     pub(super) log_proxy_socket_path: Option<PathBuf>,
     pub(super) session_correlation_enabled: Option<bool>,
@@ -206,6 +207,12 @@ impl Word for Choice {
 }
 
 impl Word for Format {
+    fn read(text: &str) -> Result<Self, String> {
+        text.parse().map_err(|error| format!("`{text}`: {error}"))
+    }
+}
+
+impl Word for OnError {
     fn read(text: &str) -> Result<Self, String> {
         text.parse().map_err(|error| format!("`{text}`: {error}"))
     }

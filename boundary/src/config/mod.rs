@@ -8,6 +8,7 @@ mod file;
 mod gateways;
 mod policy;
 pub mod preset;
+mod record;
 mod system;
 mod value;
 
@@ -23,7 +24,7 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use crate::audit::{Forward, Labels, Log};
+use crate::audit::{Forward, Labels, Log, OnError};
 use crate::cli::{self, Args, PolicyArgs, Setting, settings};
 use crate::jail::Choice;
 use crate::proxy::{Egress, Gateways, Limits};
@@ -54,6 +55,8 @@ pub struct Config {
     pub names_audit_log: bool,
     /// Whether a URL's query is recorded.
     pub audit_query: bool,
+    /// What happens to requests when that file cannot be written.
+    pub audit_on_error: OnError,
     /// The workspace agent that gets the record too, unless that was switched off.
     pub forward: Option<Forward>,
     /// What the workspace says of itself, for every record.
@@ -93,6 +96,7 @@ impl Config {
             .or_else(|| Some(log.dir.as_ref()?.join("audit.jsonl")));
         let policy = Policy::of(&args.policy, environment, &file, (system, &user))?;
         let metrics_port = reader.metrics_port()?;
+        let reading = policy.reading;
         let mut config = Self {
             jail: reader.jail()?,
             rules: Arc::new(policy.rule_set()),
@@ -103,12 +107,14 @@ impl Config {
             audit_log,
             names_audit_log: args.audit_log.is_some(),
             audit_query: file.values.audit_query.unwrap_or(true),
+            audit_on_error: value::read(file.values.audit_on_error).unwrap_or_default(),
             forward,
             labels: reader.labels(),
             egress: Egress {
                 roots: reader.upstream_ca(system)?,
                 gateways: reader.gateways()?,
                 own: metrics_port.into_iter().collect(),
+                marked: reader.marked(reading)?,
             },
             metrics_port,
             unix_sockets: reader.unix_sockets()?,

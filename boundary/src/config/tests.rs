@@ -339,8 +339,14 @@ refused! {
         => "SUDO_UID: not a user or group id";
     no_user_namespace_by_file: Machine::new().yaml("no_user_namespace: true")
         => "no_user_namespace in /home/ann/.config/coder_boundary/config.yaml: not available in this version";
-    session_correlation: Machine::new().flag("--enable-session-correlation")
-        => "--enable-session-correlation: not available in this version";
+    session_correlation_with_nobody: Machine::new().flag("--enable-session-correlation")
+        => "CODER_AGENT_URL: session correlation needs this workspace's URL, or a target";
+    session_correlation_without_a_host: correlated("https:///path")
+        => "CODER_AGENT_URL: session correlation needs this workspace's URL, or a target";
+    a_target_without_a_domain: correlated("https://a.b").flag("--session-id-inject-target=path=/x")
+        => "--session-id-inject-target: `path=/x`: a target needs a domain";
+    a_blank_target: correlated("https://a.b").env("BOUNDARY_SESSION_ID_INJECT_TARGET", " \n")
+        => "BOUNDARY_SESSION_ID_INJECT_TARGET: rule ``: column 1: an empty rule would permit everything; write `domain=*` if that is meant";
     a_profile: Machine::new().env("BOUNDARY_PPROF", "true")
         => "BOUNDARY_PPROF: not available in this version";
     learning: Machine::new().env("BOUNDARY_LEARN", "/tmp/policy")
@@ -398,6 +404,46 @@ fn what_is_switched_off_or_empty_asks_for_nothing() {
         .flag("--no-user-namespace=false")
         .config();
     assert_eq!(config.warnings.len(), 2, "{:?}", config.warnings);
+}
+
+/// A workspace with correlation, at that URL.
+fn correlated(url: &str) -> Machine {
+    Machine::new().env("CODER_AGENT_URL", url).flag("--enable-session-correlation")
+}
+
+/// Which of some URLs' requests are marked.
+fn marked(machine: &Machine, urls: &[(&str, &str)]) -> Vec<bool> {
+    let marked = machine.config().egress.marked;
+    let asked = urls.iter().map(|(host, path)| {
+        let host = RuleHost::parse(host).expect("a host");
+        Intent::http(Scheme::Https, "POST", host, 443, path).expect("an intent")
+    });
+    asked.map(|intent| marked.targets(&intent)).collect()
+}
+
+#[test]
+fn correlation_is_with_the_workspaces_own_gateway_unless_targets_are_named() {
+    let urls = [
+        ("dev.coder.com", "/api/v2/aibridge/anthropic/v1/messages"),
+        ("dev.coder.com", "/api/v2/ai-gateway/x"),
+        ("dev.coder.com", "/api/v2/users/me"),
+        ("other.example", "/api/v2/aibridge/x"),
+    ];
+    let machine = correlated("https://dev.coder.com:8443/prefix");
+    assert_eq!(marked(&machine, &urls), [true, true, false, false]);
+    assert_eq!(
+        marked(&machine.clone().flag("--enable-session-correlation=false"), &urls),
+        [false; 4]
+    );
+    let named = machine
+        .yaml("session_id_inject_targets: [domain=other.example]")
+        .env("BOUNDARY_SESSION_ID_INJECT_TARGET", "domain=dev.coder.com path=/api/v2/users/*");
+    assert_eq!(marked(&named, &urls), [false, false, true, true]);
+    let by_method =
+        correlated("https://x.y").flag("--session-id-inject-target=method=POST domain=*");
+    assert_eq!(marked(&by_method, &urls), [false; 4], "no method is asked of a target");
+    let any = correlated("https://x.y").flag("--session-id-inject-target=method=* domain=*");
+    assert_eq!(marked(&any, &urls), [true; 4]);
 }
 
 #[test]

@@ -6,9 +6,7 @@ use std::num::NonZeroU16;
 use std::path::PathBuf;
 
 use super::file::{File, Given, Read};
-use super::{
-    Choice, DomainMatch, Environment, Error, Forward, Labels, Limits, Log, Setting, System,
-};
+use super::{Choice, DomainMatch, Environment, Error, Limits, Log, Setting, System};
 use crate::cli::{Args, settings};
 
 /// Who said something.
@@ -105,38 +103,11 @@ impl Reader<'_> {
         })
     }
 
-    /// Whether forwarding to the workspace agent is off.
-    fn disable_audit_logs(&self) -> Result<bool, Error> {
-        let flag = self.args.disable_audit_logs.as_ref();
-        let given = self.word(settings::DISABLE_AUDIT_LOGS, flag, parse_bool)?;
-        Ok(given.or(self.file.values.disable_audit_logs).unwrap_or(false))
-    }
-
     /// Whether the host's resolver is asked.
     pub(super) fn real_dns(&self) -> Result<bool, Error> {
         let flag = self.args.use_real_dns.as_ref();
         let given = self.word(settings::USE_REAL_DNS, flag, parse_bool)?;
         Ok(given.or(self.file.values.use_real_dns).unwrap_or(false))
-    }
-
-    /// The workspace agent that gets the record, unless that is switched off.
-    pub(super) fn forward(&self) -> Result<Option<Forward>, Error> {
-        let (socket, source) = self.agent_socket()?;
-        let is_on = !self.disable_audit_logs()?;
-        Ok(is_on.then_some(Forward { socket, is_named: source.is_some() }))
-    }
-
-    /// The workspace agent's socket, and who named it if anybody did.
-    fn agent_socket(&self) -> Result<(PathBuf, Option<Source>), Error> {
-        let setting = settings::LOG_PROXY_SOCKET_PATH;
-        let flag = self.args.log_proxy_socket_path.as_ref();
-        let named = self.file.values.log_proxy_socket_path.as_ref();
-        if let Some(path) = self.path(setting, flag, named)? {
-            let source = Source::given(setting, flag, self.environment).map(|(source, _)| source);
-            return Ok((path, source.or_else(|| Some(self.key(setting)))));
-        }
-        let temporary = self.environment.variable("TMPDIR").unwrap_or_else(|| OsStr::new("/tmp"));
-        Ok((PathBuf::from(temporary).join("boundary-audit.sock"), None))
     }
 
     /// Files with certificates, each of which can be read and holds one.
@@ -199,21 +170,6 @@ impl Reader<'_> {
         Ok(limits)
     }
 
-    /// What the workspace says of itself.
-    pub(super) fn labels(&self) -> Labels {
-        let text = |names: &[&str]| {
-            let value = names.iter().find_map(|name| self.environment.variable(name));
-            value.map(|value| value.to_string_lossy().into_owned())
-        };
-        Labels {
-            workspace_id: text(&["CODER_WORKSPACE_ID"]),
-            workspace_name: text(&["CODER_WORKSPACE_NAME"]),
-            owner: text(&["CODER_WORKSPACE_OWNER_NAME", "CODER_WORKSPACE_OWNER"]),
-            template_id: text(&["CODER_WORKSPACE_TEMPLATE_ID"]),
-            template_version_id: text(&["CODER_WORKSPACE_TEMPLATE_VERSION_ID"]),
-        }
-    }
-
     /// A path from a flag, a variable or the file.
     pub(super) fn path(
         &self,
@@ -234,7 +190,7 @@ impl Reader<'_> {
     }
 
     /// A word from a flag or a variable, read by `parse`.
-    fn word<T, E: fmt::Display>(
+    pub(super) fn word<T, E: fmt::Display>(
         &self,
         setting: Setting,
         flag: Option<&OsString>,
@@ -266,11 +222,6 @@ impl Reader<'_> {
         let (args, values) = (self.args, &self.file.values);
         let switches = [
             (settings::NO_USER_NAMESPACE, &args.no_user_namespace, values.no_user_namespace),
-            (
-                settings::ENABLE_SESSION_CORRELATION,
-                &args.enable_session_correlation,
-                values.session_correlation_enabled,
-            ),
             (settings::PPROF, &args.pprof, values.pprof_enabled),
         ];
         for (setting, flag, key) in switches {
@@ -279,7 +230,7 @@ impl Reader<'_> {
                 return Err(self.unavailable(setting, flag.as_ref()));
             }
         }
-        // Without the profile its port, and without correlation its targets, change nothing.
+        // Without the profile its port changes nothing.
         self.word(settings::PPROF_PORT, args.pprof_port.as_ref(), parse_port)?;
         let texts = [(settings::LEARN, args.learn.as_ref(), false)];
         for (setting, flag, key) in texts {
@@ -350,7 +301,7 @@ pub(super) fn parse_domain_match(text: &str) -> Result<DomainMatch, &'static str
 }
 
 /// The words that the Go tool reads as a truth value.
-fn parse_bool(text: &str) -> Result<bool, &'static str> {
+pub(super) fn parse_bool(text: &str) -> Result<bool, &'static str> {
     match text {
         "1" | "t" | "T" | "true" | "TRUE" | "True" => Ok(true),
         "0" | "f" | "F" | "false" | "FALSE" | "False" => Ok(false),

@@ -124,7 +124,8 @@ impl Resolver {
         let query = Message::from_vec(query).ok()?;
         let question = question(&query).ok()?.clone();
         let is_query = query.metadata.message_type == MessageType::Query;
-        (is_query && self.is_forwarded(&question)).then_some(Errand { query, question })
+        let may = is_query && !self.recorder.is_refusing();
+        (may && self.is_forwarded(&question)).then_some(Errand { query, question })
     }
 
     /// Whether a question is for the host's resolvers: only what a rule covers, so that no other

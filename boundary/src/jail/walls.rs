@@ -18,6 +18,7 @@ use super::ebpf::{self, Name, Refused};
 use super::usher::{Reports, Seat};
 use super::{Call, Choice, mutation};
 use super::{landjail, nsjail};
+use crate::audit::Usage;
 use crate::proxy::{Doors, Origin};
 use crate::sys::process;
 
@@ -263,6 +264,14 @@ impl Walls {
                 let (entrance, house, outside) = (None, None, None);
                 Ok(Seat { entrance, alarm, reports, house, outside, door, open, stand })
             }
+        }
+    }
+
+    /// What the kernel has counted of everything behind them.
+    pub fn usage(&self) -> Usage {
+        match self {
+            Self::Ebpf(walls) => walls.cgroup().usage(),
+            Self::Nsjail(_) | Self::Landjail(_) => Usage::default(),
         }
     }
 

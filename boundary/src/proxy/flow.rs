@@ -2,9 +2,11 @@
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::ending::Cut;
-use crate::audit::{Door, Process, Subject};
+use crate::audit::{Decision, Door, Entry, Process, Recorder, Subject};
 use crate::dns::Pins;
 use crate::rules::{Code, Denial, Host};
 
@@ -49,6 +51,8 @@ pub(super) struct Call {
     pub(super) target: Target,
     /// Whether its connection is to end with a reset.
     pub(super) cut: Cut,
+    /// Whether anything that it asked for is on record.
+    told: Arc<AtomicBool>,
 }
 
 /// Where a program meant to go, as far as the connection alone tells.
@@ -67,10 +71,10 @@ impl Call {
         let Flow { door, client: _, target, process } = flow;
         let subject = Subject { door, process, target: Some(target) };
         if door == Door::Explicit {
-            return Ok(Self { subject, target: Target::Open, cut: Cut::default() });
+            return Ok(Self::with(subject, Target::Open, Cut::default()));
         }
         match Target::at(target.ip(), target.port(), pins) {
-            Ok(target) => Ok(Self { subject, target, cut: Cut::default() }),
+            Ok(target) => Ok(Self::with(subject, target, Cut::default())),
             Err(denial) => Err(Box::new((subject, denial))),
         }
     }
@@ -80,7 +84,23 @@ impl Call {
         let Subject { door, process, target: _ } = self.subject.clone();
         let address = target.address().map(|(ip, port)| SocketAddr::new(ip, port));
         let subject = Subject { door, process, target: address };
-        Self { subject, target, cut: self.cut.clone() }
+        Self::with(subject, target, self.cut.clone())
+    }
+
+    /// A call of which nothing is on record yet.
+    fn with(subject: Subject, target: Target, cut: Cut) -> Self {
+        Self { subject, target, cut, told: Arc::default() }
+    }
+
+    /// Puts a decision about it on record.
+    pub(super) fn record(&self, recorder: &Recorder, decision: Decision) -> Entry {
+        self.told.store(true, Ordering::Relaxed);
+        recorder.decide(&self.subject, decision)
+    }
+
+    /// Whether anything that it asked for is on record.
+    pub(super) fn is_told(&self) -> bool {
+        self.told.load(Ordering::Relaxed)
     }
 }
 

@@ -20,6 +20,7 @@ use hyper_util::rt::TokioIo;
 use tokio::time::timeout;
 
 use super::body::{Account, Answer, Upload};
+use super::correlation::Mark;
 use super::ending::Cut;
 use super::flow::Call;
 use super::framing::Fault;
@@ -111,13 +112,17 @@ impl Talk {
         let time = self.proxy.recorder.time();
         let decided = identity::intent(&parts, &self.heard)
             .and_then(|intent| self.proxy.rules_of(&self.call).decide(intent))
-            .and_then(|permit| self.permits_overrides(&parts, permit));
+            .and_then(|permit| self.permits_overrides(&parts, permit))
+            // What was begun is on record already.
+            .and_then(
+                |permit| if begun.is_some() { Ok(permit) } else { self.proxy.recorded(permit) },
+            );
         time.decided();
         let permit = match decided {
             Ok(permit) => permit,
             Err(denial) => return self.refuse(&parts, body, denial).await,
         };
-        let order = Order { permit: &permit, speech: self.speech(), switch };
+        let mut order = Order { permit: &permit, speech: self.speech(), switch, mark: None };
         if let Some(Begun { account, way }) = begun {
             return self.forward(Request::from_parts(parts, body), &order, way, account).await;
         }
@@ -128,7 +133,10 @@ impl Talk {
             Err(Stop::Denied(denial)) => return self.refuse(&parts, body, denial).await,
         };
         let allowed = Decision::Allow(permit.clone());
-        let account = Account::new(self.proxy.recorder.decide(&self.call.subject, allowed));
+        let entry = self.call.record(&self.proxy.recorder, allowed);
+        let mark = || Mark { session: self.proxy.recorder.session(), number: entry.sequence() };
+        order.mark = self.proxy.upstream.marks(permit.intent()).then(mark);
+        let account = Account::new(entry);
         self.forward(Request::from_parts(parts, body), &order, way, account).await
     }
 
@@ -287,7 +295,7 @@ impl Talk {
         denial: Denial,
     ) -> Response<Answer> {
         let decision = Decision::Deny(denial.clone());
-        let mut account = Account::new(self.proxy.recorder.decide(&self.call.subject, decision));
+        let mut account = Account::new(self.call.record(&self.proxy.recorder, decision));
         let mut response = respond::denied(&denial, parts);
         account.status = Some(response.status().as_u16());
         let (longest, most) = (self.proxy.limits.linger, self.proxy.limits.linger_bytes);
@@ -337,8 +345,12 @@ impl Talk {
 /// type would contain itself.
 fn tunnel(proxy: Arc<Proxy>, client: OnUpgrade, call: Call) -> After {
     Box::pin(async move {
+        let asked = call.clone();
         if let Ok(client) = client.await {
-            proxy.carry(TokioIo::new(client), call).await;
+            Arc::clone(&proxy).carry(TokioIo::new(client), call).await;
+        }
+        if !asked.is_told() {
+            proxy.refuse_unused(&asked);
         }
     })
 }

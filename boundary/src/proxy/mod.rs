@@ -6,6 +6,7 @@
 
 mod body;
 mod clock;
+mod correlation;
 mod crowd;
 mod doors;
 mod ending;
@@ -25,6 +26,7 @@ mod limits;
 mod load;
 mod peek;
 mod pool;
+mod refusal;
 mod relay;
 mod respond;
 mod shared;
@@ -348,6 +350,10 @@ impl Proxy {
 
     /// Passes a permitted stream on.
     async fn pass<S: Stream>(&self, mut stream: S, call: &Call, permit: Permit) {
+        let permit = match self.recorded(permit) {
+            Ok(permit) => permit,
+            Err(denial) => return self.cut_off(call, denial),
+        };
         let meant = self.meant(&call.target, &permit);
         let route = match self.upstream.route(&permit, meant).await {
             Err(Stop::Denied(denial)) => return self.cut_off(call, denial),
@@ -355,7 +361,7 @@ impl Proxy {
             Ok(route) => Ok(route),
         };
         let allowed = Decision::Allow(permit.clone());
-        let mut account = Account::new(self.recorder.decide(&call.subject, allowed));
+        let mut account = Account::new(call.record(&self.recorder, allowed));
         let dialled = match route {
             Ok(route) => self.upstream.dial(&permit, &route).await,
             Err(failure) => Err(failure),
@@ -416,55 +422,6 @@ impl Proxy {
             }
             Target::Host(..) | Target::Open => self.limits.head_time,
         }
-    }
-
-    /// Why no rule can permit anything at this target, if none names its host.
-    fn refuses_host(&self, target: &Target) -> Option<Denial> {
-        let (host, port) = target.host()?;
-        if self.rules.names_host(host) {
-            return None;
-        }
-        let method = hyper::Method::CONNECT;
-        match Intent::http(Scheme::Https, method.as_str(), host.clone(), port, "/") {
-            Ok(intent) => Some(Denial::of(Code::NoRule, intent)),
-            Err(denial) => Some(denial),
-        }
-    }
-
-    /// Refuses a stream that nobody can name.
-    fn cut_off_unclear(&self, call: &Call) {
-        let denial = match call.target.host() {
-            Some((host, port)) => {
-                let intent = Intent::stream(Scheme::Tcp, host.clone(), port);
-                Denial::of(Code::UnclearProtocol, intent)
-            }
-            None => Denial::new(Code::UnclearProtocol),
-        };
-        self.cut_off(call, denial);
-    }
-
-    /// Refuses a stream outside HTTP: a reset tells the client, which takes no answer of ours.
-    fn cut_off(&self, call: &Call, denial: Denial) {
-        call.cut.mark();
-        self.refuse(call, denial);
-    }
-
-    /// Records a TLS handshake that had no end. What would have been asked nobody knows; a rule that
-    /// passes the host on unopened is what helps a client that pins.
-    fn refuse_unfinished(&self, call: &Call, heard: &Heard) {
-        let denial = match (heard.sni.as_ref(), call.target.host()) {
-            (host, Some((target, port))) => {
-                let host = host.unwrap_or(target).clone();
-                Denial::of(Code::HandshakeFailed, Intent::stream(Scheme::Tls, host, port))
-            }
-            (_, None) => Denial::new(Code::HandshakeFailed),
-        };
-        self.refuse(call, denial);
-    }
-
-    /// Records a refusal outside HTTP.
-    fn refuse(&self, call: &Call, denial: Denial) {
-        drop(self.recorder.decide(&call.subject, Decision::Deny(denial)));
     }
 
     /// Whether the session ends.

@@ -50,7 +50,9 @@ impl Denial {
             | Code::DoorShut
             | Code::DatagramConnect
             | Code::UnixSocket
-            | Code::NamesExhausted => return None,
+            | Code::NamesExhausted
+            | Code::TunnelUnused
+            | Code::Unrecorded => return None,
         }
         let intent = self.intent.as_ref().filter(|intent| intent.port() != 0)?;
         Some(match (intent.scheme(), intent.method(), intent.path()) {
@@ -141,11 +143,15 @@ pub enum Code {
     DoorShut,
     /// The resolver has no address left to stand for another name.
     NamesExhausted,
+    /// A tunnel in which nothing was asked.
+    TunnelUnused,
+    /// The record of it could not be written.
+    Unrecorded,
 }
 
 impl Code {
     /// Every code, in the order of the documents.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 20] = [
         Self::NoRule,
         Self::HostMismatch,
         Self::AddressRefused,
@@ -164,6 +170,8 @@ impl Code {
         Self::Packet,
         Self::DoorShut,
         Self::NamesExhausted,
+        Self::TunnelUnused,
+        Self::Unrecorded,
     ];
 
     /// The stable text of the code.
@@ -187,6 +195,8 @@ impl Code {
             Self::Packet => "packet",
             Self::DoorShut => "door_shut",
             Self::NamesExhausted => "names_exhausted",
+            Self::TunnelUnused => "tunnel_unused",
+            Self::Unrecorded => "unrecorded",
         }
     }
 
@@ -235,6 +245,12 @@ impl Code {
             Self::NamesExhausted => {
                 "The session has asked for more names than there are addresses to stand for them."
             }
+            Self::TunnelUnused => {
+                "The client closed its tunnel before it asked for anything in it."
+            }
+            Self::Unrecorded => {
+                "The audit file cannot be written, and `audit_on_error: deny` lets nothing go unrecorded."
+            }
         }
     }
 
@@ -252,7 +268,9 @@ impl Code {
             | Self::Packet
             | Self::DoorShut
             | Self::HandshakeFailed
-            | Self::NamesExhausted => 403,
+            | Self::NamesExhausted
+            | Self::TunnelUnused => 403,
+            Self::Unrecorded => 503,
             Self::AmbiguousPath
             | Self::BadHost
             | Self::BadMethod

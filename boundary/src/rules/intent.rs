@@ -131,6 +131,11 @@ impl Intent {
         Self { scheme, method: None, host: canonical(host), port, path: None, query: None }
     }
 
+    /// The same asked by no method at all.
+    pub(super) fn without_method(&self) -> Self {
+        Self { method: None, ..self.clone() }
+    }
+
     /// What is spoken.
     pub fn scheme(&self) -> Scheme {
         self.scheme

@@ -101,6 +101,12 @@ impl RuleSet {
             .find(|scheme| self.decide(Intent::stream(*scheme, host.clone(), port)).is_ok())
     }
 
+    /// Whether a rule names a request whatever its method: the reading of a list of targets, in
+    /// which a rule with a method of its own names none. No permit comes of it.
+    pub fn targets(&self, intent: &Intent) -> bool {
+        !self.is_empty() && self.index.grants(&intent.without_method()).is_some()
+    }
+
     /// Whether any rule at all covers a host: whether its name is worth an answer.
     pub fn names_host(&self, host: &Host) -> bool {
         self.index.covers(host) && self.around.as_ref().is_none_or(|around| around.names_host(host))

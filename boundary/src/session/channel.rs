@@ -12,6 +12,8 @@ use std::time::Duration;
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
+use crate::audit::Usage;
+
 /// What one process of the session tells another.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Message {
@@ -25,9 +27,14 @@ pub(super) enum Message {
     NotStarted(i32),
     /// Go on.
     Go,
+    /// What the command used, when it has ended.
+    Used(Usage),
     /// Everything that was decided is on record, or counted there as lost.
     Recorded,
 }
+
+/// The kind of the message that says what was used.
+const USED: u8 = 6;
 
 /// The longest payload: a certificate or a line of text, with room.
 const MAX: usize = 64 * 1024;
@@ -44,7 +51,7 @@ impl Channel {
 
     /// Sends a message whole.
     pub(super) fn send(&mut self, message: &Message) -> io::Result<()> {
-        let errno;
+        let (errno, used);
         let (kind, payload): (u8, &[u8]) = match message {
             Message::Ready(bytes) => (0, bytes),
             Message::MapIds => (1, &[]),
@@ -55,6 +62,10 @@ impl Channel {
             }
             Message::Go => (4, &[]),
             Message::Recorded => (5, &[]),
+            Message::Used(usage) => {
+                used = numbers(usage);
+                (USED, &used)
+            }
         };
         let payload = payload.get(..MAX).unwrap_or(payload);
         let length = u32::try_from(payload.len()).map_err(io::Error::other)?;
@@ -133,6 +144,36 @@ fn late(error: io::Error) -> io::Error {
     error
 }
 
+/// What was used as numbers; the highest stands for none.
+fn numbers(Usage { cpu_ms, memory_peak, tasks }: &Usage) -> Vec<u8> {
+    let all = [cpu_ms, memory_peak, tasks];
+    all.iter().flat_map(|number| number.unwrap_or(u64::MAX).to_ne_bytes()).collect()
+}
+
+/// What numbers say was used.
+fn usage(payload: &[u8]) -> Usage {
+    let number = |index: usize| {
+        let bytes = payload.as_chunks::<8>().0.get(index)?;
+        Some(u64::from_ne_bytes(*bytes)).filter(|number| *number != u64::MAX)
+    };
+    Usage { cpu_ms: number(0), memory_peak: number(1), tasks: number(2) }
+}
+
+/// What was used, as the bytes say that came over a line which somebody else has read.
+pub(super) fn used_in(mut bytes: &[u8]) -> Usage {
+    let mut last = Usage::default();
+    while let Some((head, rest)) = bytes.split_first_chunk::<5>() {
+        let [kind, length @ ..] = *head;
+        let length = usize::try_from(u32::from_ne_bytes(length)).unwrap_or(usize::MAX);
+        let Some((payload, rest)) = rest.split_at_checked(length) else { break };
+        if kind == USED {
+            last = usage(payload);
+        }
+        bytes = rest;
+    }
+    last
+}
+
 /// Gives a frame its meaning.
 fn decode([kind]: [u8; 1], payload: Vec<u8>) -> io::Result<Message> {
     match kind {
@@ -144,6 +185,7 @@ fn decode([kind]: [u8; 1], payload: Vec<u8>) -> io::Result<Message> {
             .map_err(io::Error::other),
         4 => Ok(Message::Go),
         5 => Ok(Message::Recorded),
+        USED => Ok(Message::Used(usage(&payload))),
         other => Err(io::Error::other(format!("a message of unknown kind {other}"))),
     }
 }
@@ -161,11 +203,26 @@ mod tests {
             Message::Failed("mount(proc): EPERM".to_owned()),
             Message::NotStarted(2),
             Message::Go,
+            Message::Used(Usage { cpu_ms: Some(7), memory_peak: None, tasks: Some(0) }),
             Message::Recorded,
         ] {
             one.send(&message).unwrap();
             assert_eq!(other.receive().unwrap(), Some(message));
         }
+    }
+
+    #[test]
+    fn what_was_used_is_found_behind_what_else_was_said() {
+        let (mut one, mut other) = Channel::pair().unwrap();
+        let usage = Usage { cpu_ms: Some(1), memory_peak: Some(2), tasks: None };
+        one.send(&Message::Go).unwrap();
+        one.send(&Message::Used(usage)).unwrap();
+        drop(one);
+        let mut bytes = Vec::new();
+        other.0.read_to_end(&mut bytes).unwrap();
+        assert_eq!(used_in(&bytes), usage);
+        bytes.pop();
+        assert_eq!(used_in(&bytes), Usage::default());
     }
 
     #[test]

@@ -90,7 +90,10 @@ impl Held {
                 }
                 Some(Message::Ready(_)) => return Ok(()),
                 Some(Message::Failed(why)) => return Err(Error::Enclosure(why)),
-                Some(Message::Go | Message::NotStarted(_) | Message::Recorded) | None => {
+                Some(
+                    Message::Go | Message::NotStarted(_) | Message::Recorded | Message::Used(_),
+                )
+                | None => {
                     return Err(Error::Lost("command"));
                 }
             }

@@ -112,6 +112,20 @@ impl Janitor {
         self.line.has_something() && matches!(self.line.receive(), Ok(Some(Message::Failed(_))))
     }
 
+    /// How many processes and threads were started in the namespace so far: the number that the
+    /// next one gets there. None where this process may not see that.
+    pub(super) fn tasks(&self) -> Option<u64> {
+        self.namespace.as_ref()?;
+        let next = process::fork(|| 0).ok()?;
+        let status = fs::read_to_string(format!("/proc/{next}/status"));
+        process::end(next, super::END);
+        let status = status.ok()?;
+        let numbers = status.lines().find_map(|line| line.strip_prefix("NSpid:"))?;
+        let inner = numbers.split_whitespace().nth(1)?.parse::<u64>().ok()?;
+        // The namespace's first process and this one are boundary's own.
+        inner.checked_sub(2)
+    }
+
     /// Makes the next children of this process members of the namespace.
     pub(super) fn adopt_children(&self) -> Result<(), Call> {
         if !mutation::stands("processes") {

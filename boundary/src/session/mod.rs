@@ -30,7 +30,7 @@ use std::time::Duration;
 use nix::errno::Errno;
 use uuid::Uuid;
 
-use crate::audit::Sinks;
+use crate::audit::{Sinks, Usage};
 use crate::config::{Config, Invoker};
 use crate::jail::child::Identity;
 use crate::jail::{self, Call, Choice};
@@ -102,10 +102,11 @@ fn outermost(config: &Config, identity: &Identity) -> Result<Outcome, Error> {
     let ended = if janitor.has_lost_usher() { Ok(Ended::Lost("usher")) } else { ended };
     // The command's remaining processes end before the proxy does, so that what they did last is
     // on record.
+    let usage = Usage { tasks: janitor.tasks(), ..walls.usage() };
     let killed = walls.kill().and_then(|()| janitor.kill_others()).map_err(Call::to("kill"));
     // Where it was cut off it is still to be collected, or its pid namespace could not end.
     process::end(command, END);
-    let is_recorded = proxy.end();
+    let is_recorded = proxy.end(usage);
     killed?;
     Ok(Outcome { status: status(ended?)?, is_recorded })
 }

@@ -9,7 +9,7 @@ use std::fs;
 use std::os::fd::{AsFd as _, AsRawFd};
 use std::os::unix::net::UnixStream as StdStream;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use nix::sys::prctl;
@@ -20,7 +20,7 @@ use tokio::io::AsyncReadExt as _;
 use tokio::net::UnixStream;
 use uuid::Uuid;
 
-use super::channel::{Channel, Message};
+use super::channel::{Channel, Message, used_in};
 use super::{Error, gauges, stdio};
 use crate::audit::{Meters, Recorder, Session, Sinks, Usage};
 use crate::ca::Authority;
@@ -101,9 +101,13 @@ impl ProxyProcess {
 }
 
 impl ProxyProcess {
-    /// Lets it write down what it knows, then makes sure that it is gone. False if it did not come
+    /// Tells it what the command used, lets it write down what it knows, then makes sure that it is gone. False if it did not come
     /// to write everything.
-    pub(super) fn end(mut self) -> bool {
+    pub(super) fn end(mut self, usage: Usage) -> bool {
+        if let Some(line) = &mut self.line {
+            // One that is gone has no use for it.
+            drop(line.send(&Message::Used(usage)));
+        }
         self.close()
     }
 
@@ -172,6 +176,7 @@ impl Setup<'_> {
             jail: self.walls.jail().as_str(),
             labels: self.config.labels.clone(),
             query: self.config.audit_query,
+            on_error: self.config.audit_on_error,
             command: name_of(&self.config.command),
             rules: self.config.policy.texts(),
             domain_match: self.config.policy.reading.as_str(),
@@ -263,9 +268,11 @@ impl Service {
         let recorder = self.recorder.clone();
         // The keeper takes the end of the line for the end of the record.
         let mut until_recorded = Channel::from(line.try_clone()?);
-        let served = runtime.block_on(self.serve(line));
+        let heard = Arc::default();
+        let served = runtime.block_on(self.serve(line, &heard));
         runtime.shutdown_background();
-        if recorder.finish(FLUSH, Usage::default()) {
+        let usage = used_in(&heard.lock().unwrap_or_else(PoisonError::into_inner));
+        if recorder.finish(FLUSH, usage) {
             until_recorded.send(&Message::Recorded)?;
         } else {
             tracing::error!("the record could not be written in full");
@@ -273,7 +280,7 @@ impl Service {
         served
     }
 
-    async fn serve(self, line: StdStream) -> Result<(), Said> {
+    async fn serve(self, line: StdStream, heard: &Arc<Mutex<Vec<u8>>>) -> Result<(), Said> {
         line.set_nonblocking(true)?;
         let line = UnixStream::from_std(line)?;
         if let Some((window, registry)) = self.shown {
@@ -284,6 +291,7 @@ impl Service {
             });
         }
         let refused = (self.refusals, self.reports);
+        let line = Line { line, heard: Arc::clone(heard) };
         let over = watch(line, refused, (self.recorder, self.pins, self.rules));
         let shutdown = async move {
             if let Err(error) = over.await {
@@ -294,15 +302,31 @@ impl Service {
     }
 }
 
+/// The keeper's line, and what was said on it.
+struct Line {
+    line: UnixStream,
+    heard: Arc<Mutex<Vec<u8>>>,
+}
+
+impl Line {
+    /// Waits until something is said. False when nothing will be any more.
+    async fn hears(&mut self) -> bool {
+        let mut message = [0; 64];
+        let length = self.line.read(&mut message).await.unwrap_or(0);
+        let said = message.get(..length).unwrap_or_default();
+        self.heard.lock().unwrap_or_else(PoisonError::into_inner).extend_from_slice(said);
+        length > 0
+    }
+}
+
 /// Puts on record what the kernel half refuses, from the keeper's first message (the canary is
 /// through) until the line ends, however it ends, and then what is left.
 async fn watch(
-    mut line: UnixStream,
+    mut line: Line,
     (ring, reports): (Ring, Reports),
     (recorder, pins, rules): (Recorder, Arc<Pins>, Arc<RuleSet>),
 ) -> Result<(), Said> {
-    let mut message = [0; 64];
-    if line.read(&mut message).await.unwrap_or(0) == 0 {
+    if !line.hears().await {
         return Ok(());
     }
     let mut refusals = ring.open()?;
@@ -310,7 +334,7 @@ async fn watch(
     let told = readable(reports.as_fd().try_clone_to_owned()?)?;
     loop {
         tokio::select! {
-            read = line.read(&mut message) => if read.unwrap_or(0) == 0 { break },
+            hears = line.hears() => if !hears { break },
             ready = ring.readable() => {
                 record(&mut refusals, &recorder, &pins);
                 ready?.clear_ready();

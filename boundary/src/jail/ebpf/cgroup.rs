@@ -22,6 +22,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, getpid};
 use uuid::Uuid;
 
+use crate::audit::Usage;
 use crate::jail::Call;
 
 /// How the name of every session's cgroup begins.
@@ -136,6 +137,18 @@ impl Cgroup {
         DirBuilder::new().mode(0o755).create(&path).map_err(Call::to("mkdir of a cgroup"))?;
         let number = fs::metadata(&path).map_err(Call::to("stat of a cgroup"))?.ino();
         Ok((entrance_of(&path)?, number))
+    }
+
+    /// What the kernel has counted of everything in it. Memory only where its controller is on,
+    /// which is the machine's owner's to say.
+    pub fn usage(&self) -> Usage {
+        let read = |file: &str| fs::read_to_string(self.path.join(file)).ok();
+        let cpu = read("cpu.stat").and_then(|stat| {
+            let line = stat.lines().find_map(|line| line.strip_prefix("usage_usec "))?;
+            line.trim().parse::<u64>().ok()
+        });
+        let memory_peak = read("memory.peak").and_then(|peak| peak.trim().parse().ok());
+        Usage { cpu_ms: cpu.map(|micros| micros / 1000), memory_peak, tasks: None }
     }
 
     /// Kills everything in it and below, at once where the kernel can (5.14), else one by one.

@@ -119,7 +119,7 @@ impl<S: Stream> Talk<'_, S> {
             Err(turn) => return turn,
         };
         let permit = &question.permit;
-        let order = Order { permit, speech: Speech::Http1, switch: None };
+        let order = Order { permit, speech: Speech::Http1, switch: None, mark: None };
         let meant = self.proxy.meant(&self.heard.target, permit);
         let near = match self.proxy.upstream.near(&order, meant).await {
             Ok(Near::Far) | Err(Stop::Denied(_)) => return Turn::Long(None),
@@ -127,7 +127,7 @@ impl<S: Stream> Talk<'_, S> {
             Err(Stop::Failed(failure)) => Err(failure),
         };
         let allowed = Decision::Allow(permit.clone());
-        let mut account = Account::new(self.proxy.recorder.decide(&self.call.subject, allowed));
+        let mut account = Account::new(self.call.record(&self.proxy.recorder, allowed));
         let (bare, is_kept) = match near {
             Ok(Near::Kept(bare)) => (bare, true),
             Ok(Near::Fresh(route)) => match self.proxy.upstream.bare(&order, &route).await {
@@ -173,7 +173,9 @@ impl<S: Stream> Talk<'_, S> {
         let (host, target) = (request.host, request.target);
         let permit = identity::plain(self.heard, request.method, host, target)
             .and_then(|intent| self.proxy.rules_of(self.call).decide(intent))
+            .and_then(|permit| self.proxy.recorded(permit))
             .ok()
+            .filter(|permit| !self.proxy.upstream.marks(permit.intent()))
             .ok_or(Odd)?;
         let intent = permit.intent();
         let said = request.said(intent).ok_or(Odd)?;

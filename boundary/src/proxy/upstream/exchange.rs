@@ -22,6 +22,7 @@ use tokio::time::{sleep, timeout};
 
 use super::{Failure, Route, Stop, Upstream, tunnel};
 use crate::proxy::body::Upload;
+use crate::proxy::correlation::Mark;
 use crate::proxy::frames::Frames;
 use crate::proxy::gateway::Gateway;
 use crate::proxy::peek::Speech;
@@ -50,6 +51,8 @@ pub(in crate::proxy) struct Order<'a> {
     pub(in crate::proxy) speech: Speech,
     /// What it asks to switch to.
     pub(in crate::proxy) switch: Option<HeaderValue>,
+    /// What ties it to its record, if its target is to know.
+    pub(in crate::proxy) mark: Option<Mark>,
 }
 
 impl Order<'_> {
@@ -290,13 +293,16 @@ impl Upstream {
             Speech::Http1 => headers::say_http1(&mut parts, intent, switch),
             Speech::Http2 => headers::say_http2(&mut parts, intent, switch),
         };
+        // Behind the words that go one hop only: no client can name this as one of them.
+        let marked = order.mark.as_ref().map_or(Some(()), |mark| mark.put(&mut parts.headers));
         let mut request = Request::from_parts(parts, upload);
         let asked = self.asked(order);
-        said.and_then(|()| match asked {
-            Some(gateway) => tunnel::ask_gateway(gateway, intent, &mut request),
-            None => Some(()),
-        })
-        .ok_or(Failure::Unsayable)?;
+        said.and(marked)
+            .and_then(|()| match asked {
+                Some(gateway) => tunnel::ask_gateway(gateway, intent, &mut request),
+                None => Some(()),
+            })
+            .ok_or(Failure::Unsayable)?;
         Ok(request)
     }
 

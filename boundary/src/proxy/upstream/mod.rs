@@ -26,7 +26,7 @@ use self::dial::Dialler;
 use super::Limits;
 use super::gateway::Gateways;
 use super::pool::Pool;
-use crate::rules::Permit;
+use crate::rules::{Intent, Permit, RuleSet};
 
 /// What the user says of the way out.
 #[derive(Debug, Clone, Default)]
@@ -37,6 +37,8 @@ pub struct Egress {
     pub gateways: Gateways,
     /// Ports of this machine's loopback that are boundary's own: for the command there is nobody.
     pub own: Vec<u16>,
+    /// Which requests carry the number of their record.
+    pub marked: RuleSet,
 }
 
 /// Everything that leads out.
@@ -45,13 +47,20 @@ pub(super) struct Upstream {
     dialler: Dialler,
     pool: Arc<Pool>,
     limits: Limits,
+    marked: RuleSet,
 }
 
 impl Upstream {
     /// The way out that the user described.
     pub(super) fn new(egress: Egress, limits: &Limits) -> Self {
         let pool = Arc::new(Pool::new(limits));
-        Self { dialler: Dialler::new(egress, limits), pool, limits: limits.clone() }
+        let marked = egress.marked.clone();
+        Self { dialler: Dialler::new(egress, limits), pool, limits: limits.clone(), marked }
+    }
+
+    /// Whether a request carries the number of its record.
+    pub(super) fn marks(&self, intent: &Intent) -> bool {
+        self.marked.targets(intent)
     }
 
     /// The pool, for its keeper.

@@ -92,6 +92,11 @@ impl Rule {
             || self.keys.domains.contains(&Domain::Address(address))
     }
 
+    /// Whether it says which hosts it is about, by `domain=` or by `host=`.
+    pub fn names_hosts(&self) -> bool {
+        !self.keys.domains.is_empty() || !self.keys.hosts.is_empty()
+    }
+
     /// The patterns of `domain=`.
     pub(super) fn domains(&self) -> &[Domain] {
         &self.keys.domains

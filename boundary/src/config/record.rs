@@ -1,0 +1,130 @@
+//! What the settings of the record say: who gets it, and what ties it to what others record.
+
+use std::ffi::OsStr;
+use std::path::PathBuf;
+
+use super::value::{Reader, Source, parse_bool, utf8};
+use super::{DomainMatch, Error, Forward, Labels, RuleSet};
+use crate::cli::settings;
+use crate::rules::Rule;
+
+impl Reader<'_> {
+    /// The workspace agent that gets the record, unless that is switched off.
+    pub(super) fn forward(&self) -> Result<Option<Forward>, Error> {
+        let (socket, source) = self.agent_socket()?;
+        let is_on = !self.disable_audit_logs()?;
+        Ok(is_on.then_some(Forward { socket, is_named: source.is_some() }))
+    }
+
+    /// The workspace agent's socket, and who named it if anybody did.
+    fn agent_socket(&self) -> Result<(PathBuf, Option<Source>), Error> {
+        let setting = settings::LOG_PROXY_SOCKET_PATH;
+        let flag = self.args.log_proxy_socket_path.as_ref();
+        let named = self.file.values.log_proxy_socket_path.as_ref();
+        if let Some(path) = self.path(setting, flag, named)? {
+            let source = Source::given(setting, flag, self.environment).map(|(source, _)| source);
+            return Ok((path, source.or_else(|| Some(self.key(setting)))));
+        }
+        let temporary = self.environment.variable("TMPDIR").unwrap_or_else(|| OsStr::new("/tmp"));
+        Ok((PathBuf::from(temporary).join("boundary-audit.sock"), None))
+    }
+
+    /// Whether forwarding to the workspace agent is off.
+    fn disable_audit_logs(&self) -> Result<bool, Error> {
+        let flag = self.args.disable_audit_logs.as_ref();
+        let given = self.word(settings::DISABLE_AUDIT_LOGS, flag, parse_bool)?;
+        Ok(given.or(self.file.values.disable_audit_logs).unwrap_or(false))
+    }
+
+    /// Which requests carry the number of their record: those that are named, else the workspace's
+    /// own gateway for models. None unless that is asked for.
+    pub(super) fn marked(&self, reading: DomainMatch) -> Result<RuleSet, Error> {
+        let (values, setting) = (&self.file.values, settings::ENABLE_SESSION_CORRELATION);
+        let flag = self.args.enable_session_correlation.as_ref();
+        let given = self.word(setting, flag, parse_bool)?;
+        if !given.or(values.session_correlation_enabled).unwrap_or(false) {
+            return Ok(RuleSet::default());
+        }
+        let mut targets = self.targets()?;
+        if targets.is_empty() {
+            targets = self.own_gateway()?;
+        }
+        Ok(RuleSet::new(targets, reading))
+    }
+
+    /// The targets that are named: the file's, the environment's, the flags'.
+    fn targets(&self) -> Result<Vec<Rule>, Error> {
+        let setting = settings::SESSION_ID_INJECT_TARGET;
+        let mut named: Vec<(Source, String)> = Vec::new();
+        for text in self.file.values.session_id_inject_targets.iter().flatten() {
+            named.push((self.key(setting), text.clone()));
+        }
+        if let Some((source, text)) = Source::variable(setting, self.environment) {
+            let lines = utf8(&source, &text)?.lines().map(str::to_owned);
+            named.extend(lines.map(|line| (source.clone(), line)));
+        }
+        for text in &self.args.session_id_inject_target {
+            let source = Source::Flag(setting.flag);
+            named.push((source.clone(), utf8(&source, text)?.to_owned()));
+        }
+        named.into_iter().map(|(source, text)| parse_target(source, &text)).collect()
+    }
+
+    /// Where the workspace's own gateway for models is, by its old path and its new one.
+    fn own_gateway(&self) -> Result<Vec<Rule>, Error> {
+        let source_name = Source::Variable("CODER_AGENT_URL");
+        let url = self.environment.variable("CODER_AGENT_URL").and_then(OsStr::to_str);
+        let host = url.and_then(|url| {
+            let authority = url.split_once("://")?.1.split(['/', '?', '#']).next()?;
+            let place = authority.rsplit_once('@').map_or(authority, |(_, place)| place);
+            let is_port = |port: &str| port.bytes().all(|byte| byte.is_ascii_digit());
+            let parts = place.rsplit_once(':').filter(|(_, port)| is_port(port));
+            let host = parts.map_or(place, |(host, _)| host);
+            (!host.is_empty()).then_some(host)
+        });
+        let Some(host) = host else {
+            let what = "session correlation needs this workspace's URL, or a target".to_owned();
+            return Err(Error::Value { source_name, what });
+        };
+        let key = if host.starts_with('[') { "host" } else { "domain" };
+        ["ai-gateway", "aibridge"]
+            .map(|name| format!("{key}={host} path=/api/v2/{name}/*"))
+            .iter()
+            .map(|text| parse_rule(&source_name, text))
+            .collect()
+    }
+
+    /// What the workspace says of itself.
+    pub(super) fn labels(&self) -> Labels {
+        let text = |names: &[&str]| {
+            let value = names.iter().find_map(|name| self.environment.variable(name));
+            value.map(|value| value.to_string_lossy().into_owned())
+        };
+        Labels {
+            workspace_id: text(&["CODER_WORKSPACE_ID"]),
+            workspace_name: text(&["CODER_WORKSPACE_NAME"]),
+            owner: text(&["CODER_WORKSPACE_OWNER_NAME", "CODER_WORKSPACE_OWNER"]),
+            template_id: text(&["CODER_WORKSPACE_TEMPLATE_ID"]),
+            template_version_id: text(&["CODER_WORKSPACE_TEMPLATE_VERSION_ID"]),
+        }
+    }
+}
+
+/// A target: a rule that says which hosts it is about.
+fn parse_target(source_name: Source, text: &str) -> Result<Rule, Error> {
+    let rule = parse_rule(&source_name, text.trim())?;
+    if rule.names_hosts() {
+        return Ok(rule);
+    }
+    let what = format!("`{}`: a target needs a domain", text.escape_debug());
+    Err(Error::Value { source_name, what })
+}
+
+/// A rule, or where it stops making sense.
+fn parse_rule(source: &Source, text: &str) -> Result<Rule, Error> {
+    text.parse().map_err(|mistake| Error::Rule {
+        source_name: source.clone(),
+        text: text.to_owned(),
+        mistake,
+    })
+}
