@@ -185,8 +185,8 @@ fn an_inner_command_has_no_say_over_the_processes_around_it() {
         let out = run_as(&world, &["x.test"], &script, guest);
         out.says("one 143").says("two 143");
         let granted = out.stdout.lines().filter(|line| *line == "answer ok").count();
-        let asked = out.stdout.matches("answer").count();
-        out.expect(granted == 0 && asked == 7, "only a process's own children are given rooms");
+        let questions = out.stdout.matches("answer").count();
+        out.expect(granted == 0 && questions == 7, "only a process's own children are given rooms");
     }
 }
 

@@ -17,6 +17,11 @@ use crate::{Arguments, sockets, sys, usage};
 /// How long a flood may take, and a race that was given no time.
 const TIME: Duration = Duration::from_secs(10);
 
+/// As many rounds as make a race, where a busy machine lets it have so few in its time, and how long
+/// it may take to make them.
+const ENOUGH: u64 = 200;
+const PATIENCE: Duration = Duration::from_secs(40);
+
 /// An address that another thread changes while the kernel reads it.
 type Shared = [AtomicU64; 4];
 
@@ -42,7 +47,11 @@ impl Bounds {
     /// Repeats an attempt, which says whether the kernel took it and whether the race was met.
     fn repeat(self, mut attempt: impl FnMut() -> (bool, bool)) -> Tally {
         let (started, mut tally) = (Instant::now(), Tally::default());
-        while tally.rounds < self.rounds && started.elapsed() < self.time {
+        let goes_on = |tally: &Tally| {
+            let time = if tally.rounds < ENOUGH { self.time.max(PATIENCE) } else { self.time };
+            tally.rounds < self.rounds && started.elapsed() < time
+        };
+        while goes_on(&tally) {
             let (went, met) = attempt();
             tally.rounds += 1;
             tally.went += u64::from(went);

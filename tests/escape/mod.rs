@@ -7,6 +7,7 @@
 //! the table of `docs/threat-model.md` from a run.
 
 mod catalogue;
+mod containers;
 mod crowd;
 mod daemons;
 mod experiments;
@@ -15,6 +16,7 @@ mod identity;
 mod inside;
 mod interception;
 mod killed;
+mod neighbours;
 mod people;
 mod places;
 mod privileges;
@@ -22,6 +24,7 @@ mod races;
 mod regressions;
 mod requests;
 mod robustness;
+mod stale;
 mod stalled;
 mod starved;
 pub(crate) mod traces;

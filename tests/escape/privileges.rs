@@ -137,7 +137,7 @@ fn h07_namespaces_of_the_same_users_containers_cannot_be_entered() {
 }
 
 /// Shows a namespace of a process as a file that everybody may open; its path.
-fn shown(world: &World, pid: &str, kind: &str, user: Who) -> String {
+pub(super) fn shown(world: &World, pid: &str, kind: &str, user: Who) -> String {
     let file = world.file(&format!("{kind}-{}", user.name()), "");
     let (namespace, place) = (PathBuf::from(format!("/proc/{pid}/ns/{kind}")), file.clone());
     world.host().run(move || {

@@ -147,10 +147,13 @@ fn hear_datagrams(place: SocketAddr) -> Option<u64> {
 fn races_for_port(world: &World, how: &str, place: SocketAddr) {
     let (address, port) = (place.ip().to_string(), place.port().to_string());
     let words = [world.attack(), "race", how, &address, &port, &rounds(ROUNDS), seconds()];
-    let thief = Thief::at(world, place, how == "port");
-    let bare = world.bare(&words).output();
-    let (taken, heard) = thief.end();
-    bare.succeeded().expect(taken > 0 && heard > 0, "without boundary it hears");
+    // A busy machine may not let both have their turn in the time of one race.
+    let is_met = || {
+        let thief = Thief::at(world, place, how == "port");
+        world.bare(&words).output().succeeded();
+        thief.end().1 > 0
+    };
+    assert!((0..30).any(|_| is_met()), "without boundary it hears");
     let thief = Thief::at(world, place, how == "port");
     let out = world.boundary(&ALLOW, &words).output();
     let (taken, heard) = thief.end();
@@ -166,6 +169,66 @@ fn a22_a24_a_port_that_changes_hands_is_the_hosts_again() {
     for place in ["127.0.0.1:4711", "[::1]:4711"] {
         races_for_port(&world, "port", place.parse().expect("one"));
         races_for_port(&world, "port-udp", place.parse().expect("one"));
+    }
+}
+
+/// Serves itself at a port, gives the port up, and speaks to it again, over the sockets that it had and
+/// over new ones.
+const FREED: &str = "
+import socket, sys
+address = sys.argv[1]
+family = socket.AF_INET6 if ':' in address else socket.AF_INET
+def made(kind):
+    s = socket.socket(family, kind)
+    s.settimeout(30)
+    return s
+server = made(socket.SOCK_STREAM)
+server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+server.bind((address, 4712)); server.listen()
+client = made(socket.SOCK_STREAM); client.connect((address, 4712))
+server.accept()[0].sendall(b'own'); assert client.recv(3) == b'own'
+post = made(socket.SOCK_DGRAM); post.bind((address, 4712))
+writer = made(socket.SOCK_DGRAM); writer.connect((address, 4712))
+writer.send(b'own'); assert post.recv(3) == b'own'
+for s in (client, server, post): s.close()
+print('freed', flush=True)
+open('tmp/gate').readline()
+def attempt(name, what):
+    try: print(name, what(), flush=True)
+    except OSError as error: print(name, error, flush=True)
+def speak():
+    s = made(socket.SOCK_STREAM); s.connect((address, 4712))
+    s.sendall(b'GET / HTTP/1.1\\r\\nHost: localhost\\r\\n\\r\\n')
+    return s.recv(16)
+attempt('stream', speak)
+attempt('connected', lambda: writer.send(b'leaked'))
+attempt('again', lambda: writer.send(b'leaked'))
+attempt('datagram', lambda: made(socket.SOCK_DGRAM).sendto(b'leaked', (address, 4712)))
+";
+
+#[test]
+fn a24_a_port_that_the_session_freed_is_the_hosts_again() {
+    needs!(root, ebpf, python3);
+    let world = World::new();
+    let gate = world.folder().join("tmp/gate");
+    nix::unistd::mkfifo(&gate, nix::sys::stat::Mode::S_IRWXU).expect("the folder is ours");
+    for address in ["127.0.0.1", "::1"] {
+        let command = ["/usr/bin/python3", "-c", FREED, address];
+        let session = world.boundary(&ALLOW, &command).start();
+        session.wait_for("freed");
+        let place: SocketAddr = (address.parse::<std::net::IpAddr>().expect("one"), 4712).into();
+        let (streams, datagrams) = world.host().run(move || {
+            let streams = TcpListener::bind(place).expect("the port is free");
+            let datagrams = UdpSocket::bind(place).expect("the port is free");
+            streams.set_nonblocking(true).expect("it does not wait");
+            datagrams.set_nonblocking(true).expect("it does not wait");
+            (streams, datagrams)
+        });
+        fs::write(&gate, "go\n").expect("it waits there");
+        let out = session.finish();
+        out.exits(0).says("stream").says("datagram").nothing_left();
+        out.expect(streams.accept().is_err(), "no connection reaches the host's server");
+        out.expect(datagrams.recv(&mut [0; 16]).is_err(), "nor does a datagram");
     }
 }
 

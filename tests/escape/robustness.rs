@@ -1,17 +1,13 @@
 //! Section F: floods, crashes, neighbours, survivors.
 
 use std::collections::BTreeSet;
-use std::fs::{self, File};
-use std::os::fd::AsFd as _;
-use std::path::{Path, PathBuf};
+use std::fs;
 
-use boundary::sys::bpf;
-use nix::mount::{MsFlags, mount};
 use nix::sys::signal::{Signal, kill};
 
 use super::{ALLOW, DENIED, rounds};
 use crate::world::World;
-use crate::world::needs::{cgroup2, needs};
+use crate::world::needs::needs;
 use crate::world::processes::{Process, eventually};
 
 #[test]
@@ -123,96 +119,6 @@ fn a27_f08_the_canary_ends_a_run_in_a_jail_that_leaks() {
     let [bundle, overlay] = [&bundle, &overlay].map(|path| path.to_str().expect("our own name"));
     let out = world.bare(&[env!("CARGO_BIN_EXE_hand"), "enclose", bundle, overlay]).output();
     out.exits(0).says("the jail is not tight").reached("192.0.2.1");
-}
-
-#[test]
-fn f09_h14_foreign_programs_above_and_beside_change_nothing() {
-    needs!(root, ebpf);
-    let world = World::new();
-    let script = "$0 signals 1; $0 tcp 203.0.113.66 80 http:denied.test; \
-                  $0 udp sendto 203.0.113.66 9999; $0 tcp 203.0.113.10 80 http:allowed.test; \
-                  $0 signals 1; $0 tcp 203.0.113.10 80 http:allowed.test";
-    let above = Above::make(&world);
-    attach_foreign(&above.0, true);
-    let session = world.boundary(&ALLOW, &["sh", "-c", script, world.attack()]).start();
-    session.wait_for("ready");
-    let waiting = world.process("attack").pid;
-    let own = above.only_child();
-    attach_foreign(&own, true);
-    kill(waiting, Signal::SIGUSR1).expect("it is there");
-    // What was allowed has been served, and the next step waits.
-    session.wait_for("\"ok\":true}\nready");
-    // A neighbour that refuses everything is heard too.
-    attach_foreign(&own, false);
-    kill(world.process("attack").pid, Signal::SIGUSR1).expect("it is there");
-    let out = session.finish();
-    let findings = out.findings();
-    out.expect(findings.len() == 6, "every step says what became of it");
-    out.expect(findings[1].to_string().contains("403"), "what was denied is denied");
-    out.expect(findings[2]["errno"] == "EPERM", "a datagram is refused");
-    out.expect(findings[3].to_string().contains("this is"), "what was allowed is served");
-    out.expect(findings[5]["ok"] == false, "what the neighbour refuses is refused");
-}
-
-/// A cgroup of somebody else's, which the host takes for the root of the hierarchy: sessions begin
-/// below it.
-struct Above(PathBuf);
-
-impl Above {
-    /// Makes one, for this world alone.
-    fn make(world: &World) -> Self {
-        let root = PathBuf::from(cgroup2().expect("needed"));
-        let folder = root.join(format!(
-            "foreign-{}",
-            world.folder().file_name().map_or_else(String::new, |name| name.display().to_string(),)
-        ));
-        fs::create_dir(&folder).expect("root may");
-        let made = folder.clone();
-        world.host().run(move || {
-            let none: Option<&str> = None;
-            mount(Some(&made), &root, none, MsFlags::MS_BIND, none).expect("a bind mount");
-        });
-        Self(folder)
-    }
-
-    /// The one session's cgroup.
-    fn only_child(&self) -> PathBuf {
-        let entries = fs::read_dir(&self.0).expect("it is there").flatten();
-        let mut folders = entries.map(|entry| entry.path()).filter(|path| path.is_dir());
-        folders.next().expect("the session is below it")
-    }
-}
-
-impl Drop for Above {
-    fn drop(&mut self) {
-        eventually("the foreign cgroup is empty", || fs::remove_dir(&self.0).is_ok());
-    }
-}
-
-/// Attaches somebody else's program to the hook of IPv4 connections: it lets everything pass, or
-/// nothing. It goes with the cgroup.
-fn attach_foreign(cgroup: &Path, passes: bool) {
-    use aya_obj::generated::{bpf_attach_type, bpf_insn, bpf_prog_type};
-    let instruction = |code, imm| bpf_insn {
-        code,
-        _bitfield_align_1: [],
-        _bitfield_1: bpf_insn::new_bitfield_1(0, 0),
-        off: 0,
-        imm,
-    };
-    // r0 = passes; exit
-    let instructions = [instruction(0xb7, i32::from(passes)), instruction(0x95, 0)];
-    let hook = bpf_attach_type::BPF_CGROUP_INET4_CONNECT as u32;
-    let shape = bpf::ProgramShape {
-        name: "foreign",
-        kind: bpf_prog_type::BPF_PROG_TYPE_CGROUP_SOCK_ADDR as u32,
-        hook,
-        instructions: &instructions,
-        license: c"GPL",
-    };
-    let program = bpf::load_program(&shape, None).expect("two instructions are verified");
-    let cgroup = File::open(cgroup).expect("it is there");
-    bpf::attach(program.as_fd(), cgroup.as_fd(), hook).expect("there is room for many");
 }
 
 #[test]

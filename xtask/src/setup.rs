@@ -53,6 +53,7 @@ const PROGRAMS: &[(&str, &str)] = &[
     ("/usr/lib/python3/dist-packages/h2/__init__.py", "python3-h2"),
     ("/usr/lib/python3/dist-packages/httpx/__init__.py", "python3-httpx"),
     ("/usr/lib/python3/dist-packages/websockets/__init__.py", "python3-websockets"),
+    ("runc", "runc"),
     ("setcap", "libcap2-bin"),
     ("ssh", "openssh-client"),
     ("strace", "strace"),
