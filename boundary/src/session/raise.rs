@@ -10,7 +10,7 @@ use super::Error;
 use super::janitor::{Janitor, Remains};
 use crate::config::Config;
 use crate::jail::child::Identity;
-use crate::jail::probe::{self, ORDER, Report};
+use crate::jail::probe::{self, Found, ORDER, Report};
 use crate::jail::{self, Choice, Walls, landjail, nsjail};
 use crate::proxy::Doors;
 
@@ -109,7 +109,11 @@ pub(super) fn explained(error: Error, jail: Choice, identity: &Identity) -> Erro
     }
     let report = Report::examine(identity);
     let jails = if jail == Choice::Auto { ORDER.to_vec() } else { vec![jail] };
-    let hindered = jails.iter().map(|jail| report.obstacle(*jail).map(|row| (*jail, row)));
+    // What cannot be tried any more, now that the keeper's children have no namespace to live in, is
+    // no reason.
+    let obstacle =
+        |jail: Choice| report.obstacle(jail).filter(|row| !matches!(row.found, Found::Failed(_)));
+    let hindered = jails.iter().map(|jail| obstacle(*jail).map(|row| (*jail, row)));
     // A jail that nothing hinders has failed for another reason, which the error says.
     let Some(rows) = hindered.collect::<Option<Vec<_>>>() else { return error };
     let told = rows.iter().map(|(jail, row)| format!("jail {jail}: {row}"));
