@@ -3,6 +3,7 @@
 //! *Standing*: a person calls `cargo xtask bench NAME`; the result goes into `docs/performance.md`
 //! between its markers. *Never*: writes a number that was not measured in that run.
 
+mod connect;
 mod document;
 mod machine;
 mod peers;
@@ -10,6 +11,7 @@ mod proxy;
 mod spread;
 mod startup;
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Result;
@@ -33,6 +35,21 @@ pub(crate) enum Bench {
         #[arg(long)]
         dry_run: bool,
     },
+    /// How long a program inside takes to connect to a server of its own; needs root.
+    Connect {
+        /// How often each is called in a round.
+        #[arg(long, default_value_t = 2000)]
+        calls: u32,
+        /// Another boundary than the one that is built for it.
+        #[arg(long)]
+        program: Option<PathBuf>,
+        /// The side that calls.
+        #[arg(long, hide = true)]
+        inside: Option<String>,
+        /// Say the table, but leave the document as it is.
+        #[arg(long)]
+        dry_run: bool,
+    },
     /// How long `boundary -- true` takes beside plain `true` and bubblewrap; needs root.
     Startup {
         /// How often each contestant runs.
@@ -50,6 +67,11 @@ pub(crate) fn bench(workspace: &Workspace, bench: &Bench) -> Result<ExitCode> {
         Bench::Proxy { rounds, only, dry_run } => {
             let table = proxy::measure(workspace, *rounds, only.as_deref())?;
             document::publish(workspace, "proxy", &table, *dry_run || only.is_some())?;
+        }
+        Bench::Connect { calls, inside: Some(kind), .. } => connect::call(kind, *calls)?,
+        Bench::Connect { calls, program, inside: None, dry_run } => {
+            let table = connect::measure(workspace, *calls, program.as_deref())?;
+            document::publish(workspace, "connect", &table, *dry_run)?;
         }
         Bench::Startup { runs, dry_run } => {
             let table = startup::measure(workspace, *runs)?;
