@@ -25,6 +25,8 @@ pub(crate) struct Wall {
     pub(crate) words: String,
     /// What a build with mutations leaves off for it.
     pub(crate) switches: String,
+    /// The tests that are run without it, by parts of their names.
+    pub(crate) tests: Vec<String>,
 }
 
 /// A way out.
@@ -73,12 +75,13 @@ impl Catalogue {
         for line in lines {
             let fields: Vec<&str> = line.split('|').map(str::trim).collect();
             match fields.as_slice() {
-                [name, words, switches] => {
-                    let name = name.strip_prefix("wall ").context("a wall has three fields")?;
+                [name, words, switches, tests] => {
+                    let name = name.strip_prefix("wall ").context("a wall has four fields")?;
                     catalogue.walls.push(Wall {
                         name: name.to_owned(),
                         words: (*words).to_owned(),
                         switches: (*switches).to_owned(),
+                        tests: tests.split_whitespace().map(str::to_owned).collect(),
                     });
                 }
                 [id, outcome, walls, elsewhere, words] => catalogue.ways.push(Way {
@@ -152,7 +155,7 @@ mod tests {
 
     #[test]
     fn walls_and_ways_are_told_apart() {
-        let text = "# note\n\nwall egress | reads headers | egress\n\
+        let text = "# note\n\nwall egress | reads headers | egress | a08_\n\
                     A-8 | held | egress | kernel::x | UDP-Lite\nB-4 | info | | | a reason\n";
         let read = Catalogue::parse(text).unwrap();
         assert_eq!((read.walls.len(), read.ways.len()), (1, 2));

@@ -64,7 +64,7 @@ pub(crate) fn escapes(workspace: &Workspace, asked: &Escapes) -> Result<ExitCode
         return without_walls(workspace, &catalogue, &asked.walls);
     }
     let (ran, packets) = with_walls(workspace, &catalogue)?;
-    let mutants = last_mutants(workspace)?;
+    let mutants = last_mutants(workspace);
     let table = Table { catalogue: &catalogue, ran: &ran, mutants: &mutants, packets };
     keep(workspace, RESULTS, &table.json()?)?;
     document::write(workspace, DOCUMENT, "escapes", &table.markdown())?;
@@ -84,7 +84,14 @@ fn with_walls(
     let toll = Packets::file(workspace)?;
     let mut all = filters(catalogue);
     all.push(CONTROLS.to_owned());
-    let ran = Trial::usual(workspace)?.counting_in(&toll).run(&all, "")?;
+    let trial = Trial::usual(workspace)?.counting_in(&toll);
+    let mut ran = trial.run(&all, "")?;
+    // A machine that is busy with others may be too slow for a test; what arrived in its first attempt
+    // stays in the sum.
+    let again = failed(&ran);
+    if !again.is_empty() {
+        ran.extend(trial.alone().run(&again, "")?);
+    }
     Ok((ran, Packets::read(&toll)?))
 }
 
@@ -95,7 +102,7 @@ fn without_walls(
     catalogue: &Catalogue,
     walls: &[String],
 ) -> Result<ExitCode> {
-    let earlier = last_mutants(workspace)?;
+    let earlier = last_mutants(workspace);
     let mutants = mutation::all(workspace, catalogue, (walls, earlier), |mutants| {
         keep(workspace, MUTANTS, &mutants.json()?)?;
         document::write(workspace, DOCUMENT, "mutations", &table::of_mutants(mutants))?;
@@ -125,9 +132,9 @@ fn again(workspace: &Workspace, catalogue: &Catalogue, mutants: &Mutants) -> Res
 }
 
 /// What an earlier run showed without walls, if there was one.
-fn last_mutants(workspace: &Workspace) -> Result<Mutants> {
-    let mutants = last(workspace, MUTANTS).map(|text| Mutants::parse(&text)).transpose()?;
-    Ok(mutants.unwrap_or_default())
+fn last_mutants(workspace: &Workspace) -> Mutants {
+    // What another version wrote is as good as nothing.
+    last(workspace, MUTANTS).and_then(|text| Mutants::parse(&text).ok()).unwrap_or_default()
 }
 
 /// What an earlier run wrote, if there was one.

@@ -172,7 +172,7 @@ pub(crate) fn of_mutants(mutants: &Mutants) -> String {
     let mut lines =
         vec!["| without | tests run | noticed by |".to_owned(), "|---|---|---|".to_owned()];
     lines.extend(mutants.iter().map(|mutant| {
-        let (without, ran) = (mutant.without.join(" + "), mutant.ran);
+        let (without, ran) = (mutant.without.join(" + "), mutant.ran.len());
         format!("| {without} | {ran} | {} |", noticed(mutant))
     }));
     lines.join("\n") + "\n"

@@ -19,8 +19,11 @@ use crate::workspace::Workspace;
 /// The packages: the program, and the tests that run it.
 const TESTED: [&str; 4] = ["--package", "boundary", "--package", "boundary-tests"];
 
-/// How many tests run at once where a wall is off: most of them wait for something to hang.
+/// How many tests run at once: most of them wait for something.
 const THREADS: &str = "--test-threads=6";
+
+/// One after the other.
+const ALONE: &str = "--test-threads=1";
 
 /// What every machine has that can run these tests.
 const BASE: [&str; 6] = ["root", "bpf", "bash", "setpriv", "setsid", "unshare"];
@@ -34,6 +37,7 @@ pub(crate) struct Trial<'w> {
     built: Built,
     /// Where the tests write down what arrived.
     toll: Option<PathBuf>,
+    threads: &'static str,
 }
 
 impl<'w> Trial<'w> {
@@ -56,12 +60,17 @@ impl<'w> Trial<'w> {
         self
     }
 
+    /// Runs one test after the other.
+    pub(crate) fn alone(self) -> Self {
+        Self { threads: ALONE, ..self }
+    }
+
     /// Builds, with the arguments that make it another build than the usual one.
     fn build(workspace: &'w Workspace, arguments: &[&str]) -> Result<Self> {
         let all = [&TESTED[..], &["--quiet", "--all-targets"], arguments].concat();
         let built = Built::build(workspace, &all)?;
         built.require_kernel_half()?;
-        Ok(Self { workspace, built, toll: None })
+        Ok(Self { workspace, built, toll: None, threads: THREADS })
     }
 
     /// Runs the tests whose names contain one of the filters, with these switches off. A skipped
@@ -69,11 +78,9 @@ impl<'w> Trial<'w> {
     pub(crate) fn run(&self, filters: &[String], without: &str) -> Result<BTreeMap<String, bool>> {
         // Not by cargo: what is changed meanwhile is of no build that is tried here.
         let mut runner = Command::new(self.built.runner("journey")?);
-        runner.args(filters).current_dir(self.workspace.root().join("tests"));
+        runner.args(filters).arg(self.threads).current_dir(self.workspace.root().join("tests"));
         if without.is_empty() {
             runner.env("BOUNDARY_TEST_LONG", "1");
-        } else {
-            runner.arg(THREADS);
         }
         if let Some(toll) = &self.toll {
             runner.env(packets::VARIABLE, toll);
