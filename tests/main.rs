@@ -15,6 +15,9 @@ mod clients;
 /// What a user can say wrongly, and what is said back.
 #[cfg(test)]
 mod config;
+/// Containers: which jail there is in each kind of them.
+#[cfg(test)]
+mod containers;
 /// What is given to operators speaks of what there is.
 #[cfg(test)]
 mod deploy;

@@ -18,6 +18,7 @@ use nix::errno::Errno;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
+use super::container::Container;
 use super::output::{KernelLog, Output, is_of_session, lines};
 use super::screen::Screen;
 use super::terminal::Terminal;
@@ -115,6 +116,13 @@ impl<'w> Run<'w> {
     pub(crate) fn under(mut self, program: &[&str]) -> Self {
         let line = std::mem::take(&mut self.line);
         self.line = program.iter().map(OsString::from).chain(line).collect();
+        self
+    }
+
+    /// Has it start in a container, which sees the world's folder and boundary's where they are.
+    pub(crate) fn contained(mut self, container: Container) -> Self {
+        let line = std::mem::take(&mut self.line);
+        self.line = container.line(self.world, (&binary(), &line), &self.environment);
         self
     }
 

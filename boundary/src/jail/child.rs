@@ -144,7 +144,7 @@ pub enum Error {
 ///
 /// They count for files, because every id is mapped, and for nothing that belongs to the
 /// machine's own user namespace: networks, mounts, devices, BPF.
-pub(super) const ROOT_KEEPS: &[u32] = &[0, 1, 3, 4, 5, 6, 7, 8, 10, 18];
+pub(in crate::jail) const ROOT_KEEPS: &[u32] = &[0, 1, 3, 4, 5, 6, 7, 8, 10, 18];
 
 /// Goes into the jail for good, and proves that it holds.
 ///

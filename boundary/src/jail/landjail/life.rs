@@ -24,7 +24,7 @@ use nix::unistd::{Pid, chdir, dup2_stderr, dup2_stdin, dup2_stdout, getpid, sets
 use super::service::{Parts, Shared};
 use super::{END, family};
 use crate::jail::Call;
-use crate::jail::child::Identity;
+use crate::jail::child::{Identity, ROOT_KEEPS};
 use crate::jail::filter;
 use crate::jail::usher::Seat;
 use crate::sys::{pass, process};
@@ -252,8 +252,10 @@ fn map(command: Pid, mut desk: &UnixStream) -> io::Result<()> {
 /// Gives up every right that is not needed to act for the command.
 fn give_up(identity: &Identity) -> io::Result<()> {
     if identity.is_root() {
-        let kept: Vec<u32> =
-            KEEPS.iter().copied().filter(|&number| process::has_capability(number)).collect();
+        // Whoever looks into a process must have every capability that it has, or `SYS_PTRACE`, which
+        // a container does not give.
+        let wanted = KEEPS.iter().chain(ROOT_KEEPS).copied();
+        let kept: Vec<u32> = wanted.filter(|&number| process::has_capability(number)).collect();
         process::hold_capabilities(&kept)?;
     } else {
         identity.assume().map_err(|error| error.source)?;
