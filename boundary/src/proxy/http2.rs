@@ -45,13 +45,14 @@ pub(super) async fn serve<S: Stream>(proxy: Arc<Proxy>, stream: S, call: Call, h
     let service = service_fn(move |request: Request<Incoming>| {
         let talk = Arc::clone(&talk);
         let is_head = request.method() == Method::HEAD;
-        async move {
+        // It is moved from hand to hand until it is a task: a few words, not some kilobytes.
+        Box::pin(async move {
             let mut response = answer(&talk, request).await;
             if is_head {
                 behead(&mut response);
             }
             Ok::<_, Infallible>(response)
-        }
+        })
     });
     let builder = builder(&proxy.limits, tasks.clone());
     let verdict = Verdict::default();

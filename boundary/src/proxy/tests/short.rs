@@ -127,3 +127,70 @@ async fn a_client_that_wants_no_more_gets_no_more() {
     client.ends().await;
     assert_eq!(origin.requests().len(), 1);
 }
+
+#[tokio::test]
+async fn an_event_arrives_before_the_next_is_sent_however_the_stream_is_framed() {
+    let framings = [
+        "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n",
+        "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\n",
+    ];
+    for head in framings {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let rule = format!("host=127.0.0.1 port={}", address.port());
+        let stage = Stage::redirected(address, &[rule]);
+        let mut client = stage.connect().await;
+        client.say(get(&address.to_string(), "Accept: text/event-stream\r\n")).await;
+        let mut upstream = Client(soon(listener.accept()).await.unwrap().0);
+        upstream.head_of_request().await;
+        upstream.say(head).await;
+        assert_eq!(client.head().await.0, 200);
+        let is_chunked = head.contains("chunked");
+        for number in 0..10 {
+            let event = format!("data: {number}\n\n");
+            let size = event.len();
+            let chunk = format!("{size:x}\r\n{event}\r\n");
+            let sent = if is_chunked { &chunk } else { &event };
+            upstream.say(sent).await;
+            assert_eq!(client.chunk().await.unwrap(), event.as_bytes());
+        }
+        // A stream whose client left is left too, while nothing happens on it.
+        client.0.set_zero_linger().unwrap();
+        drop(client);
+        assert!(upstream.rest().await.is_empty());
+    }
+}
+
+#[tokio::test]
+async fn a_client_that_asks_ahead_is_answered_in_order_and_held_back() {
+    let origin = Scripted::new(|request| {
+        let path = request.split(' ').nth(1).unwrap();
+        format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{path}", path.len())
+    })
+    .await;
+    let stage = Stage::redirected(origin.address, &origin.rule(""));
+    let (mut read, mut write) = stage.connect().await.0.into_split();
+    let host = origin.authority();
+    let asked = async {
+        for number in 0..500 {
+            let filler = "y".repeat(400);
+            let request =
+                format!("GET /{number} HTTP/1.1\r\nHost: {host}\r\nX-Filler: {filler}\r\n\r\n");
+            write.write_all(request.as_bytes()).await.unwrap();
+        }
+    };
+    let answered = async {
+        let mut all = Vec::new();
+        let mut bytes = [0; 4096];
+        while !String::from_utf8_lossy(&all).ends_with("/499") {
+            let count = soon(read.read(&mut bytes)).await.unwrap();
+            assert!(count > 0, "{}", String::from_utf8_lossy(&all));
+            all.extend_from_slice(&bytes[..count]);
+        }
+        String::from_utf8(all).unwrap()
+    };
+    let ((), all) = tokio::join!(asked, answered);
+    let order: Vec<_> =
+        all.split("\r\n\r\n/").skip(1).filter_map(|rest| rest.split("HTTP").next()).collect();
+    assert_eq!(order, (0..500).map(|number| number.to_string()).collect::<Vec<_>>());
+}
