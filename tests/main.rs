@@ -63,6 +63,9 @@ mod parsing;
 /// Writing a policy: what it says beforehand is what it does.
 #[cfg(test)]
 mod policy;
+/// What was asked is what every sink has, or says that it lost.
+#[cfg(test)]
+mod reconcile;
 /// Every library that resolves names in a way of its own, and real answers.
 #[cfg(test)]
 mod resolvers;

@@ -31,7 +31,7 @@ pub(crate) mod terminal;
 mod toll;
 mod wire;
 
-pub(crate) use output::{Output, records};
+pub(crate) use output::{Output, lines, records};
 pub(crate) use run::{Run, Session, has_walls, jail};
 
 use std::fs;

@@ -24,7 +24,10 @@ pub use line::printable;
 pub use meters::{Meters, Stopwatch};
 pub use record::{Record, Session};
 pub use recorder::{Clock, Entry, Recorder, Totals};
-pub use settings::{Format, Forward, Labels, Log, OnError, UnknownFormat, UnknownOnError};
+pub use settings::{
+    Format, Forward, Labels, Log, OnError, Rotation, Size, UnknownFormat, UnknownOnError,
+    UnknownSize,
+};
 pub use sink::{Error, Sinks};
 
 #[cfg(test)]

@@ -70,6 +70,37 @@ impl FromStr for OnError {
     }
 }
 
+/// When the audit file is set aside for a new one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rotation {
+    /// When it has so many bytes.
+    pub size: u64,
+    /// How many files there may be, the one that is written among them.
+    pub files: u32,
+}
+
+/// Bytes, or so many `KiB`, `MiB` or `GiB`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Size(pub u64);
+
+/// Text that names no size.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("not a size: bytes, or so many KiB, MiB or GiB, from 1 on")]
+pub struct UnknownSize;
+
+impl FromStr for Size {
+    type Err = UnknownSize;
+
+    fn from_str(text: &str) -> Result<Self, UnknownSize> {
+        let units = [("KiB", 10), ("MiB", 20), ("GiB", 30)];
+        let unit = units.iter().find_map(|(unit, shift)| Some((text.strip_suffix(unit)?, *shift)));
+        let (digits, shift) = unit.unwrap_or((text, 0));
+        let is_number = !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());
+        let number = digits.parse::<u64>().ok().filter(|number| is_number && *number > 0);
+        number.and_then(|number| number.checked_mul(1 << shift)).map(Self).ok_or(UnknownSize)
+    }
+}
+
 /// The workspace agent that gets the record too.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Forward {

@@ -17,9 +17,10 @@ use jiff::tz::TimeZone;
 use nix::libc::{O_NOFOLLOW, O_NONBLOCK};
 use tracing::Level;
 
+use super::file::{files_of, rotate};
 use super::line::Line;
 use super::queue::{Batch, Lane, Written};
-use super::{Format, Forward, Log, plumbing};
+use super::{Format, Forward, Log, Rotation, plumbing};
 
 /// How many lines may wait for a slow terminal or disk.
 const BOUND: usize = 8192;
@@ -32,6 +33,14 @@ pub enum Error {
     #[error("cannot create the log folder {}: {source}", .path.display())]
     Folder {
         /// The folder.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// A file that is to be set aside.
+    #[error("cannot set {} aside: {source}", .path.display())]
+    Rotation {
+        /// The file.
         path: PathBuf,
         /// What the system said.
         source: io::Error,
@@ -61,7 +70,13 @@ pub struct Sinks {
 
 impl Sinks {
     /// Opens what was asked for. Nothing is written yet.
-    pub fn open(log: &Log, audit_log: Option<&Path>) -> Result<Self, Error> {
+    ///
+    /// A file that is large enough is set aside first.
+    pub fn open(
+        log: &Log,
+        audit_log: Option<&Path>,
+        rotation: Option<Rotation>,
+    ) -> Result<Self, Error> {
         let zone = TimeZone::system();
         let mut files = Vec::new();
         let target = match &log.dir {
@@ -74,8 +89,13 @@ impl Sinks {
                 target
             }
         };
+        if let (Some(path), Some(rotation)) = (audit_log, rotation) {
+            rotate(path, rotation)
+                .map_err(|source| Error::Rotation { path: path.to_owned(), source })?;
+        }
         let records = audit_log.map(Target::append).transpose()?;
-        files.extend(audit_log.map(Path::to_owned));
+        // What was set aside before is the record of others, and as little the command's to change.
+        files.extend(audit_log.into_iter().flat_map(files_of));
         let log = Output::new(target, log.level, log.format, zone);
         Ok(Self { log: Arc::new(log), records, agent: None, files })
     }

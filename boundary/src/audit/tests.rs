@@ -424,7 +424,8 @@ mod files {
         fs::write(&path, "{}\n").expect("written");
         fs::remove_file(&path).expect("removed");
         for _ in 0..2 {
-            let sinks = Sinks::open(&quiet(Some(folder.0.clone())), Some(&path)).expect("opened");
+            let sinks =
+                Sinks::open(&quiet(Some(folder.0.clone())), Some(&path), None).expect("opened");
             let recorder = Recorder::start(sinks, session()).expect("threads");
             let dropped = Decision::Dropped { proto: "udp", code: Code::NoRule, host: None };
             drop(recorder.decide(&subject(Door::Kernel), dropped));
@@ -442,7 +443,8 @@ mod files {
         fs::write(&victim, "untouched").expect("written");
         let path = folder.0.join("audit.jsonl");
         symlink(&victim, &path).expect("a link");
-        let error = Sinks::open(&quiet(Some(folder.0.clone())), Some(&path)).expect_err("refused");
+        let error =
+            Sinks::open(&quiet(Some(folder.0.clone())), Some(&path), None).expect_err("refused");
         assert!(error.to_string().contains("audit.jsonl"), "{error}");
         assert_eq!(fs::read_to_string(&victim).expect("text"), "untouched");
     }
@@ -452,16 +454,16 @@ mod files {
         let folder = Folder::new("pipe");
         let path = folder.0.join("audit.jsonl");
         nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).expect("a pipe");
-        Sinks::open(&quiet(None), Some(&path)).expect_err("no reader");
+        Sinks::open(&quiet(None), Some(&path), None).expect_err("no reader");
         let reader = fs::OpenOptions::new().read(true).write(true).open(&path).expect("a reader");
-        let error = Sinks::open(&quiet(None), Some(&path)).expect_err("a pipe");
+        let error = Sinks::open(&quiet(None), Some(&path), None).expect_err("a pipe");
         assert!(error.to_string().ends_with("not a regular file"), "{error}");
         drop(reader);
     }
 
     #[test]
     fn a_device_that_takes_everything_is_fine() {
-        let sinks = Sinks::open(&quiet(None), Some("/dev/null".as_ref())).expect("opened");
+        let sinks = Sinks::open(&quiet(None), Some("/dev/null".as_ref()), None).expect("opened");
         let recorder = Recorder::start(sinks, session()).expect("threads");
         assert!(recorder.flush(PATIENCE));
     }
@@ -470,7 +472,7 @@ mod files {
     fn the_log_folder_is_made_and_its_file_named_for_time_and_process() {
         let folder = Folder::new("made");
         let dir = folder.0.join("a/b");
-        let sinks = Sinks::open(&quiet(Some(dir.clone())), None).expect("opened");
+        let sinks = Sinks::open(&quiet(Some(dir.clone())), None, None).expect("opened");
         sinks.log.say(Line {
             time: Timestamp::UNIX_EPOCH,
             level: Level::WARN,

@@ -3,14 +3,14 @@
 use std::fmt;
 use std::io;
 use std::marker::PhantomData;
-use std::num::NonZeroU16;
+use std::num::{NonZeroU16, NonZeroU32};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Deserializer, de};
 
 use super::value::{Source, parse_domain_match, parse_level};
 use super::{Environment, Error, Invoker, System};
-use crate::audit::{Format, OnError};
+use crate::audit::{Format, OnError, Size};
 use crate::cli::{PolicyArgs, settings};
 use crate::jail::Choice;
 use crate::proxy::Limits;
@@ -173,6 +173,8 @@ pub(super) struct Values {
     pub(super) log_format: Option<Read<Format>>,
     pub(super) audit_log: Option<PathBuf>,
     pub(super) audit_query: Option<bool>,
+    pub(super) audit_max_size: Option<Read<Size>>,
+    pub(super) audit_files: Option<NonZeroU32>,
     pub(super) audit_on_error: Option<Read<OnError>>,
     pub(super) disable_audit_logs: Option<bool>,
     pub(super) log_proxy_socket_path: Option<PathBuf>,
@@ -207,6 +209,12 @@ impl Word for Choice {
 }
 
 impl Word for Format {
+    fn read(text: &str) -> Result<Self, String> {
+        text.parse().map_err(|error| format!("`{text}`: {error}"))
+    }
+}
+
+impl Word for Size {
     fn read(text: &str) -> Result<Self, String> {
         text.parse().map_err(|error| format!("`{text}`: {error}"))
     }

@@ -24,7 +24,7 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use crate::audit::{Forward, Labels, Log, OnError};
+use crate::audit::{Forward, Labels, Log, OnError, Rotation};
 use crate::cli::{self, Args, PolicyArgs, Setting, settings};
 use crate::jail::Choice;
 use crate::proxy::{Egress, Gateways, Limits};
@@ -55,6 +55,8 @@ pub struct Config {
     pub names_audit_log: bool,
     /// Whether a URL's query is recorded.
     pub audit_query: bool,
+    /// When that file is set aside for a new one.
+    pub audit_rotation: Option<Rotation>,
     /// What happens to requests when that file cannot be written.
     pub audit_on_error: OnError,
     /// The workspace agent that gets the record too, unless that was switched off.
@@ -107,6 +109,7 @@ impl Config {
             audit_log,
             names_audit_log: args.audit_log.is_some(),
             audit_query: file.values.audit_query.unwrap_or(true),
+            audit_rotation: reader.rotation(),
             audit_on_error: value::read(file.values.audit_on_error).unwrap_or_default(),
             forward,
             labels: reader.labels(),

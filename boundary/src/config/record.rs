@@ -1,14 +1,26 @@
 //! What the settings of the record say: who gets it, and what ties it to what others record.
 
 use std::ffi::OsStr;
+use std::num::NonZeroU32;
 use std::path::PathBuf;
 
-use super::value::{Reader, Source, parse_bool, utf8};
+use super::value::{Reader, Source, parse_bool, read, utf8};
 use super::{DomainMatch, Error, Forward, Labels, RuleSet};
+use crate::audit::{Rotation, Size};
 use crate::cli::settings;
 use crate::rules::Rule;
 
+/// How many audit files there are at the most, if nobody says otherwise.
+const FILES: u32 = 5;
+
 impl Reader<'_> {
+    /// When the audit file is set aside for a new one.
+    pub(super) fn rotation(&self) -> Option<Rotation> {
+        let values = &self.file.values;
+        let files = values.audit_files.map_or(FILES, NonZeroU32::get);
+        read(values.audit_max_size).map(|Size(size)| Rotation { size, files })
+    }
+
     /// The workspace agent that gets the record, unless that is switched off.
     pub(super) fn forward(&self) -> Result<Option<Forward>, Error> {
         let (socket, source) = self.agent_socket()?;

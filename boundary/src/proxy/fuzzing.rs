@@ -111,7 +111,7 @@ impl Scene {
 /// What a proxy with these rules is made of.
 fn parts(rules: &[&str]) -> Parts {
     let log = Log { level: tracing::Level::ERROR, format: Format::Text, dir: None };
-    let sinks = Sinks::open(&log, None).expect("stderr");
+    let sinks = Sinks::open(&log, None, None).expect("stderr");
     let session = Session { jail: "fuzz", query: true, ..Session::default() };
     let recorder = Recorder::start(sinks, session).expect("a recorder");
     let rules = rules.iter().map(|rule| rule.parse::<Rule>().expect("a rule")).collect();

@@ -33,7 +33,7 @@ pub(super) fn run(config: &Config, door: &Path) -> Result<Outcome, Error> {
     if !config.unix_sockets.is_empty() {
         return Err(Error::Nested("unix sockets are for the outermost session to list".to_owned()));
     }
-    Sinks::open(&config.log, None)?.install();
+    Sinks::open(&config.log, None, None)?.install();
     if let Some(file) = &config.audit_log {
         let file = file.display();
         if config.names_audit_log {

@@ -8,6 +8,7 @@
 
 mod chain;
 mod reader;
+mod rotate;
 mod saved;
 mod verify;
 mod writer;
@@ -16,6 +17,7 @@ mod writer;
 mod tests;
 
 pub use reader::{Line, Reader};
+pub(super) use rotate::rotate;
 pub use saved::{Event, Saved};
 pub use verify::{Ending, Finding, Session, Sessions, Verdict, files_of};
 pub(super) use writer::{Short, Writer};

@@ -241,3 +241,39 @@ fn a_line_without_end_is_an_error_and_no_memory() {
     let error = Reader::new(endless).next().expect("something").expect_err("too long");
     assert_eq!(error.kind(), std::io::ErrorKind::InvalidData);
 }
+
+#[test]
+fn a_file_that_is_large_enough_moves_up_and_the_oldest_goes() {
+    let folder = std::env::temp_dir().join(format!("boundary-rotate-{}", uuid::Uuid::new_v4()));
+    std::fs::create_dir(&folder).expect("a folder");
+    let path = folder.join("audit.jsonl");
+    let rotation = crate::audit::Rotation { size: 4, files: 3 };
+    rotate(&path, rotation).expect("nothing is there");
+    for text in ["one1", "two2", "three", "four", "5"] {
+        std::fs::write(&path, text).expect("written");
+        rotate(&path, rotation).expect("rotated");
+    }
+    let read = |name: &str| std::fs::read_to_string(folder.join(name)).unwrap_or_default();
+    assert_eq!(read("audit.jsonl"), "5");
+    assert_eq!([read("audit.jsonl.1"), read("audit.jsonl.2")], ["four", "three"]);
+    assert_eq!(read("audit.jsonl.3"), "");
+    assert_eq!(files_of(&path).len(), 3);
+    // A link is moved or left, and what it leads to is never touched.
+    let victim = folder.join("victim");
+    std::fs::write(&victim, "untouched").expect("written");
+    std::fs::remove_file(&path).expect("removed");
+    std::os::unix::fs::symlink(&victim, &path).expect("a link");
+    rotate(&path, rotation).expect("left");
+    assert!(path.is_symlink() && read("victim") == "untouched");
+    std::fs::remove_dir_all(&folder).expect("removed");
+}
+
+#[test]
+fn a_size_has_a_unit_or_is_bytes() {
+    let read = |text: &str| text.parse::<crate::audit::Size>().ok().map(|size| size.0);
+    assert_eq!(read("4096"), Some(4096));
+    assert_eq!(read("2MiB"), Some(2 << 20));
+    for wrong in ["", "0", "MiB", "-1", "+1", "1 MiB", "1MB", "99999999999GiB"] {
+        assert_eq!(read(wrong), None, "{wrong}");
+    }
+}

@@ -4,12 +4,12 @@
 //! a whole session anew; against that helps only its last hash, kept where they cannot write.
 
 use std::collections::BTreeMap;
-use std::ffi::OsString;
 use std::io::{self, BufRead};
 use std::path::{Path, PathBuf};
 
 use super::chain;
 use super::reader::{Line, Reader};
+use super::rotate::rotated;
 use super::saved::{Event, Saved};
 
 /// What is wrong, and where.
@@ -189,13 +189,9 @@ const MOST_FILES: u32 = 10_000;
 
 /// A file and those that it was rotated to, the oldest first: `FILE.2`, `FILE.1`, `FILE`.
 pub fn files_of(path: &Path) -> Vec<PathBuf> {
-    let rotated = |number: u32| {
-        let mut name = OsString::from(path);
-        name.push(format!(".{number}"));
-        PathBuf::from(name)
-    };
-    let mut files: Vec<PathBuf> =
-        (1..=MOST_FILES).map(rotated).take_while(|path| path.is_file()).collect();
+    let is_there = |path: &PathBuf| path.symlink_metadata().is_ok_and(|it| it.is_file());
+    let numbers = (1..=MOST_FILES).map(|number| rotated(path, number));
+    let mut files: Vec<PathBuf> = numbers.take_while(is_there).collect();
     files.reverse();
     files.push(path.to_owned());
     files
