@@ -54,6 +54,77 @@ fn what_check_says_is_what_a_run_does() {
     }
 }
 
+/// A run of several programs: requests of all kinds, and streams that nobody can open, of which in
+/// one the server speaks first.
+const RUN: &str = "
+curl -sS -o /dev/null -w '%{http_code}\\n' http://four.test/a?x=1
+for n in 1 2 3 4 5; do curl -sS -o /dev/null -w '%{http_code}\\n' https://four.test/v1/items/$n; done
+curl -sS -o /dev/null -w '%{http_code}\\n' -X POST -d x http://six.test:8080/up
+exec 3<>/dev/tcp/allowed.test/22; head -c 17 <&3; echo
+exec 3<>/dev/tcp/allowed.test/7; printf '\\0hello\\n' >&3; head -c 7 <&3";
+
+#[test]
+fn what_was_learned_permits_the_same_run_and_no_other() {
+    needs!(root, bpf, curl);
+    let world = World::new();
+    let file = world.folder().join("learned.yaml");
+    let path = file.to_str().expect("our own name");
+    let first = world.boundary(&["--learn", path], &["bash", "-c", RUN]).output();
+    first.exits(0).complains("LEARNING").complains("learned.yaml");
+    first.expect(!first.stdout.contains("403"), "nothing is denied");
+    first.says("SSH-2.0-simulated").says("hello");
+    let learned = std::fs::read_to_string(&file).expect("what was learned");
+    for rule in [
+        "method=GET host=four.test path=/a,/v1/items/*",
+        "method=POST host=six.test port=8080 path=/up",
+        "proto=tcp host=allowed.test port=22",
+        "proto=tcp host=allowed.test port=7",
+        "times by curl",
+    ] {
+        first.expect(learned.contains(rule), &format!("{rule} in {learned}"));
+    }
+    for reading in ["exact", "subdomains"] {
+        let options = ["--config", path, "--domain-match", reading];
+        let again = world.boundary(&options, &["bash", "-c", RUN]).output();
+        again.exits(0);
+        again.expect(again.stdout == first.stdout, "the same run");
+        let other = ["curl", "-sS", "http://four.test/b"];
+        world.boundary(&options, &other).output().says("Request Blocked");
+    }
+    world.exact(&["check", "--config", path]).output().exits(0);
+}
+
+#[test]
+fn learning_writes_over_nothing_that_it_did_not_write() {
+    needs!(root, bpf);
+    let world = World::new();
+    let file = world.file("own.yaml", "allowlist: [domain=a.test]\n");
+    let path = file.to_str().expect("our own name");
+    world.boundary(&["--learn", path], &["true"]).output().exits(125).complains("--learn");
+    let kept = std::fs::read_to_string(&file).expect("it is there");
+    assert_eq!(kept, "allowlist: [domain=a.test]\n");
+    let fresh = world.folder().join("fresh.yaml");
+    let path = fresh.to_str().expect("our own name");
+    for _ in 0..2 {
+        world.boundary(&["--learn", path], &["true"]).output().exits(0);
+    }
+}
+
+#[test]
+fn what_is_refused_by_nature_stays_refused_while_learning() {
+    needs!(root, bpf, curl);
+    let world = World::new();
+    world.loopback_service(9310);
+    let path = world.folder().join("learned.yaml");
+    let path = path.to_str().expect("our own name");
+    let script = "curl -s -o /dev/null -w '%{http_code}\\n' http://169.254.169.254/; \
+        curl -sf --max-time 5 http://127.0.0.1:9310/ && echo reached";
+    let out = world.boundary(&["--learn", path], &["sh", "-c", script]).output();
+    out.says("403").expect(!out.stdout.contains("reached"), "loopback of the host is not");
+    let learned = std::fs::read_to_string(path).expect("what was learned");
+    out.expect(learned.contains("allowlist: []"), &learned);
+}
+
 #[test]
 fn check_names_the_nearest_rule_and_what_missed() {
     needs!(root);

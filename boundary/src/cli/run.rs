@@ -16,6 +16,10 @@ pub struct Args {
     #[command(flatten)]
     pub policy: PolicyArgs,
 
+    /// Deny nothing, and write what the run asked for to FILE as a policy
+    #[arg(long, value_name = "FILE", help_heading = "Policy")]
+    pub learn: Option<OsString>,
+
     /// Jail: auto, ebpf, nsjail, landjail [default: auto]
     #[arg(long, value_name = "TYPE", help_heading = "Jail and proxy")]
     pub jail_type: Option<OsString>,
@@ -82,9 +86,6 @@ pub struct Args {
     /// Nsjail without a user namespace.
     #[arg(long, hide = true, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     pub no_user_namespace: Option<OsString>,
-    /// Allow all and write the smallest policy.
-    #[arg(long, hide = true)]
-    pub learn: Option<OsString>,
     /// Show metrics for Prometheus at 127.0.0.1:PORT/metrics
     #[arg(long, value_name = "PORT", help_heading = "Record")]
     pub metrics_port: Option<OsString>,

@@ -20,7 +20,7 @@ pub use system::{Account, Environment, Host, System};
 pub use value::Source;
 
 use std::ffi::OsString;
-use std::io;
+use std::io::{self, Write as _};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -45,6 +45,8 @@ pub struct Config {
     pub policy: Policy,
     /// How the policy was asked for, so that it can be read again.
     pub wanted: PolicyArgs,
+    /// Where to write what the run asks for, if that is to be learned.
+    pub learn: Option<PathBuf>,
     /// The proxy's port, if one was named.
     pub proxy_port: Option<u16>,
     /// Where the log goes, and how much of it.
@@ -96,7 +98,11 @@ impl Config {
         let audit_log = reader
             .path(settings::AUDIT_LOG, args.audit_log.as_ref(), file.values.audit_log.as_ref())?
             .or_else(|| Some(log.dir.as_ref()?.join("audit.jsonl")));
-        let policy = Policy::of(&args.policy, environment, &file, (system, &user))?;
+        let mut policy = Policy::of(&args.policy, environment, &file, (system, &user))?;
+        let learn = reader.path(settings::LEARN, args.learn.as_ref(), None)?;
+        if learn.is_some() {
+            policy.permit_everything();
+        }
         let metrics_port = reader.metrics_port()?;
         let reading = policy.reading;
         let mut config = Self {
@@ -104,6 +110,7 @@ impl Config {
             rules: Arc::new(policy.rule_set()),
             policy,
             wanted: args.policy.clone(),
+            learn,
             proxy_port: reader.proxy_port()?,
             log,
             audit_log,
@@ -140,6 +147,11 @@ impl Config {
 
     /// Tells the log what the user should know, each thing once.
     pub fn announce(&self) {
+        if let Some(path) = &self.learn {
+            // Not to the log, which may be a file: whoever runs this has to see it.
+            let path = path.display();
+            drop(writeln!(io::stderr(), "boundary: LEARNING: {ALLOWED} {path}"));
+        }
         for warning in &self.warnings {
             warning.tell();
         }
@@ -152,6 +164,10 @@ impl Config {
         }
     }
 }
+
+/// What is said while a session learns.
+const ALLOWED: &str = "nothing but what is refused by nature is denied; what the command asks for \
+                       is written to";
 
 /// What is accepted, and had better be said.
 #[derive(Debug, Clone, PartialEq, Eq)]

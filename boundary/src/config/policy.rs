@@ -11,7 +11,7 @@ use super::preset::{self, Preset};
 use super::value::{Source, parse_domain_match, read, utf8};
 use super::{Environment, Error, Invoker, System};
 use crate::cli::{PolicyArgs, settings};
-use crate::rules::{DomainMatch, Rule, RuleSet};
+use crate::rules::{DomainMatch, EVERYTHING, Rule, RuleSet};
 
 /// A rule and who wrote it.
 #[derive(Debug, Clone)]
@@ -89,6 +89,14 @@ impl Policy {
         };
         let path = (!file.path.as_os_str().is_empty()).then(|| file.path.clone());
         Ok(Self { rules: gathered.rules, reading: reading.unwrap_or_default(), file: path })
+    }
+
+    /// Adds the rule of a session that learns.
+    pub(super) fn permit_everything(&mut self) {
+        let source = Source::Flag(settings::LEARN.flag);
+        if let Ok(rule) = EVERYTHING.parse() {
+            self.rules.push(Written { rule, source, line: None });
+        }
     }
 
     /// Everything that keeps the policy from being read: one mistake, or every rule of the main

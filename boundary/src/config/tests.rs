@@ -349,8 +349,6 @@ refused! {
         => "BOUNDARY_SESSION_ID_INJECT_TARGET: rule ``: column 1: an empty rule would permit everything; write `domain=*` if that is meant";
     a_profile: Machine::new().env("BOUNDARY_PPROF", "true")
         => "BOUNDARY_PPROF: not available in this version";
-    learning: Machine::new().env("BOUNDARY_LEARN", "/tmp/policy")
-        => "BOUNDARY_LEARN: not available in this version";
     unix_sockets: Machine::new().yaml("unix_sockets: [docker.sock]")
         => "unix_sockets in /home/ann/.config/coder_boundary/config.yaml: docker.sock: not a path that begins with /";
 }
@@ -718,4 +716,11 @@ fn a_policy_of_a_hundred_and_eighty_domains_has_no_fault_in_either_reading() {
         let rules: Vec<_> = policy.rules.iter().map(|written| &written.rule).collect();
         assert_eq!(crate::rules::lint(&rules, reading), []);
     }
+}
+
+#[test]
+fn a_session_that_learns_permits_everything_behind_its_own_rules() {
+    let config = Machine::new().flag("--allow=domain=a.b").env("BOUNDARY_LEARN", "/tmp/p").config();
+    assert_eq!(config.learn, Some("/tmp/p".into()));
+    assert_eq!(config.policy.texts(), ["domain=a.b", "domain=*"]);
 }

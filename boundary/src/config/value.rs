@@ -232,12 +232,6 @@ impl Reader<'_> {
         }
         // Without the profile its port changes nothing.
         self.word(settings::PPROF_PORT, args.pprof_port.as_ref(), parse_port)?;
-        let texts = [(settings::LEARN, args.learn.as_ref(), false)];
-        for (setting, flag, key) in texts {
-            if key || Source::given(setting, flag, self.environment).is_some() {
-                return Err(self.unavailable(setting, flag));
-            }
-        }
         Ok(())
     }
 

@@ -25,7 +25,7 @@ use hickory_proto::rr::rdata::{A, AAAA, PTR};
 use hickory_proto::rr::{DNSClass, Name, RData, Record, RecordType};
 
 use crate::audit::{Decision, Door, Process, Recorder, Subject, Tally};
-use crate::rules::{Code, Host, RuleSet};
+use crate::rules::{Code, Host, Policies};
 
 /// How long a client may keep an answer, in seconds. A pin never changes; this only bounds what a
 /// client remembers when the session is over.
@@ -41,7 +41,7 @@ const HEADER: usize = 12;
 #[derive(Debug)]
 pub struct Resolver {
     pins: Arc<Pins>,
-    rules: Arc<RuleSet>,
+    rules: Arc<Policies>,
     recorder: Recorder,
     search: Vec<String>,
     forwarder: Option<Forwarder>,
@@ -81,7 +81,7 @@ impl Resolver {
     /// A resolver that shares the proxy's pins. `search` is what [`search_domains`] read.
     pub fn new(
         pins: Arc<Pins>,
-        rules: Arc<RuleSet>,
+        rules: Arc<Policies>,
         recorder: Recorder,
         search: Vec<String>,
     ) -> Self {

@@ -20,7 +20,7 @@ use super::{Egress, Flow, Limits, Origin, Parts, Proxy};
 use crate::audit::{Door, Format, Log, Process, Recorder, Session, Sinks};
 use crate::ca::Authority;
 use crate::dns::{Pins, Resolver};
-use crate::rules::{DomainMatch, Rule, RuleSet};
+use crate::rules::{DomainMatch, Policies, Rule, RuleSet};
 
 /// Longer than anything takes that does not hang. Every limit's clock is far beyond it.
 const HANG: Duration = Duration::from_secs(20);
@@ -115,7 +115,7 @@ fn parts(rules: &[&str]) -> Parts {
     let session = Session { jail: "fuzz", query: true, ..Session::default() };
     let recorder = Recorder::start(sinks, session).expect("a recorder");
     let rules = rules.iter().map(|rule| rule.parse::<Rule>().expect("a rule")).collect();
-    let rules = Arc::new(RuleSet::new(rules, DomainMatch::Subdomains));
+    let rules = Arc::new(Policies::new(RuleSet::new(rules, DomainMatch::Subdomains)));
     let pins = Arc::new(Pins::default());
     let resolver = Resolver::new(Arc::clone(&pins), Arc::clone(&rules), recorder.clone(), vec![]);
     Parts {

@@ -28,6 +28,7 @@ use super::heads::Turns;
 use super::http2::Tasks;
 use super::identity::{self, Heard};
 use super::peek::Speech;
+use super::relay::Ended;
 use super::respond::Manner;
 use super::short::Begun;
 use super::upstream::{Failure, Order, Reply, Stop, Way};
@@ -132,8 +133,7 @@ impl Talk {
             Err(Stop::Failed(failure)) => Err(failure),
             Err(Stop::Denied(denial)) => return self.refuse(&parts, body, denial).await,
         };
-        let allowed = Decision::Allow(permit.clone());
-        let entry = self.call.record(&self.proxy.recorder, allowed);
+        let entry = self.proxy.allow(&self.call, &permit);
         let mark = || Mark { session: self.proxy.recorder.session(), number: entry.sequence() };
         order.mark = self.proxy.upstream.marks(permit.intent()).then(mark);
         let account = Account::new(entry);
@@ -179,7 +179,7 @@ impl Talk {
             Ok((reply, client.filter(|_| is_switched)))
         });
         match replied {
-            Ok((reply, Some(client))) => self.switch(reply, client, account),
+            Ok((reply, Some(client))) => self.switch(reply, client, account, order),
             Ok((reply, None)) => self.pass_back(reply, account),
             // Not the upstream's failure: the client's body has no end.
             Err(failure) => {
@@ -237,7 +237,13 @@ impl Talk {
     }
 
     /// Both sides switch: what follows is relayed. The request was judged like any other.
-    fn switch(&self, reply: Reply, client: OnUpgrade, mut account: Account) -> Response<Answer> {
+    fn switch(
+        &self,
+        reply: Reply,
+        client: OnUpgrade,
+        mut account: Account,
+        order: &Order<'_>,
+    ) -> Response<Answer> {
         let Reply { response, connection } = reply;
         let (mut parts, body) = response.into_parts();
         drop(body);
@@ -256,12 +262,18 @@ impl Talk {
         let upstream = parts.extensions.remove::<OnUpgrade>();
         let idle = self.proxy.limits.idle;
         let cut = self.cut();
+        let (proxy, call) = (Arc::clone(&self.proxy), self.call.clone());
+        let intent = order.intent().clone();
         self.turn_into(Box::pin(async move {
             let _connection = connection;
             let Some(upstream) = upstream else { return };
             if let (Ok(client), Ok(upstream)) = (client.await, upstream.await) {
                 let (mut client, mut upstream) = (TokioIo::new(client), TokioIo::new(upstream));
-                relay::relay(&mut client, &mut upstream, &account, idle).await.tell(&cut);
+                let ended = tokio::select! {
+                    ended = relay::relay(&mut client, &mut upstream, &account, idle) => ended,
+                    () = proxy.withdrawn(&call, &intent) => Ended::Broken,
+                };
+                ended.tell(&cut);
             }
         }));
         Response::from_parts(parts, Answer::own(""))

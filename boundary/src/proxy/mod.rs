@@ -25,6 +25,7 @@ mod identity;
 mod limits;
 mod load;
 mod peek;
+mod policy;
 mod pool;
 mod refusal;
 mod relay;
@@ -48,7 +49,7 @@ pub use upstream::Egress;
 
 use std::io;
 use std::net::{IpAddr, UdpSocket};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -62,12 +63,13 @@ use self::ending::{Cut, Socket};
 use self::flow::{Call, Target};
 use self::identity::Heard;
 use self::peek::{Greeting, Peeked, Rewind, Speech};
+use self::relay::Ended;
 use self::tls::Interception;
 use self::upstream::{Stop, Upstream};
 use crate::audit::{Decision, Recorder};
 use crate::ca::Authority;
 use crate::dns::{Pins, Resolver};
-use crate::rules::{Code, Denial, Host, Intent, Permit, RuleSet, Scheme};
+use crate::rules::{Code, Denial, Host, Intent, Lessons, Permit, Policies, RuleSet, Scheme};
 
 /// Ports on which a client speaks first, so that its silence is only leisure.
 const HTTP_PORTS: [u16; 5] = [80, 443, 3128, 8080, 8443];
@@ -84,7 +86,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Stream for S {}
 /// What a proxy asks and tells.
 pub struct Parts {
     /// Who decides.
-    pub rules: Arc<RuleSet>,
+    pub rules: Arc<Policies>,
     /// Who vouches for intercepted hosts.
     pub authority: Arc<Authority>,
     /// Which address stands for which name.
@@ -99,7 +101,7 @@ pub struct Parts {
 
 /// The proxy of a session.
 pub struct Proxy {
-    rules: Arc<RuleSet>,
+    rules: Arc<Policies>,
     authority: Arc<Authority>,
     pins: Arc<Pins>,
     resolver: Arc<Resolver>,
@@ -111,6 +113,10 @@ pub struct Proxy {
     room: Arc<Semaphore>,
     porch: Arc<Semaphore>,
     closing: watch::Sender<bool>,
+    /// Told whenever another policy is in force.
+    changed: watch::Sender<()>,
+    /// What is learned, where the session is for that.
+    lessons: Option<Arc<Mutex<Lessons>>>,
 }
 
 /// The proxy could not be made, or could not open its doors.
@@ -141,6 +147,8 @@ impl Proxy {
             room: Arc::new(Semaphore::new(limits.connections)),
             porch: Arc::new(Semaphore::new(crowd::PORCH)),
             closing: watch::Sender::new(false),
+            changed: watch::Sender::new(()),
+            lessons: None,
             limits,
         })
     }
@@ -264,7 +272,7 @@ impl Proxy {
         }
         match peek::peek(stream, self.patience(&call), self.limits.head_time).await {
             Peeked::Closed => {}
-            Peeked::Unclear(_still_open) => self.cut_off_unclear(&call),
+            Peeked::Unclear(stream) => self.carry_unclear(stream, &call).await,
             Peeked::Http(stream) => {
                 let heard = Heard::plain(&call);
                 http1::serve(self, stream, call, heard).await;
@@ -315,7 +323,7 @@ impl Proxy {
     }
 
     /// The policy for whoever opened a call: boundary inside boundary has one of its own.
-    fn rules_of(&self, call: &Call) -> RuleSet {
+    fn rules_of(&self, call: &Call) -> Arc<RuleSet> {
         self.rules.of(call.subject.process.as_ref().map_or(0, |process| process.cgroup))
     }
 
@@ -360,8 +368,7 @@ impl Proxy {
             Err(Stop::Failed(failure)) => Err(failure),
             Ok(route) => Ok(route),
         };
-        let allowed = Decision::Allow(permit.clone());
-        let mut account = Account::new(call.record(&self.recorder, allowed));
+        let mut account = Account::new(self.allow(call, &permit));
         let dialled = match route {
             Ok(route) => self.upstream.dial(&permit, &route).await,
             Err(failure) => Err(failure),
@@ -371,7 +378,10 @@ impl Proxy {
                 account.dialled(address);
                 let (mut upstream, cut) = upstream.parted();
                 let idle = self.limits.stream_idle;
-                let ended = relay::relay(&mut stream, &mut upstream, &account, idle).await;
+                let ended = tokio::select! {
+                    ended = relay::relay(&mut stream, &mut upstream, &account, idle) => ended,
+                    () = self.withdrawn(call, permit.intent()) => Ended::Broken,
+                };
                 ended.tell(&cut);
                 ended.tell(&call.cut);
             }

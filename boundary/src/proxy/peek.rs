@@ -34,7 +34,7 @@ pub(super) enum Peeked<S> {
     /// A whole TLS greeting.
     Tls(Box<Greeting>, S),
     /// Anything else, or nothing in time; the stream is still open.
-    Unclear(S),
+    Unclear(Rewind<S>),
 }
 
 /// A TLS client's greeting, parsed, with the bytes it came in.
@@ -55,20 +55,20 @@ where
     match timeout(silence, stream.read_buf(&mut seen)).await {
         Ok(Ok(0) | Err(_)) => return Peeked::Closed,
         Ok(Ok(_)) => {}
-        Err(_) => return Peeked::Unclear(stream),
+        Err(_) => return Peeked::Unclear(Rewind::new(Bytes::new(), stream)),
     }
     if seen.first() == Some(&TLS_HANDSHAKE) {
         return match timeout(whole, greeting(&mut stream, &mut seen)).await {
             Ok(Some(accepted)) => {
                 Peeked::Tls(Box::new(Greeting { accepted, seen: seen.freeze() }), stream)
             }
-            Ok(None) | Err(_) => Peeked::Unclear(stream),
+            Ok(None) | Err(_) => Peeked::Unclear(Rewind::new(seen.freeze(), stream)),
         };
     }
     match timeout(whole, speech(&mut stream, &mut seen)).await {
         Ok(Some(Speech::Http1)) => Peeked::Http(Rewind::new(seen.freeze(), stream)),
         Ok(Some(Speech::Http2)) => Peeked::Http2(Rewind::new(seen.freeze(), stream)),
-        Ok(None) | Err(_) => Peeked::Unclear(stream),
+        Ok(None) | Err(_) => Peeked::Unclear(Rewind::new(seen.freeze(), stream)),
     }
 }
 

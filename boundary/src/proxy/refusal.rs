@@ -46,6 +46,7 @@ impl Proxy {
         let denial = match (heard.sni.as_ref(), call.target.host()) {
             (host, Some((target, port))) => {
                 let host = host.unwrap_or(target).clone();
+                self.learn_pinned(&host, port);
                 Denial::of(Code::HandshakeFailed, Intent::stream(Scheme::Tls, host, port))
             }
             (_, None) => Denial::new(Code::HandshakeFailed),

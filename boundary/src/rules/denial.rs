@@ -89,7 +89,7 @@ impl Denial {
 }
 
 /// A canonical path as a pattern that covers it alone.
-fn as_pattern(path: &str) -> String {
+pub(super) fn as_pattern(path: &str) -> String {
     if path == "*" {
         return path.to_owned();
     }

@@ -57,6 +57,12 @@ impl Index {
         index
     }
 
+    /// The index with one more rule behind the others.
+    pub(super) fn with(&self, rule: Rule) -> Self {
+        let rules = self.rules.iter().map(|rule| (**rule).clone()).chain([rule]);
+        Self::new(rules.collect(), self.reading)
+    }
+
     /// Whether there is no rule.
     pub(super) fn is_empty(&self) -> bool {
         self.rules.is_empty()

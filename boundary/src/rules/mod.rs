@@ -10,11 +10,12 @@ mod grammar;
 mod host;
 mod index;
 mod intent;
+mod lessons;
 mod lint;
 mod nearest;
-mod nested;
 mod path;
 mod pattern;
+mod policies;
 #[cfg(test)]
 mod tests;
 mod typo;
@@ -24,14 +25,15 @@ pub use difference::{Side, difference};
 pub use grammar::{Mistake, Part, Rule};
 pub use host::{Host, Name};
 pub use intent::{Intent, Method, Scheme, Unclear};
+pub use lessons::{EVERYTHING, Lessons, lesson_of};
 pub use lint::{Finding, Kind, lint};
 pub use nearest::{Near, nearest};
+pub use policies::Policies;
 
 use std::net::IpAddr;
 use std::sync::Arc;
 
 use index::Index;
-use nested::Nested;
 
 /// How `domain=` reads a pattern without a wildcard.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -59,8 +61,6 @@ pub struct RuleSet {
     index: Arc<Index>,
     /// The policy around it, which has to permit the same.
     around: Option<Arc<Self>>,
-    /// The policies inside it.
-    nested: Nested,
 }
 
 impl RuleSet {
@@ -72,6 +72,12 @@ impl RuleSet {
     /// Whether nothing is permitted at all.
     pub fn is_empty(&self) -> bool {
         self.index.is_empty()
+    }
+
+    /// The set with one more rule behind the others.
+    #[must_use]
+    pub fn with(&self, rule: Rule) -> Self {
+        Self { index: Arc::new(self.index.with(rule)), around: self.around.clone() }
     }
 
     /// Decides one request; the only maker of a [`Permit`].

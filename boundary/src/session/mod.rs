@@ -17,6 +17,7 @@ mod gauges;
 mod janitor;
 mod keeper;
 mod keystore;
+mod learn;
 mod nested;
 mod proxy;
 mod raise;

@@ -21,6 +21,7 @@ use tokio::net::UnixStream;
 use uuid::Uuid;
 
 use super::channel::{Channel, Message, used_in};
+use super::learn::Book;
 use super::{Error, gauges, stdio};
 use crate::audit::{Meters, Recorder, Session, Sinks, Usage};
 use crate::ca::Authority;
@@ -31,7 +32,7 @@ use crate::jail::mutation;
 use crate::jail::usher::{Entry, Reports, Told};
 use crate::jail::{Call, Lent, Refusals, Ring, Walls};
 use crate::proxy::{Doors, Limits, Parts, Proxy};
-use crate::rules::{DomainMatch, Rule, RuleSet};
+use crate::rules::{DomainMatch, Policies, Rule, RuleSet};
 use crate::sys::process;
 use crate::sys::readiness::readable;
 use crate::watch::Window;
@@ -183,6 +184,7 @@ impl Setup<'_> {
         };
         let meters = window.as_ref().map(|_| Arc::new(Meters::default()));
         let about = session.clone();
+        let book = self.book()?;
         let recorder = Recorder::start(self.sinks, session)?;
         if let Some(meters) = &meters {
             recorder.count_with(Arc::clone(meters));
@@ -191,7 +193,7 @@ impl Setup<'_> {
         let certificate = authority.certificate_pem().as_bytes().to_vec();
         let pins = Arc::new(Pins::default());
         let (rules, limits) = bounds(self.config)?;
-        let resolver = resolver(self.config, &pins, &recorder);
+        let resolver = resolver(self.config, &pins, &rules, &recorder);
         let parts = Parts {
             rules: Arc::clone(&rules),
             authority,
@@ -200,14 +202,25 @@ impl Setup<'_> {
             origin,
             resolver: Arc::new(resolver),
         };
-        let proxy = Proxy::new(parts, limits, self.config.egress.clone())?;
+        let mut proxy = Proxy::new(parts, limits, self.config.egress.clone())?;
+        if let Some(book) = &book {
+            proxy = proxy.learning(book.lessons());
+        }
         let proxy = Arc::new(proxy);
         let shown = window
             .zip(meters)
             .map(|(window, meters)| (window, gauges::registry(&about, &meters, &recorder, &proxy)));
+        let doors = self.doors;
         let service =
-            Service { proxy, shown, recorder, pins, doors: self.doors, refusals, reports, rules };
+            Service { proxy, shown, recorder, pins, doors, refusals, reports, rules, book };
         Ok((service, certificate))
+    }
+
+    /// Where what is learned goes, if anything is to be learned.
+    fn book(&self) -> Result<Option<Book>, Said> {
+        let Some(path) = &self.config.learn else { return Ok(None) };
+        let book = Book::open(path, name_of(&self.config.command));
+        book.map(Some).map_err(|error| format!("--learn {}: {error}", path.display()).into())
     }
 
     /// Gives up every right. What the record is written to was opened by the keeper, so that the
@@ -231,14 +244,19 @@ fn name_of(command: &[OsString]) -> String {
 
 /// The resolver, and what the host's files say of names. They are read now, before the command may
 /// have changed them.
-fn resolver(config: &Config, pins: &Arc<Pins>, recorder: &Recorder) -> Resolver {
+fn resolver(
+    config: &Config,
+    pins: &Arc<Pins>,
+    rules: &Arc<Policies>,
+    recorder: &Recorder,
+) -> Resolver {
     // Without them there is no search list, and nothing in the hosts file.
     let resolv_conf = fs::read_to_string("/etc/resolv.conf").unwrap_or_default();
     let hosts = fs::read_to_string("/etc/hosts").unwrap_or_default();
     for (host, address) in hosts_file(&hosts) {
         pins.note(&host, address);
     }
-    let (pins, rules) = (Arc::clone(pins), Arc::clone(&config.rules));
+    let (pins, rules) = (Arc::clone(pins), Arc::clone(rules));
     let search = search_domains(&resolv_conf);
     let resolver = Resolver::new(pins, rules, recorder.clone(), search);
     if config.real_dns { resolver.forwarding(Forwarder::new(&resolv_conf)) } else { resolver }
@@ -254,12 +272,14 @@ struct Service {
     doors: Doors,
     refusals: Ring,
     reports: Reports,
-    rules: Arc<RuleSet>,
+    rules: Arc<Policies>,
+    book: Option<Book>,
 }
 
 impl Service {
     /// Serves until the keeper's line ends, then writes down what is known.
-    fn run(self, line: StdStream) -> Result<(), Said> {
+    fn run(mut self, line: StdStream) -> Result<(), Said> {
+        let book = self.book.take();
         let workers = std::thread::available_parallelism().map_or(1, usize::from).min(MAX_WORKERS);
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(workers)
@@ -271,6 +291,11 @@ impl Service {
         let heard = Arc::default();
         let served = runtime.block_on(self.serve(line, &heard));
         runtime.shutdown_background();
+        if let Some(book) = book
+            && let Err(error) = book.close()
+        {
+            tracing::error!(%error, "what was learned could not be written");
+        }
         let usage = used_in(&heard.lock().unwrap_or_else(PoisonError::into_inner));
         if recorder.finish(FLUSH, usage) {
             until_recorded.send(&Message::Recorded)?;
@@ -324,7 +349,7 @@ impl Line {
 async fn watch(
     mut line: Line,
     (ring, reports): (Ring, Reports),
-    (recorder, pins, rules): (Recorder, Arc<Pins>, Arc<RuleSet>),
+    (recorder, pins, rules): (Recorder, Arc<Pins>, Arc<Policies>),
 ) -> Result<(), Said> {
     if !line.hears().await {
         return Ok(());
@@ -353,7 +378,7 @@ async fn watch(
 fn heed(
     reports: &Reports,
     (recorder, pins): (&Recorder, &Pins),
-    rules: &RuleSet,
+    rules: &Policies,
 ) -> Result<(), Said> {
     while let Some(told) = reports.next()? {
         match told {
@@ -369,7 +394,7 @@ fn heed(
 }
 
 /// Enters the policy of a room, if it can be understood.
-fn has_entered(Entry { cgroup, inside, rules: texts, exact }: Entry, rules: &RuleSet) -> bool {
+fn has_entered(Entry { cgroup, inside, rules: texts, exact }: Entry, rules: &Policies) -> bool {
     let parsed: Result<Vec<_>, _> = texts.iter().map(|text| text.parse()).collect();
     let Ok(parsed) = parsed else { return false };
     let reading = if exact { DomainMatch::Exact } else { DomainMatch::Subdomains };
@@ -394,19 +419,19 @@ fn record(refusals: &mut Refusals, recorder: &Recorder, pins: &Pins) {
 }
 
 /// What may be asked, and how much of it; or everything, where [`mutation`] leaves a wall off.
-fn bounds(config: &Config) -> Result<(Arc<RuleSet>, Limits), Said> {
+fn bounds(config: &Config) -> Result<(Arc<Policies>, Limits), Said> {
     const EVERYTHING: [&str; 2] = ["domain=*", "domain=test,127.0.0.1,169.254.169.254"];
     const LONG: Duration = Duration::from_hours(1);
     const MANY: usize = 1 << 24;
-    let (mut rules, mut limits) = (Arc::clone(&config.rules), config.limits.clone());
+    let (mut rules, mut limits) = (RuleSet::clone(&config.rules), config.limits.clone());
     if !mutation::stands("verdicts") {
         let all = EVERYTHING.iter().map(|rule| rule.parse()).collect::<Result<Vec<Rule>, _>>()?;
-        rules = Arc::new(RuleSet::new(all, DomainMatch::default()));
+        rules = RuleSet::new(all, DomainMatch::default());
     }
     if !mutation::stands("limits") {
         limits = Limits { head_bytes: MANY, head_time: LONG, silence: LONG, ..limits };
     }
-    Ok((rules, limits))
+    Ok((Arc::new(Policies::new(rules)), limits))
 }
 
 /// An error and what caused it, on one line.

@@ -14,7 +14,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use super::*;
 use crate::audit::{Format, Memory, Session, Sinks};
-use crate::rules::DomainMatch;
+use crate::rules::{DomainMatch, RuleSet};
 
 /// A generous deadline on a busy machine.
 const DEADLINE: Duration = Duration::from_secs(20);
@@ -31,7 +31,7 @@ impl Stage {
         let (sinks, _, records) = Sinks::memory(tracing::Level::ERROR, Format::Text);
         let recorder = Recorder::start(sinks, Session::default()).expect("threads");
         let rules = rules.iter().map(|rule| rule.parse().expect("a rule")).collect();
-        let rules = Arc::new(RuleSet::new(rules, DomainMatch::Subdomains));
+        let rules = Arc::new(Policies::new(RuleSet::new(rules, DomainMatch::Subdomains)));
         let search = search.iter().map(ToString::to_string).collect();
         let pins = Arc::new(Pins::default());
         let resolver = Arc::new(Resolver::new(pins, rules, recorder.clone(), search));

@@ -26,7 +26,6 @@ use super::peek::Speech;
 use super::pool::Kept;
 use super::upstream::{Bare, Failure, Near, Order, Stop, Way};
 use super::{Proxy, Stream};
-use crate::audit::Decision;
 use crate::rules::Permit;
 
 /// What the long way takes over.
@@ -126,8 +125,7 @@ impl<S: Stream> Talk<'_, S> {
             Ok(near) => Ok(near),
             Err(Stop::Failed(failure)) => Err(failure),
         };
-        let allowed = Decision::Allow(permit.clone());
-        let mut account = Account::new(self.call.record(&self.proxy.recorder, allowed));
+        let mut account = Account::new(self.proxy.allow(self.call, permit));
         let (bare, is_kept) = match near {
             Ok(Near::Kept(bare)) => (bare, true),
             Ok(Near::Fresh(route)) => match self.proxy.upstream.bare(&order, &route).await {

@@ -221,6 +221,6 @@ async fn a_stream_of_which_nothing_is_heard_for_long_is_broken_on_both_sides() {
     };
     let (ended, spoke) =
         tokio::join!(relay::relay(&mut client, &mut upstream, &account, idle), talk);
-    assert_eq!(ended, relay::Ended::Broken);
+    assert_eq!(ended, Ended::Broken);
     assert!(spoke.elapsed() >= idle / 2);
 }

@@ -131,7 +131,7 @@ impl Setting {
         let recorder = Recorder::start(sinks, session()).unwrap();
         let authority = Arc::new(Authority::new().unwrap());
         let rules = self.rules.iter().map(|rule| rule.parse::<Rule>().unwrap()).collect();
-        let rules = Arc::new(RuleSet::new(rules, DomainMatch::Subdomains));
+        let rules = Arc::new(Policies::new(RuleSet::new(rules, DomainMatch::Subdomains)));
         let resolver =
             Resolver::new(Arc::clone(&pins), Arc::clone(&rules), recorder.clone(), vec![]);
         let asked: Arc<Mutex<usize>> = Arc::default();

@@ -1,0 +1,84 @@
+//! The policy as the proxy has it: replaced while connections are open, and learned from what they ask.
+//!
+//! *Standing*: every permit that is acted on passes [`Proxy::allow`]. *Never*: decides.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use super::flow::Call;
+use super::peek::Rewind;
+use super::{Proxy, Stream};
+use crate::audit::{Decision, Entry};
+use crate::rules::{Host, Intent, Lessons, Permit, RuleSet, Scheme, lesson_of};
+
+impl Proxy {
+    /// The proxy, noting what is asked of it and learning to pass on what it cannot open.
+    #[must_use]
+    pub fn learning(self, lessons: Arc<Mutex<Lessons>>) -> Self {
+        Self { lessons: Some(lessons), ..self }
+    }
+
+    /// Puts another policy in force: for the next request of every connection, and for streams that
+    /// are passed on unopened at once.
+    pub fn replace_rules(&self, rules: RuleSet) {
+        self.rules.replace(rules);
+        self.changed.send_replace(());
+    }
+
+    /// Puts a permit on record, and what it teaches in mind.
+    pub(super) fn allow(&self, call: &Call, permit: &Permit) -> Entry {
+        if let Some(lessons) = &self.lessons {
+            let program = call.subject.process.as_ref().map(|process| process.comm.as_str());
+            lessons.lock().unwrap_or_else(PoisonError::into_inner).note(permit, program);
+        }
+        call.record(&self.recorder, Decision::Allow(permit.clone()))
+    }
+
+    /// Resolves when the policy in force does not grant an intent any more.
+    pub(super) async fn withdrawn(&self, call: &Call, intent: &Intent) {
+        let mut changed = self.changed.subscribe();
+        while self.rules_of(call).decide(intent.clone()).is_ok() {
+            // An error means that the proxy itself is gone, which is an end too.
+            if changed.changed().await.is_err() {
+                return;
+            }
+        }
+        tracing::info!(url = intent.url(false), "the policy grants it no more: cut off");
+    }
+
+    /// The permit for a stream that is neither TLS nor HTTP, where the session learns.
+    pub(super) fn learned(&self, call: &Call) -> Option<Permit> {
+        self.lessons.as_ref()?;
+        let (host, port) = call.target.host()?;
+        let intent = Intent::stream(Scheme::Tcp, host.clone(), port);
+        self.learn(&intent);
+        self.rules_of(call).decide(intent).ok()
+    }
+
+    /// Learns that a host is not to be opened, when a client does not take our certificate for it:
+    /// its next attempt is passed on. Not of a host that was opened before: there the client had
+    /// another reason.
+    pub(super) fn learn_pinned(&self, host: &Host, port: u16) {
+        let Some(lessons) = &self.lessons else { return };
+        let lessons = lessons.lock().unwrap_or_else(PoisonError::into_inner);
+        if !lessons.has_seen_inside(host) {
+            drop(lessons);
+            self.learn(&Intent::stream(Scheme::Tls, host.clone(), port));
+        }
+    }
+
+    /// Adds the rule for a stream, if there may be one.
+    fn learn(&self, intent: &Intent) {
+        if let Some(rule) = lesson_of(intent) {
+            tracing::info!(%rule, "learned");
+            self.replace_rules(self.rules.outer().with(rule));
+        }
+    }
+
+    /// Passes a stream on that has no name, where the session learns; else it is cut off.
+    pub(super) async fn carry_unclear<S: Stream>(&self, stream: Rewind<S>, call: &Call) {
+        match self.learned(call) {
+            Some(permit) => self.pass(stream, call, permit).await,
+            None => self.cut_off_unclear(call),
+        }
+    }
+}
