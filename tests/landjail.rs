@@ -138,7 +138,8 @@ fn many_sockets_are_let_go_when_the_command_has_closed_them() {
                   for _ in range(3000):\n\
                   \x20 socket.socket().close()\n\
                   \x20 socket.socket(type=socket.SOCK_DGRAM).close()\n\
-                  kept = [socket.socket() for _ in range(600)]\n\
+                  server = socket.create_server(('127.0.0.1', 0), backlog=2000)\n\
+                  kept = [socket.create_connection(server.getsockname()) for _ in range(400)]\n\
                   print('made')";
     for run in EVERYBODY {
         run(&world, &[], &["python3", "-c", script]).output().exits(0).says("made");
@@ -224,7 +225,7 @@ fn a_second_filter_that_asks_is_refused_with_what_and_why() {
     let line = [&["env", "-u", "BOUNDARY_SESSION_DOOR"], &words[..]].concat();
     for run in EVERYBODY {
         let out = run(&world, &[], &line).output();
-        out.exits(125).complains("SECCOMP_FILTER_FLAG_NEW_LISTENER").complains("busy");
+        out.exits(125).complains("jail landjail").complains("(EBUSY)");
     }
 }
 

@@ -6,8 +6,8 @@ use std::os::unix::net::UnixListener;
 use nix::sys::signal::{Signal, kill};
 
 use super::{ALLOW, DENIED, attack};
-use crate::world::World;
 use crate::world::needs::{cgroup2, needs};
+use crate::world::{World, jail};
 
 #[test]
 fn a13_inherited_descriptors_are_closed() {
@@ -47,6 +47,10 @@ fn a29_h12_processes_outside_cannot_be_traced_or_signalled() {
     let victim = world.bare(&["sleep", "1000"]).start();
     let pid = victim.pid().to_string();
     for call in ["ptrace", "kill", "pidfd"] {
+        if jail() == "landjail" && call == "pidfd" {
+            // Without a process namespace everybody has a handle, which is good for nothing.
+            continue;
+        }
         let out = attack(&world, &["syscall", call, &pid]);
         out.refused(&["EPERM", "EACCES", "ESRCH", "EINVAL"]);
     }

@@ -32,6 +32,10 @@ const ROLES: [&str; 4] = ["keeper", "init", "proxy", "command"];
 const SIBLINGS: [&str; 4] = ["keeper", "founder", "proxy", "herald"];
 const FORKED_FOR: [(&str, &str); 2] = [("founder", "init"), ("herald", "command")];
 
+/// The same in the jail whose usher is the parent of the command. It tries first, in a process of its
+/// own, whether calls can be answered.
+const ABOVE: [&str; 5] = ["keeper", "init", "probe", "proxy", USHER];
+
 /// Between the process that becomes the command and the usher.
 const BETWEEN: &str = "between";
 
@@ -52,7 +56,12 @@ pub(crate) fn end_at(deed: Signal, arguments: &[String]) -> anyhow::Result<()> {
     let keeper = Pid::from_raw(i32::try_from(child.id())?);
     let is_in_namespaces = line.iter().any(|word| word == "nsjail");
     let mut trace = Trace::begin(keeper, deed, (victim, stop))?;
-    trace.forked = if is_in_namespaces { SIBLINGS } else { ROLES };
+    let is_above = line.iter().any(|word| word == "landjail");
+    trace.forked = match (is_in_namespaces, is_above) {
+        (true, _) => &SIBLINGS,
+        (false, true) => &ABOVE,
+        (false, false) => &ROLES,
+    };
     while trace.step()? {}
     println!("{}", json!({ "victim": victim, "stops": trace.stops, "killed": trace.is_killed }));
     Ok(())
@@ -70,7 +79,7 @@ struct Trace {
     stops: u64,
     is_killed: bool,
     /// Whom the keeper forks, in order, itself first.
-    forked: [&'static str; 4],
+    forked: &'static [&'static str],
     /// What each process of boundary is.
     roles: BTreeMap<Pid, &'static str>,
     /// The process of each thread that was seen.
@@ -97,7 +106,7 @@ impl Trace {
             stop,
             stops: 0,
             is_killed: false,
-            forked: ROLES,
+            forked: &ROLES,
             roles: BTreeMap::from([(keeper, ROLES[0])]),
             threads: BTreeMap::from([(keeper, keeper)]),
             begun: BTreeSet::new(),
@@ -186,13 +195,14 @@ impl Trace {
     fn role_of_child(&self, parent: &str) -> Option<&'static str> {
         let is_new = |role: &&'static str| !self.roles.values().any(|known| known == role);
         match parent {
-            "keeper" => self.forked.into_iter().find(is_new),
+            "keeper" => self.forked.iter().copied().find(is_new),
             "founder" | "herald" => {
                 let forked = FORKED_FOR.into_iter().find(|(by, _)| *by == parent);
                 forked.map(|(_, role)| role).filter(is_new)
             }
             "command" => Some(BETWEEN).filter(is_new),
             BETWEEN => Some(USHER).filter(is_new),
+            USHER if self.forked.contains(&USHER) => Some("command").filter(is_new),
             _ => None,
         }
     }

@@ -272,12 +272,14 @@ pub(super) fn no_core_files() -> Result<(), Call> {
 /// must name something; `Refer` has to be granted with it, or renaming across directories would
 /// be refused.
 pub fn restrict() -> Result<(), landlock::RulesetError> {
+    restrict_by(Ruleset::default().set_compatibility(CompatLevel::BestEffort))
+}
+
+/// Does so with a set that has something more to it.
+pub(super) fn restrict_by(ruleset: Ruleset) -> Result<(), landlock::RulesetError> {
     let named = AccessFs::MakeBlock | AccessFs::Refer;
-    let ruleset = Ruleset::default()
-        .set_compatibility(CompatLevel::BestEffort)
-        .handle_access(named)?
-        .scope(Scope::from_all(landlock::ABI::V6))?
-        .create()?;
+    let ruleset =
+        ruleset.handle_access(named)?.scope(Scope::from_all(landlock::ABI::V6))?.create()?;
     let Ok(root) = PathFd::new("/") else { return ruleset.restrict_self().map(drop) };
     ruleset.add_rule(PathBeneath::new(root, named))?.restrict_self().map(drop)
 }

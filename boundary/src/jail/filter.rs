@@ -181,6 +181,9 @@ fn ask_about_sockets(program: &mut Vec<sock_filter>) {
     when_call(program, libc::SYS_sendmsg, &unasked);
     when_call(program, libc::SYS_recvfrom, &ask_if_addressed());
     when_call(program, libc::SYS_setsockopt, &options_set());
+    // There is no process namespace: boundary's own processes have numbers here.
+    when_call(program, libc::SYS_prlimit64, &refuse_if_set(0));
+    when_call(program, libc::SYS_setpriority, &refuse_if_set(1));
     when_call(program, libc::SYS_getsockopt, &options_read());
 }
 
@@ -222,6 +225,11 @@ fn options_set() -> Vec<sock_filter> {
     }
     body.extend(of_the_socket(SET_SOCKET));
     body
+}
+
+/// The body for a call that concerns the caller alone if an argument is zero, and is refused otherwise.
+fn refuse_if_set(argument: u32) -> [sock_filter; 3] {
+    [load(argument_offset(argument)), jump(libc::BPF_JEQ, 0, 1, 0), refuse(libc::EPERM)]
 }
 
 /// The body for `getsockopt(2)`.

@@ -7,6 +7,7 @@
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd, RawFd};
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -272,6 +273,14 @@ impl Walls {
         match self {
             Self::Ebpf(walls) => walls.cgroup().usage(),
             Self::Nsjail(_) | Self::Landjail(_) => Usage::default(),
+        }
+    }
+
+    /// The line of the usher, where it stands for the command towards the keeper.
+    pub fn usher_line(&self) -> Option<&UnixStream> {
+        match self {
+            Self::Ebpf(_) | Self::Nsjail(_) => None,
+            Self::Landjail(walls) => Some(walls.line()),
         }
     }
 

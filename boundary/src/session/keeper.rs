@@ -7,10 +7,14 @@
 //!
 //! *Never*: handles a byte from the network.
 
+use std::os::fd::AsRawFd as _;
+use std::os::unix::net::UnixStream;
+
 use nix::errno::Errno;
 use nix::libc;
 use nix::sys::signal::{SigSet, Signal, kill, raise};
 use nix::sys::signalfd::{SfdFlags, SignalFd, siginfo};
+use nix::sys::socket::{MsgFlags, recv};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 
@@ -31,16 +35,16 @@ const PASSED_ON: &[Signal] = &[
 
 /// The processes whose end ends the session.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Family {
+pub(super) struct Family<'a> {
     /// The command.
     pub(super) command: Pid,
     /// The proxy.
     pub(super) proxy: Pid,
     /// The first process of the command's pid namespace.
     pub(super) janitor: Pid,
-    /// Whether an usher stands for the command, and ends with its status: then it is the usher alone
-    /// that a signal ends.
-    pub(super) is_ushered: bool,
+    /// The line of the usher that stands for the command, where one does. It ends with the command's
+    /// status, so that a signal ends nobody but itself, and says so before it stops in its place.
+    pub(super) usher: Option<&'a UnixStream>,
 }
 
 /// How a session ended.
@@ -73,7 +77,7 @@ impl Signals {
     }
 
     /// Watches until the command or a process of boundary ends.
-    pub(super) fn watch(&self, family: Family) -> Result<Ended, Call> {
+    pub(super) fn watch(&self, family: Family<'_>) -> Result<Ended, Call> {
         loop {
             // A child may have ended before its signal was read, or several for one signal.
             if let Some(ended) = collect(family).map_err(Call::to("waitpid"))? {
@@ -102,7 +106,7 @@ fn pass_on(info: &siginfo, command: Pid) {
 }
 
 /// Collects the children that have changed; tells when one's end ends the session.
-fn collect(family: Family) -> nix::Result<Option<Ended>> {
+fn collect(family: Family<'_>) -> nix::Result<Option<Ended>> {
     loop {
         let flags = WaitPidFlag::WNOHANG | WaitPidFlag::WUNTRACED;
         let status = match waitpid(None, Some(flags)) {
@@ -118,17 +122,22 @@ fn collect(family: Family) -> nix::Result<Option<Ended>> {
 }
 
 /// What a child's change means.
-fn judge(status: WaitStatus, family: Family) -> nix::Result<Option<Ended>> {
+fn judge(status: WaitStatus, family: Family<'_>) -> nix::Result<Option<Ended>> {
     let Some(pid) = status.pid() else { return Ok(None) };
     match status {
         WaitStatus::Exited(_, code) if pid == family.command => {
             Ok(Some(Ended::Exited(u8::try_from(code & 0xff).unwrap_or(u8::MAX))))
         }
-        WaitStatus::Signaled(..) if pid == family.command && family.is_ushered => {
+        WaitStatus::Signaled(..) if pid == family.command && family.usher.is_some() => {
             Ok(Some(Ended::Lost("usher")))
         }
         WaitStatus::Signaled(_, signal, _) if pid == family.command => {
             Ok(Some(Ended::Signalled(signal)))
+        }
+        // Somebody has stopped the usher, which is no concern of the command's.
+        WaitStatus::Stopped(_, _) if pid == family.command && !is_commands(family.usher) => {
+            kill(family.command, Signal::SIGCONT)?;
+            Ok(None)
         }
         // The shell has to see its job stopped; it is this process that the shell knows. What
         // makes it go on makes the command go on.
@@ -151,4 +160,10 @@ fn judge(status: WaitStatus, family: Family) -> nix::Result<Option<Ended>> {
         | WaitStatus::Continued(_)
         | WaitStatus::StillAlive => Ok(None),
     }
+}
+
+/// Whether a stop is the command's own: where an usher stands for it, it has said so.
+fn is_commands(usher: Option<&UnixStream>) -> bool {
+    let Some(line) = usher else { return true };
+    recv(line.as_raw_fd(), &mut [0], MsgFlags::MSG_DONTWAIT) == Ok(1)
 }

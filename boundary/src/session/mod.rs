@@ -34,7 +34,7 @@ use uuid::Uuid;
 use crate::audit::{Sinks, Usage};
 use crate::config::{Config, Invoker};
 use crate::jail::child::Identity;
-use crate::jail::{self, Call, Choice};
+use crate::jail::{self, Call};
 use crate::sys::process;
 use command::{Held, Plan};
 use janitor::Remains;
@@ -97,8 +97,8 @@ fn outermost(config: &Config, identity: &Identity) -> Result<Outcome, Error> {
     walls.forget_refusals()?;
     proxy.go()?;
     let command = held.go()?;
-    let is_ushered = walls.jail() == Choice::Landjail;
-    let family = Family { command, proxy: proxy.pid(), janitor: janitor.pid, is_ushered };
+    let usher = walls.usher_line();
+    let family = Family { command, proxy: proxy.pid(), janitor: janitor.pid, usher };
     let ended = signals.watch(family);
     let ended = if janitor.has_lost_usher() { Ok(Ended::Lost("usher")) } else { ended };
     // The command's remaining processes end before the proxy does, so that what they did last is

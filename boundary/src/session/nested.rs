@@ -63,8 +63,7 @@ pub(super) fn run(config: &Config, door: &Path) -> Result<Outcome, Error> {
         return Err(error);
     }
     let nobody = Pid::from_raw(0);
-    let ended =
-        signals.watch(Family { command, proxy: nobody, janitor: nobody, is_ushered: false })?;
+    let ended = signals.watch(Family { command, proxy: nobody, janitor: nobody, usher: None })?;
     // The room is cleared when the stream ends.
     drop(stream);
     Ok(Outcome { status: status(ended)?, is_recorded: true })

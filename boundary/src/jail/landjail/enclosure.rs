@@ -33,8 +33,7 @@ pub fn enclose(enclosure: &Enclosure<'_>) -> Result<(), Error> {
     let has_mounts = arrange(enclosure)?;
     let mut desk = Desk::open(&enclosure.usher, enclosure.identity)?;
     if mutation::stands("landlock") {
-        child::restrict().map_err(Error::Landlock)?;
-        refuse_streams().map_err(Error::Landlock)?;
+        restrict().map_err(Error::Landlock)?;
     }
     let is_mapped = enclosure.identity.is_root()
         && process::has_capability(SYS_ADMIN)
@@ -102,11 +101,10 @@ fn give_up(identity: &Identity) -> Result<(), Call> {
     process::hold_capabilities(&kept).map_err(Call::to("capset"))
 }
 
-/// Has the kernel refuse every connection that the command makes by itself (Linux 6.7). It names no
-/// port that may be connected to: the usher, which does it all, is not bound by this.
-fn refuse_streams() -> Result<(), RulesetError> {
-    let ruleset = Ruleset::default()
-        .set_compatibility(CompatLevel::BestEffort)
-        .handle_access(AccessNet::ConnectTcp)?;
-    ruleset.create()?.restrict_self().map(drop)
+/// Puts the command into its Landlock domain, in which the kernel refuses every connection that it makes
+/// by itself (Linux 6.7). No port is named that may be connected to: the usher, which makes them all,
+/// is not in it.
+fn restrict() -> Result<(), RulesetError> {
+    let ruleset = Ruleset::default().set_compatibility(CompatLevel::BestEffort);
+    child::restrict_by(ruleset.handle_access(AccessNet::ConnectTcp)?)
 }

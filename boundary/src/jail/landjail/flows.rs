@@ -6,33 +6,40 @@
 //! port for the one that it has accepted; nothing else is ever waited for, and what nobody told of
 //! is a stranger's.
 //!
+//! What is told is appended to a file in memory that both have open: a proxy that does not listen for a
+//! while holds up nobody. It gives back what it has read.
+//!
 //! *Never*: serves a connection on a guess.
 
 use std::collections::{HashMap, HashSet};
 use std::fmt;
+use std::fs::File;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd as _, OwnedFd, RawFd};
+use std::os::unix::fs::FileExt as _;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use nix::fcntl::{FcntlArg, OFlag, fcntl};
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
+use nix::fcntl::{FallocateFlags, fallocate};
+use nix::sys::memfd::{MFdFlags, memfd_create};
 use serde::{Deserialize, Serialize};
 
 use super::address::canonical;
 use crate::audit::{Door, Process};
 use crate::jail::{Call, lineage};
 use crate::proxy::{Flow, Origin};
-use crate::sys::pass;
 
 /// How long the usher may take between a connection and its word about it.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// The longest message: a process with the path of its program.
-const LONGEST: usize = 16 * 1024;
+/// How often it is looked for.
+const LOOK: Duration = Duration::from_micros(20);
+
+/// How much is read at once: more than the longest message, a process with the path of its program.
+const LONGEST: usize = 64 * 1024;
 
 /// A process, as it crosses.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -58,26 +65,27 @@ enum Message {
     Silent { from: SocketAddr },
 }
 
-/// Both ends of the line: the usher's and the proxy's.
+/// The file, once for each side.
 pub(super) fn pair() -> Result<(OwnedFd, OwnedFd), Call> {
-    let (near, far) =
-        socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)
-            .map_err(Call::to("socketpair"))?;
-    fcntl(&far, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).map_err(Call::to("fcntl"))?;
+    let near =
+        memfd_create(c"boundary-flows", MFdFlags::MFD_CLOEXEC).map_err(Call::to("memfd_create"))?;
+    let far = near.try_clone().map_err(Call::to("dup"))?;
     Ok((near, far))
 }
 
 /// The usher's end.
 #[derive(Debug)]
 pub(super) struct Teller {
-    line: OwnedFd,
-    next: Mutex<u64>,
+    file: File,
+    /// How much was told.
+    end: Mutex<u64>,
+    next: AtomicU64,
 }
 
 impl Teller {
-    /// Tells at this end.
-    pub(super) fn new(line: OwnedFd) -> Self {
-        Self { line, next: Mutex::default() }
+    /// Tells in this file.
+    pub(super) fn new(file: OwnedFd) -> Self {
+        Self { file: file.into(), end: Mutex::default(), next: AtomicU64::default() }
     }
 
     /// Makes a connection to a door, and tells where it was meant to go. `connect` returns what
@@ -87,7 +95,7 @@ impl Teller {
         (target, process): (SocketAddr, &Process),
         connect: impl FnOnce() -> (T, Option<SocketAddr>),
     ) -> io::Result<T> {
-        let number = self.number();
+        let number = self.next.fetch_add(1, Ordering::Relaxed);
         self.tell(&Message::Soon(number))?;
         let (done, from) = connect();
         let from = from.map(canonical);
@@ -106,14 +114,13 @@ impl Teller {
         drop(self.tell(&Message::Silent { from }));
     }
 
-    fn number(&self) -> u64 {
-        let mut next = self.next.lock().unwrap_or_else(PoisonError::into_inner);
-        *next += 1;
-        *next
-    }
-
     fn tell(&self, message: &Message) -> io::Result<()> {
-        pass::send(self.line.as_fd(), &serde_json::to_vec(message)?, &[])
+        let mut line = serde_json::to_vec(message)?;
+        line.push(b'\n');
+        let mut end = self.end.lock().unwrap_or_else(PoisonError::into_inner);
+        self.file.write_all_at(&line, *end)?;
+        *end += u64::try_from(line.len()).map_err(io::Error::other)?;
+        Ok(())
     }
 }
 
@@ -133,7 +140,7 @@ impl From<Who> for Process {
 
 /// The proxy's end: the flows behind the connections that the usher makes.
 pub struct Led {
-    line: OwnedFd,
+    file: File,
     /// Where the doors stand.
     doors: Vec<SocketAddr>,
     told: Mutex<Told>,
@@ -151,6 +158,9 @@ struct Told {
     announced: HashSet<u64>,
     made: HashMap<SocketAddr, (SocketAddr, Who)>,
     asking: HashMap<SocketAddr, Who>,
+    /// How much was read, and how much of it was given back.
+    read: u64,
+    given_back: u64,
 }
 
 impl Told {
@@ -170,50 +180,62 @@ impl Told {
 }
 
 impl Led {
-    /// Listens at an end, for doors that stand here.
-    pub(super) fn new(line: OwnedFd, doors: Vec<SocketAddr>) -> Self {
-        Self { line, doors, told: Mutex::default() }
+    /// Reads this file, for doors that stand here.
+    pub(super) fn new(file: OwnedFd, doors: Vec<SocketAddr>) -> Self {
+        Self { file: file.into(), doors, told: Mutex::default() }
     }
 
     /// The descriptor that a process which forks must keep open for it.
     pub fn descriptor(&self) -> RawFd {
-        self.line.as_raw_fd()
+        self.file.as_raw_fd()
     }
 
-    /// Takes in everything that is there now. False at the line's end.
-    fn listen(&self, told: &mut Told) -> bool {
+    /// Takes in everything that is there now.
+    fn listen(&self, told: &mut Told) -> io::Result<()> {
         let mut bytes = vec![0; LONGEST];
         loop {
-            match pass::receive(self.line.as_fd(), &mut bytes) {
-                Ok((0, _)) => return false,
-                Ok((length, _)) => {
-                    let message = bytes.get(..length).unwrap_or_default();
-                    match serde_json::from_slice(message) {
-                        Ok(message) => told.take(message),
-                        Err(error) => tracing::error!(%error, "the usher is not understood"),
-                    }
-                }
-                Err(error) => return error.kind() == io::ErrorKind::WouldBlock,
+            let length = self.file.read_at(&mut bytes, told.read)?;
+            let bytes = bytes.get(..length).unwrap_or_default();
+            // What is being written ends in the next piece.
+            let Some(end) = bytes.iter().rposition(|byte| *byte == b'\n') else { return Ok(()) };
+            for line in bytes.get(..end).unwrap_or_default().split(|byte| *byte == b'\n') {
+                told.take(serde_json::from_slice(line)?);
             }
+            told.read += u64::try_from(end + 1).map_err(io::Error::other)?;
+            self.give_back(told);
+        }
+    }
+
+    /// Gives the memory of what was read back, now and then.
+    fn give_back(&self, told: &mut Told) {
+        /// How much is given back at once.
+        const PIECE: u64 = 1 << 20;
+        let whole = told.read / PIECE * PIECE;
+        if whole > told.given_back {
+            let flags = FallocateFlags::FALLOC_FL_PUNCH_HOLE | FallocateFlags::FALLOC_FL_KEEP_SIZE;
+            let [from, length] = [told.given_back, whole - told.given_back]
+                .map(|number| i64::try_from(number).unwrap_or_default());
+            if let Err(error) = fallocate(&self.file, flags, from, length) {
+                tracing::debug!(%error, "what the usher told is kept");
+            }
+            told.given_back = whole;
         }
     }
 
     /// Waits until all that is announced now was made. False if that does not happen.
-    fn catch_up(&self, told: &mut Told) -> bool {
-        if !self.listen(told) {
-            return false;
-        }
+    fn catch_up(&self, told: &mut Told) -> io::Result<bool> {
+        self.listen(told)?;
         let awaited: Vec<u64> = told.announced.iter().copied().collect();
         let deadline = Instant::now() + PATIENCE;
         while awaited.iter().any(|number| told.announced.contains(number)) {
-            let left = deadline.saturating_duration_since(Instant::now());
-            let left = PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX);
-            let mut waiting = [PollFd::new(self.line.as_fd(), PollFlags::POLLIN)];
-            if poll(&mut waiting, left) == Ok(0) || !self.listen(told) {
-                return false;
+            if Instant::now() > deadline {
+                return Ok(false);
             }
+            // It takes the usher two system calls.
+            std::thread::park_timeout(LOOK);
+            self.listen(told)?;
         }
-        true
+        Ok(true)
     }
 }
 
@@ -221,9 +243,10 @@ impl Origin for Led {
     fn flow(&self, client: SocketAddr, local: SocketAddr) -> Option<Flow> {
         let client = canonical(client);
         let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
-        if !self.catch_up(&mut told) {
+        let outcome = self.catch_up(&mut told);
+        if !matches!(outcome, Ok(true)) {
             // What it would be taken for may be another's.
-            tracing::error!(%client, "the flow of a connection was not told");
+            tracing::error!(%client, ?outcome, "the flow of a connection was not told");
             return None;
         }
         let (target, who) = told.made.remove(&client)?;
@@ -234,7 +257,10 @@ impl Origin for Led {
 
     fn asker(&self, client: SocketAddr, _asked: Option<IpAddr>) -> Option<Process> {
         let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
-        self.listen(&mut told);
+        if let Err(error) = self.listen(&mut told) {
+            tracing::error!(%error, "the usher is not understood");
+            return None;
+        }
         told.asking.get(&client).cloned().map(Into::into)
     }
 }
@@ -303,10 +329,14 @@ mod tests {
     }
 
     #[test]
-    fn without_an_usher_nothing_is_served() {
+    fn a_proxy_that_does_not_listen_holds_up_nobody() {
         let (teller, led) = both();
-        teller.turn((at(80), &process(1)), || ((), Some(at(4000)))).unwrap();
-        drop(teller);
-        assert!(led.flow(at(4000), at(8080)).is_none());
+        let target = "192.0.2.1:80".parse().unwrap();
+        for port in 1..30_000 {
+            teller.turn((target, &process(u32::from(port))), || ((), Some(at(port)))).unwrap();
+        }
+        assert_eq!(led.flow(at(29_999), at(8080)).unwrap().process.unwrap().pid, 29_999);
+        assert_eq!(led.flow(at(7), at(8080)).unwrap().process.unwrap().pid, 7);
+        assert!(led.told.lock().unwrap().given_back > 0, "memory is given back");
     }
 }

@@ -17,7 +17,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::prctl;
 use nix::sys::signal::{SigSet, Signal, kill, raise};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
-use nix::sys::socket::MsgFlags;
+use nix::sys::socket::{MsgFlags, send};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::{Pid, chdir, dup2_stderr, dup2_stdin, dup2_stdout, getpid, setsid};
 
@@ -212,7 +212,10 @@ impl<'a> Usher<'a> {
                     return Ok(Some(128_u8.saturating_add(number)));
                 }
                 // The keeper watches us in its place, and lets us go on when it does.
-                Ok(WaitStatus::Stopped(pid, _)) if pid == self.command => raise(Signal::SIGSTOP)?,
+                Ok(WaitStatus::Stopped(pid, _)) if pid == self.command => {
+                    send(self.line.as_raw_fd(), &[0], MsgFlags::MSG_DONTWAIT)?;
+                    raise(Signal::SIGSTOP)?;
+                }
                 Ok(WaitStatus::StillAlive) | Err(Errno::ECHILD) => return Ok(None),
                 Ok(_) | Err(Errno::EINTR) => {}
                 Err(error) => return Err(error.into()),

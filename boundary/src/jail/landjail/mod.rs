@@ -162,6 +162,11 @@ impl Walls {
         Stand { line: self.line.1.as_fd(), flows: self.flows.0.as_fd(), doors: &self.doors }
     }
 
+    /// The keeper's end of its line to the usher.
+    pub fn line(&self) -> &UnixStream {
+        &self.line.0
+    }
+
     /// The reader's end of the usher's line.
     pub fn reports(&self) -> io::Result<Reports> {
         self.reports.1.try_clone()

@@ -92,18 +92,26 @@ fn answer(line: &UnixStream) -> Result<(), Lacking> {
     let Some(listener) = taken.pop() else {
         return Err(refused(line));
     };
-    let asked = loop {
-        let asked = notify::receive(listener.as_fd());
-        if let Some(asked) = asked.map_err(Lacking::of("ioctl(SECCOMP_IOCTL_NOTIF_RECV)"))? {
-            break asked;
-        }
-    };
+    let mut waiting = [PollFd::new(listener.as_fd(), PollFlags::POLLIN)];
+    poll(&mut waiting, PollTimeout::from(PATIENCE)).map_err(Lacking::of("poll"))?;
+    let is_asked =
+        waiting.iter().any(|it| it.revents().unwrap_or(GONE).contains(PollFlags::POLLIN));
+    let asked = if is_asked { notify::receive(listener.as_fd()) } else { Ok(None) };
+    let asked = asked.map_err(Lacking::of(RECEIVE))?;
+    // Somebody has killed it.
+    let asked = asked.ok_or_else(|| Lacking::of(RECEIVE)(Errno::ESRCH))?;
     let seen = look(&asked, &listener);
     if seen.is_err() {
         notify::answer(listener.as_fd(), asked.id(), Answer::Done(0));
     }
     seen
 }
+
+/// How a question is read.
+const RECEIVE: &str = "ioctl(SECCOMP_IOCTL_NOTIF_RECV)";
+
+/// That nothing will come.
+const GONE: PollFlags = PollFlags::empty();
 
 /// Does to the forked process what is done to the command.
 fn look(asked: &notify::Notification, listener: &OwnedFd) -> Result<(), Lacking> {

@@ -29,7 +29,7 @@ use crate::jail::usher::thread::Thread;
 use crate::sys::notify::{self, Answer, Notification};
 
 /// How many calls wait in threads of their own at once.
-const MAX_AT_ONCE: usize = 512;
+const MAX_AT_ONCE: usize = 256;
 
 /// A call that waits.
 #[derive(Debug, Clone, Copy)]

@@ -50,6 +50,8 @@ pub(super) struct Sockets {
     limit: usize,
     /// Whether there ever was a datagram socket.
     has_datagrams: bool,
+    /// The one that was made last: it may be on its way to the command still.
+    latest: Option<u64>,
 }
 
 impl Sockets {
@@ -88,7 +90,9 @@ impl Sockets {
     /// Notes what became of a socket.
     pub(super) fn note(&mut self, inode: u64, entry: Entry) {
         self.has_datagrams |= matches!(entry, Entry::Datagram(_));
-        self.entries.insert(inode, entry);
+        if self.entries.insert(inode, entry).is_none() {
+            self.latest = Some(inode);
+        }
         if self.entries.len() >= self.limit.max(FEW) {
             self.sweep();
         }
@@ -105,7 +109,8 @@ impl Sockets {
     /// to be closed.
     pub(super) fn sweep(&mut self) {
         if let Some(open) = open_sockets() {
-            self.entries.retain(|inode, _| open.contains(inode));
+            let latest = self.latest;
+            self.entries.retain(|inode, _| open.contains(inode) || latest == Some(*inode));
         }
         self.limit = self.entries.len() * 2;
     }
@@ -166,6 +171,7 @@ mod tests {
         let mut sockets = Sockets::default();
         sockets.note(kept, Entry::Listening);
         sockets.note(gone, Entry::Listening);
+        sockets.note(1, Entry::Listening);
         let stdin = Stdio::from(OwnedFd::from(theirs));
         let mut child = Command::new("sleep").arg("60").stdin(stdin).spawn().unwrap();
         // It has its program by now: its descriptors are those that it was given.
@@ -174,6 +180,7 @@ mod tests {
         child.wait().unwrap();
         assert!(sockets.at(kept).is_some());
         assert!(sockets.at(gone).is_none(), "this process is not below itself");
+        assert!(sockets.at(1).is_some(), "it is on its way");
         drop(ours);
     }
 }

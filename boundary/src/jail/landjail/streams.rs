@@ -13,7 +13,7 @@ use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::libc;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::socket::{SockaddrStorage, getsockname, getsockopt, sockopt};
+use nix::sys::socket::{SockaddrStorage, getsockname};
 
 use super::address::{self, Address, canonical, is_own, loopback, spelled, written};
 use super::datagrams::Datagram;
@@ -74,10 +74,14 @@ fn stream(
     if target.is_ipv6() && family == libc::AF_INET || target.is_ipv4() && family == libc::AF_INET6 {
         return Err(Errno::EAFNOSUPPORT);
     }
-    let (outcome, turned) = match shared.steer_stream(target)? {
-        Decision::Pass => (attempt(socket, spelled(loopback(target), family)), None),
-        Decision::Turn(_) => (turn(shared, asked, (socket, family), target)?, Some(target)),
+    let (address, turned) = match shared.steer_stream(target)? {
+        Decision::Pass => (spelled(loopback(target), family), None),
+        Decision::Turn(_) => (shared.doors.for_family(target, family), Some(target)),
         Decision::Refuse(_) => return Err(Errno::EPERM),
+    };
+    let outcome = match turned {
+        None => own_server(shared, (socket, address), target),
+        Some(target) => turn(shared, asked, (socket, address), target)?,
     };
     let is_awaited = !matches!(outcome, Ok(Attempt::Made));
     let connected = Entry::Connected(Connected { target: turned, is_awaited });
@@ -98,7 +102,7 @@ fn stream(
         Ok(Attempt::Waits) => {
             let (socket, asked) = (Arc::clone(socket), *asked);
             shared.in_background(&asked, move |shared| {
-                wait(shared, &asked, &socket)?;
+                wait(shared, &asked, (&socket, address))?;
                 shared.sockets().note(inode, connected);
                 shared.sockets().await_connection(inode, false);
                 Ok(Reply::Answer(Answer::Done(0)))
@@ -107,15 +111,29 @@ fn stream(
     }
 }
 
+/// Connects a stream to a server of the command, which has to be there still when that is done: its port
+/// may have become somebody else's in between.
+fn own_server(
+    shared: &Shared,
+    (socket, address): (&OwnedFd, SocketAddr),
+    target: SocketAddr,
+) -> nix::Result<Attempt> {
+    let outcome = attempt(socket, address)?;
+    if matches!(shared.steer_stream(target), Ok(Decision::Pass)) {
+        return Ok(outcome);
+    }
+    reach::connect(socket.as_fd(), &NOBODY)?;
+    Err(Errno::ECONNREFUSED)
+}
+
 /// Connects a stream to a door, and tells the proxy where it was meant to go.
 fn turn(
     shared: &Shared,
     asked: &Asked,
-    (socket, family): (&OwnedFd, i32),
+    (socket, door): (&OwnedFd, SocketAddr),
     target: SocketAddr,
 ) -> nix::Result<nix::Result<Attempt>> {
     let process = shared.caller(asked)?;
-    let door = shared.doors.for_family(target, family);
     let connect = || {
         let outcome = attempt(socket, door);
         let from = if outcome.is_ok() { own_address(socket) } else { None };
@@ -143,28 +161,34 @@ fn attempt(socket: &OwnedFd, address: SocketAddr) -> nix::Result<Attempt> {
         fcntl(socket, FcntlArg::F_SETFL(flags | OFlag::O_NONBLOCK))?;
     }
     let outcome = reach::connect(socket.as_fd(), &written(address));
+    let is_over = waits && is_over(socket.as_fd(), PollTimeout::ZERO);
+    let outcome = match outcome {
+        Err(Errno::EINPROGRESS) if is_over => conclude(socket, address),
+        outcome => outcome,
+    };
     if waits {
         fcntl(socket, FcntlArg::F_SETFL(flags))?;
     }
     match outcome {
         Ok(()) => Ok(Attempt::Made),
         Err(Errno::EINPROGRESS) if !waits => Ok(Attempt::UnderWay),
-        Err(Errno::EINPROGRESS) if is_over(socket.as_fd(), PollTimeout::ZERO) => {
-            error_of(socket).map(|()| Attempt::Made)
-        }
         Err(Errno::EINPROGRESS) => Ok(Attempt::Waits),
         Err(error) => Err(error),
     }
 }
 
 /// Waits for a connection, for as long as the call waits.
-fn wait(shared: &Shared, asked: &Asked, socket: &OwnedFd) -> nix::Result<()> {
+fn wait(
+    shared: &Shared,
+    asked: &Asked,
+    (socket, address): (&OwnedFd, SocketAddr),
+) -> nix::Result<()> {
     while !is_over(socket.as_fd(), PollTimeout::from(LOOK)) {
         if !shared.is_waiting(asked) {
             return Err(Errno::EINTR);
         }
     }
-    error_of(socket)
+    conclude(socket, address)
 }
 
 /// Whether an attempt has come to its end.
@@ -172,11 +196,12 @@ fn is_over(socket: BorrowedFd<'_>, patience: PollTimeout) -> bool {
     poll(&mut [PollFd::new(socket, PollFlags::POLLOUT)], patience).is_ok_and(|ready| ready > 0)
 }
 
-/// What came of an attempt.
-fn error_of(socket: &OwnedFd) -> nix::Result<()> {
-    match getsockopt(socket, sockopt::SocketError)? {
-        0 => Ok(()),
-        number => Err(Errno::from_raw(number)),
+/// What came of an attempt. Asked by connecting once more, which leaves the socket as a program that
+/// waits for its connection would find it: one that failed can be tried again.
+fn conclude(socket: &OwnedFd, address: SocketAddr) -> nix::Result<()> {
+    match reach::connect(socket.as_fd(), &written(address)) {
+        Err(Errno::EISCONN) => Ok(()),
+        concluded => concluded,
     }
 }
 

@@ -7,13 +7,14 @@ use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use boundary_common::steer::Why;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
+use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, socketpair};
 use serde::{Deserialize, Serialize};
 
 use super::thread::Thread;
@@ -55,6 +56,8 @@ struct Report {
     uid: u32,
     comm: String,
     exe: Option<PathBuf>,
+    /// How many were not told before it.
+    lost: u64,
 }
 
 /// A policy inside another, for a cgroup inside another.
@@ -82,7 +85,7 @@ const TAKEN: u8 = 1;
 
 /// The usher's end of the line. One message is answered before the next is sent.
 #[derive(Debug)]
-pub(in crate::jail) struct Line(Mutex<OwnedFd>);
+pub(in crate::jail) struct Line(Mutex<OwnedFd>, AtomicU64);
 
 /// Both ends of a line: the usher's and the reader's.
 pub(crate) fn pair() -> Result<(OwnedFd, Reports), Call> {
@@ -96,13 +99,13 @@ pub(crate) fn pair() -> Result<(OwnedFd, Reports), Call> {
 impl Line {
     /// The end that was given.
     pub(in crate::jail) fn new(end: OwnedFd) -> Self {
-        Self(Mutex::new(end))
+        Self(Mutex::new(end), AtomicU64::new(0))
     }
 
     /// Tells what was refused to a thread that waits.
     pub(in crate::jail) fn tell(&self, thread: Thread, handle: BorrowedFd<'_>, what: What) {
         let Ok((uid, comm, exe)) = thread.describe() else { return };
-        let report = Message::Refused(Report { what, known: None, uid, comm, exe });
+        let report = Message::Refused(Report { what, known: None, uid, comm, exe, lost: 0 });
         // Who cannot be told is told nothing; the call is refused all the same.
         drop(self.ask(&report, &[handle], PATIENCE));
     }
@@ -111,10 +114,15 @@ impl Line {
     pub(in crate::jail) fn note(&self, process: Process, what: What) {
         let known = Some((process.pid, std::process::id()));
         let Process { uid, comm, exe, .. } = process;
-        let report = Message::Refused(Report { what, known, uid, comm, exe });
+        let lost = self.1.swap(0, Ordering::Relaxed);
+        let report = Message::Refused(Report { what, known, uid, comm, exe, lost });
         let Ok(message) = serde_json::to_vec(&report) else { return };
         let line = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        drop(pass::send(line.as_fd(), &message, &[]));
+        let told = pass::send_with((line.as_fd(), MsgFlags::MSG_DONTWAIT), &message, &[]);
+        if told.is_err() {
+            // Whoever reads is told with the next one.
+            self.1.fetch_add(lost + 1, Ordering::Relaxed);
+        }
     }
 
     /// Has a policy entered for a cgroup. False if it was not understood, or nobody answers.
@@ -184,7 +192,10 @@ impl Reports {
             Message::Entered(entry) => return Ok(Some(Told::Entered(entry))),
             Message::Refused(report) => report,
         };
-        let Report { what, known, uid, comm, exe } = report;
+        let Report { what, known, uid, comm, exe, lost } = report;
+        if lost > 0 {
+            tracing::warn!(lost, "refusals came faster than they could be read");
+        }
         let process = if let Some((pid, usher)) = known {
             let parents = lineage::below(pid, usher);
             Process { pid, uid, comm, exe, parents, ..Process::default() }
