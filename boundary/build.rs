@@ -50,6 +50,9 @@ fn build(linker: &Path) -> Result<()> {
     set("PATH", path.as_os_str());
     // The core library for the kernel's target is built on the spot, which stable calls unstable.
     set("RUSTC_BOOTSTRAP", "1".as_ref());
+    // Nor has it a stable way to keep the paths of this machine out of the object.
+    set("CARGO_UNSTABLE_TRIM_PATHS", "true".as_ref());
+    set("CARGO_PROFILE_RELEASE_TRIM_PATHS", "all".as_ref());
     // aya-build shows every line of the build as a warning: leave the warnings.
     set("CARGO_TERM_QUIET", "true".as_ref());
     // See `jail::mutation`.

@@ -379,7 +379,8 @@ fn recover(cover: &Path, flags: MsFlags) -> Result<(), Call> {
 /// What no cover has.
 const COVER: MsFlags = MsFlags::MS_NOSUID.union(MsFlags::MS_NODEV).union(MsFlags::MS_NOEXEC);
 
-/// The flags of the mount that a path lies on.
+/// The flags of the mount that a path lies on. `MS_RELATIME` need not be among them: a mount that has
+/// no other of its kind has that one, and a remount that names none keeps what there is.
 fn flags_of(path: &Path) -> Result<MsFlags, Call> {
     let has = statvfs(path).map_err(Call::to("statvfs"))?.flags();
     let known = [
@@ -388,7 +389,6 @@ fn flags_of(path: &Path) -> Result<MsFlags, Call> {
         (FsFlags::ST_NOEXEC, MsFlags::MS_NOEXEC),
         (FsFlags::ST_NOATIME, MsFlags::MS_NOATIME),
         (FsFlags::ST_NODIRATIME, MsFlags::MS_NODIRATIME),
-        (FsFlags::ST_RELATIME, MsFlags::MS_RELATIME),
     ];
     let kept = known.into_iter().filter(|(flag, _)| has.contains(*flag));
     Ok(kept.fold(MsFlags::empty(), |flags, (_, flag)| flags | flag))

@@ -10,8 +10,8 @@ use nix::sys::socket::{
 
 /// The port that explicit proxy use knows, taken when it is free and none was named.
 const USUAL_PORT: u16 = 8080;
-/// Connections that may wait to be accepted.
-const BACKLOG: i32 = 4096;
+/// Connections that may wait to be accepted: as many as the machine permits.
+const BACKLOG: Backlog = Backlog::MAXALLOWABLE;
 /// How many kernel-chosen ports are tried until one is free for both families.
 const TRIES: usize = 16;
 
@@ -105,6 +105,6 @@ fn listener(address: SocketAddr) -> io::Result<TcpListener> {
         setsockopt(&socket, sockopt::Ipv6V6Only, &true)?;
     }
     bind(std::os::fd::AsRawFd::as_raw_fd(&socket), &SockaddrStorage::from(address))?;
-    listen(&socket, Backlog::new(BACKLOG)?)?;
+    listen(&socket, BACKLOG)?;
     Ok(TcpListener::from(socket))
 }

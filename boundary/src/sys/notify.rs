@@ -8,6 +8,8 @@ use std::io;
 use std::os::fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd};
 
 use nix::errno::Errno;
+use nix::sys::ioctl::ioctl_num_type as Code;
+use nix::{request_code_readwrite, request_code_write};
 
 /// A call that waits.
 #[derive(Clone, Copy)]
@@ -79,7 +81,7 @@ pub fn install(program: &[libc::sock_filter]) -> io::Result<OwnedFd> {
 pub fn take_turns(listener: BorrowedFd<'_>) {
     /// `SECCOMP_IOCTL_NOTIF_SET_FLAGS` and `SECCOMP_USER_NOTIF_FD_SYNC_WAKE_UP` of
     /// linux/seccomp.h.
-    const SET_FLAGS: libc::Ioctl = 0x4008_2104;
+    const SET_FLAGS: Code = request_code_write!(b'!', 4, size_of::<u64>());
     const SYNC_WAKE_UP: u64 = 1;
     // SAFETY: the call takes a plain number.
     unsafe { libc::ioctl(listener.as_raw_fd(), SET_FLAGS, SYNC_WAKE_UP) };
@@ -88,7 +90,7 @@ pub fn take_turns(listener: BorrowedFd<'_>) {
 /// The next call that waits. None if it is gone again.
 pub fn receive(listener: BorrowedFd<'_>) -> io::Result<Option<Notification>> {
     /// `SECCOMP_IOCTL_NOTIF_RECV` of linux/seccomp.h.
-    const RECEIVE: libc::Ioctl = 0xc050_2100;
+    const RECEIVE: Code = request_code_readwrite!(b'!', 0, size_of::<libc::seccomp_notif>());
     // SAFETY: every field may be zero, as the kernel wants them.
     let mut notification: libc::seccomp_notif = unsafe { std::mem::zeroed() };
     // SAFETY: the structure is as large as the request says, and ours to be written to.
@@ -103,7 +105,7 @@ pub fn receive(listener: BorrowedFd<'_>) -> io::Result<Option<Notification>> {
 /// Whether a call still waits: its thread is then who it was when it asked.
 pub fn is_waiting(listener: BorrowedFd<'_>, id: u64) -> bool {
     /// `SECCOMP_IOCTL_NOTIF_ID_VALID` of linux/seccomp.h.
-    const IS_VALID: libc::Ioctl = 0x4008_2102;
+    const IS_VALID: Code = request_code_write!(b'!', 2, size_of::<u64>());
     // SAFETY: the call reads one number, which outlives it.
     unsafe { libc::ioctl(listener.as_raw_fd(), IS_VALID, &raw const id) == 0 }
 }
@@ -111,7 +113,7 @@ pub fn is_waiting(listener: BorrowedFd<'_>, id: u64) -> bool {
 /// Answers a call. False if it is gone, and has no need of an answer.
 pub fn answer(listener: BorrowedFd<'_>, id: u64, answer: Answer) -> bool {
     /// `SECCOMP_IOCTL_NOTIF_SEND` of linux/seccomp.h.
-    const SEND: libc::Ioctl = 0xc018_2101;
+    const SEND: Code = request_code_readwrite!(b'!', 1, size_of::<libc::seccomp_notif_resp>());
     /// `SECCOMP_USER_NOTIF_FLAG_CONTINUE` of linux/seccomp.h.
     const CONTINUE: u32 = 1;
     let mut response = libc::seccomp_notif_resp { id, val: 0, error: 0, flags: 0 };

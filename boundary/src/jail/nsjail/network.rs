@@ -27,8 +27,8 @@ pub(in crate::jail) const OWN_V6: Ipv6Addr = Ipv6Addr::new(0xfd62, 0x6f75, 0x6e6
 
 /// The usual port of a proxy, which explicit use knows. Nobody can have taken it in here.
 const USUAL_PORT: u16 = 8080;
-/// Connections that may wait to be accepted.
-const BACKLOG: i32 = 4096;
+/// Connections that may wait to be accepted: as many as the machine permits.
+const BACKLOG: Backlog = Backlog::MAXALLOWABLE;
 /// Where questions are sent.
 const DNS_PORT: u16 = 53;
 /// The group of the kernel's log that refused packets are told to.
@@ -204,7 +204,7 @@ pub(super) fn listener(family: Family, port: u16) -> io::Result<TcpListener> {
         Family::V6 => option::ipv6_transparent(&socket)?,
     }
     bind(socket.as_raw_fd(), &SockaddrStorage::from(family.address(port)))?;
-    listen(&socket, Backlog::new(BACKLOG)?)?;
+    listen(&socket, BACKLOG)?;
     Ok(TcpListener::from(socket))
 }
 
