@@ -178,7 +178,8 @@ pub(crate) fn receive_fd(socket: &OwnedFd) -> io::Result<OwnedFd> {
     checked(i64::try_from(answer).unwrap_or(-1))?;
     let place = size_of::<libc::cmsghdr>();
     let number = control.get(place..place + 4).and_then(|bytes| bytes.try_into().ok());
-    let number = number.map(c_int::from_ne_bytes).filter(|_| message.msg_controllen > place);
+    let number =
+        number.map(c_int::from_ne_bytes).filter(|_| message.msg_controllen as u64 > place as u64);
     let Some(fd) = number else { return Err(io::ErrorKind::NotFound.into()) };
     // SAFETY: the kernel has just given us this descriptor, and nobody else owns it.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
@@ -190,12 +191,16 @@ pub(crate) fn listen(fd: &OwnedFd) -> io::Result<()> {
     checked(unsafe { libc::listen(fd.as_raw_fd(), 8) }).map(drop)
 }
 
-/// renameat2(2): puts each of two files in the other's place.
+/// renameat2(2), which the musl that Rust links does not have: puts each of two files in the other's
+/// place.
 pub(crate) fn exchange(one: &CStr, other: &CStr) -> io::Result<()> {
     let here = libc::AT_FDCWD;
     let flags = libc::RENAME_EXCHANGE;
     // SAFETY: both names end with a zero and outlive the call.
-    checked(unsafe { libc::renameat2(here, one.as_ptr(), here, other.as_ptr(), flags) }).map(drop)
+    let swapped = unsafe {
+        libc::syscall(libc::SYS_renameat2, here, one.as_ptr(), here, other.as_ptr(), flags)
+    };
+    checked(swapped).map(drop)
 }
 
 /// dup3(2): puts what one descriptor is behind the number of another.
@@ -249,7 +254,11 @@ fn message(address: &mut [u8], vector: &mut libc::iovec, control: &mut [u8]) -> 
     message.msg_iovlen = 1;
     if !control.is_empty() {
         message.msg_control = control.as_mut_ptr().cast();
-        message.msg_controllen = control.len();
+        let length = control.len();
+        // It is narrower there.
+        #[cfg(target_env = "musl")]
+        let length = u32::try_from(length).expect("a few bytes");
+        message.msg_controllen = length;
     }
     message
 }

@@ -11,6 +11,7 @@ use boundary::jail::ebpf::{Name, Refusals, Refused, Ring, Turned, Walls};
 use boundary::proxy::{Doors, Origin as _};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sched::{CloneFlags, unshare};
+use nix::sys::resource::{RLIM_INFINITY, Resource, setrlimit};
 
 /// How long anything may take that has to happen.
 pub(super) const PATIENCE: Duration = Duration::from_secs(10);
@@ -187,6 +188,9 @@ pub(super) fn within(cgroup: &Path, program: &str, arguments: &[&str]) -> Comman
 
 /// Moves the test's thread, and what it starts, to a network with nothing but loopback.
 pub(super) fn alone() {
+    // Before Linux 5.11 the walls of one test put down the limit under which another's are raised.
+    let all = RLIM_INFINITY;
+    setrlimit(Resource::RLIMIT_MEMLOCK, all, all).expect("root may lock memory");
     unshare(CloneFlags::CLONE_NEWNET).expect("root makes namespaces");
     let up = Command::new("ip").args(["link", "set", "lo", "up"]).status();
     assert!(up.expect("ip is there").success(), "loopback comes up");

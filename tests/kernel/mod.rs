@@ -4,6 +4,7 @@
 //! with a hole leads nowhere. What leaves a machine is for the escape tests to show, on the stage.
 
 mod differential;
+mod features;
 mod inside;
 
 use std::fs;

@@ -81,7 +81,18 @@ impl<'w> Run<'w> {
         line.extend(options.iter().map(OsString::from));
         line.push("--".into());
         line.extend(command.iter().map(OsString::from));
-        Self { world, line, environment: environment(world), input: None, audit: Some(audit) }
+        let run =
+            Self { world, line, environment: environment(world), input: None, audit: Some(audit) };
+        if is_users() { run.as_user() } else { run }
+    }
+
+    /// As a user starts it: through sudo where the jail needs root, else without any right.
+    fn as_user(self) -> Self {
+        if jail() == "ebpf" {
+            return self.through_sudo();
+        }
+        let id = GUEST.to_string();
+        self.under(&["setpriv", "--reuid", &id, "--regid", &id, "--init-groups"])
     }
 
     /// A command alone, which trusts the simulated internet.
@@ -300,6 +311,11 @@ fn binary() -> PathBuf {
 /// The jail that the journeys go through.
 pub(crate) fn jail() -> String {
     std::env::var("BOUNDARY_TEST_JAIL").unwrap_or_else(|_| "ebpf".to_owned())
+}
+
+/// Whether boundary is started as a user rather than as root (`BOUNDARY_TEST_AS=user`).
+fn is_users() -> bool {
+    std::env::var_os("BOUNDARY_TEST_AS").is_some_and(|who| who == "user")
 }
 
 /// What every run starts with: nothing of the test process's own proxies and bundles.

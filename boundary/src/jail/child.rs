@@ -57,13 +57,21 @@ impl Identity {
     ///
     /// Who has no privilege is the user already, and has nothing to give up.
     pub fn assume(&self) -> Result<(), Call> {
+        self.assume_with(&[])
+    }
+
+    /// The same, but for capabilities that it keeps, of those that it has.
+    pub fn assume_with(&self, keep: &[u32]) -> Result<(), Call> {
         if process::has_capability(SETPCAP) {
             process::bound_capabilities(&[]).map_err(Call::to("prctl(PR_CAPBSET_DROP)"))?;
         }
         if geteuid().as_raw() != self.uid || process::has_capability(SETGID) {
+            if !keep.is_empty() {
+                process::keep_permitted().map_err(Call::to("prctl(PR_SET_KEEPCAPS)"))?;
+            }
             self.take_ids()?;
         }
-        process::hold_capabilities(&[]).map_err(Call::to("capset"))
+        process::hold_capabilities(keep).map_err(Call::to("capset"))
     }
 
     /// Takes on the user's groups and ids.

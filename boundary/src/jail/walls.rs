@@ -78,6 +78,8 @@ pub struct Lent {
     pub refusals: Ring,
     /// What the usher refuses.
     pub reports: Reports,
+    /// The capabilities without which these cannot be read here.
+    pub needs: &'static [u32],
     /// The descriptors behind both, which a process that forks must keep open.
     pub descriptors: Vec<RawFd>,
 }
@@ -176,7 +178,8 @@ impl Walls {
                 let reports = walls.reports()?;
                 descriptors.push(reports.as_fd().as_raw_fd());
                 let (origin, refusals) = (Arc::new(origin), Ring::Ebpf(refusals));
-                Ok(Lent { origin, refusals, reports, descriptors })
+                let needs = walls.readers_need()?;
+                Ok(Lent { origin, refusals, reports, needs, descriptors })
             }
             Self::Nsjail(walls) => {
                 let lend =
@@ -186,7 +189,7 @@ impl Walls {
                 let mut descriptors = vec![origin.descriptor(), reports.as_fd().as_raw_fd()];
                 descriptors.extend(refusals.descriptors());
                 let (origin, refusals) = (Arc::new(origin), Ring::Nsjail(refusals));
-                Ok(Lent { origin, refusals, reports, descriptors })
+                Ok(Lent { origin, refusals, reports, needs: &[], descriptors })
             }
             Self::Landjail(walls) => {
                 let nothing = EventFd::new().map(OwnedFd::from).map_err(Call::to("eventfd"));
@@ -197,7 +200,7 @@ impl Walls {
                 let reader = reports.as_fd().as_raw_fd();
                 let descriptors = vec![origin.descriptor(), reader, nothing.as_raw_fd()];
                 let (origin, refusals) = (Arc::new(origin), Ring::Landjail(nothing));
-                Ok(Lent { origin, refusals, reports, descriptors })
+                Ok(Lent { origin, refusals, reports, needs: &[], descriptors })
             }
         }
     }

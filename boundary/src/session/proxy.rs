@@ -163,7 +163,7 @@ impl Setup<'_> {
 
     /// Gives up every right, then makes everything that serves.
     fn prepare(self, line: &Channel) -> Result<(Service, Vec<u8>), Said> {
-        let Lent { origin, refusals, reports, descriptors: mut kept } = self.walls.lend()?;
+        let Lent { origin, refusals, reports, needs, descriptors: mut kept } = self.walls.lend()?;
         kept.push(line.as_raw_fd());
         kept.extend(self.doors.tcp.iter().map(AsRawFd::as_raw_fd));
         kept.extend(self.doors.dns.iter().map(AsRawFd::as_raw_fd));
@@ -171,7 +171,7 @@ impl Setup<'_> {
         process::keep_only(&kept)?;
         // A port may take a right.
         let window = self.config.metrics_port.map(Window::open).transpose()?;
-        self.give_up()?;
+        self.give_up(needs)?;
         let session = Session {
             id: self.session,
             jail: self.walls.jail().as_str(),
@@ -223,13 +223,14 @@ impl Setup<'_> {
         book.map(Some).map_err(|error| format!("--learn {}: {error}", path.display()).into())
     }
 
-    /// Gives up every right. What the record is written to was opened by the keeper, so that the
+    /// Gives up every right, but what reading of the walls takes. What the record is written to
+    /// was opened by the keeper, so that the
     /// user's own command cannot open it again.
-    fn give_up(&self) -> Result<(), Said> {
+    fn give_up(&self, needs: &[u32]) -> Result<(), Said> {
         setsid()?;
         SigSet::empty().thread_set_mask()?;
         stdio::detach_but_stderr()?;
-        self.identity.assume()?;
+        self.identity.assume_with(needs)?;
         prctl::set_no_new_privs()?;
         prctl::set_dumpable(false)?;
         Ok(prctl::set_name(c"boundary-proxy")?)

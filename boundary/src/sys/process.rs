@@ -202,29 +202,57 @@ pub fn hold_capabilities(keep: &[u32]) -> io::Result<()> {
     set_capabilities(keep.iter().fold(0, |set, number| set | 1_u64 << number))
 }
 
+/// Keeps what is permitted when the user ids change, for [`hold_capabilities`] to choose from.
+pub fn keep_permitted() -> io::Result<()> {
+    // SAFETY: the call takes plain numbers.
+    check(i64::from(unsafe { libc::prctl(libc::PR_SET_KEEPCAPS, 1, 0, 0, 0) }))
+}
+
+/// Does something without any capability, as whoever has none would, and takes them up again.
+pub fn without_capabilities<T>(does: impl FnOnce() -> T) -> io::Result<T> {
+    let header = Header { version: VERSION_3, pid: 0 };
+    let mut own = [Sets::default(), Sets::default()];
+    // SAFETY: both pointers are to live values of the layout that version 3 prescribes: one
+    // header, two sets.
+    check(unsafe { libc::syscall(libc::SYS_capget, &raw const header, own.as_mut_ptr()) })?;
+    capset(own.map(|sets| Sets { effective: 0, ..sets }))?;
+    let done = does();
+    capset(own)?;
+    Ok(done)
+}
+
+/// `_LINUX_CAPABILITY_VERSION_3` of linux/capability.h.
+const VERSION_3: u32 = 0x2008_0522;
+
+/// `struct __user_cap_header_struct`.
+#[repr(C)]
+struct Header {
+    version: u32,
+    pid: i32,
+}
+
+/// `struct __user_cap_data_struct`.
+#[repr(C)]
+#[derive(Clone, Copy, Default)]
+struct Sets {
+    effective: u32,
+    permitted: u32,
+    inheritable: u32,
+}
+
 /// Sets the permitted and effective sets to exactly `kept`, the inheritable set to nothing.
 fn set_capabilities(kept: u64) -> io::Result<()> {
-    /// `_LINUX_CAPABILITY_VERSION_3` of linux/capability.h.
-    const VERSION_3: u32 = 0x2008_0522;
-
-    #[repr(C)]
-    struct Header {
-        version: u32,
-        pid: i32,
-    }
-    #[repr(C)]
-    struct Sets {
-        effective: u32,
-        permitted: u32,
-        inheritable: u32,
-    }
     let half = |shift: u32| {
         #[expect(clippy::cast_possible_truncation, reason = "one half at a time")]
         let bits = (kept >> shift) as u32;
         Sets { effective: bits, permitted: bits, inheritable: 0 }
     };
+    capset([half(0), half(32)])
+}
+
+/// Sets the sets of this thread, the lower halves first.
+fn capset(sets: [Sets; 2]) -> io::Result<()> {
     let header = Header { version: VERSION_3, pid: 0 };
-    let sets = [half(0), half(32)];
     // SAFETY: both pointers are to live values of the layout that version 3 prescribes: one
     // header, two sets.
     check(unsafe { libc::syscall(libc::SYS_capset, &raw const header, sets.as_ptr()) })

@@ -153,7 +153,9 @@ impl Cgroup {
 
     /// Kills everything in it and below, at once where the kernel can (5.14), else one by one.
     pub fn kill(&self) -> io::Result<()> {
-        match fs::write(self.path.join("cgroup.kill"), "1") {
+        // `fs::write` would make a file that is not there, for which cgroupfs has another error.
+        let kill = File::options().write(true).open(self.path.join("cgroup.kill"));
+        match kill.and_then(|mut kill| kill.write_all(b"1")) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => self.kill_each(),
             answer => answer,
         }

@@ -29,6 +29,7 @@ use super::kernel::{self, Kernel};
 use super::mutation;
 use super::usher::{Reports, report_pair};
 use crate::proxy::Doors;
+use crate::sys::process as rights;
 
 /// Why the walls could not be raised.
 #[derive(Debug, thiserror::Error)]
@@ -85,8 +86,21 @@ impl Walls {
         &self.cgroup
     }
 
-    /// Tells the proxy whose a connection is. It may be moved to a process without privileges
-    /// (on Linux 5.10 that process needs `CAP_BPF` where unprivileged bpf is switched off).
+    /// The capabilities of a process that reads what the kernel half writes: none. Before Linux 5.19
+    /// it takes `CAP_BPF` where unprivileged bpf is switched off, for whichever use of `bpf(2)`.
+    pub fn readers_need(&self) -> Result<&'static [u32], Error> {
+        /// `CAP_BPF` of linux/capability.h.
+        const BPF: u32 = 39;
+        let asked = rights::without_capabilities(|| self.kernel.asks()).and_then(|asked| asked);
+        match asked {
+            Ok(()) => Ok(&[]),
+            Err(error) if error.raw_os_error() == Some(libc::EPERM) => Ok(&[BPF]),
+            Err(error) => Err(Call::to("bpf(BPF_MAP_LOOKUP_ELEM)")(error).into()),
+        }
+    }
+
+    /// Tells the proxy whose a connection is. It may be moved to a process without privileges, but
+    /// for those that readers need.
     pub fn origin(&self) -> Result<Turned, Error> {
         let flows = self.kernel.flows().map_err(Call::to("dup"))?;
         Ok(Turned::new(flows))
