@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::Value;
@@ -26,10 +26,14 @@ pub(crate) struct Built {
 impl Built {
     /// Builds with the given cargo arguments.
     pub(crate) fn build(workspace: &Workspace, args: &[&str]) -> Result<Self> {
-        let mut cargo = workspace
-            .cargo()
-            .arg("build")
-            .args(args)
+        let mut cargo = workspace.cargo();
+        cargo.arg("build").args(args);
+        Self::by(cargo)
+    }
+
+    /// Builds by a command that builds.
+    pub(crate) fn by(mut command: Command) -> Result<Self> {
+        let mut cargo = command
             .arg("--message-format=json-render-diagnostics")
             .stdout(Stdio::piped())
             .spawn()
@@ -40,7 +44,7 @@ impl Built {
             built.note(&line.context("cargo build")?);
         }
         let status = cargo.wait().context("cargo build")?;
-        ensure!(status.success(), "cargo build {}: {status}", args.join(" "));
+        ensure!(status.success(), "cargo build: {status}");
         Ok(built)
     }
 

@@ -4,12 +4,16 @@
 //! `setup` first, so that no task has a list of preparations to read. *Never*: holds a rule of the
 //! product; what boundary does is in the other crates.
 
+mod arch;
 mod bench;
 mod built;
+mod debian;
 mod deny;
+mod dist;
 mod document;
 mod escapes;
 mod fuzz;
+mod musl;
 mod packets;
 mod run;
 mod say;
@@ -17,6 +21,7 @@ mod setup;
 mod suite;
 mod tally;
 mod tidy;
+mod vm;
 mod workspace;
 
 use std::ffi::OsString;
@@ -53,6 +58,10 @@ enum Task {
     Deny,
     /// Holds every parser to bytes that nobody thought of.
     Fuzz(fuzz::Fuzz),
+    /// Builds what is released, for both architectures, into `target/dist`.
+    Dist(dist::Dist),
+    /// Boots the kernels that people run, and runs the tests on each: `cargo xtask vm 5.10 -- http::`.
+    Vm(vm::Vm),
     /// Measures, and writes the result into `docs/performance.md`.
     #[command(subcommand)]
     Bench(bench::Bench),
@@ -79,6 +88,8 @@ fn perform(task: Task) -> anyhow::Result<ExitCode> {
         Task::Tidy => tidy::tidy(&workspace),
         Task::Deny => deny::deny(&workspace),
         Task::Fuzz(asked) => fuzz::fuzz(&workspace, &asked),
+        Task::Dist(asked) => dist::dist(&workspace, &asked),
+        Task::Vm(asked) => vm::vm(&workspace, &asked),
         Task::Bench(bench) => bench::bench(&workspace, &bench),
     }
 }
@@ -100,6 +111,8 @@ mod tests {
             | Task::Tidy
             | Task::Deny
             | Task::Fuzz(_)
+            | Task::Dist(_)
+            | Task::Vm(_)
             | Task::Bench(_) => {
                 panic!("hands nothing on")
             }

@@ -165,7 +165,7 @@ fn components(workspace: &Workspace) -> Result<()> {
 }
 
 /// The folder of the toolchain in use.
-fn sysroot(workspace: &Workspace) -> Result<PathBuf> {
+pub(crate) fn sysroot(workspace: &Workspace) -> Result<PathBuf> {
     let output = Command::new("rustc")
         .args(["--print", "sysroot"])
         .current_dir(workspace.root())

@@ -18,6 +18,11 @@ impl Tally {
         self.failed += count(counts, "failed");
     }
 
+    /// Whether a test passed.
+    pub(crate) fn has_passed(self) -> bool {
+        self.passed > 0
+    }
+
     /// Whether a test failed.
     pub(crate) fn has_failed(self) -> bool {
         self.failed > 0

@@ -42,6 +42,11 @@ impl Workspace {
         self.target.join("tools")
     }
 
+    /// What cargo knows of the packages, by `cargo metadata` with these arguments.
+    pub(crate) fn metadata(&self, args: &[&str]) -> Result<Value> {
+        metadata(&self.root, args)
+    }
+
     /// A cargo command at the top of the checkout that finds the workspace's own tools first.
     pub(crate) fn cargo(&self) -> Command {
         self.command(cargo_program())
@@ -117,16 +122,22 @@ fn cargo_program() -> OsString {
     env::var_os("CARGO").unwrap_or_else(|| "cargo".into())
 }
 
-/// Asks cargo where it builds: a variable, a setting or the default may say.
-fn target_folder(root: &Path) -> Result<PathBuf> {
+/// What cargo knows of the packages.
+fn metadata(root: &Path, args: &[&str]) -> Result<Value> {
     let output = Command::new(cargo_program())
-        .args(["metadata", "--no-deps", "--format-version", "1"])
+        .args(["metadata", "--format-version", "1"])
+        .args(args)
         .current_dir(root)
         .stderr(Stdio::inherit())
         .output()
         .context("cargo metadata")?;
     ensure!(output.status.success(), "cargo metadata: {}", output.status);
-    let metadata: Value = serde_json::from_slice(&output.stdout).context("cargo metadata")?;
+    serde_json::from_slice(&output.stdout).context("cargo metadata")
+}
+
+/// Asks cargo where it builds: a variable, a setting or the default may say.
+fn target_folder(root: &Path) -> Result<PathBuf> {
+    let metadata = metadata(root, &["--no-deps"])?;
     let folder = metadata.get("target_directory").and_then(Value::as_str);
     Ok(folder.context("cargo metadata names no target directory")?.into())
 }
