@@ -27,6 +27,9 @@ mod dns;
 /// Every known way out, one test each, named for the technique.
 #[cfg(test)]
 mod escape;
+/// The record as logs of OpenTelemetry.
+#[cfg(test)]
+mod export;
 /// By way of a proxy upstream.
 #[cfg(test)]
 mod gateway;

@@ -13,6 +13,7 @@
 pub(crate) mod agent;
 pub(crate) mod authority;
 pub(crate) mod browser;
+pub(crate) mod collector;
 pub(crate) mod container;
 mod daemon;
 mod http2;

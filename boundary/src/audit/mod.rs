@@ -9,6 +9,7 @@ pub mod file;
 mod life;
 mod line;
 mod meters;
+mod otlp;
 mod plumbing;
 mod queue;
 mod record;
@@ -25,8 +26,8 @@ pub use meters::{Meters, Stopwatch};
 pub use record::{Record, Session};
 pub use recorder::{Clock, Entry, Recorder, Totals};
 pub use settings::{
-    Format, Forward, Labels, Log, OnError, Rotation, Size, UnknownFormat, UnknownOnError,
-    UnknownSize,
+    Collector, Format, Forward, Labels, Log, OnError, Rotation, Size, UnknownFormat,
+    UnknownOnError, UnknownSize,
 };
 pub use sink::{Error, Sinks};
 

@@ -193,6 +193,11 @@ impl Record {
         self.matched_rule.as_deref()
     }
 
+    /// How important it is; what is missing is.
+    pub(super) fn level(&self) -> Level {
+        if self.dropped.is_some() { Level::ERROR } else { self.level }
+    }
+
     /// Whether it was granted.
     pub(super) fn is_allowed(&self) -> bool {
         self.allowed == Some(true)

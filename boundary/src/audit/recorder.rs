@@ -18,10 +18,11 @@ use super::file::{Short, Writer};
 use super::life::{Life, Summary, Usage};
 use super::line::Line;
 use super::meters::{Meters, Stopwatch};
+use super::otlp::{self, Export};
 use super::queue::{Batch, Lane, Written};
 use super::record::{Record, Session};
 use super::sink::{Output, Sinks, Target};
-use super::{Decision, OnError, Subject, Tally};
+use super::{Collector, Decision, OnError, Subject, Tally};
 
 /// How many records may wait for a slow disk.
 const BOUND: usize = 8192;
@@ -63,6 +64,8 @@ pub struct Totals {
     pub dropped: u64,
     /// Requests that the workspace agent did not get, where there is one.
     pub undelivered: u64,
+    /// Records that the collector did not get, where there is one.
+    pub unexported: u64,
     /// Bytes of content from the command.
     pub bytes_up: u64,
     /// Bytes of content to the command.
@@ -84,6 +87,7 @@ struct Shared {
     records: Option<Lane<Row>>,
     file: Option<Arc<Target>>,
     agent: Option<Agent>,
+    export: Option<Export<Row>>,
     /// Held while a record gets its number and its place, so that both are the same order.
     count: Mutex<Count>,
     /// Where somebody counts.
@@ -91,6 +95,21 @@ struct Shared {
 }
 
 impl Shared {
+    /// Whether somebody takes whole records.
+    fn is_written(&self) -> bool {
+        self.records.is_some() || self.export.is_some()
+    }
+
+    /// Hands a record to whoever takes whole ones.
+    fn write(&self, row: Row) {
+        if let Some(export) = &self.export {
+            export.push(row.clone());
+        }
+        if let Some(records) = &self.records {
+            records.push(row);
+        }
+    }
+
     /// Adds what an entry carried to the sums.
     fn carried(&self, tally: &Tally) {
         if let Some(meters) = self.meters.get() {
@@ -123,6 +142,7 @@ impl Recorder {
         let records =
             file.as_ref().map(|file| start_file(file, &sinks.log, &session, &clock)).transpose()?;
         let agent = sinks.agent.map(|agent| Agent::start(agent, &session)).transpose()?;
+        let export = sinks.collector.map(|to| start_export(&to, &session, &clock)).transpose()?;
         let count = Mutex::default();
         let shared = Shared {
             session,
@@ -131,6 +151,7 @@ impl Recorder {
             records,
             file,
             agent,
+            export,
             count,
             meters: OnceLock::new(),
         };
@@ -153,7 +174,7 @@ impl Recorder {
         let allowed = decision.is_allowed();
         let is_said = shared.log.takes(decision.level());
         // Putting together what nobody takes costs every request a dozen allocations.
-        let is_told = is_said || shared.records.is_some() || shared.agent.is_some();
+        let is_told = is_said || shared.is_written() || shared.agent.is_some();
         let record = is_told.then(|| Record::opening(&shared.session, subject, decision));
         let sequence = self.number(record, (allowed, is_question), is_said);
         Entry {
@@ -210,9 +231,7 @@ impl Recorder {
         {
             agent.push(log);
         }
-        if let Some(records) = &shared.records {
-            records.push(Row::Decision(record));
-        }
+        shared.write(Row::Decision(record));
         sequence
     }
 
@@ -234,7 +253,8 @@ impl Recorder {
         let shared = &self.shared;
         let dropped = shared.records.as_ref().map_or(0, Lane::lost_in_all) + shared.log.lost();
         let undelivered = shared.agent.as_ref().map_or(0, Agent::lost);
-        Totals { dropped, undelivered, ..count.totals }
+        let unexported = shared.export.as_ref().map_or(0, Export::lost);
+        Totals { dropped, undelivered, unexported, ..count.totals }
     }
 
     /// Says how many decisions there were and what the jail measured, then flushes. For the end of
@@ -258,7 +278,19 @@ impl Recorder {
             ("dropped", totals.dropped.to_string()),
         ];
         self.say(Level::INFO, "boundary session ended", fields);
+        self.finish_export(patience);
         self.flush(patience)
+    }
+
+    /// Sends what is left to the collector, and says what it did not get.
+    fn finish_export(&self, patience: Duration) {
+        let Some(export) = &self.shared.export else { return };
+        export.flush(patience);
+        let lost = export.lost();
+        if lost > 0 {
+            let fields = vec![("count", lost.to_string())];
+            self.say(Level::WARN, "records could not be sent to the collector", fields);
+        }
     }
 
     /// Waits until everything recorded so far is on disk; says whether it came to that in time.
@@ -274,9 +306,9 @@ impl Recorder {
     /// A record of the session itself.
     fn live(&self, end: Option<Summary>) {
         let shared = &self.shared;
-        if let Some(records) = &shared.records {
+        if shared.is_written() {
             let (session, time) = (Arc::clone(&shared.session), shared.clock.now());
-            records.push(Row::Life(Life { session, time, end }));
+            shared.write(Row::Life(Life { session, time, end }));
         }
     }
 
@@ -319,8 +351,19 @@ fn start_file(
     })
 }
 
+/// Starts the way to a collector.
+fn start_export(
+    to: &Collector,
+    session: &Arc<Session>,
+    clock: &Arc<dyn Clock>,
+) -> io::Result<Export<Row>> {
+    let (about, clock) = (Arc::clone(session), Arc::clone(clock));
+    let lost = move |count| Row::Decision(Record::lost(&about, clock.now(), count));
+    Export::start(to, session, lost)
+}
+
 /// A line of the file.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 #[expect(clippy::large_enum_variant, reason = "all but two of a session are the large one")]
 enum Row {
     /// A decision, what became of it, or the confession that some are missing.
@@ -334,6 +377,22 @@ impl Serialize for Row {
         match self {
             Self::Decision(record) => record.serialize(serializer),
             Self::Life(life) => life.serialize(serializer),
+        }
+    }
+}
+
+impl otlp::Line for Row {
+    fn time(&self) -> Timestamp {
+        match self {
+            Self::Decision(record) => record.event_time,
+            Self::Life(life) => life.time,
+        }
+    }
+
+    fn level(&self) -> Level {
+        match self {
+            Self::Decision(record) => record.level(),
+            Self::Life(_) => Level::INFO,
         }
     }
 }
@@ -379,12 +438,14 @@ impl Entry {
         }
         let shared = &self.recorder.shared;
         shared.carried(&tally);
-        let Some(records) = &shared.records else { return };
+        if !shared.is_written() {
+            return;
+        }
         let end = (tally, milliseconds(shared.clock.elapsed().saturating_sub(self.since)));
         let opening = (self.sequence, self.allowed);
         let mut record = Record::closing(&shared.session, opening, self.address.take(), end);
         record.event_time = shared.clock.now();
-        records.push(Row::Decision(record));
+        shared.write(Row::Decision(record));
     }
 }
 

@@ -110,6 +110,15 @@ pub struct Forward {
     pub is_named: bool,
 }
 
+/// The collector that gets the record as logs too.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Collector {
+    /// Where logs are posted, the whole URL.
+    pub endpoint: String,
+    /// A PEM file with the roots to trust there instead of the system's.
+    pub certificate: Option<PathBuf>,
+}
+
 /// What the workspace says of itself, in every record where it is known.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
 pub struct Labels {

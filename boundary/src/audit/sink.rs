@@ -20,7 +20,7 @@ use tracing::Level;
 use super::file::{files_of, rotate};
 use super::line::Line;
 use super::queue::{Batch, Lane, Written};
-use super::{Format, Forward, Log, Rotation, plumbing};
+use super::{Collector, Format, Forward, Log, Rotation, plumbing};
 
 /// How many lines may wait for a slow terminal or disk.
 const BOUND: usize = 8192;
@@ -64,6 +64,8 @@ pub struct Sinks {
     pub(super) records: Option<Target>,
     /// Requests, for the workspace agent. Nothing is open yet.
     pub(super) agent: Option<Forward>,
+    /// Everything, for a collector. Nothing is open yet.
+    pub(super) collector: Option<Collector>,
     /// The files among them.
     files: Vec<PathBuf>,
 }
@@ -97,7 +99,7 @@ impl Sinks {
         // What was set aside before is the record of others, and as little the command's to change.
         files.extend(audit_log.into_iter().flat_map(files_of));
         let log = Output::new(target, log.level, log.format, zone);
-        Ok(Self { log: Arc::new(log), records, agent: None, files })
+        Ok(Self { log: Arc::new(log), records, agent: None, collector: None, files })
     }
 
     /// Sends the record to a workspace agent too.
@@ -108,6 +110,12 @@ impl Sinks {
         self.files.extend(there.cloned());
         self.agent = agent;
         self
+    }
+
+    /// Sends the record to a collector too.
+    #[must_use]
+    pub fn exporting(self, collector: Option<Collector>) -> Self {
+        Self { collector, ..self }
     }
 
     /// The files that are written, for whoever has to keep the command's hands off them.
@@ -135,6 +143,7 @@ impl Sinks {
             log: Arc::new(output),
             records: Some(Target::Memory(records.clone())),
             agent: None,
+            collector: None,
             files: Vec::new(),
         };
         (sinks, log, records)

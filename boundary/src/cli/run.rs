@@ -86,6 +86,9 @@ pub struct Args {
     /// Nsjail without a user namespace.
     #[arg(long, hide = true, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     pub no_user_namespace: Option<OsString>,
+    /// Send the record by OTLP to URL, or where OTEL_* say (`default`)
+    #[arg(long, value_name = "URL", help_heading = "Record")]
+    pub otlp_endpoint: Option<OsString>,
     /// Show metrics for Prometheus at 127.0.0.1:PORT/metrics
     #[arg(long, value_name = "PORT", help_heading = "Record")]
     pub metrics_port: Option<OsString>,

@@ -58,6 +58,7 @@ table! {
     DOMAIN_MATCH = "domain-match" ["BOUNDARY_DOMAIN_MATCH"] Some("domain_match");
     LEARN = "learn" ["BOUNDARY_LEARN"] None;
     UNIX_SOCKET = "unix-socket" ["BOUNDARY_UNIX_SOCKETS"] Some("unix_sockets");
+    OTLP_ENDPOINT = "otlp-endpoint" ["BOUNDARY_OTLP_ENDPOINT"] Some("otlp_endpoint");
     METRICS_PORT = "metrics-port" ["BOUNDARY_METRICS_PORT"] Some("metrics_port");
     PPROF = "pprof" ["BOUNDARY_PPROF"] Some("pprof_enabled");
     PPROF_PORT = "pprof-port" ["BOUNDARY_PPROF_PORT"] Some("pprof_port");

@@ -39,6 +39,7 @@ const MANUAL: &[(&str, &[&str], &str)] = &[
     ("domain-match", &["BOUNDARY_DOMAIN_MATCH"], "domain_match"),
     ("learn", &["BOUNDARY_LEARN"], ""),
     ("unix-socket", &["BOUNDARY_UNIX_SOCKETS"], "unix_sockets"),
+    ("otlp-endpoint", &["BOUNDARY_OTLP_ENDPOINT"], "otlp_endpoint"),
     ("metrics-port", &["BOUNDARY_METRICS_PORT"], "metrics_port"),
     ("pprof", &["BOUNDARY_PPROF"], "pprof_enabled"),
     ("pprof-port", &["BOUNDARY_PPROF_PORT"], "pprof_port"),

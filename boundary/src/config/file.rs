@@ -185,6 +185,7 @@ pub(super) struct Values {
     pub(super) limits: Option<Given>,
     pub(super) domain_match: Option<Read<DomainMatch>>,
     pub(super) unix_sockets: Option<Vec<PathBuf>>,
+    pub(super) otlp_endpoint: Option<String>,
     pub(super) metrics_port: Option<NonZeroU16>,
     pub(super) pprof_enabled: Option<bool>,
     pub(super) pprof_port: Option<NonZeroU16>,

@@ -4,6 +4,7 @@
 //! session runs from the [`Config`]. *Never*: touches the system beyond reading its files and
 //! looking up an account, both through [`System`].
 
+mod export;
 mod file;
 mod gateways;
 mod policy;
@@ -24,7 +25,7 @@ use std::io::{self, Write as _};
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use crate::audit::{Forward, Labels, Log, OnError, Rotation};
+use crate::audit::{Collector, Forward, Labels, Log, OnError, Rotation};
 use crate::cli::{self, Args, PolicyArgs, Setting, settings};
 use crate::jail::Choice;
 use crate::proxy::{Egress, Gateways, Limits};
@@ -69,6 +70,8 @@ pub struct Config {
     pub egress: Egress,
     /// Unix sockets of the host that the command may use.
     pub unix_sockets: Vec<PathBuf>,
+    /// The collector that gets the record too, if there is one.
+    pub collector: Option<Collector>,
     /// The port on loopback that shows metrics, if they are to be had.
     pub metrics_port: Option<u16>,
     /// The proxy's bounds.
@@ -126,6 +129,7 @@ impl Config {
                 own: metrics_port.into_iter().collect(),
                 marked: reader.marked(reading)?,
             },
+            collector: reader.collector()?,
             metrics_port,
             unix_sockets: reader.unix_sockets()?,
             limits: reader.limits()?,

@@ -62,7 +62,7 @@ pub fn run(config: &Config) -> Result<Outcome, Error> {
 /// Runs it in walls of its own.
 fn outermost(config: &Config, identity: &Identity) -> Result<Outcome, Error> {
     let sinks = Sinks::open(&config.log, config.audit_log.as_deref(), config.audit_rotation)?;
-    let sinks = sinks.forwarding(config.forward.clone());
+    let sinks = sinks.forwarding(config.forward.clone()).exporting(config.collector.clone());
     sinks.install();
     let records = sinks.files().to_vec();
     let signals = Signals::block()?;

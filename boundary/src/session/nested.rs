@@ -80,8 +80,10 @@ fn enter(config: &Config, command: Pid, stream: &mut UnixStream) -> Result<(), E
         exact: config.policy.reading == DomainMatch::Exact,
     };
     config.announce();
-    if config.metrics_port.is_some() {
-        tracing::warn!("metrics are those of the session around this one; none are shown here");
+    if config.metrics_port.is_some() || config.collector.is_some() {
+        tracing::warn!(
+            "metrics and export are those of the session around this one; there are none here"
+        );
     }
     match request.ask(stream).map_err(Call::to("read(door)"))? {
         None => Ok(()),
