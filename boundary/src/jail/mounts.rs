@@ -88,6 +88,9 @@ pub(super) fn arrange(enclosure: &Enclosure<'_>) -> Result<(), Call> {
     // than before, because a daemon's new socket directory would come with it.
     change("/", MsFlags::MS_REC | MsFlags::MS_PRIVATE)?;
     certificates::show(enclosure.bundle)?;
+    if enclosure.usher.house.is_some() {
+        hide_door(enclosure.usher.door)?;
+    }
     let resolving = resolving();
     if mutation::stands("mounts") {
         hide_control_planes()?;
@@ -106,6 +109,14 @@ pub(super) fn arrange(enclosure: &Enclosure<'_>) -> Result<(), Call> {
         protect(path)?;
     }
     fresh_proc()
+}
+
+/// Has the door of the session's rooms stand in a folder that nobody outside sees: the door is open to
+/// every user of the session, and nobody else is to stand in its way.
+fn hide_door(door: &Path) -> Result<(), Call> {
+    let Some(folder) = door.parent() else { return Ok(()) };
+    mount(Some("tmpfs"), folder, Some("tmpfs"), COVER, Some("size=4k,mode=0755"))
+        .map_err(Call::to("mount(tmpfs)"))
 }
 
 /// Proves that mounts can be arranged by the calling process, which stays in a mount namespace of

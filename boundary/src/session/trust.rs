@@ -60,6 +60,9 @@ const PROXY_VARIABLES: &[&str] = &[
     "RSYNC_PROXY",
 ];
 
+/// The folder in it that the door to the session's rooms stands in.
+const ROOMS: &str = "rooms";
+
 /// The directory of a session's files that the command reads, removed with the session.
 ///
 /// Whoever made it holds a lock on it, so that another session's [`sweep`] tells it from what a
@@ -93,9 +96,9 @@ impl SessionFiles {
         Err(io::Error::other("it is taken away again and again"))
     }
 
-    /// Where boundary inside the session asks for a room.
+    /// Where boundary inside the session asks for a room: in a folder that is covered there.
     pub(super) fn door(&self) -> PathBuf {
-        self.directory.join("door")
+        self.directory.join(ROOMS).join("door")
     }
 
     /// Writes the bundle, the system's roots and then the authority, in every form that programs
@@ -106,7 +109,8 @@ impl SessionFiles {
         CertificateDer::pem_slice_iter(authority_pem).flatten().for_each(|it| java.add(&it));
         let overlay = self.directory.join("certs");
         let bundle = Bundle { file: overlay.join("ca-certificates.crt"), overlay };
-        for folder in [&bundle.overlay, &bundle.anchors(), &bundle.overlay.join("java")] {
+        let rooms = self.directory.join(ROOMS);
+        for folder in [&rooms, &bundle.overlay, &bundle.anchors(), &bundle.overlay.join("java")] {
             show_folder(folder)?;
         }
         show(&bundle.file, &pem)?;

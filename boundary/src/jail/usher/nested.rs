@@ -4,7 +4,7 @@
 //! The inner boundary has no rights, and needs none: it asks at the session's door, which is a unix
 //! socket that the usher leads to like any other of the session. Its command is moved into the
 //! room, cannot leave it, and is killed when whoever asked hangs up. Who asks is told by the kernel
-//! with every piece of the question: the door stands where others can see it too.
+//! with every piece of the question, and nobody outside the session sees the door.
 //!
 //! *Never*: moves a process to any place but one inside the cgroup that it is in, nor any but a child
 //! of whoever asks, who is in the same one.
