@@ -290,11 +290,11 @@ fn is_traced(status: &Path) -> bool {
 }
 
 /// Makes every call of a kind fail in a process, until it is dropped.
-struct Fault(Child);
+pub(super) struct Fault(Child);
 
 impl Fault {
     /// Begins to.
-    fn of(process: Pid, call: &str, error: &str) -> Self {
+    pub(super) fn of(process: Pid, call: &str, error: &str) -> Self {
         let (trace, inject) = (format!("trace={call}"), format!("inject={call}:error={error}"));
         let mut strace = Command::new("strace");
         strace.args(["-f", "-qq", "-o", "/dev/null", "-e", &trace, "-e", &inject]);

@@ -1,4 +1,5 @@
-//! who leads to unix sockets is led astray, by folders, numbers, spellings and crowds.
+//! F-10: who leads to unix sockets is led astray, by folders, numbers, spellings, crowds
+//! and calls that fail.
 
 use std::fs;
 use std::os::unix::net::UnixListener;
@@ -10,6 +11,8 @@ use nix::sys::stat::Mode;
 use nix::unistd::mkfifo;
 
 use super::ALLOW;
+use super::stalled::of_boundary;
+use super::starved::Fault;
 use crate::world::needs::needs;
 use crate::world::{Output, Session, World};
 
@@ -175,5 +178,40 @@ print(\"served\", flush=True)
         let run = if guest { run.through_sudo() } else { run };
         let out = run.under(&["prlimit", "--nofile=256:4096"]).output();
         out.exits(0).says("served");
+    }
+}
+
+/// The calls by which it finds out who asks for what, and answers, and with what they fail.
+const CALLS: &[(&str, &str)] = &[
+    ("process_vm_readv", "EPERM"),
+    ("pidfd_open", "EMFILE"),
+    ("pidfd_getfd", "EPERM"),
+    ("openat", "ENOENT"),
+    ("socket", "EMFILE"),
+    ("recvfrom", "ENOBUFS"),
+    ("setresuid", "EPERM"),
+    ("ioctl", "EINVAL"),
+];
+
+#[test]
+fn f10_an_usher_whose_calls_fail_leads_nowhere() {
+    needs!(root, ebpf, strace);
+    let world = World::new();
+    let path = world.folder().join("tmp/daemon.sock");
+    for (call, error) in CALLS {
+        let script = "$0 unix daemon.sock; $0 unix daemon.sock connect; $0 unix daemon.sock sendto";
+        let session = waiting(&world, &[], script, true);
+        let place = path.clone();
+        let daemon = world.host().run(move || daemon(&place));
+        let fault = Fault::of(of_boundary(&world, "boundary-usher"), call, error);
+        let out = goes_on(&world, session);
+        drop(fault);
+        let is_refused = |found: &serde_json::Value| found["ok"] == false;
+        out.expect(out.findings().iter().all(is_refused), &format!("refused without {call}"));
+        // Where it cannot answer at all, the session ends with it.
+        let is_over = out.status.and_then(|status| status.code()) == Some(125);
+        out.expect(out.findings().len() == 3 || is_over, "every attempt is made, or it is over");
+        out.expect(daemon.accept().is_err(), "nothing reaches it");
+        fs::remove_file(&path).expect("it is there");
     }
 }
