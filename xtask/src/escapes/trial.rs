@@ -102,20 +102,23 @@ impl<'w> Trial<'w> {
         }
         child.wait().context("the tests")?;
         if !without.is_empty() {
-            self.end_what_is_left()?;
+            self.end_what_is_left(child.id())?;
         }
         Ok(ran)
     }
 
-    /// Kills what a test that failed has left running: without the walls that end it, it stays.
-    fn end_what_is_left(&self) -> Result<()> {
+    /// Kills what a test that failed has left running: without the walls that end it, it stays. What
+    /// is not boundary has the test's folder in its command line, which is named for the runner.
+    fn end_what_is_left(&self, runner: u32) -> Result<()> {
         let own = self.built.program("boundary")?;
+        let folder = format!("/stage-{runner}-");
         let entries = fs::read_dir("/proc").context("procfs")?.flatten();
         let processes = entries.filter_map(|it| it.file_name().to_str()?.parse::<i32>().ok());
         for pid in processes {
-            let runs = fs::read_link(format!("/proc/{pid}/exe")).is_ok_and(|exe| exe == own);
+            let is_own = fs::read_link(format!("/proc/{pid}/exe")).is_ok_and(|exe| exe == own);
+            let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
             // It may have ended just now.
-            if runs {
+            if is_own || String::from_utf8_lossy(&line).contains(&folder) {
                 kill(Pid::from_raw(pid), Signal::SIGKILL).unwrap_or_default();
             }
         }
