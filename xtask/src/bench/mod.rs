@@ -5,6 +5,7 @@
 
 mod connect;
 mod document;
+mod jails;
 mod machine;
 mod peers;
 mod proxy;
@@ -50,6 +51,24 @@ pub(crate) enum Bench {
         #[arg(long)]
         dry_run: bool,
     },
+    /// What each jail costs beside none: start-up, connecting, requests, bulk; needs root.
+    Jails {
+        /// How often each takes its turn.
+        #[arg(long, default_value_t = 15)]
+        rounds: u32,
+        /// How many connections and requests there are in a turn.
+        #[arg(long, default_value_t = 1000)]
+        calls: u32,
+        /// Another boundary than the one that is built for it.
+        #[arg(long)]
+        program: Option<PathBuf>,
+        /// The side that asks, and whom.
+        #[arg(long, hide = true)]
+        inside: Option<String>,
+        /// Say the table, but leave the document as it is.
+        #[arg(long)]
+        dry_run: bool,
+    },
     /// How long `boundary -- true` takes beside plain `true` and bubblewrap; needs root.
     Startup {
         /// How often each contestant runs.
@@ -72,6 +91,11 @@ pub(crate) fn bench(workspace: &Workspace, bench: &Bench) -> Result<ExitCode> {
         Bench::Connect { calls, program, inside: None, dry_run } => {
             let table = connect::measure(workspace, *calls, program.as_deref())?;
             document::publish(workspace, "connect", &table, *dry_run)?;
+        }
+        Bench::Jails { calls, inside: Some(server), .. } => jails::ask(server, *calls)?,
+        Bench::Jails { rounds, calls, program, inside: None, dry_run } => {
+            let table = jails::measure(workspace, (*rounds, *calls), program.clone())?;
+            document::publish(workspace, "jails", &table, *dry_run)?;
         }
         Bench::Startup { runs, dry_run } => {
             let table = startup::measure(workspace, *runs)?;
