@@ -71,7 +71,7 @@ sys.stdin.readline()
 
 /// How many phases, processes in each, and requests of each process.
 fn size() -> (usize, usize, usize) {
-    if std::env::var_os("BOUNDARY_TEST_LONG").is_some() { (10, 200, 50) } else { (10, 10, 20) }
+    if std::env::var_os("BOUNDARY_TEST_LONG").is_some() { (20, 200, 25) } else { (10, 10, 20) }
 }
 
 /// How often was asked: allowed, denied, by the explicit door, datagrams, questions.
