@@ -284,3 +284,56 @@ fn a_unix_socket_of_the_host_is_refused_and_one_of_the_command_is_not() {
         run(&world, &permit, &["python3", "-c", &script]).output().says("reached\nrefused");
     }
 }
+
+/// Fetches from what is allowed and from what is not, as everybody.
+fn fetches(world: &World, client: impl Fn(&str) -> Vec<String>) {
+    for run in EVERYBODY {
+        for (host, says) in [("allowed", "this is allowed.test"), ("denied", "403")] {
+            let line = client(&format!("https://{host}.test/"));
+            let line: Vec<&str> = line.iter().map(String::as_str).collect();
+            let out = run(world, &["--allow", "domain=allowed.test"], &line).output();
+            let told = format!("{}{}", out.stdout, out.stderr);
+            out.expect(told.contains(says), &format!("it tells {says}"));
+        }
+    }
+}
+
+/// A command line.
+fn words(words: &[&str]) -> Vec<String> {
+    words.iter().map(ToString::to_string).collect()
+}
+
+#[test]
+fn python_fetches_waiting_and_not() {
+    needs!(root, python3, setpriv);
+    let world = World::new();
+    let waits = "import sys, urllib.request as u; print(u.urlopen(sys.argv[1]).read())";
+    fetches(&world, |url| words(&["python3", "-c", waits, url]));
+    let waits_not = "import asyncio, ssl, sys, urllib.parse as p\n\
+        async def fetch(host):\n\
+        \x20 r, w = await asyncio.open_connection(host, 443, ssl=ssl.create_default_context())\n\
+        \x20 w.write(f'GET / HTTP/1.1\\r\\nHost: {host}\\r\\nConnection: close\\r\\n\\r\\n'.encode())\n\
+        \x20 print(await r.read())\n\
+        asyncio.run(fetch(p.urlsplit(sys.argv[1]).hostname))";
+    fetches(&world, |url| words(&["python3", "-c", waits_not, url]));
+}
+
+#[test]
+fn node_fetches() {
+    needs!(root, node, setpriv);
+    let world = World::new();
+    let script = "require('https').get(process.argv[1], r => { console.log(r.statusCode); r.pipe(process.stdout) })";
+    fetches(&world, |url| words(&["node", "-e", script, url]));
+}
+
+#[test]
+fn java_fetches() {
+    needs!(root, javac, setpriv);
+    let world = World::new();
+    let program = "import java.net.URI; import java.net.http.*;\n\
+        class Fetch { public static void main(String[] a) throws Exception {\n\
+        var r = HttpClient.newHttpClient().send(HttpRequest.newBuilder(URI.create(a[0])).build(),\n\
+        HttpResponse.BodyHandlers.ofString()); System.out.println(r.statusCode() + r.body()); } }";
+    let path = world.file("Fetch.java", program).display().to_string();
+    fetches(&world, |url| words(&["java", &path, url]));
+}
