@@ -14,7 +14,7 @@ use boundary::jail::usher::Seat;
 pub(crate) fn try_it() -> anyhow::Result<()> {
     let path = |place| std::env::args().nth(place).map(PathBuf::from).context("two paths");
     let bundle = Bundle { file: path(2)?, overlay: path(3)? };
-    let identity = Identity { uid: 4_242, gid: 4_242, groups_of: None };
+    let identity = Identity { uid: 4_242, gid: 4_242, groups: vec![4_242] };
     // Its cgroup is anywhere, and nobody listens to it.
     let entrance = OpenOptions::new().write(true).open("/dev/null")?;
     let (alarm, _heard) = UnixStream::pair()?;

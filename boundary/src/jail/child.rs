@@ -20,7 +20,7 @@ use nix::sched::{CloneFlags, unshare};
 use nix::sys::prctl;
 use nix::sys::socket::{AddressFamily, SockaddrLike as _, SockaddrStorage, getsockname};
 use nix::sys::stat::{SFlag, fstat};
-use nix::unistd::{Gid, Uid, execve, geteuid, initgroups, setgroups, setresgid, setresuid};
+use nix::unistd::{Gid, Uid, execve, geteuid, getgrouplist, setgroups, setresgid, setresuid};
 
 use super::certificates::Bundle;
 use super::filter::Beside;
@@ -35,15 +35,22 @@ pub struct Identity {
     pub uid: u32,
     /// Primary group id.
     pub gid: u32,
-    /// The login name whose supplementary groups it has; none keeps the caller's groups.
-    pub groups_of: Option<CString>,
+    /// Its groups.
+    pub groups: Vec<u32>,
 }
 
 impl Identity {
-    /// A user with this login name, if it has one.
+    /// A user with this login name, if it has one, and the groups of that name.
+    ///
+    /// They are looked up here and not behind the walls: the C library may ask a daemon for them.
     pub fn of(uid: u32, gid: u32, name: Option<&str>) -> Result<Self, Call> {
         let name = name.map(CString::new).transpose().map_err(io::Error::other);
-        Ok(Self { uid, gid, groups_of: name.map_err(Call::to("getpwuid"))? })
+        let groups = match name.map_err(Call::to("getpwuid"))? {
+            Some(name) => getgrouplist(&name, Gid::from_raw(gid)),
+            None => Ok(vec![Gid::from_raw(gid)]),
+        };
+        let groups = groups.map_err(Call::to("getgrouplist"))?.into_iter().map(Gid::as_raw);
+        Ok(Self { uid, gid, groups: groups.collect() })
     }
 
     /// Whether the command runs as uid 0, which no missing capability confines (it owns
@@ -77,10 +84,8 @@ impl Identity {
     /// Takes on the user's groups and ids.
     pub fn take_ids(&self) -> Result<(), Call> {
         let gid = Gid::from_raw(self.gid);
-        match &self.groups_of {
-            Some(name) => initgroups(name, gid).map_err(Call::to("initgroups"))?,
-            None => setgroups(&[gid]).map_err(Call::to("setgroups"))?,
-        }
+        let groups: Vec<Gid> = self.groups.iter().copied().map(Gid::from_raw).collect();
+        setgroups(&groups).map_err(Call::to("setgroups"))?;
         setresgid(gid, gid, gid).map_err(Call::to("setresgid"))?;
         let uid = Uid::from_raw(self.uid);
         setresuid(uid, uid, uid).map_err(Call::to("setresuid"))

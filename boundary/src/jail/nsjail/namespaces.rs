@@ -14,7 +14,7 @@ use std::os::unix::net::UnixStream;
 use nix::errno::Errno;
 use nix::sched::{CloneFlags, setns, unshare};
 use nix::sys::wait::waitpid;
-use nix::unistd::{Gid, Pid, geteuid, getgrouplist};
+use nix::unistd::{Pid, geteuid};
 
 use super::netlink::Socket;
 use super::network::{self, Sockets};
@@ -206,7 +206,7 @@ pub(super) fn write_maps(founder: Pid, identity: &Identity) -> Result<(), Call> 
         let every = "0 0 4294967295\n".to_owned();
         (every.clone(), every)
     } else {
-        let groups = groups(identity, is_privileged).map_err(Call::to("getgrouplist"))?;
+        let groups = groups(identity, is_privileged);
         let lines = groups.iter().map(|gid| format!("{gid} {gid} 1\n"));
         (format!("{0} {0} 1\n", identity.uid), lines.collect())
     };
@@ -218,18 +218,17 @@ pub(super) fn write_maps(founder: Pid, identity: &Identity) -> Result<(), Call> 
 }
 
 /// The groups that may be mapped: without privilege the own one only.
-fn groups(identity: &Identity, is_privileged: bool) -> nix::Result<Vec<u32>> {
+fn groups(identity: &Identity, is_privileged: bool) -> Vec<u32> {
     /// What the kernel takes, less what one might add.
     const MOST: usize = 300;
-    let own = Gid::from_raw(identity.gid);
     let mut groups = vec![identity.gid];
-    if let Some(name) = identity.groups_of.as_ref().filter(|_| is_privileged) {
-        groups.extend(getgrouplist(name, own)?.into_iter().map(Gid::as_raw));
+    if is_privileged {
+        groups.extend(&identity.groups);
     }
     groups.sort_unstable();
     groups.dedup();
     groups.truncate(MOST);
-    Ok(groups)
+    groups
 }
 
 /// A process that ends by itself soon, and is collected then.
