@@ -18,6 +18,9 @@ mod config;
 /// Containers: which jail there is in each kind of them.
 #[cfg(test)]
 mod containers;
+/// A running session is told something: by its user, and never by its command.
+#[cfg(test)]
+mod ctl;
 /// What is given to operators speaks of what there is.
 #[cfg(test)]
 mod deploy;

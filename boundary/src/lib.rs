@@ -14,6 +14,7 @@ pub mod audit;
 pub mod ca;
 pub mod cli;
 pub mod config;
+pub mod control;
 pub mod dns;
 pub mod jail;
 pub mod proxy;

@@ -7,6 +7,7 @@
 mod audit;
 mod check;
 mod completions;
+mod ctl;
 mod doctor;
 mod policy;
 mod presets;
@@ -19,6 +20,7 @@ mod tests;
 pub use audit::{Audit, Report, Show, Verify};
 pub use check::Check;
 pub use completions::{Completions, Man};
+pub use ctl::{Ctl, CtlVerb};
 pub use doctor::Doctor;
 pub use policy::{PolicyArgs, PolicyDiff, PolicyTool, PolicyVerb};
 pub use presets::Presets;
@@ -63,6 +65,8 @@ struct Line {
 pub enum Tool {
     /// Say what the policy does with a URL; without one, look the policy over
     Check(Check),
+    /// Tell a running session something: reload, allow, stop
+    Ctl(Ctl),
     /// Compare policies
     Policy(PolicyTool),
     /// List the presets, or show what one permits

@@ -63,6 +63,21 @@ impl Policy {
         Self::of(args, environment, &file, (system, &user))
     }
 
+    /// Reads the policy again for a user who is known already.
+    pub fn again(
+        args: &PolicyArgs,
+        environment: &Environment,
+        (system, user): (&dyn System, &Invoker),
+        learns: bool,
+    ) -> Result<Self, Error> {
+        let file = File::find(args, environment, user, system)?;
+        let mut policy = Self::of(args, environment, &file, (system, user))?;
+        if learns {
+            policy.permit_everything();
+        }
+        Ok(policy)
+    }
+
     /// The policy of a file that was read.
     pub(super) fn of(
         args: &PolicyArgs,

@@ -22,7 +22,7 @@ use nix::sys::statvfs::{FsFlags, statvfs};
 use nix::unistd::chdir;
 
 use super::Call;
-use super::certificates;
+use super::certificates::{self, Bundle};
 use super::child::{Enclosure, Entry};
 use super::mutation;
 
@@ -94,6 +94,7 @@ pub(super) fn arrange(enclosure: &Enclosure<'_>) -> Result<(), Call> {
     let resolving = resolving();
     if mutation::stands("mounts") {
         hide_control_planes()?;
+        hide_control(enclosure.bundle)?;
         hide_daemons(enclosure, &pinned(enclosure.usher.open))?;
         if let Entry::Namespaces { .. } | Entry::Supervised = enclosure.entry {
             few_devices()?;
@@ -128,6 +129,12 @@ pub(in crate::jail) fn try_out() -> Result<(), Call> {
     mount(Some("proc"), "/proc", Some("proc"), flags, None::<&str>)
         .map_err(Call::to("mount(proc)"))?;
     bind(Path::new("/dev/null"), Path::new("/proc/version"))
+}
+
+/// Covers the directory by which the session is told what to permit: it is beside the certificates.
+fn hide_control(bundle: &Bundle) -> Result<(), Call> {
+    let control = bundle.overlay.parent().map(|session| session.join("control"));
+    control.filter(|control| control.is_dir()).map_or(Ok(()), |control| cover(&control))
 }
 
 /// Covers cgroupfs, bpffs and their like, and makes the rest of sysfs read-only.

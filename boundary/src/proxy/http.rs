@@ -33,7 +33,6 @@ use super::respond::Manner;
 use super::short::Begun;
 use super::upstream::{Failure, Order, Reply, Stop, Way};
 use super::{Limits, Proxy, headers, relay, respond, websocket};
-use crate::audit::Decision;
 use crate::rules::{Code, Denial, Permit};
 
 /// A refused body up to this size is read away, so that the connection can go on.
@@ -306,8 +305,7 @@ impl Talk {
         body: Incoming,
         denial: Denial,
     ) -> Response<Answer> {
-        let decision = Decision::Deny(denial.clone());
-        let mut account = Account::new(self.call.record(&self.proxy.recorder, decision));
+        let mut account = Account::new(self.proxy.deny(&self.call, denial.clone()));
         let mut response = respond::denied(&denial, parts);
         account.status = Some(response.status().as_u16());
         let (longest, most) = (self.proxy.limits.linger, self.proxy.limits.linger_bytes);

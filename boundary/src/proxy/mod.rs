@@ -47,6 +47,7 @@ pub use limits::{BadLimit, Bound, Limits};
 pub use load::Load;
 pub use upstream::Egress;
 
+use std::collections::VecDeque;
 use std::io;
 use std::net::{IpAddr, UdpSocket};
 use std::sync::{Arc, Mutex};
@@ -115,6 +116,8 @@ pub struct Proxy {
     closing: watch::Sender<bool>,
     /// Told whenever another policy is in force.
     changed: watch::Sender<()>,
+    /// What was refused last, by its number.
+    denied: Mutex<VecDeque<(u64, Denial)>>,
     /// What is learned, where the session is for that.
     lessons: Option<Arc<Mutex<Lessons>>>,
 }
@@ -148,6 +151,7 @@ impl Proxy {
             porch: Arc::new(Semaphore::new(crowd::PORCH)),
             closing: watch::Sender::new(false),
             changed: watch::Sender::new(()),
+            denied: Mutex::default(),
             lessons: None,
             limits,
         })

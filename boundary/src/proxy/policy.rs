@@ -8,7 +8,10 @@ use super::flow::Call;
 use super::peek::Rewind;
 use super::{Proxy, Stream};
 use crate::audit::{Decision, Entry};
-use crate::rules::{Host, Intent, Lessons, Permit, RuleSet, Scheme, lesson_of};
+use crate::rules::{Denial, Host, Intent, Lessons, Permit, RuleSet, Scheme, lesson_of};
+
+/// How many refusals are kept in mind.
+const MOST_DENIED: usize = 1024;
 
 impl Proxy {
     /// The proxy, noting what is asked of it and learning to pass on what it cannot open.
@@ -31,6 +34,28 @@ impl Proxy {
             lessons.lock().unwrap_or_else(PoisonError::into_inner).note(permit, program);
         }
         call.record(&self.recorder, Decision::Allow(permit.clone()))
+    }
+
+    /// How often the policy was replaced.
+    pub fn generation(&self) -> u64 {
+        self.rules.generation()
+    }
+
+    /// Puts a refusal on record, and in mind for whoever wants to permit it after all.
+    pub(super) fn deny(&self, call: &Call, denial: Denial) -> Entry {
+        let entry = call.record(&self.recorder, Decision::Deny(denial.clone()));
+        let mut denied = self.denied.lock().unwrap_or_else(PoisonError::into_inner);
+        if denied.len() >= MOST_DENIED {
+            denied.pop_front();
+        }
+        denied.push_back((entry.sequence(), denial));
+        entry
+    }
+
+    /// What was refused under a number of the record, if that was not long ago.
+    pub fn denied(&self, sequence: u64) -> Option<Denial> {
+        let denied = self.denied.lock().unwrap_or_else(PoisonError::into_inner);
+        denied.iter().find(|(number, _)| *number == sequence).map(|(_, denial)| denial.clone())
     }
 
     /// Resolves when the policy in force does not grant an intent any more.

@@ -5,7 +5,6 @@
 use super::Proxy;
 use super::flow::{Call, Target};
 use super::identity::Heard;
-use crate::audit::Decision;
 use crate::rules::{Code, Denial, Intent, Permit, Scheme};
 
 impl Proxy {
@@ -56,7 +55,7 @@ impl Proxy {
 
     /// Records a refusal outside HTTP.
     pub(super) fn refuse(&self, call: &Call, denial: Denial) {
-        drop(call.record(&self.recorder, Decision::Deny(denial)));
+        drop(self.deny(call, denial));
     }
 
     /// Records a tunnel in which nothing was asked for.

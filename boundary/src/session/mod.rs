@@ -13,6 +13,7 @@
 
 mod channel;
 mod command;
+mod control;
 mod gauges;
 mod janitor;
 mod keeper;
@@ -73,7 +74,10 @@ fn outermost(config: &Config, identity: &Identity) -> Result<Outcome, Error> {
     if let Some(gateway) = config.egress.gateways.looping(&doors) {
         return Err(Error::Circle(gateway.to_string()));
     }
-    let mut proxy = ProxyProcess::start((config, session), identity, (doors, sinks), &walls)?;
+    let control =
+        control::Door::bind(&remains.files, identity).map_err(Call::to("bind(control)"))?;
+    let served = (doors, sinks, control);
+    let mut proxy = ProxyProcess::start((config, session), identity, served, &walls)?;
     // Meanwhile the proxy prepares itself.
     let roots = Roots::read().map_err(Call::to("read(bundle)"))?;
     proxy.ready()?;

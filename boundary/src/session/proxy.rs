@@ -14,18 +14,20 @@ use std::time::Duration;
 
 use nix::sys::prctl;
 use nix::sys::signal::SigSet;
-use nix::unistd::{Pid, setsid};
+use nix::unistd::{Pid, getppid, setsid};
 use prometheus_client::registry::Registry;
 use tokio::io::AsyncReadExt as _;
 use tokio::net::UnixStream;
 use uuid::Uuid;
 
 use super::channel::{Channel, Message, used_in};
+use super::control::{About, Control, Door};
 use super::learn::Book;
 use super::{Error, gauges, stdio};
 use crate::audit::{Meters, Recorder, Session, Sinks, Usage};
 use crate::ca::Authority;
 use crate::config::Config;
+use crate::control;
 use crate::dns::{Forwarder, Pins, Resolver, hosts_file, search_domains};
 use crate::jail::child::Identity;
 use crate::jail::mutation;
@@ -59,12 +61,12 @@ impl ProxyProcess {
     pub(super) fn start(
         (config, session): (&Config, Uuid),
         identity: &Identity,
-        (doors, sinks): (Doors, Sinks),
+        (doors, sinks, control): (Doors, Sinks, Door),
         walls: &Walls,
     ) -> Result<Self, Error> {
         let (line, far) = Channel::pair().map_err(Call::to("socketpair"))?;
         line.bound(super::START).map_err(Call::to("setsockopt"))?;
-        let setup = Setup { config, session, identity, doors, sinks, walls };
+        let setup = Setup { config, session, identity, doors, sinks, control, walls };
         let pid = process::fork(|| setup.live(far)).map_err(Call::to("fork"))?;
         Ok(Self { pid, line: Some(line), certificate: Vec::new() })
     }
@@ -137,6 +139,7 @@ struct Setup<'a> {
     identity: &'a Identity,
     doors: Doors,
     sinks: Sinks,
+    control: Door,
     walls: &'a Walls,
 }
 
@@ -168,23 +171,16 @@ impl Setup<'_> {
         kept.extend(self.doors.tcp.iter().map(AsRawFd::as_raw_fd));
         kept.extend(self.doors.dns.iter().map(AsRawFd::as_raw_fd));
         kept.extend(self.sinks.descriptors());
+        kept.push(self.control.descriptor());
         process::keep_only(&kept)?;
         // A port may take a right.
         let window = self.config.metrics_port.map(Window::open).transpose()?;
         self.give_up(needs)?;
-        let session = Session {
-            id: self.session,
-            jail: self.walls.jail().as_str(),
-            labels: self.config.labels.clone(),
-            query: self.config.audit_query,
-            on_error: self.config.audit_on_error,
-            command: name_of(&self.config.command),
-            rules: self.config.policy.texts(),
-            domain_match: self.config.policy.reading.as_str(),
-        };
+        let session = self.recorded();
         let meters = window.as_ref().map(|_| Arc::new(Meters::default()));
         let about = session.clone();
         let book = self.book()?;
+        let described = self.described();
         let recorder = Recorder::start(self.sinks, session)?;
         if let Some(meters) = &meters {
             recorder.count_with(Arc::clone(meters));
@@ -210,10 +206,49 @@ impl Setup<'_> {
         let shown = window
             .zip(meters)
             .map(|(window, meters)| (window, gauges::registry(&about, &meters, &recorder, &proxy)));
+        let about = About::of(self.config, described);
+        let control = (Arc::new(Control::new(Arc::clone(&proxy), about)), self.control);
         let doors = self.doors;
-        let service =
-            Service { proxy, shown, recorder, pins, doors, refusals, reports, rules, book };
+        let service = Service {
+            proxy,
+            shown,
+            recorder,
+            pins,
+            doors,
+            refusals,
+            reports,
+            rules,
+            book,
+            control,
+        };
         Ok((service, certificate))
+    }
+
+    /// The session, as its record begins.
+    fn recorded(&self) -> Session {
+        Session {
+            id: self.session,
+            jail: self.walls.jail().as_str(),
+            labels: self.config.labels.clone(),
+            query: self.config.audit_query,
+            on_error: self.config.audit_on_error,
+            command: name_of(&self.config.command),
+            rules: self.config.policy.texts(),
+            domain_match: self.config.policy.reading.as_str(),
+        }
+    }
+
+    /// The session, for whoever asks which there are.
+    fn described(&self) -> control::Session {
+        control::Session {
+            id: self.session.to_string(),
+            pid: getppid().as_raw(),
+            jail: self.walls.jail().as_str().to_owned(),
+            command: name_of(&self.config.command),
+            rules: self.config.policy.rules.len(),
+            generation: 0,
+            learning: self.config.learn.is_some(),
+        }
     }
 
     /// Where what is learned goes, if anything is to be learned.
@@ -275,6 +310,7 @@ struct Service {
     reports: Reports,
     rules: Arc<Policies>,
     book: Option<Book>,
+    control: (Arc<Control>, Door),
 }
 
 impl Service {
@@ -316,6 +352,12 @@ impl Service {
                 tracing::error!(%error, "metrics cannot be told");
             });
         }
+        let (control, door) = self.control;
+        tokio::spawn(async move {
+            if let Err(error) = control.serve(door).await {
+                tracing::error!(%error, "the session cannot be told anything");
+            }
+        });
         let refused = (self.refusals, self.reports);
         let line = Line { line, heard: Arc::clone(heard) };
         let over = watch(line, refused, (self.recorder, self.pins, self.rules));

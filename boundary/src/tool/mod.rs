@@ -6,6 +6,7 @@
 mod audit;
 mod check;
 mod completions;
+mod ctl;
 mod doctor;
 mod policy;
 mod presets;
@@ -20,6 +21,7 @@ use crate::cli::Tool;
 pub fn run(tool: Tool) -> Result<u8, Error> {
     match tool {
         Tool::Check(asked) => check::check(&asked),
+        Tool::Ctl(asked) => ctl::ctl(&asked),
         Tool::Policy(asked) => policy::policy(&asked),
         Tool::Presets(asked) => presets::presets(&asked),
         Tool::Audit(asked) => audit::run(&asked),
@@ -60,6 +62,9 @@ pub enum Error {
     /// What was asked about is no URL.
     #[error("not a URL to ask about: {0}")]
     Url(String),
+    /// Not one session is meant.
+    #[error("{}", match .0 { 0 => "no session that answers".to_owned(), n => format!("{n} sessions") })]
+    Session(usize),
     /// There is no such preset.
     #[error("`{0}` is no preset")]
     Preset(String),
@@ -103,6 +108,8 @@ impl Error {
         match self {
             Self::Config(error) => error.hint(),
             Self::Url(_) => "e.g. boundary check POST https://example.com/path".into(),
+            Self::Session(0) => "boundary ctl ps lists those of this user; root's need sudo".into(),
+            Self::Session(_) => "say which with --session; boundary ctl ps lists them".into(),
             Self::Preset(_) => "boundary presets lists all".into(),
             Self::Output(_) => "the answer is not complete".into(),
             Self::Value { option, .. } => format!("correct {option} or leave it out"),

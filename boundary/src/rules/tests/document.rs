@@ -1,6 +1,6 @@
-//! The table of `docs/rules.md`, run.
+//! The documents, held against the code: the table of `docs/rules.md`, the codes of `docs/denials.md`.
 
-use super::super::DomainMatch;
+use super::super::{Code, DomainMatch};
 use super::{Verdict, verdict};
 
 #[test]
@@ -24,4 +24,17 @@ fn every_verdict_in_the_document_is_given() {
         rows += 1;
     }
     assert!(rows >= 40, "only {rows} rows were found");
+}
+
+#[test]
+fn every_code_is_explained_in_its_own_words_and_no_other_is() {
+    let document = include_str!("../../../../docs/denials.md");
+    let sections = document.split("\n## `").skip(1).filter_map(|section| section.split_once('`'));
+    let sections: Vec<(&str, &str)> = sections.collect();
+    let codes: Vec<&str> = Code::ALL.iter().map(|code| code.as_str()).collect();
+    assert_eq!(sections.iter().map(|(code, _)| *code).collect::<Vec<_>>(), codes);
+    for (code, (_, text)) in Code::ALL.iter().zip(sections) {
+        assert!(text.contains(code.meaning()), "{}", code.as_str());
+        assert!(text.contains("**What to do.**"), "{}", code.as_str());
+    }
 }

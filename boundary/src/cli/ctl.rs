@@ -1,0 +1,36 @@
+//! What `boundary ctl` is told.
+
+/// The arguments of `boundary ctl`.
+#[derive(Debug, Clone, clap::Args)]
+pub struct Ctl {
+    /// The session, or how its number begins; needed where there is more than one
+    #[arg(long, value_name = "ID")]
+    pub session: Option<String>,
+    /// What to do.
+    #[command(subcommand)]
+    pub verb: CtlVerb,
+}
+
+/// What there is to do with a running session.
+#[derive(Debug, Clone, clap::Subcommand)]
+pub enum CtlVerb {
+    /// List the sessions that run
+    Ps {
+        /// Answer as JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Read the policy again; one that does not parse changes nothing
+    Reload,
+    /// Permit, for the rest of the session, what was denied under a number of the record
+    Allow {
+        /// The `sequence` of the denial
+        #[arg(value_name = "SEQUENCE")]
+        sequence: u64,
+        /// The rule; without one, the narrowest that permits it
+        #[arg(value_name = "RULE")]
+        rule: Option<String>,
+    },
+    /// End a session: its command gets SIGTERM, and is killed if it stays
+    Stop,
+}

@@ -1,0 +1,240 @@
+//! The session's side of `boundary ctl`: told to read its policy again, or to permit what it denied.
+//!
+//! *Standing*: the keeper binds the socket for the one user, the proxy serves it: it has the rules, and
+//! no more rights than that user. *Never*: answers the command. Its mounts cover the socket, its
+//! connections to unix sockets are led to its own alone, and a caller from another pid namespace, or
+//! of another user, is turned away.
+
+use std::fs;
+use std::io;
+use std::os::fd::{AsRawFd as _, RawFd};
+use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _, chown};
+use std::os::unix::net::UnixListener as StdListener;
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use nix::unistd::Pid;
+use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
+use tokio::net::{UnixListener, UnixStream};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::time::{sleep, timeout};
+
+use crate::cli::PolicyArgs;
+use crate::config::{Config, Environment, Host as Machine, Invoker, Policy};
+use crate::control::{Answer, Ask, FOLDER, LONGEST, Session, socket};
+use crate::jail::child::Identity;
+use crate::proxy::Proxy;
+use crate::rules::{DomainMatch, Rule, RuleSet};
+
+/// How long a caller may take to say what it wants.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// How long accepting pauses after an error.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// The socket, bound and not yet served.
+#[derive(Debug)]
+pub(super) struct Door(StdListener);
+
+impl Door {
+    /// Binds it in a session's directory, for one user alone.
+    pub(super) fn bind(directory: &Path, identity: &Identity) -> io::Result<Self> {
+        let folder = directory.join(FOLDER);
+        fs::DirBuilder::new().mode(0o700).create(&folder)?;
+        let socket = socket(directory);
+        let listener = StdListener::bind(&socket)?;
+        fs::set_permissions(&socket, fs::Permissions::from_mode(0o600))?;
+        for path in [&socket, &folder] {
+            chown(path, Some(identity.uid), Some(identity.gid))?;
+        }
+        listener.set_nonblocking(true)?;
+        Ok(Self(listener))
+    }
+
+    /// The descriptor, which the proxy keeps.
+    pub(super) fn descriptor(&self) -> RawFd {
+        self.0.as_raw_fd()
+    }
+}
+
+/// What may change while a session runs, and how.
+pub(super) struct Control {
+    proxy: Arc<Proxy>,
+    session: Session,
+    wanted: PolicyArgs,
+    user: Invoker,
+    learns: bool,
+    now: Mutex<Now>,
+}
+
+/// What is in force.
+struct Now {
+    /// The rules of the policy.
+    rules: Vec<Rule>,
+    reading: DomainMatch,
+    /// Those that were added while it ran: they stay when the policy is read again.
+    added: Vec<Rule>,
+}
+
+impl Now {
+    fn rule_set(&self) -> RuleSet {
+        RuleSet::new(self.rules.iter().chain(&self.added).cloned().collect(), self.reading)
+    }
+}
+
+/// What a session tells of itself, and how its policy is read.
+pub(super) struct About {
+    /// What it is.
+    pub(super) session: Session,
+    /// How its policy was asked for.
+    pub(super) wanted: PolicyArgs,
+    /// For whom.
+    pub(super) user: Invoker,
+    /// The policy as it was read first.
+    pub(super) policy: Policy,
+}
+
+impl About {
+    /// A session of a configuration.
+    pub(super) fn of(config: &Config, session: Session) -> Self {
+        Self {
+            session,
+            wanted: config.wanted.clone(),
+            user: config.user.clone(),
+            policy: config.policy.clone(),
+        }
+    }
+}
+
+impl Control {
+    /// For a session that begins with a policy.
+    pub(super) fn new(proxy: Arc<Proxy>, about: About) -> Self {
+        let About { session, wanted, user, policy } = about;
+        let rules = policy.rules.iter().map(|written| written.rule.clone()).collect();
+        let now = Now { rules, reading: policy.reading, added: Vec::new() };
+        Self { proxy, learns: session.learning, session, wanted, user, now: Mutex::new(now) }
+    }
+
+    /// Answers until the session ends. A hangup of this process, which has no terminal, is the same
+    /// as being asked to reload.
+    pub(super) async fn serve(self: Arc<Self>, door: Door) -> io::Result<()> {
+        let listener = UnixListener::from_std(door.0)?;
+        let mut hangup = signal(SignalKind::hangup())?;
+        loop {
+            tokio::select! {
+                accepted = listener.accept() => match accepted {
+                    Ok((stream, _)) if self.is_welcome(&stream) => {
+                        let control = Arc::clone(&self);
+                        tokio::spawn(async move {
+                            if let Err(error) = control.converse(stream).await {
+                                tracing::debug!(%error, "a caller of the control socket is gone");
+                            }
+                        });
+                    }
+                    Ok(_) => tracing::warn!("a stranger at the control socket was turned away"),
+                    Err(error) => {
+                        tracing::warn!(%error, "the control socket could not be served");
+                        sleep(PAUSE).await;
+                    }
+                },
+                Some(()) = hangup.recv() => drop(self.reload()),
+            }
+        }
+    }
+
+    /// Whether a caller is the session's user, or root, and in our own pid namespace.
+    fn is_welcome(&self, stream: &UnixStream) -> bool {
+        let Ok(peer) = stream.peer_cred() else { return false };
+        let is_user = peer.uid() == 0 || peer.uid() == self.user.uid;
+        is_user && peer.pid().is_some_and(|pid| is_beside(Pid::from_raw(pid)))
+    }
+
+    /// One question and its answer.
+    async fn converse(&self, stream: UnixStream) -> io::Result<()> {
+        let mut line = String::new();
+        let mut stream = BufReader::new(stream);
+        timeout(PATIENCE, (&mut stream).take(LONGEST).read_line(&mut line)).await??;
+        let answer = match serde_json::from_str(&line) {
+            Ok(Ask::Ps) => Answer::Session(self.describe()),
+            Ok(Ask::Reload) => self.reload(),
+            Ok(Ask::Allow { sequence, rule }) => self.allow(sequence, rule.as_deref()),
+            Err(error) => Answer::Failed(format!("not understood: {error}")),
+        };
+        let mut answer = serde_json::to_vec(&answer)?;
+        answer.push(b'\n');
+        stream.get_mut().write_all(&answer).await
+    }
+
+    /// The session as it is now.
+    fn describe(&self) -> Session {
+        let now = self.now.lock().unwrap_or_else(PoisonError::into_inner);
+        let rules = now.rules.len() + now.added.len();
+        Session { rules, generation: self.proxy.generation(), ..self.session.clone() }
+    }
+
+    /// Reads the policy again. One that cannot be read changes nothing, and is told.
+    fn reload(&self) -> Answer {
+        let environment = Environment::own();
+        let read = Policy::again(&self.wanted, &environment, (&Machine, &self.user), self.learns);
+        let policy = match read {
+            Ok(policy) => policy,
+            Err(error) => {
+                tracing::error!(%error, "the policy was not reloaded: the one before stays in force");
+                return Answer::Failed(format!("{error}; the policy before stays in force"));
+            }
+        };
+        let mut now = self.now.lock().unwrap_or_else(PoisonError::into_inner);
+        now.rules = policy.rules.into_iter().map(|written| written.rule).collect();
+        now.reading = policy.reading;
+        self.proxy.replace_rules(now.rule_set());
+        let count = now.rules.len() + now.added.len();
+        tracing::info!(
+            rules = count,
+            generation = self.proxy.generation(),
+            "the policy was reloaded"
+        );
+        Answer::Done(format!("{count} rules in force"))
+    }
+
+    /// Permits what was denied under a number.
+    fn allow(&self, sequence: u64, rule: Option<&str>) -> Answer {
+        let Some(denial) = self.proxy.denied(sequence) else {
+            return Answer::Failed(format!("no request was denied under the number {sequence}"));
+        };
+        let Some(intent) = denial.intent.clone() else {
+            return Answer::Failed(format!("no rule permits this: {}", denial.code.meaning()));
+        };
+        let Some(text) = rule.map(str::to_owned).or_else(|| denial.remedy()) else {
+            return Answer::Failed(format!("no rule permits this: {}", denial.code.meaning()));
+        };
+        let parsed: Rule = match text.parse() {
+            Ok(parsed) => parsed,
+            Err(mistake) => return Answer::Failed(format!("rule `{text}`: {mistake}")),
+        };
+        let mut now = self.now.lock().unwrap_or_else(PoisonError::into_inner);
+        let missed = parsed.missed(&intent, now.reading);
+        if !missed.is_empty() {
+            let missed: Vec<&str> = missed.iter().map(|part| part.as_str()).collect();
+            let url = intent.url(true);
+            return Answer::Failed(format!(
+                "`{text}` does not permit {url}: {}",
+                missed.join(", ")
+            ));
+        }
+        now.added.push(parsed);
+        self.proxy.replace_rules(now.rule_set());
+        tracing::warn!(rule = text, sequence, "a rule was added for this session");
+        Answer::Done(format!("`{text}` permits it for the rest of this session"))
+    }
+}
+
+/// Whether a process is in our own pid namespace and not in one below, as the command's is.
+fn is_beside(pid: Pid) -> bool {
+    let depth = |path: String| {
+        let status = fs::read_to_string(path).ok()?;
+        let line = status.lines().find_map(|line| line.strip_prefix("NSpid:"))?;
+        Some(line.split_ascii_whitespace().count())
+    };
+    let own = depth("/proc/self/status".to_owned());
+    own.is_some() && depth(format!("/proc/{pid}/status")) == own
+}

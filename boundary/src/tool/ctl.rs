@@ -1,0 +1,108 @@
+//! `boundary ctl`: told to the sessions that run.
+
+use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use serde_json::json;
+
+use super::{Error, Page, answer};
+use crate::cli::{Ctl, CtlVerb};
+use crate::control::{self, Answer, Ask, Session};
+
+/// The exit status of something that was not done.
+const NOT_DONE: u8 = 1;
+/// How long a command may take to end before it is killed.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// How often it is looked whether it has.
+const LOOK: Duration = Duration::from_millis(50);
+
+/// Does what was asked.
+pub(super) fn ctl(asked: &Ctl) -> Result<u8, Error> {
+    let found = found(asked.session.as_deref());
+    match &asked.verb {
+        CtlVerb::Ps { json } => ps(&found, *json),
+        CtlVerb::Reload => tell(&one(found)?.0, &Ask::Reload),
+        CtlVerb::Allow { sequence, rule } => {
+            tell(&one(found)?.0, &Ask::Allow { sequence: *sequence, rule: rule.clone() })
+        }
+        CtlVerb::Stop => stop(&one(found)?),
+    }
+}
+
+/// The sessions that answer us, by how their number begins.
+fn found(begin: Option<&str>) -> Vec<(PathBuf, Session)> {
+    let begin = begin.unwrap_or_default();
+    let sessions = control::sessions().into_iter().filter_map(|socket| {
+        match control::ask(&socket, &Ask::Ps) {
+            Ok(Answer::Session(session)) => Some((socket, session)),
+            // Gone, or somebody else's.
+            Ok(Answer::Done(_) | Answer::Failed(_)) | Err(_) => None,
+        }
+    });
+    let mut sessions: Vec<_> =
+        sessions.filter(|(_, session)| session.id.starts_with(begin)).collect();
+    sessions.sort_by(|(_, one), (_, other)| one.id.cmp(&other.id));
+    sessions
+}
+
+/// The one that is meant.
+fn one(mut found: Vec<(PathBuf, Session)>) -> Result<(PathBuf, Session), Error> {
+    match found.len() {
+        1 => found.pop().ok_or(Error::Session(0)),
+        count => Err(Error::Session(count)),
+    }
+}
+
+/// Lists sessions.
+fn ps(found: &[(PathBuf, Session)], as_json: bool) -> Result<u8, Error> {
+    if as_json {
+        let sessions: Vec<&Session> = found.iter().map(|(_, session)| session).collect();
+        answer(format!("{}\n", json!(sessions)).as_bytes())?;
+        return Ok(0);
+    }
+    let mut page = Page::default();
+    page.line(format_args!(
+        "{:<36}  {:>7}  {:<8}  {:>5}  COMMAND",
+        "SESSION", "PID", "JAIL", "RULES"
+    ));
+    for (_, Session { id, pid, jail, command, rules, learning, .. }) in found {
+        let note = if *learning { "  (learning)" } else { "" };
+        page.line(format_args!("{id:<36}  {pid:>7}  {jail:<8}  {rules:>5}  {command}{note}"));
+    }
+    answer(page.0.as_bytes())?;
+    Ok(0)
+}
+
+/// Tells a session something, and what it says to that.
+fn tell(socket: &Path, ask: &Ask) -> Result<u8, Error> {
+    let said = control::ask(socket, ask);
+    let said = said.map_err(|error| Error::Read { path: socket.to_owned(), error })?;
+    let (text, status) = match said {
+        Answer::Done(text) => (text, 0),
+        Answer::Failed(text) => (text, NOT_DONE),
+        Answer::Session(_) => ("it answered something else".to_owned(), NOT_DONE),
+    };
+    answer(format!("{text}\n").as_bytes())?;
+    Ok(status)
+}
+
+/// Ends a session as a user would: its keeper passes the signal on.
+fn stop((socket, session): &(PathBuf, Session)) -> Result<u8, Error> {
+    let keeper = Pid::from_raw(session.pid);
+    let signal = |signal| kill(keeper, signal).map_err(crate::jail::Call::to("kill"));
+    signal(Signal::SIGTERM)?;
+    let begun = Instant::now();
+    while control::ask(socket, &Ask::Ps).is_ok() {
+        if begun.elapsed() > PATIENCE {
+            signal(Signal::SIGKILL)?;
+            answer(b"killed\n")?;
+            return Ok(0);
+        }
+        thread::sleep(LOOK);
+    }
+    answer(b"stopped\n")?;
+    Ok(0)
+}

@@ -1,0 +1,139 @@
+//! A running session is told something: by its user, and never by its command.
+
+use std::fs;
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use serde_json::Value;
+
+use crate::world::needs::needs;
+use crate::world::processes::eventually;
+use crate::world::{Output, World};
+
+/// The number of the session that a keeper keeps.
+fn id_of(world: &World, keeper: Pid) -> String {
+    let sessions = world.exact(&["ctl", "ps", "--json"]).output();
+    let all: Value = serde_json::from_str(&sessions.stdout).expect("JSON");
+    let all = all.as_array().expect("a list");
+    let own = all.iter().find(|session| session["pid"] == keeper.as_raw());
+    sessions.expect(own.is_some(), "the session is listed");
+    own.expect("just checked")["id"].as_str().expect("text").to_owned()
+}
+
+/// Tells a session something.
+fn tell(world: &World, id: &str, words: &[&str]) -> Output {
+    world.exact(&[&["ctl", "--session", id], words].concat()).output()
+}
+
+#[test]
+fn a_reload_holds_for_the_next_request_and_ends_streams_that_it_does_not_grant() {
+    needs!(root, bpf, curl);
+    let world = World::new();
+    let stream = "allowlist: [proto=tcp host=allowed.test port=7]\n";
+    let file = world.file("policy.yaml", stream);
+    let go = world.folder().join("go");
+    let script = format!(
+        "ask() {{ curl -s -o /dev/null -w \"$1 %{{http_code}}\\n\" http://four.test/; }}
+        exec 3<>/dev/tcp/allowed.test/7; echo hello >&3; read -r line <&3; echo relay $line
+        ask before; until [ -e {0} ]; do sleep 0.05; done; ask after
+        read -r -t 30 line <&3; echo ended $?",
+        go.display()
+    );
+    let options = ["--config", file.to_str().expect("our own name")];
+    let session = world.boundary(&options, &["bash", "-c", &script]).start();
+    session.wait_for("before 403");
+    let id = id_of(&world, session.pid());
+    fs::write(&file, "allowlist: [domian=four.test]\n").expect("written");
+    let told = tell(&world, &id, &["reload"]);
+    told.exits(1).says("domian").says("stays in force");
+    fs::write(&file, "allowlist: [domain=four.test]\n").expect("written");
+    tell(&world, &id, &["reload"]).exits(0).says("1 rules in force");
+    fs::write(&go, "").expect("written");
+    let out = session.finish();
+    out.exits(0).says("relay hello").says("after 200").says("ended 1");
+}
+
+#[test]
+fn a_hangup_of_the_proxy_is_a_reload_too() {
+    needs!(root, bpf);
+    let world = World::new();
+    let file = world.file("policy.yaml", "allowlist: [domain=four.test]\n");
+    let options = ["--config", file.to_str().expect("our own name")];
+    let session = world.boundary(&options, &["sh", "-c", "echo ready; exec sleep 1000"]).start();
+    session.wait_for("ready");
+    let keeper = session.pid();
+    let id = id_of(&world, keeper);
+    fs::write(&file, "allowlist: [domain=four.test, domain=six.test]\n").expect("written");
+    let children = fs::read_to_string(format!("/proc/{keeper}/task/{keeper}/children"));
+    let children = children.expect("its children");
+    let is_proxy = |pid: &&str| {
+        fs::read_to_string(format!("/proc/{pid}/comm"))
+            .is_ok_and(|it| it.trim() == "boundary-proxy")
+    };
+    let proxy = children.split_whitespace().find(is_proxy).expect("the proxy");
+    kill(Pid::from_raw(proxy.parse().expect("a number")), Signal::SIGHUP).expect("it is there");
+    let rules = || {
+        let sessions = tell(&world, &id, &["ps", "--json"]);
+        let all: Value = serde_json::from_str(&sessions.stdout).expect("JSON");
+        all[0]["rules"].clone()
+    };
+    eventually("the policy is read again", || rules() == 2);
+    tell(&world, &id, &["stop"]).exits(0).says("stopped");
+    session.finish().exits(143);
+}
+
+#[test]
+fn what_was_denied_is_permitted_by_its_number() {
+    needs!(root, bpf, curl);
+    let world = World::new();
+    let record = world.folder().join("own.jsonl");
+    let go = world.folder().join("go");
+    let script = format!(
+        "ask() {{ curl -s -o /dev/null -w \"$1 %{{http_code}}\\n\" http://four.test/$2; }}
+        ask before a; until [ -e {} ]; do sleep 0.05; done; ask after a; ask other b",
+        go.display()
+    );
+    let options = ["--audit-log", record.to_str().expect("our own name")];
+    let session = world.boundary(&options, &["bash", "-c", &script]).start();
+    session.wait_for("before 403");
+    let id = id_of(&world, session.pid());
+    let denial = || {
+        let lines = fs::read_to_string(&record).unwrap_or_default();
+        let mut lines = lines.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+        lines.find(|record| record["code"] == "no_rule").map(|it| it["sequence"].to_string())
+    };
+    eventually("the denial is on record", || denial().is_some());
+    let number = denial().expect("just seen");
+    let other = ["allow", &number, "method=PUT domain=four.test"];
+    tell(&world, &id, &other).exits(1).says("does not permit").says("method");
+    tell(&world, &id, &["allow", "999999"]).exits(1).says("no request was denied");
+    tell(&world, &id, &["allow", &number]).exits(0).says("path=/a");
+    // A reload keeps it.
+    tell(&world, &id, &["reload"]).exits(0);
+    fs::write(&go, "").expect("written");
+    session.finish().exits(0).says("after 200").says("other 403");
+}
+
+#[test]
+fn the_command_of_no_jail_reaches_the_control_socket() {
+    needs!(root, bpf, python3);
+    let world = World::new();
+    let script = "
+import glob, os, socket
+for path in glob.glob('/run/boundary-*/control/socket') + glob.glob('/tmp/boundary-*/control/socket'):
+    s = socket.socket(socket.AF_UNIX)
+    try:
+        s.connect(path); s.sendall(b'{\"ask\":\"ps\"}\\n'); answer = s.recv(99)
+        if answer: print('reached', path, answer)
+    except OSError as error:
+        pass
+print('tried')";
+    let boundary = world.exact(&[]).words()[0].clone();
+    for jail in ["ebpf", "nsjail", "landjail"] {
+        let both = format!("{boundary} ctl ps --json && python3 -c \"$SCRIPT\"");
+        let run = world.boundary(&["--jail-type", jail], &["sh", "-c", &both]);
+        let out = run.env("SCRIPT", script).output();
+        out.exits(0).says("[]").says("tried");
+        out.expect(!out.stdout.contains("reached"), jail);
+    }
+}
