@@ -53,8 +53,9 @@ fn names(query: &str) -> BTreeSet<String> {
     let mut quoted = false;
     for (at, c) in query.char_indices() {
         quoted ^= c == '"';
-        let is_end = !quoted && (c == '=' || query[at..].starts_with("!="));
-        let name: String = query[..at].chars().rev().take_while(|c| is_of_name(*c)).collect();
+        let (before, rest) = query.split_at(at);
+        let is_end = !quoted && (c == '=' || rest.starts_with("!="));
+        let name: String = before.chars().rev().take_while(|c| is_of_name(*c)).collect();
         if is_end && !name.is_empty() {
             found.insert(name.chars().rev().collect());
         }
@@ -138,8 +139,12 @@ fn every_metric_label_and_field_is_one_that_a_session_tells() {
     }
     let (prometheus, loki) = (rules("alerts.prometheus.yaml"), rules("alerts.loki.yaml"));
     assert!(prometheus.len() >= 5 && loki.len() >= 3);
-    prometheus.iter().for_each(|query| told.has_metrics(query));
-    loki.iter().for_each(|query| told.has_fields(query));
+    for query in &prometheus {
+        told.has_metrics(query);
+    }
+    for query in &loki {
+        told.has_fields(query);
+    }
     for name in ["event_time", "decision", "door", "jail", "event"] {
         assert!(told.fields.contains(name), "{name}");
         let is_taken = |text: &str, as_it_is: &str| text.lines().any(|it| it.trim() == as_it_is);
@@ -213,14 +218,15 @@ fn prometheus_takes_the_rules() {
     let checked = checked.expect("it starts");
     assert!(checked.status.success(), "{}", String::from_utf8_lossy(&checked.stderr));
     // The queries of the dashboard as well: as rules, with what Grafana fills in.
-    let fill = |query: &str| query.replace("$__rate_interval", "5m");
-    let queries = asked(&dashboard()).into_iter().filter(|(source, _)| source == "prometheus");
-    let mut file = "groups: [{name: dashboard, rules: [".to_owned();
-    for (index, (_, query)) in queries.enumerate() {
-        let query = Value::from(fill(&query));
-        file.push_str(&format!("{{record: 'd:{index}', expr: {query}}},"));
-    }
-    file.push_str("]}]\n");
+    let complete = |query: &str| query.replace("$__rate_interval", "5m");
+    let panels = asked(&dashboard()).into_iter().filter(|(source, _)| source == "prometheus");
+    let recorded: Vec<String> = panels
+        .enumerate()
+        .map(|(index, (_, query))| {
+            format!("{{record: 'd:{index}', expr: {}}}", Value::from(complete(&query)))
+        })
+        .collect();
+    let file = format!("groups: [{{name: dashboard, rules: [{}]}}]\n", recorded.join(","));
     let path = std::env::temp_dir().join(format!("dashboard-{}.yaml", std::process::id()));
     fs::write(&path, file).expect("the temporary folder can be written");
     let checked = Command::new("promtool").args(["check", "rules"]).arg(&path).output();

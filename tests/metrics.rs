@@ -91,7 +91,9 @@ fn the_command_reaches_no_metrics_whatever_the_policy_permits() {
                   done; echo tried";
     for rules in [&[everything, named][..], &[everything, named, stream]] {
         let mut options = vec!["--metrics-port", PORT];
-        rules.iter().for_each(|rule| options.extend(["--allow", rule]));
+        for rule in rules {
+            options.extend(["--allow", rule]);
+        }
         let out = world.boundary(&options, &["sh", "-c", script]).output();
         out.says("tried").expect(!out.stdout.contains("boundary_"), "no figure is told");
     }

@@ -17,7 +17,7 @@ use crate::world::{Output, World, lines};
 
 /// Asks by every door, and says how often by which. Each phase begins with a word from outside. A
 /// server that is too busy to answer in time is on record like any other.
-const ASK: &str = r#"
+const ASK: &str = r"
 import collections, http.client, json, os, socket, sys
 port, phases, workers, each, kinds = [int(word) for word in sys.argv[1:6]]
 
@@ -67,7 +67,7 @@ for phase in range(phases):
         assert os.wait()[1] == 0
 print('total', json.dumps([total[kind] for kind in range(5)]), flush=True)
 sys.stdin.readline()
-"#;
+";
 
 /// How many phases, processes in each, and requests of each process.
 fn size() -> (usize, usize, usize) {
@@ -192,6 +192,14 @@ fn every_request_by_every_door_is_in_every_sink_once() {
     verified(&world, &sinks.audit).exits(0).says("intact");
 }
 
+/// Puts a disk that can be filled at a place.
+fn mount_small(world: &World, place: PathBuf) {
+    world.host().run(move || {
+        let kind = Some("tmpfs");
+        mount(kind, &place, kind, MsFlags::empty(), Some("size=256m")).expect("a mount");
+    });
+}
+
 #[test]
 fn what_is_lost_on_the_way_to_any_sink_is_what_is_counted() {
     needs!(root, ebpf, python3);
@@ -199,11 +207,7 @@ fn what_is_lost_on_the_way_to_any_sink_is_what_is_counted() {
     let mut agent = Agent::at(&world.folder().join("tmp/boundary-audit.sock")).start();
     let disk = world.folder().join("disk");
     std::fs::create_dir(&disk).expect("the folder is ours");
-    let place = disk.clone();
-    world.host().run(move || {
-        let kind = Some("tmpfs");
-        mount(kind, &place, kind, MsFlags::empty(), Some("size=256m")).expect("a mount");
-    });
+    mount_small(&world, disk.clone());
     let sinks = Sinks { audit: disk.join("all.jsonl"), logs: world.folder().join("logs") };
     // Datagrams are the kernel's to count where they come too fast.
     let (options, command) = (sinks.options(), command(3));
@@ -270,7 +274,9 @@ fn sessions_that_share_a_file_are_each_verified_and_any_change_is_found() {
     let rotating = [&options[..], &["--config", config.to_str().expect("ours")]].concat();
     let curl = ["curl", "-sS", "http://denied.test/"];
     let both = [world.boundary(&options, &curl).start(), world.boundary(&options, &curl).start()];
-    both.into_iter().for_each(|session| drop(session.finish()));
+    for session in both {
+        drop(session.finish());
+    }
     world.boundary(&rotating, &curl).output().exits(0);
     world.boundary(&rotating, &curl).output().exits(0);
     let old = path.with_extension("jsonl.2");

@@ -235,7 +235,7 @@ fn hostile(world: &World) -> String {
             "http_method": "GET", "http_url": format!("http://{long}/"), "host": long,
             "port": 80, "pid": 7, "comm": HOSTILE, "exe": long, "remedy": long,
             "parents": [{"pid": 6, "comm": HOSTILE}]});
-        text.push_str(&format!("{record}\n"));
+        text.extend([record.to_string().as_str(), "\n"]);
     }
     let path = world.file("logs/hostile.jsonl", &text);
     path.to_str().expect("our own name").to_owned()

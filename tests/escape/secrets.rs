@@ -57,7 +57,7 @@ fn g02_no_secret_is_in_any_output_at_any_level() {
             out.exits(0);
             let all = written(&logs);
             for canary in CANARIES {
-                let at = all.find(canary).map(|at| all[at.saturating_sub(200)..].lines().next());
+                let at = all.lines().find(|line| line.contains(canary));
                 out.expect(at.is_none(), &format!("no {canary} is written: {at:?}"));
             }
             out.expect(all.contains("http://allowed.test/c"), "though the requests are");
@@ -132,6 +132,7 @@ fn g01_a_client_that_leaves_is_on_record_with_what_it_got() {
     let sequence = out.record(&[("proto", "http"), ("decision", "allow")])["sequence"].to_string();
     let closing = out.record(&[("sequence", &sequence), ("http_status", "200")]);
     out.expect(closing["bytes_down"].as_u64() > Some(0), "with what it got until then");
-    let same = out.records.iter().filter(|it| it["sequence"].to_string() == sequence).count();
+    let is_its = |it: &&serde_json::Value| it["sequence"].as_u64() == sequence.parse().ok();
+    let same = out.records.iter().filter(is_its).count();
     out.expect(same == 2, "once when it was decided and once when it was over");
 }

@@ -143,10 +143,8 @@ impl Agent {
         let streams = Arc::new(Mutex::new(Vec::new()));
         let (over, open) = (Arc::clone(&is_over), Arc::clone(&streams));
         let thread = thread::spawn(move || {
-            while let Ok((stream, _)) = listener.accept() {
-                if over.load(Ordering::SeqCst) {
-                    break;
-                }
+            let accepted = listener.incoming().map_while(Result::ok);
+            for stream in accepted.take_while(|_| !over.load(Ordering::SeqCst)) {
                 got.lock().expect("no panic").connections += 1;
                 open.lock().expect("no panic").push(stream.try_clone().expect("a descriptor"));
                 let got = Arc::clone(&got);

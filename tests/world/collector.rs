@@ -113,15 +113,18 @@ impl Collector {
         let filled = collector.clone();
         world.host().run(move || {
             let listener = TcpListener::bind(("127.0.0.1", port)).expect("the port is free");
-            std::thread::spawn(move || {
-                // The threads end with the test's process; what they hold is in the namespace alone.
-                for stream in listener.incoming().flatten() {
-                    let filled = filled.clone();
-                    std::thread::spawn(move || filled.take(&stream));
-                }
-            });
+            // The threads end with the test's process; what they hold is in the namespace alone.
+            std::thread::spawn(move || filled.take_all(&listener));
         });
         collector
+    }
+
+    /// Takes what every client posts.
+    fn take_all(&self, listener: &TcpListener) {
+        for stream in listener.incoming().flatten() {
+            let filled = self.clone();
+            std::thread::spawn(move || filled.take(&stream));
+        }
     }
 
     /// The heads of the requests so far.

@@ -1,10 +1,11 @@
-//! Containers without a daemon: what the usual engines put around a program, made with `runc` and the
-//! machine's own files, so that nothing is fetched.
+//! Containers without a daemon: what the usual engines put around a program.
+//!
+//! They are made with `runc` and the machine's own files, so that nothing is fetched.
 //!
 //! *Standing*: [`Run::contained`](super::Run::contained) has a run start in one. It shares the network
 //! of the world's host, as a container has the one that its engine made for it.
 //! *Never*: what the engines are documented to do beside capabilities, the filter of system calls,
-//! covered and read-only paths and a read-only cgroup tree (their AppArmor profile is not there).
+//! covered and read-only paths and a read-only cgroup tree (their `AppArmor` profile is not there).
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;

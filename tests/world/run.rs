@@ -83,11 +83,11 @@ impl<'w> Run<'w> {
         line.extend(command.iter().map(OsString::from));
         let run =
             Self { world, line, environment: environment(world), input: None, audit: Some(audit) };
-        if is_users() { run.as_user() } else { run }
+        if is_users() { run.for_user() } else { run }
     }
 
     /// As a user starts it: through sudo where the jail needs root, else without any right.
-    fn as_user(self) -> Self {
+    fn for_user(self) -> Self {
         if jail() == "ebpf" {
             return self.through_sudo();
         }

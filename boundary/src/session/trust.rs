@@ -109,8 +109,8 @@ impl SessionFiles {
         CertificateDer::pem_slice_iter(authority_pem).flatten().for_each(|it| java.add(&it));
         let overlay = self.directory.join("certs");
         let bundle = Bundle { file: overlay.join("ca-certificates.crt"), overlay };
-        let rooms = self.directory.join(ROOMS);
-        for folder in [&rooms, &bundle.overlay, &bundle.anchors(), &bundle.overlay.join("java")] {
+        let to_door = self.directory.join(ROOMS);
+        for folder in [&to_door, &bundle.overlay, &bundle.anchors(), &bundle.overlay.join("java")] {
             show_folder(folder)?;
         }
         show(&bundle.file, &pem)?;

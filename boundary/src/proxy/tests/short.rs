@@ -150,8 +150,7 @@ async fn an_event_arrives_before_the_next_is_sent_however_the_stream_is_framed()
             let event = format!("data: {number}\n\n");
             let size = event.len();
             let chunk = format!("{size:x}\r\n{event}\r\n");
-            let sent = if is_chunked { &chunk } else { &event };
-            upstream.say(sent).await;
+            upstream.say([&event, &chunk][usize::from(is_chunked)]).await;
             assert_eq!(client.chunk().await.unwrap(), event.as_bytes());
         }
         // A stream whose client left is left too, while nothing happens on it.
