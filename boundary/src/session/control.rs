@@ -41,13 +41,18 @@ impl Door {
     pub(super) fn bind(directory: &Path, identity: &Identity) -> io::Result<Self> {
         let folder = directory.join(FOLDER);
         fs::DirBuilder::new().mode(0o700).create(&folder)?;
+        Self::bind_in(directory, &folder, identity).inspect_err(|_| drop(fs::remove_dir(&folder)))
+    }
+
+    /// Binds it in a folder of its own, which stays empty where that fails.
+    fn bind_in(directory: &Path, folder: &Path, identity: &Identity) -> io::Result<Self> {
         let socket = socket(directory);
         let listener = StdListener::bind(&socket)?;
-        fs::set_permissions(&socket, fs::Permissions::from_mode(0o600))?;
-        for path in [&socket, &folder] {
-            chown(path, Some(identity.uid), Some(identity.gid))?;
-        }
-        listener.set_nonblocking(true)?;
+        let shown = fs::set_permissions(&socket, fs::Permissions::from_mode(0o600))
+            .and_then(|()| chown(&socket, Some(identity.uid), Some(identity.gid)))
+            .and_then(|()| chown(folder, Some(identity.uid), Some(identity.gid)))
+            .and_then(|()| listener.set_nonblocking(true));
+        shown.inspect_err(|_| drop(fs::remove_file(&socket)))?;
         Ok(Self(listener))
     }
 

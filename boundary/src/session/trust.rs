@@ -83,10 +83,11 @@ impl SessionFiles {
     pub(super) fn create(directory: PathBuf) -> io::Result<Self> {
         sweep();
         for _ in 0..ATTEMPTS {
-            show_folder(&directory)?;
-            match take(&directory) {
+            match show_folder(&directory).and_then(|()| take(&directory)) {
                 Ok(Some(lock)) => return Ok(Self { directory, _lock: lock }),
                 Ok(None) => {}
+                // A sweep took it before it was finished, unless what leads to it is missing.
+                Err(error) if error.kind() == io::ErrorKind::NotFound && base().is_dir() => {}
                 Err(error) => {
                     drop(fs::remove_dir(&directory));
                     return Err(error);
@@ -162,8 +163,11 @@ fn show(path: &Path, content: &[u8]) -> io::Result<()> {
 
 impl Drop for SessionFiles {
     fn drop(&mut self) {
-        // Nothing to do about a failure here; the next session's sweep tries again.
-        drop(fs::remove_dir_all(&self.directory));
+        // An empty one goes without a descriptor, of which there may be none. Nothing to do about a
+        // failure here; the next session's sweep tries again.
+        if fs::remove_dir(&self.directory).is_err() {
+            drop(fs::remove_dir_all(&self.directory));
+        }
     }
 }
 
