@@ -243,7 +243,7 @@ fn a13_standard_output_that_is_a_connection_is_refused() {
     needs!(root, bpf, bash);
     let world = World::new();
     for (kind, number) in [("tcp", "80"), ("udp", "9999")] {
-        let script = format!("exec 1<>/dev/{kind}/203.0.113.66/{number} 2>/dev/null; exec \"$@\"");
+        let script = format!("exec 1<>/dev/{kind}/203.0.113.10/{number} 2>/dev/null; exec \"$@\"");
         for user in BOTH {
             let run = user.bounded(&world, &["sh", "-c", "echo leaked"]);
             let out = run.under(&["bash", "-c", &script, "--"]).output();
