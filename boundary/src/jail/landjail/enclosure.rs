@@ -1,7 +1,7 @@
 //! The command's way into this jail. Where namespaces are to be had they are taken too; nothing of
 //! what the walls promise depends on them.
 //!
-//! *Standing*: [`child::enclose`](crate::jail::child::enclose) calls this for an entry of its kind.
+//! *Standing*: [`child::enclose`] calls this for an entry of its kind.
 
 use std::fs::OpenOptions;
 use std::io;
