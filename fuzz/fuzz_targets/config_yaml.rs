@@ -5,7 +5,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use boundary::cli::Args;
+use boundary::cli::{Args, PolicyArgs};
 use boundary::config::{Account, Config, Environment, System};
 use libfuzzer_sys::fuzz_target;
 
@@ -31,8 +31,8 @@ impl System for One<'_> {
 }
 
 fuzz_target!(|bytes: &[u8]| {
-    let config = Some("policy.yaml".into());
-    let args = Args { config, command: vec!["true".into()], ..Args::default() };
+    let policy = PolicyArgs { config: Some("policy.yaml".into()), ..PolicyArgs::default() };
+    let args = Args { policy, command: vec!["true".into()], ..Args::default() };
     match Config::resolve(args, &Environment::default(), &One(bytes)) {
         Ok(config) => assert!(!config.command.is_empty()),
         Err(error) => {
