@@ -11,16 +11,16 @@ pub struct PolicyArgs {
         long,
         value_name = "PATH",
         help_heading = "Policy",
-        help = "Policy file [default: ~/.config/coder_boundary/config.yaml, if it exists]"
+        help = "Policy file [default: ~/.config/coder_boundary/config.yaml]"
     )]
     pub config: Option<OsString>,
-    /// Permit what RULE describes, e.g. "method=GET domain=github.com" (repeat)
+    /// Permit RULE, e.g. "method=GET domain=github.com" (repeat)
     #[arg(long, value_name = "RULE", help_heading = "Policy")]
     pub allow: Vec<OsString>,
-    /// Add a preset's rules, or those of a file; see `boundary presets` (repeat)
+    /// Add a preset's or a file's rules; see boundary presets (repeat)
     #[arg(long, value_name = "NAME", help_heading = "Policy")]
     pub preset: Vec<OsString>,
-    /// Read domain= with its `subdomains` or as `exact` [default: subdomains]
+    /// domain= means: subdomains, or exact [default: subdomains]
     #[arg(long, value_name = "READING", help_heading = "Policy")]
     pub domain_match: Option<OsString>,
 }

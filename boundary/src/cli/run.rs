@@ -16,7 +16,7 @@ pub struct Args {
     #[command(flatten)]
     pub policy: PolicyArgs,
 
-    /// Deny nothing, and write what the run asked for to FILE as a policy
+    /// Deny nothing; write what was asked for to FILE as a policy
     #[arg(long, value_name = "FILE", help_heading = "Policy")]
     pub learn: Option<OsString>,
 
@@ -26,7 +26,7 @@ pub struct Args {
     /// Port of the proxy on loopback [default: 8080 if free]
     #[arg(long, value_name = "PORT", help_heading = "Jail and proxy")]
     pub proxy_port: Option<OsString>,
-    /// Trust the certificates in FILE upstream, besides the system's (repeat)
+    /// Also trust the certificates in FILE upstream (repeat)
     #[arg(long, value_name = "FILE", help_heading = "Jail and proxy")]
     pub upstream_ca: Vec<OsString>,
     /// The proxy by which what is allowed leaves.
@@ -34,13 +34,13 @@ pub struct Args {
         long,
         value_name = "URL",
         help_heading = "Jail and proxy",
-        help = "Send what is allowed out by this proxy [default: HTTPS_PROXY and HTTP_PROXY]"
+        help = "Leave by this proxy [default: HTTPS_PROXY and HTTP_PROXY]"
     )]
     pub upstream_proxy: Option<OsString>,
     /// Let the command use the host's unix socket at PATH (repeat)
     #[arg(long, value_name = "PATH", help_heading = "Jail and proxy")]
     pub unix_socket: Vec<OsString>,
-    /// Set a limit of the proxy, e.g. headers=200; docs/limits.md has all (repeat)
+    /// Set a limit, e.g. headers=200; docs/limits.md has all (repeat)
     #[arg(long, value_name = "NAME=VALUE", help_heading = "Jail and proxy")]
     pub limit: Vec<OsString>,
     /// Ask the host's resolver for names that a rule covers
@@ -48,13 +48,13 @@ pub struct Args {
           default_missing_value = "true", help_heading = "Jail and proxy")]
     pub use_real_dns: Option<OsString>,
 
-    /// Log error, warn, info or debug [default: warn]
+    /// error, warn, info or debug [default: warn]
     #[arg(long, value_name = "LEVEL", help_heading = "Record")]
     pub log_level: Option<OsString>,
-    /// Write the log and the audit file to DIR, not to stderr
+    /// Log and audit files go to DIR, not to stderr
     #[arg(long, value_name = "DIR", help_heading = "Record")]
     pub log_dir: Option<OsString>,
-    /// Log as text or json [default: text]
+    /// text or json [default: text]
     #[arg(long, value_name = "FORMAT", help_heading = "Record")]
     pub log_format: Option<OsString>,
     /// Append one JSON line a decision to PATH
@@ -70,15 +70,15 @@ pub struct Args {
         long,
         value_name = "PATH",
         help_heading = "Record",
-        help = "Where the workspace agent listens [default: $TMPDIR/boundary-audit.sock]"
+        help = "Its socket [default: $TMPDIR/boundary-audit.sock]"
     )]
     pub log_proxy_socket_path: Option<OsString>,
 
-    /// Put the session's id and the record's number into requests to the workspace's gateway
+    /// Put the session's id into requests to the gateway
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true,
           default_missing_value = "true", help_heading = "Record")]
     pub enable_session_correlation: Option<OsString>,
-    /// Put them into the requests that RULE describes instead (repeat)
+    /// Put it into the requests RULE describes (repeat)
     #[arg(long, value_name = "RULE", help_heading = "Record")]
     pub session_id_inject_target: Vec<OsString>,
 
@@ -86,10 +86,10 @@ pub struct Args {
     /// Nsjail without a user namespace.
     #[arg(long, hide = true, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     pub no_user_namespace: Option<OsString>,
-    /// Send the record by OTLP to URL, or where OTEL_* say (`default`)
+    /// Send the record to URL by OTLP; default: OTEL_*
     #[arg(long, value_name = "URL", help_heading = "Record")]
     pub otlp_endpoint: Option<OsString>,
-    /// Show metrics for Prometheus at 127.0.0.1:PORT/metrics
+    /// Metrics for Prometheus at 127.0.0.1:PORT/metrics
     #[arg(long, value_name = "PORT", help_heading = "Record")]
     pub metrics_port: Option<OsString>,
     /// A profile endpoint.
