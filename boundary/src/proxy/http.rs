@@ -123,8 +123,12 @@ impl Talk {
             Err(denial) => return self.refuse(&parts, body, denial).await,
         };
         let mut order = Order { permit: &permit, speech: self.speech(), switch, mark: None };
-        if let Some(Begun { account, way }) = begun {
-            return self.forward(Request::from_parts(parts, body), &order, way, account).await;
+        match begun {
+            Some(Begun::Permitted(account, way)) => {
+                return self.forward(Request::from_parts(parts, body), &order, way, account).await;
+            }
+            Some(Begun::Denied(denial)) => return self.refuse(&parts, body, denial).await,
+            None => {}
         }
         let meant = self.proxy.meant(&self.heard.target, &permit);
         let way = match self.proxy.upstream.way(&order, meant).await {

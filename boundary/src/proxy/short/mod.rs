@@ -26,7 +26,7 @@ use super::peek::Speech;
 use super::pool::Kept;
 use super::upstream::{Bare, Failure, Near, Order, Stop, Way};
 use super::{Proxy, Stream};
-use crate::rules::Permit;
+use crate::rules::{Denial, Permit};
 
 /// What the long way takes over.
 pub(super) struct Rest<S> {
@@ -38,13 +38,13 @@ pub(super) struct Rest<S> {
     pub(super) begun: Option<Begun>,
 }
 
-/// A request that was permitted, and perhaps sent.
+/// What the short way did for a request.
 #[derive(Debug)]
-pub(super) struct Begun {
-    /// Its place in the record.
-    pub(super) account: Account,
-    /// How it gets out.
-    pub(super) way: Result<Way, Failure>,
+pub(super) enum Begun {
+    /// It was permitted: its place in the record, and how it gets out. Perhaps it was sent.
+    Permitted(Account, Result<Way, Failure>),
+    /// Its name leads where it must not. Looked up once more, it might lead elsewhere.
+    Denied(Denial),
 }
 
 /// Something for the long way.
@@ -121,8 +121,9 @@ impl<S: Stream> Talk<'_, S> {
         let order = Order { permit, speech: Speech::Http1, switch: None, mark: None };
         let meant = self.proxy.meant(&self.heard.target, permit);
         let near = match self.proxy.upstream.near(&order, meant).await {
-            Ok(Near::Far) | Err(Stop::Denied(_)) => return Turn::Long(None),
+            Ok(Near::Far) => return Turn::Long(None),
             Ok(near) => Ok(near),
+            Err(Stop::Denied(denial)) => return Turn::Long(Some(Begun::Denied(denial))),
             Err(Stop::Failed(failure)) => Err(failure),
         };
         let mut account = Account::new(self.proxy.allow(self.call, permit));
@@ -307,5 +308,5 @@ impl<S: Stream> Talk<'_, S> {
 
 /// The long way goes on with a request that is on record.
 fn long(account: Account, way: Result<Way, Failure>) -> Turn {
-    Turn::Long(Some(Begun { account, way }))
+    Turn::Long(Some(Begun::Permitted(account, way)))
 }
