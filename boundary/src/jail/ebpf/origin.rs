@@ -6,7 +6,7 @@ use std::os::fd::RawFd;
 use boundary_common::flow;
 use boundary_common::flow::{Endpoint, FlowKey, TCP, UDP};
 
-use super::process;
+use super::process::Processes;
 use crate::audit::{Door, Process};
 use crate::jail::kernel::Table;
 use crate::jail::mutation;
@@ -16,12 +16,13 @@ use crate::proxy::{Flow, Origin};
 #[derive(Debug)]
 pub struct Turned {
     flows: Table<FlowKey, flow::Flow>,
+    processes: Processes,
 }
 
 impl Turned {
     /// Reads from a table.
     pub(super) fn new(flows: Table<FlowKey, flow::Flow>) -> Self {
-        Self { flows }
+        Self { flows, processes: Processes::default() }
     }
 
     /// The descriptor that a process which forks must keep open for it.
@@ -45,7 +46,7 @@ impl Origin for Turned {
         let target = address(&turned.target);
         let is_door = target == canonical(local);
         let door = if is_door { Door::Explicit } else { Door::Redirect };
-        let process = Some(process::of_flow(&turned));
+        let process = Some(self.processes.of_flow(&turned));
         Some(Flow { door, client: canonical(client), target, process })
     }
 
@@ -57,7 +58,7 @@ impl Origin for Turned {
     /// overwrites it before its first question leaves.
     fn asker(&self, client: SocketAddr, _asked: Option<IpAddr>) -> Option<Process> {
         let turned = self.flows.get(&key(client, UDP)).ok().flatten()?;
-        Some(process::of_flow(&turned))
+        Some(self.processes.of_flow(&turned))
     }
 }
 

@@ -1,29 +1,75 @@
 //! A process as the record shows it, from what the kernel half noted.
 //!
 //! *Never*: names the executable of another process. A number that was given away again since is
-//! recognised by when its process started.
+//! recognised by when its process started, and by its folder, which is gone with it.
 
-use std::fs;
+use std::collections::VecDeque;
+use std::ffi::OsString;
+use std::fs::{self, File};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::PathBuf;
-use std::sync::Arc;
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use boundary_common::flow::{Flow, Task};
+use nix::errno::Errno;
+use nix::fcntl::readlinkat;
 use nix::unistd::{SysconfVar, sysconf};
 
 use crate::audit::{Parent, Process};
 use crate::jail::lineage;
 
-/// The process that opened a flow.
-pub(super) fn of_flow(flow: &Flow) -> Process {
-    of_task(&flow.task, flow.time)
+/// How many processes are kept in mind, and a descriptor for each.
+const MOST_KNOWN: usize = 16;
+
+/// How long one is: its parents may come to other names.
+const LIFE: Duration = Duration::from_secs(1);
+
+/// The processes that opened the flows of late. One that opens many is looked up once in a while, and
+/// else only asked whether it is still itself.
+#[derive(Debug, Default)]
+pub(super) struct Processes {
+    known: Mutex<VecDeque<Known>>,
+}
+
+impl Processes {
+    /// The process that opened a flow.
+    pub(super) fn of_flow(&self, flow: &Flow) -> Process {
+        let time = Duration::from_nanos(flow.time);
+        let pid = flow.task.tgid;
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        known.retain(|one| one.since.elapsed() < LIFE);
+        if let Some(one) = known.iter().find(|one| one.pid == pid && one.is(time)) {
+            return described(&flow.task, one.exe.clone(), Arc::clone(&one.parents));
+        }
+        known.retain(|one| one.pid != pid);
+        // Others need not wait for files of a process that may be about to end.
+        drop(known);
+        let Some(found) = Known::look_up(pid, time) else {
+            return described(&flow.task, None, Arc::default());
+        };
+        let process = described(&flow.task, found.exe.clone(), Arc::clone(&found.parents));
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        if known.len() >= MOST_KNOWN {
+            known.pop_front();
+        }
+        known.push_back(found);
+        process
+    }
 }
 
 /// The process behind a task, as it was at a time since the machine started.
 pub(super) fn of_task(task: &Task, time: u64) -> Process {
+    match Known::look_up(task.tgid, Duration::from_nanos(time)) {
+        Some(Known { exe, parents, .. }) => described(task, exe, parents),
+        None => described(task, None, Arc::default()),
+    }
+}
+
+/// A task, and what was found of it.
+fn described(task: &Task, exe: Option<PathBuf>, parents: Arc<[Parent]>) -> Process {
     let comm: [u8; 16] = zerocopy::transmute!(task.comm);
     let name = comm.split(|byte| *byte == 0).next().unwrap_or_default();
-    let (exe, parents) = looked_up(task.tgid, Duration::from_nanos(time)).unwrap_or_default();
     Process {
         pid: task.tgid,
         uid: task.uid,
@@ -34,12 +80,46 @@ pub(super) fn of_task(task: &Task, time: u64) -> Process {
     }
 }
 
-/// The executable, where it can be read, and the parents of a process that was there at that time.
-fn looked_up(pid: u32, time: Duration) -> Option<(Option<PathBuf>, Arc<[Parent]>)> {
-    let path = fs::read_link(format!("/proc/{pid}/exe")).ok();
-    // Asked last: if the process of that time is still there now, the link was its own.
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    (started(&stat)? <= time).then(|| (path, lineage::parents(&stat)))
+/// A process that was looked up.
+#[derive(Debug)]
+struct Known {
+    pid: u32,
+    /// Its folder of proc(5): not that of the next one with the same number.
+    folder: File,
+    started: Duration,
+    /// The executable, where it can be read.
+    exe: Option<PathBuf>,
+    parents: Arc<[Parent]>,
+    since: Instant,
+}
+
+impl Known {
+    /// A process that was there at that time, and is.
+    fn look_up(pid: u32, time: Duration) -> Option<Self> {
+        let path = format!("/proc/{pid}");
+        let flags = libc::O_PATH | libc::O_DIRECTORY;
+        let folder = fs::OpenOptions::new().read(true).custom_flags(flags).open(&path).ok()?;
+        let exe = executable(&folder).ok().flatten();
+        // Asked last: if the process of that time is still there now, the link was its own.
+        let stat = fs::read_to_string(format!("{path}/stat")).ok()?;
+        let started = started(&stat).filter(|started| *started <= time)?;
+        let (parents, since) = (lineage::parents(&stat), Instant::now());
+        Some(Self { pid, folder, started, exe, parents, since })
+    }
+
+    /// Whether it is the process of that time still, and what it runs is the same.
+    fn is(&self, time: Duration) -> bool {
+        self.started <= time && executable(&self.folder).is_ok_and(|exe| exe == self.exe)
+    }
+}
+
+/// What a process runs; nothing where that is not for us to know. An error where it is gone.
+fn executable(folder: &File) -> Result<Option<PathBuf>, Errno> {
+    match readlinkat(folder, "exe") {
+        Ok(path) => Ok(Some(OsString::into(path))),
+        Err(Errno::EACCES | Errno::EPERM) => Ok(None),
+        Err(error) => Err(error),
+    }
 }
 
 /// When a process started, by the text of its `stat` (proc(5)): the 22nd field, in clock ticks
@@ -53,6 +133,11 @@ fn started(stat: &str) -> Option<Duration> {
 
 #[cfg(test)]
 mod tests {
+    use std::io::Write as _;
+    use std::process::{Command, Stdio};
+
+    use zerocopy::FromZeros;
+
     use super::*;
 
     #[test]
@@ -68,9 +153,45 @@ mod tests {
         let own = std::process::id();
         let now = fs::read_to_string("/proc/uptime").unwrap();
         let now: f64 = now.split(' ').next().unwrap().parse().unwrap();
-        let found = looked_up(own, Duration::from_secs_f64(now)).and_then(|(exe, _)| exe);
+        let found = Known::look_up(own, Duration::from_secs_f64(now)).and_then(|one| one.exe);
         assert_eq!(found, std::env::current_exe().ok());
-        assert_eq!(looked_up(own, Duration::ZERO), None);
+        assert!(Known::look_up(own, Duration::ZERO).is_none());
+    }
+
+    #[test]
+    fn a_known_process_that_runs_another_program_or_ends_is_known_no_more() {
+        let script = "read go && exec sleep 600";
+        let mut shell = Command::new("/bin/sh");
+        let mut child =
+            shell.args(["-c", script]).stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
+        let task = Task { cgroup: 9, tgid: child.id(), uid: 7, comm: [0; 4] };
+        let flow = Flow { task, time: u64::MAX, ..FromZeros::new_zeroed() };
+        let processes = Processes::default();
+        let program = |of: &Processes| {
+            let exe = of.of_flow(&flow).exe?;
+            Some(exe.file_name()?.to_string_lossy().into_owned())
+        };
+        // `spawn` returns when the shell runs.
+        let before = program(&processes);
+        assert!(before.is_some() && before == program(&processes));
+        writeln!(child.stdin.take().unwrap()).unwrap();
+        let until = Instant::now() + Duration::from_mins(1);
+        while program(&processes) == before {
+            assert!(Instant::now() < until, "still {before:?}");
+            std::thread::yield_now();
+        }
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert_eq!(program(&processes), None);
+    }
+
+    #[test]
+    fn a_process_that_began_after_a_flow_did_not_open_it() {
+        let task = Task { cgroup: 9, tgid: std::process::id(), uid: 7, comm: [0; 4] };
+        let flow = |time| Flow { task, time, ..FromZeros::new_zeroed() };
+        let processes = Processes::default();
+        assert!(processes.of_flow(&flow(u64::MAX)).exe.is_some());
+        assert_eq!(processes.of_flow(&flow(0)).exe, None);
     }
 
     #[test]
