@@ -123,6 +123,8 @@ pub(super) struct Frames<S> {
     begun: Option<Instant>,
     clock: Option<Pin<Box<Sleep>>>,
     farewell: Option<Farewell>,
+    /// Whether what is to be written has waited for more.
+    has_waited: bool,
 }
 
 /// The end of a connection whose other side may still be sending.
@@ -163,7 +165,19 @@ impl<S> Frames<S> {
             begun: None,
             clock: None,
             farewell: None,
+            has_waited: false,
         }
+    }
+
+    /// Lets whoever else is ready speak first, once before each flush: many streams become ready
+    /// together, and what they say leaves in one packet instead of one for each. What is large
+    /// enough by itself does not wait.
+    fn poll_gathered(&mut self, length: usize, cx: &mut Context<'_>) -> Poll<()> {
+        if length >= READ || std::mem::replace(&mut self.has_waited, true) {
+            return Poll::Ready(());
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
     }
 
     /// Follows the bytes that came, and says how many of them may be handed on: all but the head of
@@ -348,6 +362,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Frames<S> {
         buf: &[u8],
     ) -> Poll<std::io::Result<usize>> {
         let this = self.get_mut();
+        ready!(this.poll_gathered(buf.len(), cx));
         let count = ready!(Pin::new(&mut this.stream).poll_write(cx, buf))?;
         this.pass(count);
         Poll::Ready(Ok(count))
@@ -359,6 +374,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Frames<S> {
         bufs: &[std::io::IoSlice<'_>],
     ) -> Poll<std::io::Result<usize>> {
         let this = self.get_mut();
+        ready!(this.poll_gathered(bufs.iter().map(|part| part.len()).sum(), cx));
         let count = ready!(Pin::new(&mut this.stream).poll_write_vectored(cx, bufs))?;
         this.pass(count);
         Poll::Ready(Ok(count))
@@ -369,7 +385,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Frames<S> {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
+        ready!(Pin::new(&mut self.stream).poll_flush(cx))?;
+        self.has_waited = false;
+        Poll::Ready(Ok(()))
     }
 
     /// Says why, shuts the write half, and reads away what still comes: closing on unread bytes

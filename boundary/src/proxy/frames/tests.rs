@@ -1,5 +1,7 @@
 //! The front alone: what it counts, what it lets by, when it ends.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream, duplex};
 
 use super::*;
@@ -169,4 +171,66 @@ async fn frames_that_are_cut_anywhere_are_not_late_while_they_come() {
     }
     near.shutdown().await.unwrap();
     assert_eq!((read.await.unwrap(), verdict.get()), (24 + bytes.len(), None));
+}
+
+/// Counts what is written to it.
+#[derive(Default)]
+struct Packets(Vec<Vec<u8>>);
+
+impl AsyncWrite for Packets {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        _cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<std::io::Result<usize>> {
+        self.0.push(buf.to_vec());
+        Poll::Ready(Ok(buf.len()))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncRead for Packets {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        _cx: &mut Context<'_>,
+        _buf: &mut ReadBuf<'_>,
+    ) -> Poll<std::io::Result<()>> {
+        Poll::Pending
+    }
+}
+
+#[test]
+fn what_is_said_waits_once_for_others_and_what_is_large_does_not() {
+    let woken = Arc::new(Woken::default());
+    let waker = Arc::clone(&woken).into();
+    let cx = &mut Context::from_waker(&waker);
+    let mut front = Frames::upstream(Packets::default(), &limits());
+    for _ in 0..2 {
+        // Whoever speaks is asked again at once, and then with everything that was said by then.
+        assert!(Pin::new(&mut front).poll_write(cx, b"one").is_pending());
+        assert!(woken.0.swap(false, Ordering::Relaxed));
+        assert!(Pin::new(&mut front).poll_write(cx, b"one and two").is_ready());
+        assert!(Pin::new(&mut front).poll_write(cx, b"more").is_ready());
+        assert!(Pin::new(&mut front).poll_flush(cx).is_ready());
+    }
+    assert!(Pin::new(&mut front).poll_write(cx, &[7; READ]).is_ready());
+    let said = [b"one and two".to_vec(), b"more".to_vec()];
+    assert_eq!(front.stream.0, [&said[..], &said[..], &[vec![7; READ]]].concat());
+}
+
+/// Notes that it was woken.
+#[derive(Default)]
+struct Woken(AtomicBool);
+
+impl std::task::Wake for Woken {
+    fn wake(self: Arc<Self>) {
+        self.0.store(true, Ordering::Relaxed);
+    }
 }
