@@ -5,6 +5,7 @@ use std::io;
 use std::mem::MaybeUninit;
 use std::pin::{Pin, pin};
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use bytes::{BufMut as _, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _, ReadBuf};
@@ -17,6 +18,8 @@ use crate::proxy::{Limits, Stream};
 
 /// Room for one read of a head.
 pub(super) const READ: usize = 4 * 1024;
+/// How long a body may be behind its head. One that takes longer is sent on as it comes, by the long way.
+const BEHIND: Duration = Duration::from_millis(5);
 /// What is taken of a client that goes on asking before it is answered.
 const AHEAD: usize = 16 * 1024;
 /// Room for a body: at first, and where more comes than fits.
@@ -44,6 +47,8 @@ pub(super) struct Client<S> {
     pub(super) held: Vec<u8>,
     /// How much of it was read through without finding a whole request.
     looked: usize,
+    /// How much it has to be until a body is whole, and since when that is awaited.
+    wanted: Option<(usize, Instant)>,
     /// Since when a request is awaited, or since its first byte.
     since: Instant,
     clock: Clock,
@@ -55,7 +60,8 @@ impl<S: Stream> Client<S> {
     /// A client of which nothing was heard.
     pub(super) fn new(stream: S) -> Self {
         let (held, clock) = (Vec::new(), Clock::default());
-        Self { stream, held, looked: 0, since: Instant::now(), clock, shut: None }
+        let since = Instant::now();
+        Self { stream, held, looked: 0, wanted: None, since, clock, shut: None }
     }
 
     /// The stream, and what is held of it since when.
@@ -66,15 +72,24 @@ impl<S: Stream> Client<S> {
     /// Whether something came by which a request may have become whole.
     pub(super) fn is_worth_reading(&mut self) -> bool {
         let fresh = self.held.get(self.looked..).unwrap_or_default();
-        let is_worth = fresh.contains(&b'\n');
+        let is_worth = match self.wanted {
+            Some((wanted, _)) => self.held.len() >= wanted,
+            None => fresh.contains(&b'\n'),
+        };
         self.looked = self.held.len();
         is_worth
+    }
+
+    /// A request is whole when so many bytes of it have come.
+    pub(super) fn await_body(&mut self, wanted: usize) {
+        self.wanted = Some((wanted, Instant::now()));
     }
 
     /// A request of so many bytes is being answered.
     pub(super) fn answered(&mut self, length: usize) {
         self.held.drain(..length.min(self.held.len()));
         self.looked = 0;
+        self.wanted = None;
     }
 
     /// Waits for more of a request.
@@ -106,13 +121,19 @@ impl<S: Stream> Client<S> {
                     let is_over = is_late || closing.as_mut().poll(cx).is_ready();
                     is_over.then_some(News::Over).map_or(Poll::Pending, Poll::Ready)
                 }
-                Poll::Pending if self.clock.is_past(self.since + limits.head_time, cx) => {
+                Poll::Pending if self.clock.is_past(self.deadline(limits), cx) => {
                     Poll::Ready(News::Odd)
                 }
                 Poll::Pending => Poll::Pending,
             }
         })
         .await
+    }
+
+    /// Until when the rest of a request is awaited.
+    fn deadline(&self, limits: &Limits) -> Instant {
+        let head = self.since + limits.head_time;
+        self.wanted.map_or(head, |(_, since)| head.min(since + BEHIND))
     }
 
     /// Bytes of a request came. Its time runs from the first: the later ones do not prolong it.

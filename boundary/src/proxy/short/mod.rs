@@ -19,6 +19,7 @@ use tokio::time::{Instant, timeout};
 
 use self::answer::Answer;
 use self::client::{Client, News, READ};
+use self::request::{Read, Request};
 use super::body::Account;
 use super::flow::Call;
 use super::identity::{self, Heard};
@@ -151,10 +152,7 @@ impl<S: Stream> Talk<'_, S> {
     ) -> Result<Question, Turn> {
         let limits = &self.proxy.limits;
         loop {
-            let is_worth = self.client.is_worth_reading();
-            let bytes = self.client.held.get(..).filter(|_| is_worth);
-            let read = bytes.map_or(Ok(None), |bytes| self.question(bytes));
-            if let Some(question) = read.map_err(|Odd| Turn::Long(None))? {
+            if let Some(question) = self.asked().map_err(|Odd| Turn::Long(None))? {
                 return Ok(question);
             }
             match self.client.hear(limits, closing.as_mut()).await {
@@ -166,9 +164,23 @@ impl<S: Stream> Talk<'_, S> {
         }
     }
 
-    /// The question that bytes begin with, if it is whole.
-    fn question(&self, bytes: &[u8]) -> Result<Option<Question>, Odd> {
-        let Some(request) = request::read(bytes, &self.proxy.limits)? else { return Ok(None) };
+    /// The question that what is held begins with, once it is whole.
+    fn asked(&mut self) -> Result<Option<Question>, Odd> {
+        if !self.client.is_worth_reading() {
+            return Ok(None);
+        }
+        match request::read(&self.client.held, &self.proxy.limits)? {
+            Read::Head => Ok(None),
+            Read::Body(wanted) => {
+                self.client.await_body(wanted);
+                Ok(None)
+            }
+            Read::Whole(request) => self.question(&request).map(Some),
+        }
+    }
+
+    /// The question that a request is, if the rules permit it.
+    fn question(&self, request: &Request<'_>) -> Result<Question, Odd> {
         let (host, target) = (request.host, request.target);
         let permit = identity::plain(self.heard, request.method, host, target)
             .and_then(|intent| self.proxy.rules_of(self.call).decide(intent))
@@ -181,7 +193,7 @@ impl<S: Stream> Talk<'_, S> {
         let is_head = intent.method().is_some_and(|method| method.as_str() == "HEAD");
         let (length, body) = (request.length, request.body.len());
         let is_last = request.is_last;
-        Ok(Some(Question { permit, said, length, body, is_head, is_last }))
+        Ok(Question { permit, said, length, body, is_head, is_last })
     }
 
     /// Sends a question and brings the answer back.

@@ -31,28 +31,47 @@ pub(super) struct Request<'a> {
     fields: Fields<'a>,
 }
 
-/// Reads a request, body included; nothing while its head is not whole.
-pub(super) fn read<'a>(bytes: &'a [u8], limits: &Limits) -> Result<Option<Request<'a>>, Odd> {
+/// The most of a body that is waited for. It is held meanwhile.
+const MOST_AWAITED: usize = 16 * 1024;
+
+/// What bytes begin with.
+#[derive(Debug)]
+pub(super) enum Read<'a> {
+    /// A part of a head.
+    Head,
+    /// A plain head, whose body is not all there: together they are so long.
+    Body(usize),
+    /// A plain request.
+    Whole(Request<'a>),
+}
+
+/// Reads a request, body included.
+pub(super) fn read<'a>(bytes: &'a [u8], limits: &Limits) -> Result<Read<'a>, Odd> {
     let mut fields = Fields { text: Vec::with_capacity(bytes.len()), ..Fields::default() };
     match framing::read(bytes, limits, |said| fields.take(said)) {
-        Ok(None) => Ok(None),
+        Ok(None) => Ok(Read::Head),
         Ok(Some((head, Framing::Length(body)))) => {
-            plain(bytes, (head, body), fields).map(Some).ok_or(Odd)
+            let body = usize::try_from(body).ok().ok_or(Odd)?;
+            let length = head.checked_add(body).ok_or(Odd)?;
+            if length <= bytes.len() {
+                return plain(bytes, (head, length), fields).map(Read::Whole).ok_or(Odd);
+            }
+            let is_awaited = body <= MOST_AWAITED && !fields.is_odd;
+            if is_awaited { Ok(Read::Body(length)) } else { Err(Odd) }
         }
         Ok(Some((_, Framing::Chunked | Framing::Switch))) | Err(_) => Err(Odd),
     }
 }
 
-/// The request, if nothing of it is odd and its body is there.
+/// The request, if nothing of it is odd.
 fn plain<'a>(
     bytes: &'a [u8],
-    (head, body): (usize, u64),
+    (head, length): (usize, usize),
     fields: Fields<'a>,
 ) -> Option<Request<'a>> {
     let (method, target) = fields.line.filter(|_| !fields.is_odd)?;
     // A host in other letters has several spellings; here it has one.
     let (host, _) = fields.host.filter(|(host, _)| host.iter().all(u8::is_ascii_graphic))?;
-    let length = head.checked_add(usize::try_from(body).ok()?)?;
     Some(Request {
         method: str::from_utf8(method).ok()?,
         target: str::from_utf8(target).ok()?,
@@ -184,4 +203,37 @@ impl Meaning {
 /// Whether a byte of a request target is one that every parser takes for itself (RFC 3986 §3.3).
 fn is_usual(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"/-_.~?=&%+,:;@!$'()*".contains(&byte)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What is read of a POST that announces so much, when so much of the body is there.
+    fn post(announced: usize, there: usize) -> Result<usize, Odd> {
+        let head =
+            format!("POST / HTTP/1.1\r\nHost: a.test\r\nContent-Length: {announced}\r\n\r\n");
+        let bytes = [head.as_bytes(), &vec![b'x'; there]].concat();
+        match read(&bytes, &Limits::default())? {
+            Read::Head => panic!("the head is there"),
+            Read::Body(length) => {
+                assert_eq!(length, head.len() + announced);
+                Ok(0)
+            }
+            Read::Whole(request) => Ok(request.body.len()),
+        }
+    }
+
+    #[test]
+    fn a_body_that_is_not_too_large_is_waited_for() {
+        assert_eq!(post(0, 0).unwrap(), 0);
+        assert_eq!(post(5, 0).unwrap(), 0);
+        assert_eq!(post(5, 4).unwrap(), 0);
+        assert_eq!(post(5, 5).unwrap(), 5);
+        assert_eq!(post(5, 9).unwrap(), 5, "what is behind it is the next request");
+        assert_eq!(post(MOST_AWAITED, 0).unwrap(), 0);
+        assert!(post(MOST_AWAITED + 1, 0).is_err());
+        assert_eq!(post(MOST_AWAITED + 1, MOST_AWAITED + 1).unwrap(), MOST_AWAITED + 1);
+        assert!(post(usize::MAX, 0).is_err());
+    }
 }

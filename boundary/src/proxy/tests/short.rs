@@ -193,3 +193,42 @@ async fn a_client_that_asks_ahead_is_answered_in_order_and_held_back() {
         all.split("\r\n\r\n/").skip(1).filter_map(|rest| rest.split("HTTP").next()).collect();
     assert_eq!(order, (0..500).map(|number| number.to_string()).collect::<Vec<_>>());
 }
+
+#[tokio::test]
+async fn a_body_behind_its_head_is_brought_along() {
+    let origin = Scripted::fine().await;
+    let stage = Stage::redirected(origin.address, &origin.rule(""));
+    let host = origin.authority();
+    let mut client = stage.connect().await;
+    for size in [5, 10_000, 70_000, 5] {
+        let (first, second) = ("x".repeat(size / 2), "y".repeat(size - size / 2));
+        let head = format!("POST / HTTP/1.1\r\nHost: {host}\r\nContent-Length: {size}\r\n\r\n");
+        for part in [&head, &first, &second] {
+            client.say(part).await;
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(client.answer(false).await.status, 200, "{size} bytes");
+        let request = origin.requests().pop().unwrap();
+        assert_eq!(request.split_once("\r\n\r\n").unwrap().1, first + &second);
+    }
+    let records = stage.records().await;
+    let sizes: Vec<_> = records.iter().filter_map(|one| one["bytes_up"].as_u64()).collect();
+    assert_eq!(sizes, [5, 10_000, 70_000, 5]);
+}
+
+#[tokio::test]
+async fn a_head_whose_body_does_not_come_is_sent_without_it() {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let stage = Stage::redirected(address, &[format!("host=127.0.0.1 port={}", address.port())]);
+    let mut client = stage.connect().await;
+    client.say(format!("POST / HTTP/1.1\r\nHost: {address}\r\nContent-Length: 5\r\n\r\n")).await;
+    let mut upstream = Client(soon(listener.accept()).await.unwrap().0);
+    upstream.head_of_request().await;
+    client.say("hello").await;
+    let mut body = [0; 5];
+    soon(upstream.0.read_exact(&mut body)).await.unwrap();
+    assert_eq!(&body, b"hello");
+    upstream.say("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").await;
+    assert_eq!(client.answer(false).await.text(), "ok");
+}
