@@ -4,7 +4,7 @@
 //! for a leaf per intercepted host. *Never*: writes or hands out a private key of its own; the
 //! leaves' key leaves only inside a [`CertifiedKey`], which signs and cannot be read.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
@@ -184,7 +184,9 @@ type Place = Arc<Mutex<Option<Leaf>>>;
 #[derive(Default)]
 struct Leaves {
     by_host: HashMap<Host, (Place, u64)>,
-    /// Counts uses, to find the leaf that was not used for longest.
+    /// The same by when they were used last: the first was not used for longest.
+    by_use: BTreeMap<u64, Host>,
+    /// Counts uses.
     clock: u64,
 }
 
@@ -208,17 +210,19 @@ impl Leaves {
     fn place(&mut self, host: &Host) -> Place {
         self.clock += 1;
         if let Some((place, used)) = self.by_host.get_mut(host) {
-            *used = self.clock;
+            let before = std::mem::replace(used, self.clock);
+            let known = self.by_use.remove(&before).unwrap_or_else(|| host.clone());
+            self.by_use.insert(self.clock, known);
             return Arc::clone(place);
         }
-        if self.by_host.len() >= MOST_LEAVES {
-            let oldest = self.by_host.iter().min_by_key(|(_, (_, used))| *used);
-            if let Some(oldest) = oldest.map(|(host, _)| host.clone()) {
-                self.by_host.remove(&oldest);
-            }
+        if self.by_host.len() >= MOST_LEAVES
+            && let Some((_, oldest)) = self.by_use.pop_first()
+        {
+            self.by_host.remove(&oldest);
         }
         let place = Place::default();
         self.by_host.insert(host.clone(), (Arc::clone(&place), self.clock));
+        self.by_use.insert(self.clock, host.clone());
         place
     }
 }
