@@ -8,7 +8,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context as _, Result};
 use bytes::{Bytes, BytesMut};
@@ -32,7 +32,7 @@ pub(crate) const SMALL: &str = "Hello, world!";
 /// What large answers are made of.
 static FILLER: [u8; 64 * 1024] = [b'x'; 64 * 1024];
 
-/// How far events lie apart.
+/// How far events lie apart where nothing else is asked for.
 const BEAT: Duration = Duration::from_millis(100);
 
 /// How many events there are.
@@ -163,10 +163,16 @@ async fn answer_all(mut stream: TlsStream<TcpStream>) -> Result<()> {
         };
         let asked = heard.split_to(end + 4);
         match path(&asked) {
-            b"/events" => tell(&mut stream).await?,
-            path => match path.strip_prefix(b"/bytes/").and_then(number) {
-                Some(length) => pour(&mut stream, length).await?,
-                None => stream.write_all(&small()).await?,
+            b"/events" => tell(&mut stream, BEAT).await?,
+            path => match (path.strip_prefix(b"/bytes/"), path.strip_prefix(b"/events/")) {
+                (Some(length), _) => {
+                    pour(&mut stream, number(length).context("a length")?).await?;
+                }
+                (_, Some(apart)) => {
+                    let apart = u64::try_from(number(apart).context("milliseconds")?)?;
+                    tell(&mut stream, Duration::from_millis(apart)).await?;
+                }
+                (None, None) => stream.write_all(&small()).await?,
             },
         }
     }
@@ -204,18 +210,24 @@ async fn pour(stream: &mut TlsStream<TcpStream>, length: usize) -> Result<()> {
     Ok(stream.flush().await?)
 }
 
-/// Events, a beat apart, as chunks.
-async fn tell(stream: &mut TlsStream<TcpStream>) -> Result<()> {
+/// Events, a beat apart, as chunks. Each says when it was sent.
+async fn tell(stream: &mut TlsStream<TcpStream>, beat: Duration) -> Result<()> {
     let head = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nCache-Control: no-cache\r\n\
                 Transfer-Encoding: chunked\r\n\r\n";
     stream.write_all(head.as_bytes()).await?;
     for number in 0..EVENTS {
-        let event = format!("data: {number}\n\n");
+        let event = format!("data: {number} {}\n\n", now()?);
         let chunk = format!("{:x}\r\n{event}\r\n", event.len());
         stream.write_all(chunk.as_bytes()).await?;
         stream.flush().await?;
-        sleep(BEAT).await;
+        sleep(beat).await;
     }
     stream.write_all(b"0\r\n\r\n").await?;
     Ok(stream.flush().await?)
+}
+
+/// The time of day in microseconds, the same for all processes of the run.
+pub(crate) fn now() -> Result<u64> {
+    let passed = SystemTime::now().duration_since(UNIX_EPOCH).context("the clock")?;
+    Ok(u64::try_from(passed.as_micros())?)
 }

@@ -2,6 +2,7 @@
 //!
 //! *Never*: outlives the run, or waits for ever.
 
+use std::ffi::OsStr;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
@@ -22,7 +23,7 @@ const PATIENCE: Duration = Duration::from_secs(90);
 
 /// Where the helper's own output goes: nobody reads it unless something is wrong.
 pub(super) fn own(part: &str) -> Result<Command> {
-    let mut command = Command::new(std::env::current_exe().context("our own program")?);
+    let mut command = bound(std::env::current_exe().context("our own program")?);
     command.arg(part);
     Ok(command)
 }
@@ -49,7 +50,7 @@ impl Helper {
 
     /// A proxy, once it listens.
     pub(super) fn listening(mut command: Command, address: SocketAddr) -> Result<Self> {
-        let name = command.get_program().to_string_lossy().into_owned();
+        let name = format!("{command:?}");
         command.stdin(Stdio::null()).stdout(Stdio::null());
         let mut helper = Self { child: command.spawn().with_context(|| name.clone())? };
         let deadline = Instant::now() + UNTIL_READY;
@@ -75,6 +76,13 @@ impl Drop for Helper {
         drop(self.child.kill());
         drop(self.child.wait());
     }
+}
+
+/// A command for a program that the kernel kills when we are gone, however that came.
+pub(super) fn bound(program: impl AsRef<OsStr>) -> Command {
+    let mut command = Command::new("setpriv");
+    command.args(["--pdeathsig", "KILL", "--"]).arg(program);
+    command
 }
 
 /// Whether somebody listens there.

@@ -16,7 +16,7 @@ use anyhow::{Context as _, Result, ensure};
 use nix::unistd::User;
 
 use super::Plan;
-use super::agent::{Agent, Helper, own};
+use super::agent::{Agent, Helper, bound, own};
 use super::memory;
 use crate::authority::Authority;
 use crate::load::{Outcome, Task};
@@ -177,7 +177,7 @@ fn peer(
 }
 
 fn hudsucker(program: &Path, folder: &Path) -> Result<Contestant> {
-    let mut command = Command::new(program);
+    let mut command = bound(program);
     command.arg("127.0.0.1:7002");
     command.args(["peers.key", "peers.pem", "origin.pem"].map(|name| folder.join(name)));
     peer("hudsucker", command, 7002, (folder, "peers.pem"))
@@ -186,7 +186,7 @@ fn hudsucker(program: &Path, folder: &Path) -> Result<Contestant> {
 fn mitmproxy(program: &Path, folder: &Path) -> Result<Contestant> {
     let (own, roots) = (folder.join("mitmproxy"), folder.join("origin.pem"));
     let set = |name: &str, path: &Path| format!("{name}={}", path.display());
-    let mut command = Command::new(program);
+    let mut command = bound(program);
     command.args(["--quiet", "--listen-host", "127.0.0.1", "--listen-port", "7004"]);
     command.args(["--set", &set("confdir", &own)]);
     command.args(["--set", &set("ssl_verify_upstream_trusted_ca", &roots)]);
@@ -206,7 +206,7 @@ fn squid(program: &Path, folder: &Path) -> Result<Contestant> {
         chown(path, Some(user.uid.as_raw()), Some(user.gid.as_raw()))?;
     }
     let as_user = |program: &OsStr| {
-        let mut command = Command::new(program);
+        let mut command = bound(program);
         command.uid(user.uid.as_raw()).gid(user.gid.as_raw()).current_dir(&own);
         command.stdout(Stdio::null()).stderr(Stdio::null());
         command

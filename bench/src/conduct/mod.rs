@@ -40,7 +40,7 @@ pub(crate) struct Plan {
     /// How often every contestant takes its turn in every row.
     #[arg(long, default_value_t = 7)]
     pub(crate) rounds: usize,
-    /// Only the rows whose name has this in it; `memory` and `many` are names too.
+    /// Only the rows whose name has this in it; `memory`, `events` and `many` are names too.
     #[arg(long)]
     pub(crate) only: Option<String>,
 }
@@ -53,10 +53,13 @@ pub(crate) fn conduct(plan: &Plan) -> Result<()> {
     let _origin = Helper::origin(folder.path())?;
     let wanted = |name: &str| plan.only.as_ref().is_none_or(|part| name.contains(part.as_str()));
     let mut text = String::new();
-    if wanted("memory") || rows::all().any(|row| wanted(row.name)) {
+    if wanted("memory") || wanted("events") || rows::all().any(|row| wanted(row.name)) {
         let mut contestants = contestants::start(plan, folder.path())?;
         let results = rows::measure(&mut contestants, plan.rounds, wanted)?;
         text.push_str(&table::of_rows(&results, &contestants, plan.rounds)?);
+        if wanted("events") {
+            text.push_str(&special::of_events(&mut contestants)?);
+        }
         if wanted("memory") {
             text.push_str(&special::of_memory(&mut contestants)?);
         }

@@ -16,6 +16,9 @@ use crate::say;
 /// How many connections are held to learn what one costs.
 const HELD: usize = 1000;
 
+/// How many events, a second apart, are waited for.
+const BEATS: usize = 5;
+
 /// How many of boundary's are held idle.
 const MANY: usize = 10_000;
 
@@ -43,6 +46,23 @@ pub(super) fn of_memory(contestants: &mut [Contestant]) -> Result<String> {
     text.push_str(&line(&held, &idle)?);
     text.push_str(&line("most in a download of 100 MiB, MiB", &peak)?);
     writeln!(text, "\nOf all processes of a proxy; an idle connection has had one request.")?;
+    Ok(text)
+}
+
+/// How late the latest of a few events is that are sent a second apart.
+pub(super) fn of_events(contestants: &mut [Contestant]) -> Result<String> {
+    let (mut names, mut late) = (Vec::new(), Vec::new());
+    for contestant in contestants.iter_mut().filter(|one| one.who != Who::Recording) {
+        let name = contestant.who.name();
+        say(&format!("bench: an event a second by {name}"));
+        names.push(name.to_owned());
+        let outcome = contestant.perform(&Task::Beats { events: BEATS });
+        late.push(told(name, outcome.map(|outcome| outcome.median / 1000.0)));
+    }
+    let mut text = String::from("\n");
+    text.push_str(&line("an event a second", &names)?);
+    writeln!(text, "|---|{}", "---|".repeat(names.len()))?;
+    text.push_str(&line(&format!("the latest of {BEATS} behind its sending, ms"), &late)?);
     Ok(text)
 }
 

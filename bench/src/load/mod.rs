@@ -18,7 +18,7 @@ use tokio::runtime::Runtime;
 use tokio::task::JoinSet;
 
 use crate::authority::{Sessions, client};
-use crate::origin::SMALL;
+use crate::origin::{SMALL, now};
 pub(crate) use wire::Way;
 use wire::{Line, dial};
 
@@ -58,6 +58,11 @@ pub(crate) enum Task {
     },
     /// A stream of events: how long the first takes from the request on.
     Events,
+    /// A stream of events a second apart: how long after its sending the latest comes.
+    Beats {
+        /// How many are waited for.
+        events: usize,
+    },
     /// Small requests over one HTTP/2 connection.
     Multiplexed {
         /// How many at once.
@@ -161,6 +166,7 @@ impl Load {
                 self.download(bytes, streams, millis).await
             }
             Task::Events => self.await_event().await,
+            Task::Beats { events } => self.await_beats(events).await,
             Task::Multiplexed { streams, millis } => {
                 let stream = dial(&self.way, HOST, &self.http2).await?;
                 multiplexed::ask(stream, HOST, streams, millis).await
@@ -249,7 +255,25 @@ impl Load {
         notes.times.push(span.since.elapsed());
         Ok(span.outcome(notes))
     }
+
+    /// Asks for events a second apart, and waits for so many. What it shows is the latest.
+    async fn await_beats(&self, events: usize) -> Result<Outcome> {
+        let mut line = self.open(1).await?.pop().context("a connection")?;
+        let span = Span::of(0);
+        line.send(HOST, &format!("/events/{SECOND}")).await?;
+        let mut latest = 0;
+        for number in 0..events {
+            let sent = line.event(&format!("data: {number} ")).await?;
+            latest = latest.max(now()?.saturating_sub(sent));
+        }
+        let mut notes = Notes::default();
+        notes.times.push(Duration::from_micros(latest));
+        Ok(span.outcome(notes))
+    }
 }
+
+/// How many milliseconds lie between the events of a slow stream.
+const SECOND: u64 = 1000;
 
 /// Connects and asks once.
 async fn first_ask(way: Way, config: Arc<ClientConfig>) -> Result<Line> {

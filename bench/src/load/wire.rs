@@ -115,7 +115,19 @@ impl Line {
         Ok(())
     }
 
-    async fn send(&mut self, host: &str, path: &str) -> Result<()> {
+    /// Reads until an event has come; when it was sent.
+    pub(super) async fn event(&mut self, begin: &str) -> Result<u64> {
+        loop {
+            let text = String::from_utf8_lossy(&self.heard);
+            let whole = text.split_once(begin).and_then(|(_, rest)| rest.split_once("\n\n"));
+            if let Some((sent, _)) = whole {
+                return sent.parse().context("when an event was sent");
+            }
+            ensure!(self.stream.read_buf(&mut self.heard).await? > 0, "closed before the event");
+        }
+    }
+
+    pub(super) async fn send(&mut self, host: &str, path: &str) -> Result<()> {
         let ask = format!("GET {path} HTTP/1.1\r\nHost: {host}\r\nAccept: */*\r\n\r\n");
         Ok(self.stream.write_all(ask.as_bytes()).await?)
     }
