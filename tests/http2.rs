@@ -3,9 +3,12 @@
 //! Each is told nothing of boundary. The origin at 9443 speaks HTTP/2 alone, those at 443 and 80
 //! HTTP/1.1 alone, the one at 50051 HTTP/2 without TLS.
 
+use std::fs;
 use std::io::Read as _;
 use std::process::{Child, Command, Stdio};
 
+use crate::escape::is_long;
+use crate::escape::stalled::of_boundary;
 use crate::world::World;
 use crate::world::needs::needs;
 
@@ -57,6 +60,38 @@ fn a_large_body_passes_in_both_directions() {
         let closed = out.records.iter().find(|record| record["bytes_down"] == size);
         out.expect(closed.is_some(), "the record says how much it was");
     }
+}
+
+/// What the proxy may hold while it carries whatever size, in KiB.
+const MOST_HELD: u64 = 64 * 1024;
+
+#[test]
+fn very_large_bodies_pass_in_little_memory() {
+    needs!(root, bpf, curl);
+    let world = World::new();
+    // `BOUNDARY_TEST_LONG=1` carries two GiB each way.
+    let size = if is_long() { 2_usize << 30 } else { 96 << 20 };
+    let script = format!(
+        "set -e
+        curl -sS --http1.1 -o /dev/null -w 'short %{{size_download}}\\n' https://allowed.test/size/{size}
+        curl -sS --http2 -o /dev/null -w 'down %{{size_download}}\\n' https://allowed.test:9443/size/{size}
+        head -c {size} /dev/zero | curl -sS --http2 -T - https://allowed.test:9443/count
+        echo carried
+        curl -sS https://allowed.test/hang/measured"
+    );
+    let session = world.boundary(&ALLOW, &["sh", "-c", &script]).start();
+    for word in [&format!("short {size}"), &format!("down {size}"), "carried"] {
+        session.wait_for(word);
+    }
+    let status = format!("/proc/{}/status", of_boundary(&world, "boundary-proxy"));
+    let status = fs::read_to_string(status).expect("it lives");
+    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    let peak: Option<u64> = peak.and_then(|text| text.trim().trim_end_matches(" kB").parse().ok());
+    world.open("measured");
+    let out = session.finish();
+    out.exits(0).says(&format!("{size} bytes"));
+    eprintln!("{size} bytes each way: {peak:?} KiB at most");
+    out.expect(peak.is_some_and(|peak| peak < MOST_HELD), &format!("{peak:?} KiB are too much"));
 }
 
 #[test]

@@ -26,7 +26,7 @@ mod requests;
 mod robustness;
 mod secrets;
 mod stale;
-mod stalled;
+pub(crate) mod stalled;
 mod starved;
 pub(crate) mod traces;
 mod unix;
@@ -70,7 +70,7 @@ pub(crate) const OPTIONS: &[&str] = &[
 
 /// Whether the tests that race are to be thorough, ten seconds or a million rounds. In a usual run
 /// of the tests it is a second.
-fn is_long() -> bool {
+pub(crate) fn is_long() -> bool {
     std::env::var_os("BOUNDARY_TEST_LONG").is_some_and(|value| !value.is_empty())
 }
 

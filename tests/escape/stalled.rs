@@ -29,7 +29,7 @@ const ATTEMPTS: &str = "$0 signals 1; $0 tcp 203.0.113.66 80 http:denied.test & 
                         $0 signals 1";
 
 /// A process of boundary by the name that it gives itself.
-pub(super) fn of_boundary(world: &World, name: &str) -> Pid {
+pub(crate) fn of_boundary(world: &World, name: &str) -> Pid {
     let found = || {
         let all = world.processes().into_iter().map(|process| process.pid);
         let is_called = |pid: &Pid| {

@@ -95,7 +95,7 @@ async fn answer(origins: &Origins, head: &Head, request: Request<Incoming>) -> R
         ("size", size) => drop(tokio::spawn(large(size.parse().unwrap_or(0), sender))),
         ("stream", gate) => drop(tokio::spawn(halves(origins.clone(), gate.to_owned(), sender))),
         ("count", _) => {
-            let count = upload.collect().await.map_or(0, |all| all.to_bytes().len());
+            let count = count(upload).await;
             return response.map(|()| Full::from(format!("{count} bytes\n")).boxed());
         }
         ("echo", _) => drop(tokio::spawn(echo(upload, sender))),
@@ -163,6 +163,15 @@ async fn expand(upload: Incoming, mut sender: Sender<Bytes>) {
         drop(sender.send_data(message.clone()).await);
     }
     end(sender).await;
+}
+
+/// How many bytes come, none of which is held.
+async fn count(mut upload: Incoming) -> usize {
+    let mut count = 0;
+    while let Some(Ok(frame)) = upload.frame().await {
+        count += frame.data_ref().map_or(0, Bytes::len);
+    }
+    count
 }
 
 /// So many bytes.

@@ -192,7 +192,7 @@ impl Origins {
                 bare(stream, &format!("{argument} As Asked"))
             }
             "status" => whole(stream, &format!("{argument} As Asked"), line.as_bytes()),
-            "size" => whole(stream, "200 OK", &vec![b'x'; argument.parse().unwrap_or(0)]),
+            "size" => large(stream, argument.parse().unwrap_or(0)),
             "files" => self.file(stream, argument),
             "moved" => whole(stream, &format!("302 Found\r\nLocation: http://{argument}/"), b""),
             "hang" => {
@@ -247,6 +247,19 @@ fn typed(stream: &mut impl Write, kind: &str, body: &[u8]) -> io::Result<()> {
 fn whole(stream: &mut impl Write, status: &str, body: &[u8]) -> io::Result<()> {
     let head = format!("HTTP/1.1 {status}\r\nContent-Length: {}\r\n\r\n", body.len());
     stream.write_all(&[head.as_bytes(), body].concat())?;
+    stream.flush()
+}
+
+/// A response of so many bytes, piece by piece.
+fn large(stream: &mut impl Write, mut left: usize) -> io::Result<()> {
+    let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {left}\r\n\r\n");
+    stream.write_all(head.as_bytes())?;
+    let piece = vec![b'x'; 64 << 10];
+    while left > 0 {
+        let now = left.min(piece.len());
+        stream.write_all(&piece[..now])?;
+        left -= now;
+    }
     stream.flush()
 }
 
