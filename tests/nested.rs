@@ -93,6 +93,89 @@ fn three_deep_each_is_narrower_than_the_one_around() {
     permits(&run(&world, &["*"], &script), &["y.test"]);
 }
 
+/// A helper: who asks it, by either kind of socket, has it fetch from a host.
+const HELPER: &str = "
+import os, socket, sys, threading, urllib.request, urllib.error
+place = sys.argv[1]
+def serve(server):
+    while True:
+        line = server.accept()[0]
+        name = line.recv(100).decode().strip()
+        try: told = urllib.request.urlopen('http://%s/' % name).status
+        except urllib.error.HTTPError as error: told = error.code
+        line.send(b'%d' % told)
+        line.close()
+plain = socket.create_server(('127.0.0.1', 7070))
+unix = socket.socket(socket.AF_UNIX)
+unix.bind(place)
+os.chmod(place, 0o777)
+unix.listen()
+abstract = socket.socket(socket.AF_UNIX)
+abstract.bind('\\0' + place)
+abstract.listen()
+for server in (plain, unix, abstract): threading.Thread(target=serve, args=(server,)).start()
+print('helper ready', flush=True)";
+
+/// Asks the helper for a host in each way, and says what came of it.
+const ASK_HELPER: &str = "
+import socket, sys
+place, name = sys.argv[1:]
+for way, family, address in (
+    ('tcp', socket.AF_INET, ('127.0.0.1', 7070)),
+    ('mapped', socket.AF_INET6, ('::ffff:127.0.0.1', 7070)),
+    ('unix', socket.AF_UNIX, place),
+    ('abstract', socket.AF_UNIX, '\\0' + place),
+):
+    try:
+        line = socket.socket(family)
+        line.connect(address)
+        line.send(b'%s\\r\\n\\r\\n' % name.encode())
+        print(way, line.recv(100).decode() or 'hung up')
+    except OSError as error: print(way, 'refused')";
+
+#[test]
+fn a_helper_around_a_room_is_a_stranger_to_it() {
+    needs!(root, ebpf, python3);
+    let world = world();
+    let (helper, ask) = (world.file("helper.py", HELPER), world.file("ask.py", ASK_HELPER));
+    let (helper, ask) = (helper.display(), ask.display());
+    let inner = under(&world, &["y.test"]);
+    let place = world.folder().join("helper");
+    let place = place.display();
+    let begin = format!(
+        "rm -f {place} {place}.out; /usr/bin/python3 {helper} {place} > {place}.out & \
+         until grep -q ready {place}.out; do sleep 0.05; done"
+    );
+    // Around the room: it would fetch by its own, wider policy.
+    let script = format!(
+        "{begin}; echo outside; /usr/bin/python3 {ask} {place} x.test; \
+         echo inside; {inner} /usr/bin/python3 {ask} {place} x.test; kill $!"
+    );
+    let out = run(&world, &["x.test", "y.test"], &script);
+    let (outside, inside) = out.stdout.split_once("inside").expect("both are asked");
+    for way in ["tcp", "mapped", "unix", "abstract"] {
+        out.expect(outside.contains(&format!("{way} 200")), "its own room reaches it");
+        out.expect(!inside.contains(&format!("{way} 200")), "the room inside it does not");
+    }
+    // Inside the room: it has no more than the room, and whoever is around may use it as well.
+    let within = format!(
+        "{begin}; /usr/bin/python3 {ask} {place} y.test; echo around > {place}.out; \
+         until grep -q asked {place}.out; do sleep 0.05; done; kill $!"
+    );
+    let within = world.file("within.sh", &within);
+    let script = format!(
+        "{inner} sh {} & until grep -q around {place}.out; do sleep 0.05; done; echo outside; \
+         /usr/bin/python3 {ask} {place} y.test; echo asked > {place}.out; wait",
+        within.display()
+    );
+    let out = run(&world, &["x.test", "y.test"], &script);
+    let (inside, outside) = out.stdout.split_once("outside").expect("both are asked");
+    for way in ["tcp", "mapped", "unix", "abstract"] {
+        out.expect(inside.contains(&format!("{way} 200")), "its own room reaches it");
+        out.expect(outside.contains(&format!("{way} 200")), "and so does the one around");
+    }
+}
+
 #[test]
 fn an_inner_command_cannot_leave_its_room() {
     needs!(root, ebpf, curl);

@@ -162,6 +162,9 @@ pub struct Mark {
     pub reserved: u32,
     /// Who made it; zero for a door.
     pub task: Task,
+    /// The cgroups around the one that it was made in, from the hierarchy's second level on: zero
+    /// where there is none, and those further in than there is room for are not there.
+    pub around: [u64; Mark::LEVELS],
 }
 
 impl Mark {
@@ -170,11 +173,33 @@ impl Mark {
     /// A door of the session: only the user half writes this.
     pub const DOOR: u32 = 2;
 
+    /// How many levels of the hierarchy are told apart. A pod of Kubernetes is in the fifth, a
+    /// user's shell under systemd in the fourth; a session adds one, and each inner one another.
+    pub const LEVELS: usize = 12;
+
+    /// Whether it was made in a cgroup or inside it. Without a branch for each level, which the
+    /// verifier would follow.
+    #[inline(always)]
+    pub fn is_within(&self, cgroup: u64) -> bool {
+        let mut differ = is_other(self.task.cgroup, cgroup);
+        for level in self.around {
+            differ &= is_other(level, cgroup);
+        }
+        differ == 0
+    }
+
     /// The mark of a door.
     pub const fn door() -> Self {
         let nobody = Task { cgroup: 0, tgid: 0, uid: 0, comm: [0; 4] };
-        Self { role: Self::DOOR, reserved: 0, task: nobody }
+        Self { role: Self::DOOR, reserved: 0, task: nobody, around: [0; Self::LEVELS] }
     }
+}
+
+/// One where two numbers differ, else zero.
+#[inline(always)]
+const fn is_other(one: u64, other: u64) -> u64 {
+    let difference = one ^ other;
+    (difference | difference.wrapping_neg()) >> 63
 }
 
 /// Where the doors stand: ports on 127.0.0.1 and `::1`, zero where there is none. Beside them, who
@@ -228,7 +253,7 @@ const _: () = assert!(size_of::<Endpoint>() == 20);
 const _: () = assert!(size_of::<FlowKey>() == 20);
 const _: () = assert!(size_of::<Task>() == 32);
 const _: () = assert!(size_of::<Flow>() == 72);
-const _: () = assert!(size_of::<Mark>() == 40);
+const _: () = assert!(size_of::<Mark>() == 136);
 const _: () = assert!(size_of::<Doors>() == 24);
 const _: () = assert!(size_of::<Refusal>() == 72);
 

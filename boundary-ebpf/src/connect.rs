@@ -4,7 +4,7 @@
 //! Each step reads the call anew instead of handing what it knows to the next: what the verifier
 //! does not know it does not follow, and that is most of what loading costs.
 
-use aya_ebpf::helpers::bpf_get_socket_cookie;
+use aya_ebpf::helpers::{bpf_get_current_cgroup_id, bpf_get_socket_cookie};
 use boundary_common::flow::{Doors, Endpoint};
 use boundary_common::steer::{self, Decision, Door, Hook, Listener, Why};
 
@@ -93,7 +93,9 @@ fn judge(call: &Call, hook: Hook, target: &Endpoint) -> Decision {
 fn receiver(call: &Call, hook: Hook, at: &Endpoint) -> Listener {
     let mut tuple = Tuple::new();
     let size = tuple.set_target(at);
-    tuple.receiver(size, call.context(), is_tcp(call, hook))
+    // SAFETY: The helper takes nothing.
+    let caller = unsafe { bpf_get_current_cgroup_id() };
+    tuple.receiver(size, call.context(), is_tcp(call, hook), caller)
 }
 
 /// Whether the socket is looked for among those of TCP. Only UDP sends to an address.

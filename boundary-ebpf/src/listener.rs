@@ -81,9 +81,18 @@ impl Tuple {
         }
     }
 
-    /// Who receives a segment or datagram: a connected socket before a listener.
+    /// Who receives a segment or datagram: a connected socket before a listener. To a caller in a
+    /// cgroup, or to zero for one whom it does not matter to.
+    ///
+    /// What was made around a room of the session is a stranger to it: its maker has a wider policy.
     #[inline(always)]
-    pub(crate) fn receiver(&mut self, size: u32, ctx: *mut c_void, is_tcp: bool) -> Listener {
+    pub(crate) fn receiver(
+        &mut self,
+        size: u32,
+        ctx: *mut c_void,
+        is_tcp: bool,
+        caller: u64,
+    ) -> Listener {
         let tuple = self.buffer.as_mut_ptr();
         let netns = i64::from(BPF_F_CURRENT_NETNS).cast_unsigned();
         let sk = if is_tcp {
@@ -97,11 +106,13 @@ impl Tuple {
             return Listener::Nobody;
         }
         // SAFETY: The lookup returns a full socket, held until it is released below.
-        let role = unsafe { MARKS.of(sk.cast()) }.map_or(0, |mark| mark.role);
-        // SAFETY: As above; `role` is a copy.
+        let mark = unsafe { MARKS.of(sk.cast()) };
+        let (role, is_within) =
+            mark.map_or((0, false), |mark| (mark.role, caller == 0 || mark.is_within(caller)));
+        // SAFETY: As above; what was read is a copy.
         unsafe { bpf_sk_release(sk.cast()) };
         match role {
-            Mark::SESSION => Listener::Session,
+            Mark::SESSION if is_within => Listener::Session,
             Mark::DOOR => Listener::Door,
             _ if doors().is_some_and(is_unguarded) => Listener::Door,
             _ => Listener::Stranger,

@@ -13,7 +13,7 @@ use boundary_common::steer::{Listener, Socket, Why, leave};
 
 use crate::context::read;
 use crate::listener::Tuple;
-use crate::maps::{FLOWS, TARGETS};
+use crate::maps::{FLOWS, MARKS, TARGETS};
 use crate::refusal::{self, Author, What};
 
 /// The interface number of loopback, in every network namespace.
@@ -86,12 +86,14 @@ fn may_leave(ctx: &SkBuffContext) -> bool {
 }
 
 impl Packet {
-    /// Reads an IPv4 packet for loopback, and what its receiver is looked up by.
+    /// Reads an IPv4 packet between loopback addresses, and what its receiver is looked up by.
+    /// What is answered to any other source the kernel would route to wherever that is.
     #[inline(always)]
     fn read_v4(ctx: &SkBuffContext, tuple: &mut Tuple) -> Option<(Self, u32)> {
         let fragment: u16 = ctx.load(6).ok()?;
         let [source, target]: [u32; 2] = ctx.load(12).ok()?;
-        if u16::from_be(fragment) & FRAGMENT != 0 || u32::from_be(target) >> 24 != LOOPBACK4 {
+        if u16::from_be(fragment) & FRAGMENT != 0 || !is_loopback4(source) || !is_loopback4(target)
+        {
             return None;
         }
         let protocol = u16::from(ctx.load::<u8>(9).ok()?);
@@ -101,14 +103,14 @@ impl Packet {
         Some((Self { source, protocol, opens }, size))
     }
 
-    /// Reads an IPv6 packet for `::1`, and what its receiver is looked up by.
+    /// Reads an IPv6 packet from `::1` to `::1`, and what its receiver is looked up by. A socket
+    /// may be bound to an address that is nobody's (`IPV6_FREEBIND`, net.ipv6.ip_nonlocal_bind).
     #[inline(always)]
     fn read_v6(ctx: &SkBuffContext, tuple: &mut Tuple) -> Option<(Self, u32)> {
-        let target: [u32; 4] = ctx.load(24).ok()?;
-        if target[0] | target[1] | target[2] != 0 || target[3] != 1_u32.to_be() {
+        let [source, target]: [[u32; 4]; 2] = ctx.load(8).ok()?;
+        if !is_loopback6(source) || !is_loopback6(target) {
             return None;
         }
-        let source: [u32; 4] = ctx.load(8).ok()?;
         let protocol = u16::from(ctx.load::<u8>(6).ok()?);
         let is_jumbo = protocol == HOP_BY_HOP && ctx.load::<[u8; 4]>(40).ok()? == JUMBO;
         let (protocol, at) = if is_jumbo { (TCP, 48) } else { (protocol, 40) };
@@ -121,18 +123,20 @@ impl Packet {
     /// Asks who receives it, and tells a door whose it is.
     #[inline(always)]
     fn follows(&self, ctx: &SkBuffContext, tuple: &mut Tuple, size: u32) -> bool {
-        let mut there = tuple.receiver(size, ctx.as_ptr(), self.protocol == TCP);
+        // What goes on is in both directions, and was begun by one that may.
+        let begins = self.opens || self.protocol != TCP;
+        let caller = if begins { maker(ctx) } else { 0 };
+        let mut there = tuple.receiver(size, ctx.as_ptr(), self.protocol == TCP, caller);
         if self.opens && there == Listener::Nobody {
             // The rest of an earlier connection (`TIME_WAIT`) hides the listener, which takes the
             // new one all the same.
             tuple.forget_source(size);
-            there = tuple.receiver(size, ctx.as_ptr(), true);
+            there = tuple.receiver(size, ctx.as_ptr(), true, caller);
         }
         if !leave(self.protocol, there) {
             return false;
         }
-        let announced = there == Listener::Door && (self.opens || self.protocol != TCP);
-        !announced || self.publish(ctx)
+        there != Listener::Door || !begins || self.publish(ctx)
     }
 
     /// Writes the flow where the door will look for it.
@@ -153,6 +157,18 @@ impl Packet {
     }
 }
 
+/// Whether an IPv4 address, as on the wire, is one of loopback's.
+#[inline(always)]
+fn is_loopback4(address: u32) -> bool {
+    u32::from_be(address) >> 24 == LOOPBACK4
+}
+
+/// Whether an IPv6 address, as on the wire, is `::1`.
+#[inline(always)]
+fn is_loopback6(address: [u32; 4]) -> bool {
+    address[0] | address[1] | address[2] == 0 && address[3] == 1_u32.to_be()
+}
+
 /// The ports, as on the wire, and whether the segment opens a connection.
 #[inline(always)]
 fn transport(ctx: &SkBuffContext, at: usize, protocol: u16) -> Option<([u16; 2], bool)> {
@@ -163,6 +179,17 @@ fn transport(ctx: &SkBuffContext, at: usize, protocol: u16) -> Option<([u16; 2],
     // A datagram has no such byte; a zero there opens nothing.
     let flags = if protocol == TCP { ctx.load(at + 13).ok()? } else { 0 };
     Some((ports, flags & (SYN | ACK) == SYN))
+}
+
+/// The cgroup in which the socket of a packet was made. Where nothing tells, one that is nowhere.
+#[inline(always)]
+fn maker(ctx: &SkBuffContext) -> u64 {
+    let sk = full_socket(ctx);
+    if sk.is_null() {
+        return u64::MAX;
+    }
+    // SAFETY: It is a full socket.
+    unsafe { MARKS.of(sk.cast()) }.map_or(u64::MAX, |mark| mark.task.cgroup)
 }
 
 /// The interface that a packet leaves or came by.

@@ -2,6 +2,7 @@
 //!
 //! This is where UDP-Lite, SCTP, ping, raw sockets and MPTCP end: some of them meet no later hook.
 
+use aya_ebpf::helpers::bpf_get_current_ancestor_cgroup_id;
 use aya_ebpf::programs::SockContext;
 use boundary_common::flow::{Endpoint, Mark};
 use boundary_common::steer::{Socket, Why};
@@ -26,12 +27,23 @@ pub(crate) fn make(ctx: &SockContext) -> bool {
     false
 }
 
+/// Writes down the cgroups around the caller's: each room of the session that it is in is one.
+#[inline(always)]
+fn note_place(place: *mut Mark) {
+    for level in 0..Mark::LEVELS {
+        // SAFETY: The helper takes any level; what is not there is zero.
+        let around = unsafe { bpf_get_current_ancestor_cgroup_id(level as i32 + 1) };
+        write!(place, around, around[level]);
+    }
+}
+
 /// Puts the session's mark on a new socket.
 #[inline(always)]
 fn mark(ctx: &SockContext) -> bool {
     // SAFETY: At this hook the context stands for the socket.
     let Some(place) = (unsafe { MARKS.of_or_new(ctx.sock.cast()) }) else { return false };
     write!(place, Mark::SESSION, role);
+    note_place(place);
     // SAFETY: The storage has the size of a mark, and lives with the socket.
     refusal::note_caller(unsafe { &raw mut (*place).task });
     true

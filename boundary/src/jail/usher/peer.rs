@@ -29,14 +29,56 @@ pub(in crate::jail) struct Own {
     known: Mutex<HashMap<Node, OwnedFd>>,
 }
 
+/// Whose sockets are own to whoever asks.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(in crate::jail) enum Reach {
+    /// Those of every process of the session.
+    Session,
+    /// Those of the processes in a cgroup or inside it, and the usher's, who has the session's door:
+    /// what is around a room has a wider policy than it.
+    Room(String),
+}
+
+impl Reach {
+    /// That of a process, by the text of its `cgroup` (proc(5)) and the name of the session's own.
+    pub(in crate::jail) fn of(text: &str, session: &str) -> Option<Self> {
+        let path = cgroup(text)?;
+        let is_room = Path::new(path).file_name() != Some(session.as_ref());
+        Some(if is_room { Self::Room(path.to_owned()) } else { Self::Session })
+    }
+
+    /// Whether it takes in the process of which this is the folder in procfs.
+    fn covers(&self, process: &Path) -> bool {
+        let Self::Room(room) = self else { return true };
+        if process.ends_with(std::process::id().to_string()) {
+            return true;
+        }
+        let text = fs::read_to_string(process.join("cgroup")).unwrap_or_default();
+        cgroup(&text).is_some_and(|path| Path::new(path).starts_with(room))
+    }
+}
+
+/// The path of a cgroup of version 2 in the text of a process's `cgroup`.
+fn cgroup(text: &str) -> Option<&str> {
+    text.lines().find_map(|line| line.strip_prefix("0::"))
+}
+
 impl Own {
-    /// Whether a process of the session made the socket at a file, of which a handle is given.
-    pub(in crate::jail) fn has_file(&self, node: &Node, handle: &OwnedFd) -> nix::Result<bool> {
+    /// Whether a process that is in reach made the socket at a file, of which a handle is given.
+    pub(in crate::jail) fn has_file(
+        &self,
+        node: &Node,
+        handle: &OwnedFd,
+        reach: &Reach,
+    ) -> nix::Result<bool> {
+        if *reach != Reach::Session {
+            return Ok(holds_all(&node.bound(&list()?).collect::<Vec<_>>(), reach));
+        }
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         if known.contains_key(node) {
             return Ok(true);
         }
-        let is_own = holds_all(&node.bound(&list()?).collect::<Vec<_>>());
+        let is_own = holds_all(&node.bound(&list()?).collect::<Vec<_>>(), reach);
         if is_own && let Ok(handle) = handle.try_clone() {
             if known.len() >= KNOWN {
                 known.clear();
@@ -47,9 +89,9 @@ impl Own {
     }
 }
 
-/// Whether a process of the session has the socket of an abstract name.
-pub(in crate::jail) fn has_name(name: &[u8]) -> nix::Result<bool> {
-    Ok(holds_all(&list()?.iter().filter(|bound| bound.name == name).collect::<Vec<_>>()))
+/// Whether a process that is in reach has the socket of an abstract name.
+pub(in crate::jail) fn has_name(name: &[u8], reach: &Reach) -> nix::Result<bool> {
+    Ok(holds_all(&list()?.iter().filter(|bound| bound.name == name).collect::<Vec<_>>(), reach))
 }
 
 /// The sockets that are bound to a file, by inode.
@@ -181,21 +223,22 @@ impl Bound {
     }
 }
 
-/// Whether there are such sockets, and a process of this pid namespace has every one of them open.
-fn holds_all(bound: &[&Bound]) -> bool {
-    !bound.is_empty() && bound.iter().all(|bound| is_held(bound.socket))
+/// Whether there are such sockets, and a process in reach has every one of them open.
+fn holds_all(bound: &[&Bound], reach: &Reach) -> bool {
+    !bound.is_empty() && bound.iter().all(|bound| is_held(bound.socket, reach))
 }
 
-/// Whether a process of this pid namespace has a socket open.
-fn is_held(socket: u32) -> bool {
+/// Whether a process of this pid namespace that is in reach has a socket open.
+fn is_held(socket: u32, reach: &Reach) -> bool {
     let link = format!("socket:[{socket}]");
     let Ok(processes) = fs::read_dir("/proc") else { return false };
     let is_number = |name: &OsStr| name.as_bytes().iter().all(u8::is_ascii_digit);
     processes.flatten().filter(|process| is_number(&process.file_name())).any(|process| {
         let Ok(descriptors) = fs::read_dir(process.path().join("fd")) else { return false };
-        descriptors
+        let has_it = descriptors
             .flatten()
-            .any(|fd| fs::read_link(fd.path()).is_ok_and(|to| to.as_os_str() == link.as_str()))
+            .any(|fd| fs::read_link(fd.path()).is_ok_and(|to| to.as_os_str() == link.as_str()));
+        has_it && reach.covers(&process.path())
     })
 }
 
@@ -311,14 +354,39 @@ mod tests {
         let at = fstat(&handle).unwrap();
         let node = Node::of(&at, &handle);
         assert!(is_socket(&at));
-        assert!(Own::default().has_file(&node, &handle).unwrap(), "this process has it open");
+        let has_it = |reach| Own::default().has_file(&node, &handle, reach).unwrap();
+        assert!(has_it(&Reach::Session), "this process has it open");
         let here = Host::by(None);
         assert!(Listed::at(&path, &here).is(&at, &node).unwrap());
         let by_line = Host::by(Some(line().unwrap()));
         assert!(Listed::at(&path, &by_line).is(&at, &node).unwrap());
         assert!(!Listed::at(Path::new("/elsewhere"), &here).is(&at, &node).unwrap());
         drop(listener);
-        assert!(!Own::default().has_file(&node, &handle).unwrap(), "nobody has it open");
+        assert!(!has_it(&Reach::Session), "nobody has it open");
+        fs::remove_dir_all(folder).unwrap();
+    }
+
+    #[test]
+    fn a_room_reaches_what_is_inside_it_and_not_what_is_around() {
+        let of = |text: &str| Reach::of(text, "boundary-7");
+        assert_eq!(of("1:cpu:/\n0::/user.slice/boundary-7\n"), Some(Reach::Session));
+        let room = "/boundary-7/nested-0";
+        assert_eq!(of(&format!("0::{room}\n")), Some(Reach::Room(room.to_owned())));
+        assert_eq!(of("1:cpu:/boundary-7\n"), None, "no cgroup of version 2, no answer");
+        let folder = std::env::temp_dir().join(format!("reach-{}", std::process::id()));
+        fs::create_dir_all(&folder).unwrap();
+        let reach = Reach::Room(room.to_owned());
+        for (path, is_inside) in [
+            ("/boundary-7/nested-0", true),
+            ("/boundary-7/nested-0/nested-3", true),
+            ("/boundary-7/nested-01", false),
+            ("/boundary-7", false),
+            ("/", false),
+        ] {
+            fs::write(folder.join("cgroup"), format!("0::{path}\n")).unwrap();
+            assert_eq!(reach.covers(&folder), is_inside, "{path}");
+            assert!(Reach::Session.covers(&folder));
+        }
         fs::remove_dir_all(folder).unwrap();
     }
 
@@ -353,7 +421,7 @@ mod tests {
     fn an_abstract_name_is_compared_whole() {
         let name = format!("peer-{}", std::process::id());
         let _listener = UnixListener::bind_addr(&SocketAddr::from_abstract_name(&name).unwrap());
-        assert!(has_name(format!("\0{name}").as_bytes()).unwrap());
-        assert!(!has_name(format!("\0{name}x").as_bytes()).unwrap());
+        assert!(has_name(format!("\0{name}").as_bytes(), &Reach::Session).unwrap());
+        assert!(!has_name(format!("\0{name}x").as_bytes(), &Reach::Session).unwrap());
     }
 }

@@ -13,7 +13,7 @@ use nix::sys::stat::{FileStat, SFlag, fstat};
 
 use super::Seat;
 use super::nested::Rooms;
-use super::peer::{self, Host, Listed, Node, Own};
+use super::peer::{self, Host, Listed, Node, Own, Reach};
 use super::report::{Line, What};
 use super::thread::{Name, Rights, Thread};
 use crate::jail::mutation;
@@ -40,6 +40,8 @@ pub(super) struct Service {
 #[derive(Debug)]
 struct Shared {
     own: Own,
+    /// The name of the session's cgroup, where there are rooms in it.
+    house: Option<String>,
     line: Arc<Line>,
     /// The sockets of the host that the command may use.
     open: Vec<Listed>,
@@ -78,6 +80,7 @@ impl Service {
         let host = Host::by(outside);
         let shared = Shared {
             own: Own::default(),
+            house: seat.house.map(|(_, name)| name.to_owned()),
             line: Arc::clone(&line),
             open: seat.open.iter().map(|path| Listed::at(path, &host)).collect(),
             at_work: AtomicUsize::new(0),
@@ -226,7 +229,7 @@ impl Shared {
             Name::Path(path) => Place::File(borrow(&rights, || view.open(path))?),
             Name::Abstract(_) | Name::Unnamed => Place::Name,
         };
-        if !self.may_be_reached(&name, &place)? {
+        if !self.may_be_reached(&name, &place, request.thread)? {
             self.line.tell(request.thread, handle.as_fd(), What::Named(name.shown()));
             return Err(Errno::EPERM);
         }
@@ -240,21 +243,29 @@ impl Shared {
         borrow(&rights, || carry_out(socket.as_fd(), &address, parcel.as_ref())).map(Answer::Done)
     }
 
-    /// Whether a name leads to a socket of the session, or to one that is open to it.
-    fn may_be_reached(&self, name: &Name, place: &Place) -> nix::Result<bool> {
+    /// Whose sockets are own to a thread.
+    fn reach_of(&self, thread: Thread) -> nix::Result<Reach> {
+        let Some(session) = &self.house else { return Ok(Reach::Session) };
+        let text = thread.cgroup().map_err(|error| as_errno(&error))?;
+        Reach::of(&text, session).ok_or(Errno::ESRCH)
+    }
+
+    /// Whether a name leads to a socket that is own to a thread, or to one that is open to all.
+    fn may_be_reached(&self, name: &Name, place: &Place, by: Thread) -> nix::Result<bool> {
         match (name, place) {
             (Name::Path(_), Place::File(file)) => {
                 let at = fstat(file)?;
                 if peer::is_socket(&at) {
                     let node = Node::of(&at, file);
-                    Ok(self.own.has_file(&node, file)? || self.is_open(&at, &node)?)
+                    let reach = self.reach_of(by)?;
+                    Ok(self.own.has_file(&node, file, &reach)? || self.is_open(&at, &node)?)
                 } else if is_cover(&at) {
                     Ok(false)
                 } else {
                     Err(Errno::ECONNREFUSED)
                 }
             }
-            (Name::Abstract(name), _) => peer::has_name(name),
+            (Name::Abstract(name), _) => peer::has_name(name, &self.reach_of(by)?),
             (Name::Path(_) | Name::Unnamed, _) => Ok(true),
         }
     }

@@ -64,6 +64,11 @@ impl Thread {
         self.0
     }
 
+    /// The text of its `cgroup` (proc(5)).
+    pub(in crate::jail) fn cgroup(self) -> io::Result<String> {
+        fs::read_to_string(self.at("cgroup"))
+    }
+
     /// Its rights.
     pub(in crate::jail) fn rights(self) -> io::Result<Rights> {
         let status = fs::read_to_string(self.at("status"))?;
