@@ -27,6 +27,7 @@ pub const fn is_allowed(level: u32, name: u32) -> bool {
 const IP: [u64; 2] = bits(&[
     3,  // IP_HDRINCL
     4,  // IP_OPTIONS
+    15, // IP_FREEBIND
     19, // IP_TRANSPARENT
     32, // IP_MULTICAST_IF
     35, // IP_ADD_MEMBERSHIP
@@ -79,6 +80,7 @@ const IPV6: [u64; 2] = bits(&[
     59, // IPV6_DSTOPTS
     75, // IPV6_TRANSPARENT
     76, // IPV6_UNICAST_IF
+    78, // IPV6_FREEBIND
 ]);
 
 /// A set of numbers below 128, as bits: one test for all of them, where a comparison of each would
@@ -128,7 +130,7 @@ mod tests {
         let device = [(1, 25), (1, 62), (0, 50), (41, 76), (41, 50)];
         let routes = [(0, 4), (41, 57), (41, 54), (41, 55), (41, 59), (1, 36), (41, 6)];
         let groups = [(0, 35), (0, 39), (0, 42), (0, 46), (41, 20), (41, 27), (41, 42), (41, 46)];
-        let shapes = [(6, 19), (6, 31), (17, 100), (0, 19), (41, 75), (41, 1)];
+        let shapes = [(6, 19), (6, 31), (17, 100), (0, 19), (41, 75), (41, 1), (0, 15), (41, 78)];
         for (level, name) in device.into_iter().chain(routes).chain(groups).chain(shapes) {
             assert!(!is_allowed(level, name), "{level} {name}");
         }

@@ -58,6 +58,8 @@ fn attempt(name: &str, index: i32) -> io::Result<Attempt> {
             let join = four(libc::IPPROTO_IP, libc::IP_ADD_MEMBERSHIP, value);
             Attempt { stream: false, ..join }
         }
+        "freebind" => four(libc::IPPROTO_IP, libc::IP_FREEBIND, on),
+        "freebind6" => six(libc::IPV6_FREEBIND, on),
         "repair" => four(libc::IPPROTO_TCP, libc::TCP_REPAIR, on),
         "ulp" => four(libc::IPPROTO_TCP, libc::TCP_ULP, b"tls\0".to_vec()),
         "unicast-if6" => six(libc::IPV6_UNICAST_IF, index.to_be_bytes().to_vec()),

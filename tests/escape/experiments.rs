@@ -1,5 +1,7 @@
 //! Section H: what experiments with this kernel found.
 
+use std::fs;
+
 use super::{ALLOW, DENIED, OPTIONS, attack, is_refused};
 use crate::world::needs::{cgroup2, needs};
 use crate::world::{World, jail};
@@ -142,6 +144,45 @@ fn h04_a_datagram_that_names_its_interface_is_refused() {
             out.nothing_left();
         }
     }
+}
+
+#[test]
+fn h04_h06_no_answer_goes_to_a_source_that_is_nobodys() {
+    needs!(root, bpf, python3);
+    let world = World::new();
+    // An administrator who lets everybody bind what is nobody's (for addresses that move).
+    for family in ["ipv4", "ipv6"] {
+        let setting = format!("/proc/sys/net/{family}/ip_nonlocal_bind");
+        world.host().run(move || fs::write(setting, "1").expect("the host's own setting"));
+    }
+    // To the resolver's door, to the proxy's, to a port where nobody listens, to a server of one's own.
+    let script = "
+import socket
+question = bytes.fromhex('12340100000100000000000006') + b'secret' + bytes.fromhex('00001c0001')
+for family, source, here in (
+    (socket.AF_INET6, '2001:db8:5ec:1::77', '::1'),
+    (socket.AF_INET, '203.0.113.77', '127.0.0.1'),
+):
+    own = socket.socket(family)
+    own.bind((here, 7070))
+    own.listen()
+    def made(kind):
+        one = socket.socket(family, kind)
+        one.settimeout(0.3)
+        one.bind((source, 0))
+        return one
+    for port in (53, 9999):
+        try: made(socket.SOCK_DGRAM).sendto(question, (here, port))
+        except OSError as error: print(error)
+    for port in (80, 9, 7070):
+        try: made(socket.SOCK_STREAM).connect((here, port)); print('CONNECTED', port)
+        except OSError as error: print(error)
+    try: made(socket.SOCK_STREAM).connect(('2001:db8::66' if family == socket.AF_INET6 else '203.0.113.66', 80))
+    except OSError as error: print(error)
+print('tried')";
+    let out = world.boundary(&ALLOW, &["/usr/bin/python3", "-c", script]).output();
+    out.says("tried").nothing_left();
+    out.expect(!out.stdout.contains("CONNECTED"), "nobody answers");
 }
 
 #[test]

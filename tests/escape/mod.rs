@@ -66,6 +66,8 @@ pub(crate) const OPTIONS: &[&str] = &[
     "join4",
     "join6",
     "repair",
+    "freebind",
+    "freebind6",
 ];
 
 /// Whether the tests that race are to be thorough, ten seconds or a million rounds. In a usual run
