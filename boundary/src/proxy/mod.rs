@@ -49,7 +49,8 @@ pub use upstream::Egress;
 
 use std::collections::VecDeque;
 use std::io;
-use std::net::{IpAddr, UdpSocket};
+use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -225,11 +226,11 @@ impl Proxy {
         self: &Arc<Self>,
         connections: &mut JoinSet<()>,
         stream: TcpStream,
-        client: std::net::SocketAddr,
+        client: SocketAddr,
     ) {
         let room = Arc::clone(&self.room).try_acquire_owned();
         let local = stream.local_addr();
-        let Some(flow) = local.ok().and_then(|local| self.origin.flow(client, local)) else {
+        let Some(flow) = local.ok().and_then(|local| self.flow(client, local)) else {
             tracing::debug!(%client, "a connection that the session did not open was closed");
             return;
         };
@@ -237,6 +238,12 @@ impl Proxy {
             Ok(room) => drop(connections.spawn(Arc::clone(self).take(stream, flow, room))),
             Err(_) => self.turn_away(connections, stream, flow),
         }
+    }
+
+    /// What the jail knows of a connection. A fault in finding that out is this connection's end, and
+    /// not that of everybody who comes after it.
+    fn flow(&self, client: SocketAddr, local: SocketAddr) -> Option<Flow> {
+        catch_unwind(AssertUnwindSafe(|| self.origin.flow(client, local))).ok().flatten()
     }
 
     /// Takes an accepted connection from its flow to its end.

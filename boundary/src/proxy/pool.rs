@@ -159,7 +159,8 @@ struct Shelves {
 impl Pool {
     /// An empty pool.
     pub(super) fn new(limits: &Limits) -> Self {
-        Self { shelves: Mutex::default(), lanes: Arc::default(), limits: limits.clone() }
+        let lanes = Arc::new(Lanes::new(limits.idle_upstream));
+        Self { shelves: Mutex::default(), lanes, limits: limits.clone() }
     }
 
     /// The connections that many requests share.

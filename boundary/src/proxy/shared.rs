@@ -91,6 +91,10 @@ impl Shared {
         self.load.enter().then(|| Lane { sender, address, load: Arc::clone(&self.load) })
     }
 
+    fn is_busy(&self) -> bool {
+        self.load.open.load(Ordering::Acquire) > 0
+    }
+
     fn is_alive(&self) -> bool {
         !self.sender.is_closed() && !self.load.is_gone.load(Ordering::Relaxed)
     }
@@ -133,6 +137,8 @@ pub(super) struct Need {
 #[derive(Debug, Default)]
 pub(super) struct Lanes {
     state: Mutex<State>,
+    /// How many may be there on which nothing is carried.
+    most_idle: usize,
 }
 
 #[derive(Debug, Default)]
@@ -142,6 +148,27 @@ struct State {
     opening: HashMap<Key, watch::Receiver<()>>,
     /// Who was offered HTTP/2 and chose HTTP/1.1.
     plain: HashSet<Key>,
+}
+
+impl State {
+    /// Lets the connections go of which this is not so.
+    fn keep(&mut self, is_so: impl Fn(&Shared) -> bool) {
+        self.by_key.retain(|_, connections| {
+            connections.retain(&is_so);
+            !connections.is_empty()
+        });
+    }
+
+    /// Lets those go that carried nothing for longest, where more than so many carry nothing.
+    fn trim(&mut self, most_idle: usize) {
+        let idle = self.by_key.values().flatten().filter(|shared| !shared.is_busy());
+        let mut since: Vec<Instant> = idle.map(|shared| *shared.load.since()).collect();
+        let Some(excess @ 1..) = since.len().checked_sub(most_idle) else { return };
+        since.sort_unstable();
+        if let Some(last) = since.get(excess.saturating_sub(1)).copied() {
+            self.keep(|shared| shared.is_busy() || *shared.load.since() > last);
+        }
+    }
 }
 
 /// Says that a connection is being opened; dropping it says that it is, or is not.
@@ -158,6 +185,11 @@ impl Drop for Opening {
 }
 
 impl Lanes {
+    /// None yet, of which so many may wait for their next request.
+    pub(super) fn new(most_idle: usize) -> Self {
+        Self { most_idle, ..Self::default() }
+    }
+
     /// How many connections are shared.
     pub(super) fn count(&self) -> usize {
         self.lock().by_key.values().map(Vec::len).sum()
@@ -223,18 +255,17 @@ impl Lanes {
         let mut state = self.lock();
         state.plain.remove(key);
         state.by_key.entry(key.clone()).or_default().push(shared);
+        state.trim(self.most_idle);
         lane
     }
 
     /// Lets connections go that are gone, or carried nothing for so long.
     pub(super) fn sweep(&self, longest: Duration) {
-        self.lock().by_key.retain(|_, connections| {
-            connections.retain(|shared| {
-                let is_busy = shared.load.open.load(Ordering::Acquire) > 0;
-                shared.is_alive() && (is_busy || shared.load.since().elapsed() < longest)
-            });
-            !connections.is_empty()
+        let mut state = self.lock();
+        state.keep(|shared| {
+            shared.is_alive() && (shared.is_busy() || shared.load.since().elapsed() < longest)
         });
+        state.trim(self.most_idle);
     }
 
     /// A panic elsewhere cannot have left the state half-changed.

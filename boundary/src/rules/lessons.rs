@@ -18,6 +18,10 @@ const FEW_PATHS: usize = 3;
 const FEW_HOSTS: usize = 8;
 /// How many paths of a host are remembered; beyond, all of them are permitted.
 const MOST_PATHS: usize = 4096;
+/// How many bytes of names, methods and paths are remembered in all; beyond, nothing new is learned.
+const MOST_BYTES: usize = 64 << 20;
+/// What remembering something takes beside its text.
+const BESIDE: usize = 128;
 /// How many programs a comment names.
 const FEW_PROGRAMS: usize = 6;
 
@@ -25,6 +29,10 @@ const FEW_PROGRAMS: usize = 6;
 #[derive(Debug, Default)]
 pub struct Lessons {
     owners: BTreeMap<String, Owner>,
+    /// About how much of the memory is taken.
+    held: usize,
+    /// How many permits were not noted for want of room.
+    missed: u64,
 }
 
 /// What was asked of the hosts of one owner.
@@ -49,6 +57,10 @@ impl Lessons {
     /// Notes a permit and the program that asked.
     pub fn note(&mut self, permit: &Permit, program: Option<&str>) {
         let intent = permit.intent();
+        if self.held > MOST_BYTES {
+            self.missed += 1;
+            return;
+        }
         let owner = self.owners.entry(owner_of(intent.host())).or_default();
         owner.count += 1;
         if owner.programs.len() <= FEW_PROGRAMS {
@@ -59,10 +71,11 @@ impl Lessons {
                 let is_usual = intent.scheme().default_port() == Some(intent.port());
                 let port = (!is_usual).then_some(intent.port());
                 let place = Place { host: intent.host().to_string(), port };
+                let text = place.host.len() + path.len();
                 let methods = owner.asked.entry(place).or_default();
                 let paths = methods.entry(method.to_string()).or_default();
-                if paths.len() < MOST_PATHS {
-                    paths.insert(path.to_owned());
+                if paths.len() < MOST_PATHS && paths.insert(path.to_owned()) {
+                    self.held += text + BESIDE;
                 }
             }
             (rule, ..) => drop(owner.kept.insert(rule.to_owned())),
@@ -90,6 +103,9 @@ impl Lessons {
         };
         for head in head {
             line(format_args!("# {}", comment(head)));
+        }
+        if self.missed > 0 {
+            line(format_args!("# Too much was asked: {} requests were not learned.", self.missed));
         }
         let sections = self.sections();
         if sections.is_empty() {
@@ -310,6 +326,19 @@ mod tests {
         let mut asked: Vec<_> = many.iter().map(|path| ("GET", "a.test", &**path)).collect();
         asked.push(("GET", "a.test", "/v1"));
         assert_eq!(learn(&[], &asked).rules(), ["method=GET host=a.test path=/v1,/v1/items/*"]);
+    }
+
+    #[test]
+    fn what_is_remembered_has_an_end_and_says_so() {
+        let set = RuleSet::new(vec![EVERYTHING.parse().unwrap()], DomainMatch::Subdomains);
+        let mut lessons = Lessons { held: MOST_BYTES - BESIDE, ..Lessons::default() };
+        for number in 0..9 {
+            let host = Host::parse(&format!("h{number}.test")).unwrap();
+            let intent = Intent::http(Scheme::Https, "GET", host, 443, "/").unwrap();
+            lessons.note(&set.decide(intent).unwrap(), None);
+        }
+        assert_eq!((lessons.owners.len(), lessons.missed), (1, 8));
+        assert!(lessons.yaml(&[]).starts_with("# Too much was asked: 8 requests"));
     }
 
     #[test]

@@ -18,6 +18,7 @@ use nix::unistd::Pid;
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::Semaphore;
 use tokio::time::{sleep, timeout};
 
 use crate::cli::PolicyArgs;
@@ -27,6 +28,8 @@ use crate::jail::child::Identity;
 use crate::proxy::Proxy;
 use crate::rules::{DomainMatch, Rule, RuleSet};
 
+/// How many are answered at once; who finds no room is closed.
+const CALLERS: usize = 16;
 /// How long a caller may take to say what it wants.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// How long accepting pauses after an error.
@@ -125,12 +128,15 @@ impl Control {
     pub(super) async fn serve(self: Arc<Self>, door: Door) -> io::Result<()> {
         let listener = UnixListener::from_std(door.0)?;
         let mut hangup = signal(SignalKind::hangup())?;
+        let room = Arc::new(Semaphore::new(CALLERS));
         loop {
             tokio::select! {
                 accepted = listener.accept() => match accepted {
                     Ok((stream, _)) if self.is_welcome(&stream) => {
                         let control = Arc::clone(&self);
+                        let Ok(place) = Arc::clone(&room).try_acquire_owned() else { continue };
                         tokio::spawn(async move {
+                            let _place = place;
                             if let Err(error) = control.converse(stream).await {
                                 tracing::debug!(%error, "a caller of the control socket is gone");
                             }
@@ -167,7 +173,7 @@ impl Control {
         };
         let mut answer = serde_json::to_vec(&answer)?;
         answer.push(b'\n');
-        stream.get_mut().write_all(&answer).await
+        timeout(PATIENCE, stream.get_mut().write_all(&answer)).await?
     }
 
     /// The session as it is now.

@@ -1,8 +1,9 @@
 //! What is measured at the moment somebody looks.
 
-use std::fmt;
 use std::sync::Arc;
+use std::{fmt, fs};
 
+use nix::unistd::{SysconfVar, sysconf};
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric as _};
 use prometheus_client::metrics::MetricType;
@@ -12,6 +13,7 @@ use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::Registry;
 use tokio::runtime::Handle;
 
+use super::faults;
 use crate::audit::{Meters, Recorder, Session};
 use crate::proxy::Proxy;
 
@@ -63,6 +65,8 @@ impl Collector for Now {
             ),
             ("boundary_leaves", "Certificates in the cache", Some(load.leaves)),
             ("boundary_names", "Names with an address of their own", Some(load.names)),
+            ("boundary_descriptors", "Descriptors that the proxy has open", descriptors()),
+            ("boundary_memory_bytes", "Memory of the proxy that is resident", memory()),
             ("boundary_flows", "Entries of the kernel's table of flows", load.flows),
         ];
         for (name, help, value) in gauges {
@@ -77,6 +81,23 @@ impl Collector for Now {
             None,
             MetricType::Counter,
         )?;
-        ConstCounter::new(self.recorder.totals().dropped).encode(dropped)
+        ConstCounter::new(self.recorder.totals().dropped).encode(dropped)?;
+        let help = "Tasks that ended by a fault of boundary's own, each with one connection";
+        let descriptor =
+            encoder.encode_descriptor("boundary_faults", help, None, MetricType::Counter)?;
+        ConstCounter::new(faults::count()).encode(descriptor)
     }
+}
+
+/// How many descriptors this process has open, but for the one that it takes to look.
+fn descriptors() -> Option<usize> {
+    Some(fs::read_dir("/proc/self/fd").ok()?.count().saturating_sub(1))
+}
+
+/// How much of this process's memory is resident, in proc(5).
+fn memory() -> Option<usize> {
+    let pages: usize =
+        fs::read_to_string("/proc/self/statm").ok()?.split(' ').nth(1)?.parse().ok()?;
+    let size = sysconf(SysconfVar::PAGE_SIZE).ok()??;
+    pages.checked_mul(usize::try_from(size).ok()?)
 }

@@ -14,6 +14,7 @@
 mod channel;
 mod command;
 mod control;
+mod faults;
 mod gauges;
 mod janitor;
 mod keeper;

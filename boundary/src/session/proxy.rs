@@ -23,7 +23,7 @@ use uuid::Uuid;
 use super::channel::{Channel, Message, used_in};
 use super::control::{About, Control, Door};
 use super::learn::Book;
-use super::{Error, gauges, stdio};
+use super::{Error, faults, gauges, stdio};
 use crate::audit::{Meters, Recorder, Session, Sinks, Usage};
 use crate::ca::Authority;
 use crate::config::Config;
@@ -316,6 +316,7 @@ struct Service {
 impl Service {
     /// Serves until the keeper's line ends, then writes down what is known.
     fn run(mut self, line: StdStream) -> Result<(), Said> {
+        faults::watch();
         let book = self.book.take();
         let workers = std::thread::available_parallelism().map_or(1, usize::from).min(MAX_WORKERS);
         let runtime = tokio::runtime::Builder::new_multi_thread()

@@ -6,6 +6,7 @@
 mod answered;
 mod endings;
 mod escapes;
+mod faults;
 mod floods;
 mod frames;
 mod gateway;
@@ -16,6 +17,7 @@ mod identity;
 mod limits;
 mod short;
 mod smuggling;
+mod stalls;
 mod streams;
 mod tls;
 mod verification;
@@ -47,6 +49,7 @@ struct Stage {
     address: SocketAddr,
     is_explicit: bool,
     authority: Arc<Authority>,
+    proxy: Arc<Proxy>,
     /// How often the jail was asked.
     asked: Arc<Mutex<usize>>,
     records: Memory,
@@ -62,11 +65,18 @@ struct Told {
     door: Door,
     target: Option<SocketAddr>,
     asked: Arc<Mutex<usize>>,
+    /// Which question it breaks at.
+    breaks_at: Option<usize>,
 }
 
 impl Origin for Told {
     fn flow(&self, client: SocketAddr, local: SocketAddr) -> Option<Flow> {
-        *self.asked.lock().unwrap() += 1;
+        let asked = {
+            let mut asked = self.asked.lock().unwrap();
+            *asked += 1;
+            *asked
+        };
+        assert_ne!(Some(asked), self.breaks_at, "as it should");
         let process = Some(Process { pid: 7, comm: "curl".into(), ..Process::default() });
         let target = match self.door {
             Door::Explicit => local,
@@ -90,6 +100,8 @@ struct Setting {
     pinned: Option<&'static str>,
     /// Names and the addresses that real answers gave them.
     noted: Vec<(&'static str, IpAddr)>,
+    /// At which connection the jail breaks.
+    breaks_at: Option<usize>,
 }
 
 impl Setting {
@@ -104,6 +116,7 @@ impl Setting {
             egress: Egress::default(),
             pinned: None,
             noted: vec![],
+            breaks_at: None,
         }
     }
 
@@ -145,6 +158,7 @@ impl Setting {
                 door: self.door,
                 target: self.target,
                 asked: Arc::clone(&asked),
+                breaks_at: self.breaks_at,
             }),
         };
         let proxy = Arc::new(Proxy::new(parts, self.limits, self.egress).unwrap());
@@ -152,12 +166,12 @@ impl Setting {
         let address = listener.local_addr().unwrap();
         let (shutdown, ended) = oneshot::channel::<()>();
         let doors = Doors { tcp: vec![listener], dns: vec![] };
-        let served = tokio::spawn(proxy.serve(doors, async {
+        let served = tokio::spawn(Arc::clone(&proxy).serve(doors, async {
             drop(ended.await);
         }));
         let (shutdown, served) = (Some(shutdown), Some(served));
         let is_explicit = self.door == Door::Explicit;
-        Stage { address, is_explicit, authority, asked, records, recorder, shutdown, served }
+        Stage { address, is_explicit, authority, proxy, asked, records, recorder, shutdown, served }
     }
 }
 

@@ -1,0 +1,259 @@
+//! Upstreams that stop, hang up or break off after every single byte, in the handshake and in the
+//! answer, and one whose certificate is another all of a sudden.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use rustls::ServerConfig;
+use tokio::io::{duplex, split};
+use tokio_rustls::TlsAcceptor;
+
+use super::tls::{Secure, secured, vouched};
+use super::*;
+
+/// The host of the upstreams in TLS.
+const NAME: &str = "localhost";
+/// What a good answer is.
+const ANSWER: &str = "HTTP/1.1 200 OK\r\nX-A: b\r\nContent-Length: 5\r\n\r\nhello";
+/// The same, after which the upstream hangs up.
+const LAST: &str = "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\nok";
+/// How long a proxy waits here for what does not come.
+const PATIENCE: Duration = Duration::from_millis(300);
+
+/// How an upstream stops.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Way {
+    /// It says nothing more.
+    Stalls,
+    /// It hangs up.
+    Closes,
+    /// It breaks the connection off.
+    Resets,
+}
+
+const WAYS: [Way; 3] = [Way::Stalls, Way::Closes, Way::Resets];
+
+/// Ends a connection in its way. A stalled one is held until the other side has had enough.
+async fn stop(mut stream: TcpStream, way: Way) {
+    match way {
+        Way::Stalls => while matches!(stream.read(&mut [0; 4096]).await, Ok(1..)) {},
+        Way::Closes => drop(stream.shutdown().await),
+        Way::Resets => stream.set_zero_linger().unwrap(),
+    }
+}
+
+/// An upstream that is asked for `/WAY/COUNT`: so many bytes of the answer come, and then it stops.
+async fn cutting() -> SocketAddr {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            tokio::spawn(cut(Client(stream)));
+        }
+    });
+    address
+}
+
+/// Says as much of the answer as it is asked to, and stops.
+async fn cut(mut stream: Client<TcpStream>) {
+    let head = stream.head_of_request().await;
+    let mut parts = head.split(['/', ' ']).skip(2);
+    let mut number = || parts.next().unwrap().parse::<usize>().unwrap();
+    let (way, count) = (WAYS[number()], number());
+    stream.0.write_all(&ANSWER.as_bytes()[..count]).await.unwrap();
+    stop(stream.0, way).await;
+}
+
+/// What a client of a stage gets for a request: to its end, or until so much of a body is there.
+async fn got(address: SocketAddr, request: String, most: usize) -> String {
+    let mut client = soon(TcpStream::connect(address)).await.unwrap();
+    soon(client.write_all(request.as_bytes())).await.unwrap();
+    let mut bytes = Vec::new();
+    let has_all = |bytes: &[u8]| {
+        let head = bytes.windows(4).position(|end| end == b"\r\n\r\n");
+        head.is_some_and(|head| bytes.len() - head - 4 >= most)
+    };
+    while !has_all(&bytes) {
+        match soon(client.read_buf(&mut bytes)).await {
+            Ok(0) | Err(_) => break,
+            Ok(_) => {}
+        }
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+/// Where the head of the answer ends.
+fn head() -> usize {
+    ANSWER.find("\r\n\r\n").unwrap() + 4
+}
+
+/// Every way, at every byte: plain, and for the long way.
+fn cuts() -> impl Iterator<Item = (usize, usize, &'static str)> {
+    let places = (0..WAYS.len()).flat_map(|way| (0..ANSWER.len()).map(move |count| (way, count)));
+    places.flat_map(|(way, count)| ["", "TE: trailers\r\n"].map(|odd| (way, count, odd)))
+}
+
+/// Holds what a client got against where the upstream stopped.
+fn check((way, count): (Way, usize), odd: &str, answer: &str) {
+    let what = format!("{way:?} after {count} {odd:?}: {answer:?}");
+    let status = match way {
+        _ if count >= head() => 200,
+        Way::Stalls => 504,
+        Way::Closes | Way::Resets => 502,
+    };
+    assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{what}");
+    let body = ANSWER.get(head()..count).unwrap_or_default();
+    assert!(answer.ends_with(body) && !answer.contains("hello"), "{what}");
+}
+
+#[tokio::test]
+async fn an_answer_that_stops_at_any_byte_is_told_in_time_or_cut_off_where_it_stopped() {
+    let upstream = cutting().await;
+    let rules = [format!("host=127.0.0.1 port={}", upstream.port())];
+    let limits = Limits { answer_time: Some(PATIENCE), drain: PATIENCE, ..Limits::default() };
+    let setting = Setting { limits, ..Setting::redirected(upstream, &rules) };
+    let stage = setting.start();
+    let mut asked = JoinSet::new();
+    for (number, count, odd) in cuts() {
+        let request = format!(
+            "GET /{number}/{count} HTTP/1.1\r\nHost: {upstream}\r\n{odd}Connection: close\r\n\r\n"
+        );
+        let way = WAYS[number];
+        // Of an answer that stalls in its body, as much as there is.
+        let cut = (way == Way::Stalls).then(|| count.checked_sub(head())).flatten();
+        let answer = got(stage.address, request, cut.unwrap_or(usize::MAX));
+        asked.spawn(async move { check((way, count), odd, &answer.await) });
+    }
+    let total = asked.len();
+    asked.join_all().await;
+    let records = stage.records().await;
+    let closed = records.iter().filter(|record| record.get("duration_ms").is_some()).count();
+    assert_eq!((records.len() - closed, closed), (total, total), "each once, and each closed");
+}
+
+/// An upstream in TLS of whose bytes so many get through that its connections are cut at every one
+/// of `step` in turn. How many connections there were.
+fn choking(server: Arc<ServerConfig>, listener: TcpListener, step: usize) -> Arc<AtomicUsize> {
+    let connections = Arc::<AtomicUsize>::default();
+    let count = Arc::clone(&connections);
+    let acceptor = TlsAcceptor::from(server);
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            let number = count.fetch_add(1, Ordering::Relaxed);
+            let (near, far) = duplex(64 * 1024);
+            let script = |_: &str| ANSWER.to_owned();
+            tokio::spawn(speak(acceptor.clone(), far, Arc::default(), script));
+            tokio::spawn(choked(
+                stream,
+                near,
+                (number / WAYS.len() * step, WAYS[number % WAYS.len()]),
+            ));
+        }
+    });
+    connections
+}
+
+/// Carries both directions until so many bytes have gone to the proxy, and stops.
+async fn choked(mut stream: TcpStream, near: tokio::io::DuplexStream, (most, way): (usize, Way)) {
+    let (mut said, mut heard) = split(near);
+    let mut left = most;
+    {
+        let (mut from, mut to) = stream.split();
+        let up = tokio::io::copy(&mut from, &mut heard);
+        let down = pass(&mut said, &mut to, &mut left);
+        tokio::select! {
+            _ = up => {}
+            () = down => {}
+        }
+    }
+    if left == 0 {
+        stop(stream, way).await;
+    }
+}
+
+/// Carries so many bytes, or until one side has enough.
+async fn pass(
+    from: &mut (impl AsyncRead + Unpin),
+    to: &mut (impl AsyncWrite + Unpin),
+    left: &mut usize,
+) {
+    let mut bytes = vec![0; 4096];
+    while *left > 0 {
+        let room = (*left).min(bytes.len());
+        let Ok(count @ 1..) = from.read(&mut bytes[..room]).await else { return };
+        if to.write_all(&bytes[..count]).await.is_err() {
+            return;
+        }
+        *left -= count;
+    }
+}
+
+/// Answers in TLS what is asked on a stream.
+async fn speak<S: AsyncRead + AsyncWrite + Unpin>(
+    acceptor: TlsAcceptor,
+    stream: S,
+    requests: Arc<Mutex<Vec<String>>>,
+    script: impl Fn(&str) -> String,
+) {
+    if let Ok(stream) = acceptor.accept(stream).await {
+        attend(stream, requests, Arc::new(script)).await;
+    }
+}
+
+#[tokio::test]
+async fn a_handshake_that_stops_at_any_point_is_a_failure_in_time_and_never_an_answer() {
+    const STEP: usize = 61;
+    let (config, root) = vouched(NAME);
+    let server = Arc::new(config);
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    let secure = Secure::at(listener.local_addr().unwrap(), Arc::clone(&server), &root);
+    let connections = choking(server, listener, STEP);
+    let (port, limit) = (secure.port(), Some(PATIENCE));
+    let rules = [format!("host={NAME} port={port}")];
+    let limits =
+        Limits { dial: PATIENCE, attempt: PATIENCE, answer_time: limit, ..Limits::default() };
+    let stage = secure.stage(Setting { limits, ..Setting::to_name(NAME, port, &rules) });
+    let mut seen = Vec::new();
+    loop {
+        let mut client = secured(&stage, stage.connect().await.0, NAME).await;
+        let request = format!("GET / HTTP/1.1\r\nHost: {NAME}:{port}\r\nConnection: close\r\n\r\n");
+        client.say(request).await;
+        let answer = String::from_utf8_lossy(&client.rest().await).into_owned();
+        let status = answer.get(9..12).unwrap_or("none").to_owned();
+        if answer.ends_with("hello") {
+            break;
+        }
+        // An answer whose head came through is cut off where it stopped.
+        assert!(["502", "504", "200"].contains(&&*status), "{answer:?} after {seen:?}");
+        seen.push(status);
+        assert!(connections.load(Ordering::Relaxed) < 600, "it never comes through: {seen:?}");
+    }
+    assert!(seen.len() > 20, "a handshake is longer than that: {seen:?}");
+    assert!(seen.iter().any(|it| it == "504") && seen.iter().any(|it| it == "502"), "{seen:?}");
+}
+
+#[tokio::test]
+async fn a_certificate_that_changes_is_verified_anew_and_a_wrong_one_gets_no_request() {
+    let (good, root) = vouched(NAME);
+    let (other, _) = vouched(NAME);
+    let (good, other) = (Arc::new(good), Arc::new(other));
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    let secure = Secure::at(listener.local_addr().unwrap(), Arc::clone(&good), &root);
+    let requests = Arc::clone(&secure.origin.requests);
+    let (turn, turned) = watch::channel(Arc::clone(&good));
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            let acceptor = TlsAcceptor::from(Arc::clone(&turned.borrow()));
+            let script = |_: &str| LAST.to_owned();
+            tokio::spawn(speak(acceptor, stream, Arc::clone(&requests), script));
+        }
+    });
+    let port = secure.port();
+    let stage = secure.stage(Setting::to_name(NAME, port, &[format!("host={NAME} port={port}")]));
+    let mut client = secured(&stage, stage.connect().await.0, NAME).await;
+    let request = format!("GET / HTTP/1.1\r\nHost: {NAME}:{port}\r\n\r\n");
+    for (server, status, asked) in [(&good, 200, 1), (&other, 502, 1), (&good, 200, 2)] {
+        turn.send_replace(Arc::clone(server));
+        assert_eq!(client.ask(&request).await.status, status);
+        assert_eq!(secure.requests().len(), asked);
+    }
+}
