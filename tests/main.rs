@@ -78,6 +78,9 @@ mod resolvers;
 /// Reading the record, at a terminal and in a browser.
 #[cfg(test)]
 mod review;
+/// Every client at once, for long, with faults in between.
+#[cfg(test)]
+mod soak;
 /// The stage itself: what arrives without boundary, so that nothing arriving means something.
 #[cfg(test)]
 mod stage;

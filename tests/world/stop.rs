@@ -8,6 +8,9 @@ use std::sync::{Arc, Mutex};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
+/// From how many connections on those that are over are let go.
+const MANY: usize = 256;
+
 /// Ends every thread of a world when it is dropped.
 pub(crate) struct Stop {
     _held: UnixStream,
@@ -46,7 +49,12 @@ impl Watch {
     /// Remembers a connection, so that the end of the world ends it.
     pub(crate) fn remember(&self, stream: &TcpStream) {
         if let Ok(copy) = stream.try_clone() {
-            self.streams.lock().expect("not poisoned").push(copy);
+            let mut streams = self.streams.lock().expect("not poisoned");
+            // What both sides have closed is nobody's any more.
+            if streams.len() >= MANY && streams.len().is_power_of_two() {
+                streams.retain(|stream| stream.peer_addr().is_ok());
+            }
+            streams.push(copy);
         }
     }
 

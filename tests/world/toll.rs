@@ -46,6 +46,13 @@ pub(super) fn pay(is_bounded: bool, line: &[String], packets: &[Packet]) {
     written.expect("the toll can be written");
 }
 
+impl Packet {
+    /// Whether it is one that no policy of the suite permits.
+    pub(crate) fn is_stray(&self) -> bool {
+        is_stray(self)
+    }
+}
+
 /// Whether a packet has no business there: to the denied host, or neither TCP nor a question to the
 /// host's own resolver. What a kernel says of its own accord about a datagram that came too late
 /// (ICMP errors) is nobody's attempt.

@@ -18,6 +18,7 @@ mod packets;
 mod run;
 mod say;
 mod setup;
+mod soak;
 mod suite;
 mod tally;
 mod tidy;
@@ -58,6 +59,8 @@ enum Task {
     Deny,
     /// Holds every parser to bytes that nobody thought of.
     Fuzz(fuzz::Fuzz),
+    /// Lets every kind of client run at once for long, with faults in between.
+    Soak(soak::Soak),
     /// Builds what is released, for both architectures, into `target/dist`.
     Dist(dist::Dist),
     /// Boots the kernels that people run, and runs the tests on each: `cargo xtask vm 5.10 -- http::`.
@@ -88,6 +91,7 @@ fn perform(task: Task) -> anyhow::Result<ExitCode> {
         Task::Tidy => tidy::tidy(&workspace),
         Task::Deny => deny::deny(&workspace),
         Task::Fuzz(asked) => fuzz::fuzz(&workspace, &asked),
+        Task::Soak(asked) => soak::soak(&workspace, &asked),
         Task::Dist(asked) => dist::dist(&workspace, &asked),
         Task::Vm(asked) => vm::vm(&workspace, &asked),
         Task::Bench(bench) => bench::bench(&workspace, &bench),
@@ -111,6 +115,7 @@ mod tests {
             | Task::Tidy
             | Task::Deny
             | Task::Fuzz(_)
+            | Task::Soak(_)
             | Task::Dist(_)
             | Task::Vm(_)
             | Task::Bench(_) => {
