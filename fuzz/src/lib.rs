@@ -1,6 +1,8 @@
 //! What the targets share: an origin that reads strictly, by a parser that is not boundary's.
 
+pub mod answers;
 mod origin;
+pub mod protobuf;
 
 use std::net::SocketAddr;
 use std::sync::Arc;

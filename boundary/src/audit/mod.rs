@@ -20,6 +20,8 @@ mod sink;
 #[cfg(test)]
 mod tests;
 
+#[cfg(fuzzing)]
+pub use agent::fuzzing;
 pub use life::Usage;
 pub use line::printable;
 pub use meters::{Meters, Stopwatch};

@@ -86,8 +86,8 @@ impl Scene {
         self.target
     }
 
-    /// A client says all of it at one door, shuts its side, and reads to the end.
-    pub fn say(&self, door: Door, bytes: &[u8]) {
+    /// A client says all of it at one door, shuts its side, and reads to the end. What it read.
+    pub fn say(&self, door: Door, bytes: &[u8]) -> Vec<u8> {
         let client = SocketAddr::from(CLIENT);
         let flow = Flow { door, client, target: self.target, process: None };
         let call = Call::new(flow, &self.proxy.pins).expect("an address stands for itself");
@@ -100,11 +100,13 @@ impl Scene {
                 drop(client.shutdown().await);
                 let mut answer = Vec::new();
                 drop(client.read_to_end(&mut answer).await);
+                answer
             };
-            timeout(HANG, said).await.expect("the client must not hang");
+            let answer = timeout(HANG, said).await.expect("the client must not hang");
             drop(client);
             timeout(HANG, carried).await.expect("the door must not hang").expect("no panic");
-        });
+            answer
+        })
     }
 }
 

@@ -90,6 +90,13 @@ struct HttpRequest {
 }
 
 impl Log {
+    /// One that the fuzzers made up.
+    #[cfg(fuzzing)]
+    pub(super) fn made_up((method, url, rule): (String, String, String), number: i32) -> Self {
+        let http_request = Some(HttpRequest { method, url, matched_rule: rule });
+        Self { allowed: true, time: None, http_request, sequence_number: number }
+    }
+
     /// A record as the agent gets it: a request, which is all that it has words for.
     pub(in crate::audit) fn of(record: &Record) -> Option<Self> {
         let (method, url) = record.request()?;

@@ -7,6 +7,8 @@
 //! *Standing*: the recorder puts requests into a bounded queue; a thread of its own sends them.
 //! *Never*: waits on the path that it records; holds up the session's end for long.
 
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod link;
 mod message;
 mod peer;

@@ -27,7 +27,7 @@ const LOOK: u16 = 200;
 
 /// `struct msghdr`, as far as it counts.
 #[derive(Debug, Clone, Copy)]
-struct Header {
+pub(super) struct Header {
     at: u64,
     name: u64,
     name_length: u64,
@@ -37,7 +37,7 @@ struct Header {
 
 impl Header {
     /// Reads one from the memory of whoever asks.
-    fn read(asked: &Asked, at: u64) -> nix::Result<Self> {
+    pub(super) fn read(asked: &Asked, at: u64) -> nix::Result<Self> {
         let bytes = asked.thread.read(at, HEADER)?;
         let word = |at: usize| number(&bytes, at);
         let name_length = word(8) & u64::from(u32::MAX);
@@ -55,7 +55,7 @@ impl Header {
     }
 
     /// The message's content.
-    fn data(&self, asked: &Asked) -> nix::Result<Vec<u8>> {
+    pub(super) fn data(&self, asked: &Asked) -> nix::Result<Vec<u8>> {
         let mut data = Vec::new();
         for (at, length) in self.parts(asked)? {
             data.extend(content(asked, at, length)?);
@@ -126,7 +126,7 @@ pub(super) fn send_messages(shared: &Shared, asked: &Asked) -> nix::Result<Reply
 }
 
 /// Whom a message is for.
-fn named(asked: &Asked, at: u64, length: u64) -> nix::Result<SocketAddr> {
+pub(super) fn named(asked: &Asked, at: u64, length: u64) -> nix::Result<SocketAddr> {
     let bytes = asked.thread.read(at, address::length(length)?)?;
     match Address::read(&bytes)? {
         Address::Inet(target) => Ok(target),
@@ -214,7 +214,7 @@ fn receive_now(asked: &Asked, socket: &Datagram, (form, flags): (Form, i32)) -> 
 
 /// Puts what was received where a `struct msghdr` says; how much of it there was room for, and how
 /// much there was.
-fn scatter(asked: &Asked, received: &Received) -> nix::Result<(usize, usize)> {
+pub(super) fn scatter(asked: &Asked, received: &Received) -> nix::Result<(usize, usize)> {
     let header = Header::read(asked, asked.arguments[1])?;
     let mut rest = &received.data[..];
     for (at, room) in header.parts(asked)? {

@@ -15,6 +15,8 @@ mod datagrams;
 mod enclosure;
 mod family;
 mod flows;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod life;
 mod listeners;
 mod made;
