@@ -13,6 +13,7 @@ mod dist;
 mod document;
 mod escapes;
 mod fuzz;
+mod jails;
 mod musl;
 mod packets;
 mod run;
@@ -51,6 +52,8 @@ enum Task {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<OsString>,
     },
+    /// Runs the journeys and the escapes behind the jails that need no BPF; closes with a line for each.
+    Jails(jails::Jails),
     /// Tries every known way out, and writes the table into `docs/threat-model.md`.
     Escapes(escapes::Escapes),
     /// Checks the architecture and the habits that no compiler checks.
@@ -87,6 +90,7 @@ fn perform(task: Task) -> anyhow::Result<ExitCode> {
         Task::Setup => setup::setup(&workspace).map(|()| ExitCode::SUCCESS),
         Task::Run { args } => run::run(&workspace, &args),
         Task::Test { args } => suite::test(&workspace, &args),
+        Task::Jails(asked) => jails::jails(&workspace, &asked),
         Task::Escapes(asked) => escapes::escapes(&workspace, &asked),
         Task::Tidy => tidy::tidy(&workspace),
         Task::Deny => deny::deny(&workspace),
@@ -111,6 +115,7 @@ mod tests {
                 args.iter().map(|arg| arg.to_string_lossy().into_owned()).collect()
             }
             Task::Setup
+            | Task::Jails(_)
             | Task::Escapes(_)
             | Task::Tidy
             | Task::Deny

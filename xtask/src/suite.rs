@@ -17,7 +17,7 @@ use crate::workspace::Workspace;
 
 /// The packages that are tested on the host: all but the kernel half, whose decisions are in
 /// `boundary-common`.
-const TESTED: [&str; 3] = ["--workspace", "--exclude", "boundary-ebpf"];
+pub(crate) const TESTED: [&str; 3] = ["--workspace", "--exclude", "boundary-ebpf"];
 
 /// `CAP_NET_ADMIN`, `CAP_SYS_ADMIN` and `CAP_BPF`, which the eBPF jail needs, as bits of `CapEff`.
 const CAPABILITIES: u64 = (1 << 12) | (1 << 21) | (1 << 39);
@@ -34,7 +34,9 @@ pub(crate) fn test(workspace: &Workspace, args: &[OsString]) -> Result<ExitCode>
     cargo.arg("test").args(TESTED).arg("--no-fail-fast").args(args);
     cargo.env("BOUNDARY_BIN", built.program("boundary")?);
     cargo.env("BOUNDARY_ATTACK", built.program("attack")?);
-    promise(&mut cargo);
+    if let Some(promise) = promise() {
+        cargo.env("BOUNDARY_TEST_PROMISE", promise);
+    }
     let toll = Packets::file(workspace)?;
     cargo.env(packets::VARIABLE, &toll);
     let (status, tally) = stream(&mut cargo)?;
@@ -43,20 +45,21 @@ pub(crate) fn test(workspace: &Workspace, args: &[OsString]) -> Result<ExitCode>
     conclude(status, tally, packets)
 }
 
-/// Where continuous integration runs (`CI` is set), promises the tests what this machine has, so
-/// that a test that skips for want of it fails. A promise made by the caller stands as it is.
-fn promise(cargo: &mut Command) {
+/// Where continuous integration runs (`CI` is set), what this machine promises to the tests, so that a
+/// test that skips for want of it fails. A promise made by the caller stands as it is.
+pub(crate) fn promise() -> Option<String> {
     let promised = std::env::var_os("BOUNDARY_TEST_PROMISE").is_some();
     if promised || std::env::var_os("CI").is_none() {
-        return;
+        return None;
     }
     let mut found: Vec<&str> = [("root", is_root()), ("bpf", has_bpf()), ("userns", has_userns())]
         .into_iter()
         .filter_map(|(name, there)| there.then_some(name))
         .collect();
     found.extend(installed());
-    say(format_args!("test: this machine promises: {}", found.join(",")));
-    cargo.env("BOUNDARY_TEST_PROMISE", found.join(","));
+    let found = found.join(",");
+    say(format_args!("test: this machine promises: {found}"));
+    Some(found)
 }
 
 /// Whether the tests run as root.

@@ -9,7 +9,7 @@
 mod catalogue;
 mod mutation;
 mod table;
-mod trial;
+pub(crate) mod trial;
 
 use std::collections::BTreeMap;
 use std::fs;

@@ -132,7 +132,7 @@ fn promise() -> String {
 }
 
 /// The test that a line of the runner tells of, and whether it went well.
-fn ended(line: &str) -> Option<(&str, bool)> {
+pub(crate) fn ended(line: &str) -> Option<(&str, bool)> {
     let (test, how) = line.strip_prefix("test ")?.rsplit_once(" ... ")?;
     matches!(how, "ok" | "FAILED").then_some((test, how == "ok"))
 }
