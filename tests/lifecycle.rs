@@ -9,7 +9,7 @@ use nix::sys::signal::{Signal, kill};
 use crate::world::World;
 use crate::world::jail;
 use crate::world::needs::{cgroup2, needs};
-use crate::world::processes::eventually;
+use crate::world::processes::{Process, eventually};
 
 #[test]
 fn the_exit_status_is_the_commands_own() {
@@ -122,6 +122,9 @@ fn stop_and_continue_reach_the_command() {
     world.process("sleep");
     session.signal(Signal::SIGTSTP);
     eventually("the command is stopped", || world.process("sleep").state == 'T');
+    // As a shell does, which lets go on what it has seen stop.
+    let own = |it: &Process| it.pid == session.pid() && it.state == 'T';
+    eventually("and boundary with it", || world.processes().iter().any(own));
     session.signal(Signal::SIGCONT);
     eventually("the command goes on", || world.process("sleep").state == 'S');
     session.signal(Signal::SIGTERM);

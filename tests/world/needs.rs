@@ -8,7 +8,8 @@ use nix::unistd::geteuid;
 /// Ends the test early, loudly, on a machine that lacks something.
 ///
 /// `needs!(root, bpf, curl)`: `root`, `bpf` (the capabilities and a cgroup2 that root may write),
-/// `ebpf` (those, and that this is the jail of the run), `userns`, `loopdev` (files as disks), the name
+/// `ebpf` (those, and that this is the jail of the run), `rooms` (that it has room for boundary inside
+/// boundary), `userns`, `loopdev` (files as disks), the name
 /// of a Python package, or that of a program. Under `BOUNDARY_TEST_PROMISE=root,bpf,…` the lack of what
 /// was promised is a failure.
 macro_rules! needs {
@@ -41,6 +42,8 @@ fn is_there(what: &str) -> bool {
         "bpf" => has_capability(39) && has_capability(12) && cgroup2().is_some(),
         // A test about what only this jail has: its cgroup, its hooks, its doors on the host.
         "ebpf" => is_there("bpf") && super::run::jail() == "ebpf",
+        // A test about boundary inside boundary, for which nsjail has no room.
+        "rooms" => is_there("bpf") && super::run::jail() != "nsjail",
         "userns" => Path::new("/proc/self/ns/user").exists() && user_namespaces() > 0,
         "loopdev" => Path::new("/dev/loop-control").exists(),
         "grpcio" => has_module("grpc"),

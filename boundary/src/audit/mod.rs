@@ -86,8 +86,17 @@ pub struct Process {
     pub exe: Option<PathBuf>,
     /// The cgroup's id.
     pub cgroup: u64,
+    /// The room of boundary inside boundary that it is in, where no cgroup says so.
+    pub room: u64,
     /// Who started it, the nearest first, up to the session's command.
     pub parents: Arc<[Parent]>,
+}
+
+impl Process {
+    /// The number by which the policies know where it is.
+    pub fn place(&self) -> u64 {
+        if self.cgroup == 0 { self.room } else { self.cgroup }
+    }
 }
 
 /// A process that started another, itself or by others in between.

@@ -100,6 +100,7 @@ fn subject(door: Door) -> Subject {
             comm: "curl".to_owned(),
             exe: Some(PathBuf::from("/usr/bin/curl")),
             cgroup: 7,
+            room: 0,
             parents: [Parent { pid: 41, comm: "sh".to_owned() }].into(),
         }),
         target: Some("203.0.113.9:53".parse().expect("an address")),

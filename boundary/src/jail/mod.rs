@@ -9,6 +9,7 @@ pub mod filter;
 pub mod kernel;
 pub mod landjail;
 mod lineage;
+mod marks;
 pub mod mounts;
 #[doc(hidden)]
 pub mod mutation;
@@ -18,6 +19,7 @@ pub mod usher;
 mod walls;
 
 pub use choice::{Choice, UnknownJail};
+pub use marks::Mark;
 pub use walls::{Error, Lent, Refusals, Ring, Walls};
 
 use std::io;

@@ -88,7 +88,7 @@ pub(super) fn arrange(enclosure: &Enclosure<'_>) -> Result<(), Call> {
     // than before, because a daemon's new socket directory would come with it.
     change("/", MsFlags::MS_REC | MsFlags::MS_PRIVATE)?;
     certificates::show(enclosure.bundle)?;
-    if enclosure.usher.house.is_some() {
+    if enclosure.usher.house.is_some() || matches!(enclosure.entry, Entry::Supervised) {
         hide_door(enclosure.usher.door)?;
     }
     let resolving = resolving();

@@ -68,7 +68,7 @@ use self::peek::{Greeting, Peeked, Rewind, Speech};
 use self::relay::Ended;
 use self::tls::Interception;
 use self::upstream::{Stop, Upstream};
-use crate::audit::{Decision, Recorder};
+use crate::audit::{Decision, Process, Recorder};
 use crate::ca::Authority;
 use crate::dns::{Pins, Resolver};
 use crate::rules::{Code, Denial, Host, Intent, Lessons, Permit, Policies, RuleSet, Scheme};
@@ -335,7 +335,7 @@ impl Proxy {
 
     /// The policy for whoever opened a call: boundary inside boundary has one of its own.
     fn rules_of(&self, call: &Call) -> Arc<RuleSet> {
-        self.rules.of(call.subject.process.as_ref().map_or(0, |process| process.cgroup))
+        self.rules.of(call.subject.process.as_ref().map_or(0, Process::place))
     }
 
     /// The permit to pass a stream on unopened, if a rule says so.

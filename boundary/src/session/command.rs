@@ -91,7 +91,11 @@ impl Held {
                 Some(Message::Ready(_)) => return Ok(()),
                 Some(Message::Failed(why)) => return Err(Error::Enclosure(why)),
                 Some(
-                    Message::Go | Message::NotStarted(_) | Message::Recorded | Message::Used(_),
+                    Message::Go
+                    | Message::GoMarked(_)
+                    | Message::NotStarted(_)
+                    | Message::Recorded
+                    | Message::Used(_),
                 )
                 | None => {
                     return Err(Error::Lost("command"));

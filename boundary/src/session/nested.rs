@@ -17,8 +17,8 @@ use super::{END, Error, Outcome, status};
 use crate::audit::Sinks;
 use crate::config::Config;
 use crate::jail::child;
-use crate::jail::usher::Request;
-use crate::jail::{Call, Choice};
+use crate::jail::usher::{Answer, Request};
+use crate::jail::{Call, Choice, Mark};
 use crate::rules::DomainMatch;
 use crate::sys::process;
 
@@ -27,9 +27,6 @@ pub(super) const DOOR: &str = "BOUNDARY_SESSION_DOOR";
 
 /// Runs the command in a room of the session around.
 pub(super) fn run(config: &Config, door: &Path) -> Result<Outcome, Error> {
-    if !matches!(config.jail, Choice::Auto | Choice::Ebpf) {
-        return Err(Error::Nested(format!("jail {} cannot be raised there", config.jail)));
-    }
     if config.learn.is_some() {
         return Err(Error::Nested("the outermost session alone can learn".to_owned()));
     }
@@ -57,7 +54,8 @@ pub(super) fn run(config: &Config, door: &Path) -> Result<Outcome, Error> {
     });
     let command = command.map_err(Call::to("fork"))?;
     drop(far);
-    let entered = enter(config, command, &mut stream).and_then(|()| let_go(config, &mut line));
+    let entered =
+        enter(config, command, &mut stream).and_then(|mark| let_go(config, &mut line, mark));
     if let Err(error) = entered {
         process::end(command, END);
         return Err(error);
@@ -72,8 +70,8 @@ pub(super) fn run(config: &Config, door: &Path) -> Result<Outcome, Error> {
 /// The status of a process that did not become the command.
 const FAILED: u8 = 125;
 
-/// Has the process that becomes the command moved into a room.
-fn enter(config: &Config, command: Pid, stream: &mut UnixStream) -> Result<(), Error> {
+/// Gets a room for the process that becomes the command: it is moved there, or has to take a mark.
+fn enter(config: &Config, command: Pid, stream: &mut UnixStream) -> Result<Option<Mark>, Error> {
     let request = Request {
         pid: command.as_raw().unsigned_abs(),
         rules: config.policy.texts(),
@@ -85,15 +83,22 @@ fn enter(config: &Config, command: Pid, stream: &mut UnixStream) -> Result<(), E
             "metrics and export are those of the session around this one; there are none here"
         );
     }
-    match request.ask(stream).map_err(Call::to("read(door)"))? {
-        None => Ok(()),
-        Some(why) => Err(Error::Nested(why)),
+    let (jail, mark) = match request.ask(stream).map_err(Call::to("read(door)"))? {
+        Answer::Moved => (Choice::Ebpf, None),
+        Answer::Marked(mark) => (Choice::Landjail, Some(mark)),
+        Answer::Refused(why) => return Err(Error::Nested(why)),
+    };
+    // Its walls are those of the session around.
+    if ![Choice::Auto, jail].contains(&config.jail) {
+        return Err(Error::Nested(format!("jail {} cannot be raised there", config.jail)));
     }
+    Ok(mark)
 }
 
 /// Lets the command go.
-fn let_go(config: &Config, line: &mut Channel) -> Result<(), Error> {
-    line.send(&Message::Go).map_err(Call::to("write(command)"))?;
+fn let_go(config: &Config, line: &mut Channel, mark: Option<Mark>) -> Result<(), Error> {
+    let go = mark.map_or(Message::Go, Message::GoMarked);
+    line.send(&go).map_err(Call::to("write(command)"))?;
     match line.receive().map_err(Call::to("read(command)"))? {
         None => Ok(()),
         Some(Message::NotStarted(number)) => {
@@ -108,7 +113,16 @@ fn let_go(config: &Config, line: &mut Channel) -> Result<(), Error> {
 /// The child's side: waits until it is in its room, keeps off what is outside it, becomes the
 /// command.
 fn become_command(config: &Config, line: &mut Channel) -> u8 {
-    if !matches!(line.receive(), Ok(Some(Message::Go))) || process::reset_signals().is_err() {
+    let mark = match line.receive() {
+        Ok(Some(Message::Go)) => None,
+        Ok(Some(Message::GoMarked(mark))) => Some(mark),
+        Ok(_) | Err(_) => return FAILED,
+    };
+    if process::reset_signals().is_err() {
+        return FAILED;
+    }
+    if let Err(error) = mark.map_or(Ok(()), Mark::take) {
+        drop(line.send(&Message::Failed(error.to_string())));
         return FAILED;
     }
     // The filter is the outer session's already; the domain keeps this command from its processes.

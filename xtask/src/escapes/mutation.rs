@@ -198,6 +198,21 @@ pub(crate) fn all(
     Ok(course.mutants)
 }
 
+/// Tries every wall alone, or those that were asked for, behind a jail that is not the usual one.
+pub(crate) fn each(
+    workspace: &Workspace,
+    catalogue: &Catalogue,
+    (asked, jail): (&[String], &str),
+) -> Result<Mutants> {
+    let trial = Trial::mutable(workspace)?.behind(jail);
+    let mut course = Course { trial, catalogue, fit: BTreeMap::new(), mutants: Mutants::default() };
+    let wanted = |wall: &&Wall| asked.is_empty() || asked.contains(&wall.name);
+    for wall in catalogue.walls.iter().rev().filter(wanted) {
+        course.try_without(&[wall], &wall.tests)?;
+    }
+    Ok(course.mutants)
+}
+
 impl Course<'_> {
     /// Tries a way out that nobody has missed a wall at: without each of its walls, until somebody
     /// does, and then without all of them.

@@ -31,6 +31,9 @@ const BASE: [&str; 6] = ["root", "bpf", "bash", "setpriv", "setsid", "unshare"];
 /// What makes boundary able to leave a wall off, in a target folder of its own.
 const MUTABLE: [&str; 2] = ["--features", "boundary/mutations"];
 
+/// The jail that the tables are of.
+pub(crate) const USUAL: &str = "ebpf";
+
 /// A build that can be tried.
 pub(crate) struct Trial<'w> {
     workspace: &'w Workspace,
@@ -38,6 +41,8 @@ pub(crate) struct Trial<'w> {
     /// Where the tests write down what arrived.
     toll: Option<PathBuf>,
     threads: &'static str,
+    /// The jail that is tried.
+    jail: String,
 }
 
 impl<'w> Trial<'w> {
@@ -60,6 +65,11 @@ impl<'w> Trial<'w> {
         self
     }
 
+    /// Tries another jail.
+    pub(crate) fn behind(self, jail: &str) -> Self {
+        Self { jail: jail.to_owned(), ..self }
+    }
+
     /// Runs one test after the other.
     pub(crate) fn alone(self) -> Self {
         Self { threads: ALONE, ..self }
@@ -70,7 +80,7 @@ impl<'w> Trial<'w> {
         let all = [&TESTED[..], &["--quiet", "--all-targets"], arguments].concat();
         let built = Built::build(workspace, &all)?;
         built.require_kernel_half()?;
-        Ok(Self { workspace, built, toll: None, threads: THREADS })
+        Ok(Self { workspace, built, toll: None, threads: THREADS, jail: USUAL.to_owned() })
     }
 
     /// Runs the tests whose names contain one of the filters, with these switches off. A skipped
@@ -88,6 +98,7 @@ impl<'w> Trial<'w> {
         runner.env("BOUNDARY_BIN", self.built.program("boundary")?);
         runner.env("BOUNDARY_ATTACK", self.built.program("attack")?);
         runner.env("BOUNDARY_TEST_PROMISE", promise());
+        runner.env("BOUNDARY_TEST_JAIL", &self.jail);
         runner.env("BOUNDARY_WITHOUT", without).stdout(Stdio::piped()).stderr(Stdio::null());
         let mut child = runner.spawn().context("the tests")?;
         let output = child.stdout.take().context("the tests have no output")?;

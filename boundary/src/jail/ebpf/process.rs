@@ -76,6 +76,7 @@ fn described(task: &Task, exe: Option<PathBuf>, parents: Arc<[Parent]>) -> Proce
         comm: String::from_utf8_lossy(name).into_owned(),
         exe,
         cgroup: task.cgroup,
+        room: 0,
         parents,
     }
 }

@@ -48,6 +48,8 @@ struct Who {
     uid: u32,
     comm: String,
     exe: Option<String>,
+    /// The room that it is in.
+    room: u64,
     /// Who started the command.
     usher: u32,
 }
@@ -128,13 +130,14 @@ impl Teller {
 fn who(process: &Process) -> Who {
     let exe = process.exe.as_ref().map(|path| path.to_string_lossy().into_owned());
     let usher = std::process::id();
-    Who { pid: process.pid, uid: process.uid, comm: process.comm.clone(), exe, usher }
+    let Process { pid, uid, room, .. } = *process;
+    Who { pid, uid, comm: process.comm.clone(), exe, room, usher }
 }
 
 impl From<Who> for Process {
-    fn from(Who { pid, uid, comm, exe, usher }: Who) -> Self {
+    fn from(Who { pid, uid, comm, exe, room, usher }: Who) -> Self {
         let (exe, parents) = (exe.map(PathBuf::from), lineage::below(pid, usher));
-        Self { pid, uid, comm, exe, parents, ..Self::default() }
+        Self { pid, uid, comm, exe, room, parents, ..Self::default() }
     }
 }
 

@@ -9,6 +9,7 @@ use std::fs::{self, OpenOptions};
 use std::io::{self, Read as _, Write as _};
 use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
 use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use nix::errno::Errno;
@@ -22,7 +23,7 @@ use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::{Pid, chdir, dup2_stderr, dup2_stdin, dup2_stdout, getpid, setsid};
 
 use super::service::{Parts, Shared};
-use super::{END, family};
+use super::{END, family, rooms};
 use crate::jail::Call;
 use crate::jail::child::{Identity, ROOT_KEEPS};
 use crate::jail::filter;
@@ -109,17 +110,20 @@ impl<'a> Usher<'a> {
             &[desk.as_raw_fd(), seat.reports.as_raw_fd()],
         ])?;
         map(command, desk)?;
+        let door = rooms::door(seat.door);
         give_up(identity)?;
         let mut line = desk;
         line.write_all(&[0])?;
         let (_, mut taken) = pass::receive(desk.as_fd(), &mut [0])?;
         let listener = taken.pop();
+        let open = seat.open.iter().map(PathBuf::as_path);
         let parts = Parts {
             listener: listener.ok_or_else(|| io::Error::from(Errno::EPIPE))?,
             flows: stand.flows.try_clone_to_owned()?,
             reports: seat.reports.try_clone_to_owned()?,
             doors: stand.doors.clone(),
-            open: seat.open.to_vec(),
+            open: door.iter().map(|_| seat.door).chain(open).map(Path::to_owned).collect(),
+            door,
         };
         let shared = Shared::new(parts)?;
         line.write_all(&[0])?;

@@ -25,6 +25,7 @@ mod names;
 mod options;
 mod post;
 mod probe;
+mod rooms;
 mod service;
 mod sockets;
 mod streams;

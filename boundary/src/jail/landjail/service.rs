@@ -6,6 +6,7 @@
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -20,9 +21,11 @@ use super::datagrams::Datagram;
 use super::flows::Teller;
 use super::listeners::Listeners;
 use super::post::Post;
+use super::rooms::{self, Rooms};
 use super::sockets::Sockets;
 use super::{Doors, made, messages, names, options, streams};
 use crate::audit::Process;
+use crate::jail::usher;
 use crate::jail::usher::peer::{Host, Listed};
 use crate::jail::usher::report::{Line, What};
 use crate::jail::usher::thread::Thread;
@@ -97,6 +100,8 @@ pub(super) struct Shared {
     /// The sockets of the host that the command may use.
     pub(super) open: Vec<Listed>,
     pub(super) post: Post,
+    /// Those of boundary inside boundary.
+    pub(super) rooms: Rooms,
     /// Whether what is refused is not told: the canary's attempts are not the command's.
     is_silent: AtomicBool,
     at_work: AtomicUsize,
@@ -109,6 +114,8 @@ pub(super) struct Parts {
     pub(super) reports: OwnedFd,
     pub(super) doors: Doors,
     pub(super) open: Vec<PathBuf>,
+    /// The door to the rooms, which is the first that is open.
+    pub(super) door: Option<UnixListener>,
 }
 
 impl Shared {
@@ -125,11 +132,15 @@ impl Shared {
             doors: parts.doors,
             open: parts.open.iter().map(|path| Listed::at(path, &host)).collect(),
             post: Post::new()?,
+            rooms: Rooms::new()?,
             is_silent: AtomicBool::new(true),
             at_work: AtomicUsize::new(0),
         });
         let post = Arc::clone(&shared);
         std::thread::Builder::new().spawn(move || post.post.carry(&post))?;
+        if let Some(door) = parts.door {
+            rooms::open(&shared, door)?;
+        }
         Ok(shared)
     }
 
@@ -237,8 +248,15 @@ impl Shared {
 
     /// Who calls.
     pub(super) fn caller(&self, asked: &Asked) -> nix::Result<Process> {
-        let process = asked.thread.process().map_err(|error| super::datagrams::errno(&error))?;
+        let failed = |error| super::datagrams::errno(&error);
+        let mut process = asked.thread.process().map_err(failed)?;
+        process.room = self.rooms.of(asked.thread.number()).map_err(failed)?;
         if self.is_waiting(asked) { Ok(process) } else { Err(Errno::EINTR) }
+    }
+
+    /// Has the proxy judge by a policy what comes from a room.
+    pub(super) fn enter(&self, entry: usher::Entry) -> io::Result<bool> {
+        self.line.enter(entry)
     }
 
     /// Tells what was refused.

@@ -108,10 +108,10 @@ impl Members {
             uid: found.uid,
             comm: String::from_utf8_lossy(&comm).trim_end().to_owned(),
             exe: fs::read_link(folder.join("exe")).ok(),
-            cgroup: 0,
             parents: fs::read_to_string(folder.join("stat"))
                 .map(|stat| lineage::parents(&stat))
                 .unwrap_or_default(),
+            ..Process::default()
         })
     }
 

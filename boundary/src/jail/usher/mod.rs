@@ -21,7 +21,8 @@ pub(super) mod report;
 mod service;
 pub(super) mod thread;
 
-pub use nested::Request;
+pub use nested::{Answer, Request};
+pub(super) use nested::{MAX_ROOMS, question};
 pub use report::{Entry, Reports, Told};
 
 pub(crate) use peer::line as list_line;

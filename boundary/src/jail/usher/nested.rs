@@ -30,9 +30,10 @@ use serde::{Deserialize, Serialize};
 
 use super::Seat;
 use super::report::{Entry, Line};
+use crate::jail::marks::Mark;
 
 /// How many rooms there are at once.
-const MAX_ROOMS: usize = 64;
+pub(in crate::jail) const MAX_ROOMS: usize = 64;
 
 /// The longest request.
 const MAX_REQUEST: usize = 192 * 1024;
@@ -53,9 +54,8 @@ pub struct Request {
 }
 
 impl Request {
-    /// Asks at a door; none if it was granted, else why not. It holds for as long as the stream is
-    /// open.
-    pub fn ask(&self, stream: &mut UnixStream) -> io::Result<Option<String>> {
+    /// Asks at a door. What is granted holds for as long as the stream is open.
+    pub fn ask(&self, stream: &mut UnixStream) -> io::Result<Answer> {
         // Or what is sent before anybody has accepted it might not say who sent it.
         setsockopt(stream, sockopt::PassCred, &true)?;
         let mut line = serde_json::to_vec(self)?;
@@ -63,7 +63,40 @@ impl Request {
         stream.write_all(&line)?;
         let mut answer = String::new();
         BufReader::new(stream).read_line(&mut answer)?;
-        Ok((answer != "ok\n").then(|| answer.trim_end().to_owned()))
+        Ok(Answer::parse(answer.trim_end()))
+    }
+}
+
+/// What is answered at a door.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Answer {
+    /// The process is in its room.
+    Moved,
+    /// The process is in its room once it has this mark.
+    Marked(Mark),
+    /// There is none for it, and why.
+    Refused(String),
+}
+
+impl Answer {
+    /// Answers.
+    pub(in crate::jail) fn give(&self, stream: &mut UnixStream) -> io::Result<()> {
+        let line = match self {
+            Self::Moved => "ok".to_owned(),
+            Self::Marked(mark) => format!("ok {}", serde_json::to_string(mark)?),
+            Self::Refused(why) => why.clone(),
+        };
+        stream.write_all(format!("{line}\n").as_bytes())
+    }
+
+    /// Reads an answer.
+    fn parse(line: &str) -> Self {
+        let mark = || serde_json::from_str(line.strip_prefix("ok ")?).ok();
+        match (line, mark()) {
+            ("ok", _) => Self::Moved,
+            (_, Some(mark)) => Self::Marked(mark),
+            (why, None) => Self::Refused(why.to_owned()),
+        }
     }
 }
 
@@ -120,10 +153,10 @@ impl Rooms {
         let is_full = self.taken.fetch_add(1, Ordering::Relaxed) >= MAX_ROOMS;
         let room = if is_full { Err(io::Error::from(Errno::EAGAIN)) } else { self.admit(&stream) };
         let answer = match &room {
-            Ok(_) => "ok\n".to_owned(),
-            Err(error) => format!("{error}\n"),
+            Ok(_) => Answer::Moved,
+            Err(error) => Answer::Refused(error.to_string()),
         };
-        let told = stream.write_all(answer.as_bytes());
+        let told = answer.give(&mut stream);
         if let Ok(room) = room {
             if told.is_ok() {
                 // Until it hangs up, however that comes.
@@ -202,7 +235,7 @@ impl Room {
 
 /// Reads a question, and who asks: a process of this pid namespace, the same from the first byte to
 /// the last.
-fn question(stream: &UnixStream) -> io::Result<(u32, Vec<u8>)> {
+pub(in crate::jail) fn question(stream: &UnixStream) -> io::Result<(u32, Vec<u8>)> {
     setsockopt(stream, sockopt::PassCred, &true)?;
     let (mut asker, mut line) = (None, Vec::new());
     while line.last() != Some(&b'\n') {

@@ -91,7 +91,7 @@ impl Thread {
         Ok(Process {
             pid: number("Tgid:", 0).unwrap_or(self.0),
             uid: number("Uid:", 1).unwrap_or(u32::MAX),
-            comm: line("Name:").unwrap_or_default().trim_start().to_owned(),
+            comm: unescaped(line("Name:\t").unwrap_or_default()),
             exe: fs::read_link(self.at("exe")).ok(),
             ..Process::default()
         })
@@ -133,6 +133,19 @@ impl Thread {
     fn at(self, name: &str) -> PathBuf {
         PathBuf::from(format!("/proc/{}/{name}", self.0))
     }
+}
+
+/// A name as it is, of the text of a `status`, which keeps it on one line (proc(5)).
+fn unescaped(name: &str) -> String {
+    let mut rest = name.chars();
+    let mut plain = String::new();
+    while let Some(letter) = rest.next() {
+        plain.extend(match letter {
+            '\\' => rest.next().map(|letter| if letter == 'n' { '\n' } else { letter }),
+            _ => Some(letter),
+        });
+    }
+    plain
 }
 
 /// Where the paths of a thread begin.
@@ -209,6 +222,12 @@ impl Name {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_name_is_read_as_it_is() {
+        assert_eq!(unescaped(r"a\nb\\nc d"), "a\nb\\nc d");
+        assert_eq!(unescaped("x\\"), "x");
+    }
 
     #[test]
     fn a_path_ends_at_the_first_zero_and_an_abstract_name_at_the_end() {

@@ -1,0 +1,173 @@
+//! Rooms for boundary inside boundary: it asks at a door of the usher, marks the process that becomes
+//! its command, and the usher tells of every connection from which room it comes.
+//!
+//! *Standing*: the same question as in the eBPF jail, and another answer: there is nobody to move. Who
+//! asks for a room gets one inside its own, whatever it asks for; what is in a room is there because
+//! of its own [`Mark`]. *Never*: opens again what was closed. When whoever asked hangs up, nothing is
+//! permitted in the room any more, and what is in it is killed.
+
+use std::fs::{self, Permissions};
+use std::io::{self, Read as _};
+use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use nix::errno::Errno;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use super::family;
+use super::service::Shared;
+use crate::jail::marks::{CLOSED, Mark, Marks, Span};
+use crate::jail::usher::{Answer, Entry, MAX_ROOMS, Request, question};
+
+/// How often the end of what is in a room is looked for, and how often at most.
+const LOOK: Duration = Duration::from_millis(20);
+const LOOKS: usize = 250;
+
+/// The rooms of a session.
+#[derive(Debug)]
+pub(super) struct Rooms {
+    /// None where the limits of the session leave no room.
+    marks: Option<Mutex<Marks>>,
+    taken: AtomicUsize,
+}
+
+/// A room that somebody is in.
+struct Room {
+    number: u64,
+    inside: u64,
+    span: Span,
+}
+
+/// The door to a session's rooms, where one can be made.
+pub(super) fn door(at: &Path) -> Option<UnixListener> {
+    let bound = UnixListener::bind(at).and_then(|listener| {
+        fs::set_permissions(at, Permissions::from_mode(0o666))?;
+        Ok(listener)
+    });
+    bound
+        .inspect_err(
+            |error| tracing::warn!(%error, "there is no room for boundary inside this one"),
+        )
+        .ok()
+}
+
+/// Lets in whoever asks at the door.
+pub(super) fn open(shared: &Arc<Shared>, door: UnixListener) -> io::Result<()> {
+    let shared = Arc::clone(shared);
+    let host = move || {
+        for stream in door.incoming().flatten() {
+            let shared = Arc::clone(&shared);
+            // Without a thread nobody is let in, and whoever asked is hung up on.
+            drop(std::thread::Builder::new().spawn(move || host(&shared, stream)));
+        }
+    };
+    std::thread::Builder::new().spawn(host).map(drop)
+}
+
+impl Rooms {
+    /// No rooms yet, below the limits of this process, which are those of the command.
+    pub(super) fn new() -> io::Result<Self> {
+        let marks = Marks::below(Mark::of(std::process::id())?).map(Mutex::new);
+        Ok(Self { marks, taken: AtomicUsize::new(0) })
+    }
+
+    /// The room that a process is in, 0 if it is in none.
+    pub(super) fn of(&self, process: u32) -> io::Result<u64> {
+        match self.marks() {
+            Some(marks) if marks.are_given() => Ok(marks.room(marks.span(Mark::of(process)?))),
+            _ => Ok(0),
+        }
+    }
+
+    fn marks(&self) -> Option<MutexGuard<'_, Marks>> {
+        self.marks.as_ref().map(|marks| marks.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// What descends from this process and is in a span.
+    fn members(&self, span: Span) -> Vec<u32> {
+        let Some(marks) = self.marks() else { return Vec::new() };
+        let is_in =
+            |process: &u32| Mark::of(*process).is_ok_and(|mark| marks.span(mark).is_in(span));
+        family::descendants(std::process::id()).into_iter().filter(is_in).collect()
+    }
+
+    /// Ends what is in a span. Stopped first: what forks faster than it is killed would never be gone.
+    fn clear(&self, span: Span) {
+        for _ in 0..LOOKS {
+            let members = self.members(span);
+            send_all(&members, Signal::SIGSTOP);
+            send_all(&members, Signal::SIGKILL);
+            if members.is_empty() {
+                return;
+            }
+            std::thread::park_timeout(LOOK);
+        }
+    }
+}
+
+/// Signals each of some processes.
+fn send_all(processes: &[u32], signal: Signal) {
+    for process in processes.iter().filter_map(|&process| i32::try_from(process).ok()) {
+        // It may have ended by now.
+        kill(Pid::from_raw(process), signal).unwrap_or_default();
+    }
+}
+
+/// Sees to one guest from the question to the end.
+fn host(shared: &Shared, mut stream: UnixStream) {
+    let rooms = &shared.rooms;
+    if rooms.taken.fetch_add(1, Ordering::Relaxed) < MAX_ROOMS {
+        match admit(shared, &stream) {
+            Ok((room, mark)) => {
+                if Answer::Marked(mark).give(&mut stream).is_ok() {
+                    // Until it hangs up, however that comes.
+                    drop(stream.read(&mut [0]));
+                }
+                let nothing = entry((room.number, room.inside), Vec::new(), true);
+                if !matches!(shared.enter(nothing), Ok(true)) {
+                    tracing::error!("a room was not closed");
+                }
+                rooms.clear(room.span);
+            }
+            Err(error) => drop(Answer::Refused(error.to_string()).give(&mut stream)),
+        }
+    } else {
+        drop(Answer::Refused(Errno::EAGAIN.to_string()).give(&mut stream));
+    }
+    rooms.taken.fetch_sub(1, Ordering::Relaxed);
+}
+
+/// Gives whoever asks a room inside its own, with the policy that it asks for.
+fn admit(shared: &Shared, stream: &UnixStream) -> io::Result<(Room, Mark)> {
+    let (asker, line) = question(stream)?;
+    let Request { pid: _, rules, exact } = serde_json::from_slice(&line)?;
+    if !family::descendants(std::process::id()).contains(&asker) {
+        return Err(Errno::EPERM.into());
+    }
+    let inside = shared.rooms.of(asker)?;
+    let none_left = || io::Error::from(Errno::ENOSPC);
+    let mut marks = shared.rooms.marks().ok_or_else(none_left)?;
+    if !marks.are_given() {
+        enter(shared, entry((CLOSED, 0), Vec::new(), true))?;
+    }
+    // Nobody has its mark before it is told, and then the policy is there.
+    let (number, span, mark) = marks.give(inside).ok_or_else(none_left)?;
+    drop(marks);
+    enter(shared, entry((number, inside), rules, exact))?;
+    Ok((Room { number, inside, span }, mark))
+}
+
+/// Has a policy entered.
+fn enter(shared: &Shared, entry: Entry) -> io::Result<()> {
+    if shared.enter(entry)? { Ok(()) } else { Err(io::Error::other("the policy was not taken")) }
+}
+
+/// A policy for a room inside another.
+fn entry((room, inside): (u64, u64), rules: Vec<String>, exact: bool) -> Entry {
+    Entry { cgroup: room, inside, rules, exact }
+}

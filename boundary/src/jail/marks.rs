@@ -1,0 +1,230 @@
+//! Marks: two limits of a process that say in which room of boundary inside boundary it is, where there
+//! is no cgroup to put it into.
+//!
+//! They are the hard limits of file locks, which the kernel has not looked at since 2.4, and of time
+//! under a real-time policy, set so high that it never counts. Every process has those of its parent, may
+//! lower its own, and may not raise them. Read together they are a [`Span`], which a process can
+//! only make smaller: one limit is its beginning and the other its end. A room has a span
+//! inside that of the room around it, and rooms beside each other share no part of theirs. So
+//! whatever a process does to its limits, it stays in its room, or goes into one inside.
+//!
+//! *Standing*: the usher reads them of whoever calls; the inner boundary marks its command.
+//! *Never*: tells anything of a process outside the session, whose limits are its own concern.
+
+use std::fs;
+use std::io;
+
+use nix::sys::resource::{Resource, setrlimit};
+use serde::{Deserialize, Serialize};
+
+use super::Call;
+
+/// How wide the span of a session is.
+const WHOLE: u64 = 1 << 62;
+
+/// A room has this part of the span of the room around it, as a power of two.
+const PART: u32 = 12;
+
+/// The room of whoever has made its span so small, or so odd, that it may be of several: nothing is
+/// permitted there.
+pub(super) const CLOSED: u64 = u64::MAX;
+
+/// The two limits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Mark {
+    /// Of file locks.
+    locks: u64,
+    /// Of time under a real-time policy, in microseconds.
+    real_time: u64,
+}
+
+impl Mark {
+    /// What a process has.
+    pub(super) fn of(process: u32) -> io::Result<Self> {
+        let text = fs::read_to_string(format!("/proc/{process}/limits"))?;
+        Self::parse(&text).ok_or_else(|| io::ErrorKind::InvalidData.into())
+    }
+
+    /// Reads them from the text of a process's `limits` (proc(5)).
+    fn parse(text: &str) -> Option<Self> {
+        let hard = |name: &str| {
+            let line = text.lines().find_map(|line| line.strip_prefix(name))?;
+            match line.split_ascii_whitespace().nth(1)? {
+                "unlimited" => Some(u64::MAX),
+                number => number.parse().ok(),
+            }
+        };
+        Some(Self { locks: hard("Max file locks")?, real_time: hard("Max realtime timeout")? })
+    }
+
+    /// Marks this process, for good.
+    pub fn take(self) -> Result<(), Call> {
+        let Self { locks, real_time } = self;
+        setrlimit(Resource::RLIMIT_LOCKS, locks, locks).map_err(Call::to("setrlimit"))?;
+        setrlimit(Resource::RLIMIT_RTTIME, real_time, real_time).map_err(Call::to("setrlimit"))
+    }
+}
+
+/// What two limits are together, below those of the session: from where, and up to where.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Span {
+    from: u64,
+    to: u64,
+}
+
+impl Span {
+    /// Whether it is in another one.
+    pub(super) fn is_in(self, other: Self) -> bool {
+        other.from <= self.from && self.to <= other.to
+    }
+}
+
+/// A room.
+#[derive(Debug)]
+struct Room {
+    number: u64,
+    span: Span,
+    /// How many it has inside it, and ever had.
+    given: u64,
+}
+
+/// The rooms of a session, those that were left among them: a span is never given away twice.
+#[derive(Debug)]
+pub(super) struct Marks {
+    /// What a process of the session has that is in no room.
+    base: Mark,
+    /// The first is the session itself. What is inside a room comes after it.
+    rooms: Vec<Room>,
+}
+
+impl Marks {
+    /// No rooms yet, below the limits that a process of the session begins with. None if they are too
+    /// low for any.
+    pub(super) fn below(base: Mark) -> Option<Self> {
+        let session = Room { number: 0, span: Span { from: 0, to: WHOLE }, given: 0 };
+        let is_high = base.locks >= WHOLE && base.real_time >= WHOLE;
+        is_high.then(|| Self { base, rooms: vec![session] })
+    }
+
+    /// Whether there ever was a room.
+    pub(super) fn are_given(&self) -> bool {
+        self.rooms.len() > 1
+    }
+
+    /// The span that a mark is.
+    pub(super) fn span(&self, mark: Mark) -> Span {
+        let lowered = self.base.real_time.saturating_sub(mark.real_time);
+        let from = self.base.locks.saturating_sub(mark.locks);
+        Span { from, to: WHOLE.saturating_sub(lowered) }
+    }
+
+    /// The room that a span is in.
+    pub(super) fn room(&self, span: Span) -> u64 {
+        if span.from == 0 {
+            // Whoever is in a room has lowered this one.
+            return 0;
+        }
+        if span.from >= span.to {
+            return CLOSED;
+        }
+        // Of those around it, each of which is inside the next, the innermost was given last.
+        let mut rooms = self.rooms.iter().rev();
+        rooms.find(|room| span.is_in(room.span)).map_or(CLOSED, |room| room.number)
+    }
+
+    /// Gives away a room inside another: its number, its span and the mark of its processes. None if
+    /// there is none to be had.
+    pub(super) fn give(&mut self, inside: u64) -> Option<(u64, Span, Mark)> {
+        let number = u64::try_from(self.rooms.len()).ok()?;
+        let around = self.rooms.iter_mut().find(|room| room.number == inside)?;
+        let width = (around.span.to - around.span.from) >> PART;
+        let place = around.given + 1;
+        // The first part is nobody's, so that no room begins where the one around it does.
+        if width == 0 || place >= 1 << PART {
+            return None;
+        }
+        around.given = place;
+        let from = around.span.from + place * width;
+        let span = Span { from, to: from + width };
+        self.rooms.push(Room { number, span, given: 0 });
+        let real_time = self.base.real_time - (WHOLE - span.to);
+        Some((number, span, Mark { locks: self.base.locks - span.from, real_time }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const BASE: Mark = Mark { locks: u64::MAX, real_time: u64::MAX };
+
+    fn marks() -> Marks {
+        Marks::below(BASE).unwrap()
+    }
+
+    #[test]
+    fn a_process_has_the_limits_that_it_was_given() {
+        let own = Mark::of(std::process::id()).unwrap();
+        assert!(own.locks > 0 && own.real_time > 0);
+        let text = "Limit                     Soft Limit           Hard Limit           Units     \n\
+                    Max file locks            7                    unlimited            locks     \n\
+                    Max realtime timeout      unlimited            12                   us        \n";
+        assert_eq!(Mark::parse(text), Some(Mark { locks: u64::MAX, real_time: 12 }));
+    }
+
+    #[test]
+    fn a_marked_process_is_in_its_room_and_an_unmarked_one_in_none() {
+        let mut marks = marks();
+        let (one, _, mark) = marks.give(0).unwrap();
+        let (inner, _, deeper) = marks.give(one).unwrap();
+        let (two, _, other) = marks.give(0).unwrap();
+        for (mark, room) in [(BASE, 0), (mark, one), (deeper, inner), (other, two)] {
+            assert_eq!(marks.room(marks.span(mark)), room);
+        }
+        assert_eq!([one, inner, two], [1, 2, 3]);
+    }
+
+    #[test]
+    fn whoever_lowers_a_limit_never_comes_into_another_room_than_one_inside() {
+        let mut marks = marks();
+        let mut given = vec![];
+        for inside in [0, 0, 0, 1, 1, 2, 2, 3, 4, 6] {
+            let (number, span, mark) = marks.give(inside).unwrap();
+            given.push((number, span, mark));
+        }
+        let all: Vec<Mark> = given.iter().map(|(_, _, mark)| *mark).collect();
+        let mut locks: Vec<u64> = all.iter().map(|mark| mark.locks).collect();
+        let mut times: Vec<u64> = all.iter().map(|mark| mark.real_time).collect();
+        locks.extend([0, 1, 1 << 61, 1 << 62]);
+        times.extend([0, 1, 1 << 61, 1 << 62]);
+        // Each limit at each value that any room has, and some beside.
+        let every = |locks: &u64| times.iter().map(|&real_time| (*locks, real_time)).collect();
+        let pairs: Vec<(u64, u64)> = locks.iter().flat_map::<Vec<_>, _>(every).collect();
+        for (number, span, mark) in &given {
+            let is_lower = |it: &&(u64, u64)| it.0 <= mark.locks && it.1 <= mark.real_time;
+            for &(locks, real_time) in pairs.iter().filter(is_lower) {
+                let room = marks.room(marks.span(Mark { locks, real_time }));
+                let inside = given.iter().find(|(other, ..)| *other == room);
+                let is_inside = inside.is_some_and(|(_, it, _)| it.is_in(*span));
+                assert!(room == CLOSED || is_inside, "{number} comes into {room}");
+            }
+        }
+    }
+
+    #[test]
+    fn rooms_run_out_and_none_is_given_twice() {
+        let mut marks = marks();
+        let mut inside = 0;
+        while let Some((number, ..)) = marks.give(inside) {
+            inside = number;
+        }
+        assert_eq!(inside, 5, "so deep");
+        let given = std::iter::from_fn(|| marks.give(0)).count();
+        assert_eq!(given, (1 << PART) - 2);
+    }
+
+    #[test]
+    fn below_low_limits_there_is_no_room() {
+        assert!(Marks::below(Mark { locks: 1 << 40, ..BASE }).is_none());
+    }
+}
