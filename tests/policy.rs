@@ -1,9 +1,12 @@
 //! Writing a policy: what the tools say of it beforehand is what it does.
 
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+
 use serde_json::Value;
 
-use crate::world::World;
 use crate::world::needs::needs;
+use crate::world::{World, jail};
 
 /// Rules of every kind, and requests that they permit, and that they do not.
 const RULES: [&str; 5] = [
@@ -73,7 +76,7 @@ fn what_was_learned_permits_the_same_run_and_no_other() {
     first.exits(0).complains("LEARNING").complains("learned.yaml");
     first.expect(!first.stdout.contains("403"), "nothing is denied");
     first.says("SSH-2.0-simulated").says("hello");
-    let learned = std::fs::read_to_string(&file).expect("what was learned");
+    let learned = fs::read_to_string(&file).expect("what was learned");
     for rule in [
         "method=GET host=four.test path=/a,/v1/items/*",
         "method=POST host=six.test port=8080 path=/up",
@@ -101,7 +104,7 @@ fn learning_writes_over_nothing_that_it_did_not_write() {
     let file = world.file("own.yaml", "allowlist: [domain=a.test]\n");
     let path = file.to_str().expect("our own name");
     world.boundary(&["--learn", path], &["true"]).output().exits(125).complains("--learn");
-    let kept = std::fs::read_to_string(&file).expect("it is there");
+    let kept = fs::read_to_string(&file).expect("it is there");
     assert_eq!(kept, "allowlist: [domain=a.test]\n");
     let fresh = world.folder().join("fresh.yaml");
     let path = fresh.to_str().expect("our own name");
@@ -121,7 +124,7 @@ fn what_is_refused_by_nature_stays_refused_while_learning() {
         curl -sf --max-time 5 http://127.0.0.1:9310/ && echo reached";
     let out = world.boundary(&["--learn", path], &["sh", "-c", script]).output();
     out.says("403").expect(!out.stdout.contains("reached"), "loopback of the host is not");
-    let learned = std::fs::read_to_string(path).expect("what was learned");
+    let learned = fs::read_to_string(path).expect("what was learned");
     out.expect(learned.contains("allowlist: []"), &learned);
 }
 
@@ -171,4 +174,26 @@ fn a_difference_is_what_is_newly_allowed_and_denied() {
     out.exits(1).says("+ domain=b.test").says("- method=PUT domain=a.test");
     out.expect(!out.stdout.contains("GET"), "what stays is not told");
     world.exact(&["policy", "diff", paths[0], paths[0]]).output().exits(0).says("no difference");
+}
+
+#[test]
+fn the_policy_in_force_cannot_be_changed_from_inside() {
+    needs!(root, bpf);
+    let world = World::new();
+    let policy = world.file("policy.yaml", "allowlist: [domain=allowed.test]\n");
+    let (file, mode) = (policy.display(), fs::Permissions::from_mode(0o666));
+    fs::set_permissions(&policy, mode).expect("it is ours");
+    let script = format!(
+        "cat {file}; echo wide > {file}; echo wide > {file}.new; mv -f {file}.new {file}; \
+         rm -f {file}; echo tried"
+    );
+    let options = ["--config", policy.to_str().expect("its name is text")];
+    for through_sudo in [false, true] {
+        let run = world.boundary(&options, &["sh", "-c", &script]);
+        let out = if through_sudo { run.through_sudo().output() } else { run.output() };
+        out.says("domain=allowed.test").says("tried");
+        let is_same = fs::read_to_string(&policy).is_ok_and(|text| text.contains("allowed.test"));
+        // There is nothing there that could keep a file from its own user.
+        out.expect(is_same || jail() == "landjail", "it is what it was");
+    }
 }

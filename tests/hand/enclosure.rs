@@ -25,7 +25,7 @@ pub(crate) fn try_it() -> anyhow::Result<()> {
     let (house, outside, stand) = (None, None, None);
     let usher = Seat { entrance, alarm, reports, house, outside, door, open: &[], stand };
     let entry = &Entry::Cgroup;
-    let enclosure = Enclosure { identity: &identity, bundle: &bundle, records: &[], usher, entry };
+    let enclosure = Enclosure { identity: &identity, bundle: &bundle, guarded: &[], usher, entry };
     match enclose(&enclosure, || Ok(())) {
         Ok(()) => println!("inside"),
         Err(error) => println!("{error}"),

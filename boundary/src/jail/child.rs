@@ -119,8 +119,8 @@ pub struct Enclosure<'a> {
     pub identity: &'a Identity,
     /// The certificates it is to see.
     pub bundle: &'a Bundle,
-    /// The files of the record, which it may read and not change.
-    pub records: &'a [PathBuf],
+    /// The files of the record and of the policy, which it may read and not change.
+    pub guarded: &'a [PathBuf],
     /// Who leads it to unix sockets.
     pub usher: Seat<'a>,
     /// How it came this far.

@@ -100,8 +100,8 @@ pub(super) fn arrange(enclosure: &Enclosure<'_>) -> Result<(), Call> {
             few_devices()?;
         }
     }
-    for record in enclosure.records {
-        protect(record)?;
+    for file in enclosure.guarded {
+        protect(file)?;
     }
     for (path, file) in &resolving {
         if !path.exists() {

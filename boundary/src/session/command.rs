@@ -32,7 +32,7 @@ pub(super) struct Plan<'a> {
     /// The certificates it trusts.
     pub(super) bundle: &'a Bundle,
     /// The files of the record, which it may read and not change.
-    pub(super) records: &'a [PathBuf],
+    pub(super) guarded: &'a [PathBuf],
     /// A line that ends when its usher does.
     pub(super) alarm: UnixStream,
     /// Where boundary inside it asks for a room.
@@ -156,8 +156,8 @@ fn enter(
         kept.extend(usher.descriptors());
         process::keep_only(&kept).map_err(|error| format!("close_range: {error}"))?;
     }
-    let (identity, bundle, records) = (plan.identity, plan.bundle, plan.records);
-    let enclosure = Enclosure { identity, bundle, records, usher, entry };
+    let (identity, bundle, guarded) = (plan.identity, plan.bundle, plan.guarded);
+    let enclosure = Enclosure { identity, bundle, guarded, usher, entry };
     child::enclose(&enclosure, || map_ids(line)).map_err(|error| error.to_string())
 }
 

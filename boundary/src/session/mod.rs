@@ -27,7 +27,8 @@ mod stdio;
 mod trust;
 
 use std::ffi::OsString;
-use std::path::Path;
+use std::fs;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use nix::errno::Errno;
@@ -61,12 +62,18 @@ pub fn run(config: &Config) -> Result<Outcome, Error> {
     outermost(config, &identity).map_err(|error| raise::explained(error, config.jail, &identity))
 }
 
+/// The policy's main file, if it is one that stays: not a pipe of the caller's.
+fn policy_file(config: &Config) -> Option<PathBuf> {
+    let path = fs::canonicalize(config.policy.file.as_ref()?).ok()?;
+    path.is_file().then_some(path)
+}
+
 /// Runs it in walls of its own.
 fn outermost(config: &Config, identity: &Identity) -> Result<Outcome, Error> {
     let sinks = Sinks::open(&config.log, config.audit_log.as_deref(), config.audit_rotation)?;
     let sinks = sinks.forwarding(config.forward.clone()).exporting(config.collector.clone());
     sinks.install();
-    let records = sinks.files().to_vec();
+    let guarded = sinks.files().iter().cloned().chain(policy_file(config)).collect::<Vec<_>>();
     let signals = Signals::block()?;
     let session = Uuid::new_v4();
     let remains = Remains::of(&session);
@@ -92,7 +99,7 @@ fn outermost(config: &Config, identity: &Identity) -> Result<Outcome, Error> {
         environment: &environment,
         identity,
         bundle: &bundle,
-        records: &records,
+        guarded: &guarded,
         alarm,
         door,
         open: &config.unix_sockets,
