@@ -6,6 +6,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use crate::escape::traces::Ground;
+use crate::kernel::has_landlock;
 use crate::world::needs::needs;
 use crate::world::{GUEST, Output, Run, World};
 
@@ -108,4 +109,25 @@ fn without_user_namespaces_a_user_is_told_the_switch() {
     out.complains("user.max_user_namespaces").complains("no command was run");
     let out = world.exact(&["doctor"]).under(&limit).output();
     out.says("nsjail    does not work: user namespace: refused (ENOSPC)");
+}
+
+#[test]
+fn landjail_stands_where_there_is_landlock_and_is_refused_elsewhere() {
+    needs!(root, setpriv);
+    let world = World::new();
+    let mark = world.folder().join("tmp/ran");
+    let touch = ["touch", mark.to_str().expect("our own name")];
+    let line = [&["--jail-type", "landjail", "--"][..], &touch].concat();
+    for is_users in [false, true] {
+        let run = world.exact(&line);
+        let out = if is_users { as_guest(run).output() } else { run.output() };
+        if has_landlock() {
+            out.exits(0).expect(mark.exists(), "the command ran");
+            std::fs::remove_file(&mark).expect("it is there");
+            continue;
+        }
+        // Nothing else keeps the command from the memory of its user's other processes.
+        out.exits(125).complains("jail landjail: ").complains("Landlock");
+        out.complains("no command was run").expect(!mark.exists(), "the command never ran");
+    }
 }

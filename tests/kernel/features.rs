@@ -8,7 +8,7 @@
 
 use std::fs::{self, File};
 use std::io::Write as _;
-use std::os::fd::AsRawFd as _;
+use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd, RawFd};
 use std::path::Path;
 
 use aya_obj::generated::bpf_attach_type as hook;
@@ -51,9 +51,12 @@ fn what_this_kernel_has_is_told() {
     let features = [
         ("hooks on calls to unix sockets", Some(knows_unix_hooks())),
         ("Landlock", Some(landlock > 0)),
+        ("Landlock's rules for connections", Some(landlock >= 4)),
         ("Landlock's scopes", Some(landlock >= 6)),
         ("a cgroup is killed by one write", kills_cgroups()),
         ("an answered call cannot be interrupted", Some(waits_killable())),
+        ("a map is read by whom it was handed to", lends_maps()),
+        ("maps that are no locked memory", Some(unlocked_maps())),
     ];
     let mut told = std::io::stderr().lock();
     for (name, is_there) in features {
@@ -67,6 +70,11 @@ fn what_this_kernel_has_is_told() {
 /// Whether there are hooks on unix sockets: a query about an unknown hook is refused.
 fn knows_unix_hooks() -> bool {
     attached(Path::new(&cgroup2().expect("needed")), UNIX_CONNECT) != Err(Errno::EINVAL)
+}
+
+/// Whether there is Landlock, which the jail `landjail` needs.
+pub(crate) fn has_landlock() -> bool {
+    landlock() > 0
 }
 
 /// The version of Landlock's interface; 0 if there is none.
@@ -99,4 +107,72 @@ fn waits_killable() -> bool {
     // SAFETY: there is no filter, so the call can only fail.
     let asked = unsafe { libc::syscall(libc::SYS_seccomp, mode, FLAGS, none) };
     Errno::result(asked) == Err(Errno::EFAULT)
+}
+
+/// Whether a user without rights may read a map that he was handed; unknown where users may use all of
+/// `bpf(2)`.
+fn lends_maps() -> Option<bool> {
+    let setting = fs::read_to_string("/proc/sys/kernel/unprivileged_bpf_disabled").ok()?;
+    let map = make_map().ok().filter(|_| setting.trim() != "0")?;
+    Some(in_a_child(move || {
+        // SAFETY: the call takes two numbers and no pointer.
+        let is_user = unsafe { libc::syscall(libc::SYS_setresuid, 65_534, 65_534, 65_534) } == 0;
+        is_user && look_up(&map) == Ok(())
+    }))
+}
+
+/// Whether a map can be made by whom no memory may be locked for.
+fn unlocked_maps() -> bool {
+    in_a_child(|| {
+        let none = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+        // SAFETY: the limits outlive the call.
+        let is_set = unsafe { libc::setrlimit(libc::RLIMIT_MEMLOCK, &raw const none) } == 0;
+        is_set && make_map().is_ok()
+    })
+}
+
+/// A map of one number.
+fn make_map() -> Result<OwnedFd, Errno> {
+    /// `BPF_MAP_CREATE` and `BPF_MAP_TYPE_ARRAY` of linux/bpf.h.
+    const CREATE: libc::c_int = 0;
+    const ARRAY: u32 = 2;
+    // map_type, key_size, value_size, max_entries, map_flags
+    let map = [ARRAY, 4, 8, 1, 0];
+    // SAFETY: the structure outlives the call, and is of the size that is named.
+    let made = unsafe { libc::syscall(libc::SYS_bpf, CREATE, &raw const map, size_of_val(&map)) };
+    let made = Errno::result(made)?;
+    let number = RawFd::try_from(made).map_err(|_no_descriptor| Errno::EBADF)?;
+    // SAFETY: the kernel has just made it for us.
+    Ok(unsafe { OwnedFd::from_raw_fd(number) })
+}
+
+/// Reads the one number of a map.
+fn look_up(map: &OwnedFd) -> Result<(), Errno> {
+    /// `BPF_MAP_LOOKUP_ELEM` of linux/bpf.h.
+    const LOOK_UP: libc::c_int = 1;
+    let (key, mut value) = (0_u32, 0_u64);
+    let places = [(&raw const key).addr(), (&raw mut value).addr()].map(|place| place as u64);
+    // map_fd, key, value, flags
+    let question = [u64::from(map.as_raw_fd().cast_unsigned()), places[0], places[1], 0];
+    let size = size_of_val(&question);
+    // SAFETY: question, key and value outlive the call, and are of the sizes that the map has.
+    let asked = unsafe { libc::syscall(libc::SYS_bpf, LOOK_UP, &raw const question, size) };
+    Errno::result(asked).map(drop)
+}
+
+/// What a child that is forked for it finds. It allocates nothing: this process has other threads.
+fn in_a_child(find: impl FnOnce() -> bool) -> bool {
+    // SAFETY: the child makes system calls and ends.
+    let child = unsafe { libc::fork() };
+    if child == 0 {
+        let found = find();
+        // SAFETY: ends the child, with nothing of the parent's run.
+        unsafe { libc::_exit(i32::from(!found)) };
+    }
+    assert!(child > 0, "a process can be forked");
+    let mut status = 0;
+    // SAFETY: the child is ours, and the status outlives the call.
+    let waited = unsafe { libc::waitpid(child, &raw mut status, 0) };
+    assert_eq!(waited, child, "the child is waited for");
+    libc::WIFEXITED(status) && libc::WEXITSTATUS(status) == 0
 }

@@ -23,6 +23,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use crate::world::needs::needs;
+pub(crate) use features::has_landlock;
 use inside::{Hand, Inside, PATIENCE, alone, bind, within};
 
 #[test]
@@ -211,6 +212,10 @@ fn what_is_neither_tcp_nor_udp_is_refused_and_told() {
         let arguments: Vec<&str> = [attack].into_iter().chain(arguments.iter().copied()).collect();
         let output = within(inside.walls.cgroup().path(), program, &arguments).output().unwrap();
         let said = String::from_utf8_lossy(&output.stdout).into_owned();
+        if attack == "mptcp" && said.contains("\"EPROTONOSUPPORT\"") {
+            // This kernel has none, and said so before the hook was asked.
+            continue;
+        }
         assert!(said.contains("\"EPERM\""), "{said}");
         let refused = inside.refusal(|refused| refused.why == Why::Socket);
         assert_eq!((refused.proto, refused.process.comm.as_str()), (proto, "attack"));
@@ -313,7 +318,7 @@ fn a_killed_keeper_leaves_walls_that_stand_and_a_port_that_is_worth_nothing() {
     let cgroup = PathBuf::from(cgroup);
     let mut hand = Hand::start(&cgroup);
     // Positive control: the door is open while the keeper lives, which knows the flow without any
-    // privilege.
+    // privilege but what the kernel asks of every reader.
     assert_eq!(hand.asked("connect tcp 4 192.0.2.1:80"), "ok 192.0.2.1:80");
     let mut told = String::new();
     says.read_line(&mut told).unwrap();

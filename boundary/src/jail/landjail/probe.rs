@@ -16,7 +16,7 @@ use super::{listeners, made};
 use crate::jail::filter;
 use crate::jail::usher::thread::Thread;
 use crate::sys::notify::{self, Answer};
-use crate::sys::{pass, process};
+use crate::sys::{features, pass, process};
 
 /// How long the forked process may take, in milliseconds.
 const PATIENCE: u16 = 10_000;
@@ -38,7 +38,11 @@ impl Lacking {
 }
 
 /// Tries everything.
+///
+/// Landlock is not only a second wall here: there is no process namespace that hides the user's other
+/// processes, and whoever may write to the memory of one of those is outside.
 pub fn probe() -> Result<(), Lacking> {
+    features::landlock_abi().map_err(Lacking::of("Landlock"))?;
     notifications()?;
     made::probe().map_err(Lacking::of("setsockopt(SO_BINDTODEVICE)"))?;
     listeners::probe().map_err(Lacking::of("sock_diag"))

@@ -110,6 +110,15 @@ fn look_into_another(look: impl FnOnce(u32) -> nix::Result<()>) -> nix::Result<(
     looked
 }
 
+/// The Landlock domain: the others have a process namespace before it, and landjail has not.
+const DOMAINS: [Primitive; 2] =
+    [domain(&[Choice::Ebpf, Choice::Nsjail], true), domain(&[Choice::Landjail], false)];
+
+const fn domain(jails: &'static [Choice], is_optional: bool) -> Primitive {
+    let needs = "Linux 5.13 with CONFIG_SECURITY_LANDLOCK, and landlock in the list of lsm=";
+    Primitive { name: "Landlock", jails, is_optional, needs }
+}
+
 /// What every jail is made of, whoever the command runs as.
 pub(super) fn rows() -> Vec<Row> {
     let asks = Primitive {
@@ -127,17 +136,11 @@ pub(super) fn rows() -> Vec<Row> {
         },
         |_| Ok(()),
     );
-    let domain = Primitive {
-        name: "Landlock",
-        jails: &ORDER,
-        is_optional: true,
-        needs: "Linux 5.13 with CONFIG_SECURITY_LANDLOCK, and landlock in the list of lsm=",
-    };
     let found = match features::landlock_abi() {
         Ok(abi) => Found::Yes(format!("ABI {abi}")),
         Err(error) => Found::Refused(error),
     };
-    rows.push(Row::new(domain, found));
+    rows.extend(DOMAINS.map(|domain| Row::new(domain, found.clone())));
     rows.push(super::spaces::landjail());
     rows
 }
