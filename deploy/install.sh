@@ -3,9 +3,11 @@
 # program where it is found. Changes nothing else.
 #
 # The sums come from the same place as the archive: they find a broken download, not a false release.
+# With --signers, the sums must be signed by one of those that the file names, which came another way.
 set -eu
 
 releases=${BOUNDARY_RELEASES:-https://github.com/coder/boundary/releases}
+signers=${BOUNDARY_SIGNERS:-}
 version=latest
 folder=${INSTALL_DIR:-/usr/local/bin}
 
@@ -13,10 +15,12 @@ usage() {
   cat <<EOF
 Installs boundary.
 
-  install.sh [--version TAG] [--install-dir DIR]
+  install.sh [--version TAG] [--install-dir DIR] [--signers FILE]
 
   --version TAG       a release instead of the latest
   --install-dir DIR   where the program goes (INSTALL_DIR; default /usr/local/bin)
+  --signers FILE      installs nothing that none of these has signed: the keys of ssh that are
+                      trusted, as ssh-keygen(1) calls ALLOWED SIGNERS (BOUNDARY_SIGNERS)
   -h, --help          this
 
 BOUNDARY_RELEASES names another place that keeps releases: a mirror, or file:///DIR.
@@ -36,10 +40,12 @@ value() {
 
 while [ $# -gt 0 ]; do
   case $1 in
-    --version) version=$(value "$@") && shift 2 ;;
+    --version) version=$(value "$@") || exit 1 && shift 2 ;;
     --version=*) version=${1#*=} && shift ;;
-    --install-dir) folder=$(value "$@") && shift 2 ;;
+    --install-dir) folder=$(value "$@") || exit 1 && shift 2 ;;
     --install-dir=*) folder=${1#*=} && shift ;;
+    --signers) signers=$(value "$@") || exit 1 && shift 2 ;;
+    --signers=*) signers=${1#*=} && shift ;;
     -h | --help) usage && exit 0 ;;
     *) usage >&2 && fail "unknown option $1" ;;
   esac
@@ -58,6 +64,10 @@ case $(uname -m) in
 esac
 command -v tar >/dev/null || fail "tar is needed"
 command -v sha256sum >/dev/null || fail "sha256sum is needed"
+if [ -n "$signers" ]; then
+  [ -r "$signers" ] || fail "$signers cannot be read"
+  command -v ssh-keygen >/dev/null || fail "ssh-keygen is needed for --signers"
+fi
 
 # Downloads $1 into $2.
 download() {
@@ -87,6 +97,15 @@ trap 'exit 1' HUP INT TERM
 
 download "$place/$name.tar.gz" "$scratch/$name.tar.gz"
 download "$place/SHA256SUMS" "$scratch/SHA256SUMS"
+# A signature is of the sums, and they are of all that is in a release.
+if [ -n "$signers" ]; then
+  download "$place/SHA256SUMS.sig" "$scratch/SHA256SUMS.sig"
+  who=$(ssh-keygen -Y find-principals -f "$signers" -s "$scratch/SHA256SUMS.sig" 2>/dev/null) ||
+    fail "$place/SHA256SUMS is signed by nobody in $signers; nothing was installed"
+  ssh-keygen -Y verify -f "$signers" -I "${who%%[,
+]*}" -n boundary -s "$scratch/SHA256SUMS.sig" <"$scratch/SHA256SUMS" >/dev/null 2>&1 ||
+    fail "$place/SHA256SUMS is not what was signed; nothing was installed"
+fi
 # No sum for the archive is as bad as a wrong one.
 grep -- " [ *]*$name\.tar\.gz\$" "$scratch/SHA256SUMS" >"$scratch/sum" ||
   fail "$place/SHA256SUMS has no sum for $name.tar.gz"

@@ -42,6 +42,9 @@ mod http;
 /// HTTP/2, gRPC and what streams, with clients that nobody here wrote.
 #[cfg(test)]
 mod http2;
+/// The installer: what is whole, and signed where that is asked, is installed, and nothing else.
+#[cfg(test)]
+mod installing;
 /// Which jail there is, and what is said where there is none.
 #[cfg(test)]
 mod jails;
