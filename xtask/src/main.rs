@@ -7,6 +7,7 @@
 mod arch;
 mod bench;
 mod built;
+mod cpio;
 mod debian;
 mod deny;
 mod dist;

@@ -19,14 +19,18 @@ use crate::workspace::Workspace;
 /// `boundary-common`.
 pub(crate) const TESTED: [&str; 3] = ["--workspace", "--exclude", "boundary-ebpf"];
 
+/// What is built for it: all targets, so that programs and tests share one set of features and are
+/// built once.
+pub(crate) const EVERYTHING: [&str; 5] =
+    [TESTED[0], TESTED[1], TESTED[2], "--quiet", "--all-targets"];
+
 /// `CAP_NET_ADMIN`, `CAP_SYS_ADMIN` and `CAP_BPF`, which the eBPF jail needs, as bits of `CapEff`.
 const CAPABILITIES: u64 = (1 << 12) | (1 << 21) | (1 << 39);
 
 /// Builds and runs every test; the last line on stdout is `N passed, N failed`.
 pub(crate) fn test(workspace: &Workspace, args: &[OsString]) -> Result<ExitCode> {
     setup(workspace)?;
-    // All targets, so that programs and tests share one set of features and are built once.
-    let built = Built::build(workspace, &[&TESTED[..], &["--quiet", "--all-targets"]].concat())?;
+    let built = Built::build(workspace, &EVERYTHING)?;
     if built.is_stub() {
         say("test: boundary was built without its kernel half; tests that need it will say so");
     }

@@ -1,40 +1,22 @@
 //! The Debian package: an `ar` archive of two `tar.gz` (deb(5)).
 
 use std::io::Write as _;
-use std::path::Path;
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 
 use super::Release;
 use super::archive::{Entry, packed};
 use crate::arch::Arch;
 
-/// Where a file of the checkout goes.
-const FILES: &[(&str, &str)] = &[
-    ("LICENSE", "usr/share/doc/boundary/copyright"),
-    ("CHANGELOG.md", "usr/share/doc/boundary/CHANGELOG.md"),
-    ("README.md", "usr/share/doc/boundary/README.md"),
-    ("deploy/apparmor/boundary", "usr/share/apparmor/extra-profiles/boundary"),
-    ("deploy/systemd/boundary@.service", "usr/lib/systemd/system/boundary@.service"),
-];
-
-/// Writes the package of an architecture.
-pub(super) fn write(release: &Release<'_>, arch: Arch, program: &Path) -> Result<()> {
-    let bytes = std::fs::read(program).with_context(|| program.display().to_string())?;
-    let mut entries = vec![Entry { path: "./usr/bin/boundary".into(), bytes, mode: 0o755 }];
-    let pages = release.pages.iter().cloned();
-    entries.extend(pages.map(|page| Entry { path: format!("./usr/{}", page.path), ..page }));
-    for (from, to) in FILES {
-        let bytes = release.read(from)?;
-        entries.push(Entry { path: format!("./{to}"), bytes, mode: 0o644 });
-    }
+/// Writes the package of an architecture, of files below `./`.
+pub(super) fn write(release: &Release<'_>, arch: Arch, entries: &[Entry]) -> Result<()> {
     let size: usize = entries.iter().map(|entry| entry.bytes.len().div_ceil(1024)).sum();
     let control = control(&release.version, arch, size);
     let control = Entry { path: "./control".into(), bytes: control.into_bytes(), mode: 0o644 };
     let members = [
         ("debian-binary", b"2.0\n".to_vec()),
         ("control.tar.gz", packed(&[control], release.time)?),
-        ("data.tar.gz", packed(&entries, release.time)?),
+        ("data.tar.gz", packed(entries, release.time)?),
     ];
     let name = format!("boundary_{}_{}.deb", release.version, arch.debian());
     release.put(&name, &joined(&members, release.time)?)

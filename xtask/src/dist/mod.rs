@@ -1,5 +1,5 @@
 //! Builds what is released: for each architecture one static program with its kernel half inside, as
-//! an archive and as a Debian package, with the list of what it is made from and the sums of all.
+//! an archive and as packages, with the list of what it is made from and the sums of all.
 //!
 //! The same checkout gives the same bytes wherever it lies: no path, time or user of this machine is
 //! in them.
@@ -10,6 +10,7 @@ mod archive;
 mod deb;
 mod elf;
 mod pages;
+mod rpm;
 mod sbom;
 mod trial;
 
@@ -24,7 +25,7 @@ use sha2::{Digest as _, Sha256};
 
 use crate::arch::Arch;
 use crate::built::Built;
-use crate::debian::said;
+use crate::debian::{said, succeed};
 use crate::musl::Static;
 use crate::say::say;
 use crate::setup::setup;
@@ -37,6 +38,9 @@ pub(crate) struct Dist {
     /// For this architecture alone.
     #[arg(long, value_enum)]
     arch: Option<Arch>,
+    /// Signs the sums with this key of ssh (`ssh-keygen -Y sign`, under the name `boundary`).
+    #[arg(long, value_name = "KEY")]
+    sign: Option<PathBuf>,
     /// Installs what was built for this machine in a new root of Debian, and runs it there.
     #[arg(long = "try")]
     tried: bool,
@@ -72,16 +76,43 @@ pub(crate) fn dist(workspace: &Workspace, asked: &Dist) -> Result<ExitCode> {
     for arch in asked.arch.map_or_else(|| Arch::ALL.to_vec(), |arch| vec![arch]) {
         let program = program(workspace, arch)?;
         archive::write(&release, arch, &program)?;
-        deb::write(&release, arch, &program)?;
+        let files = installed(&release, &program)?;
+        deb::write(&release, arch, &files)?;
+        rpm::write(&release, arch, &files)?;
         sbom::write(&release, arch)?;
     }
     copy(&release, "deploy/install.sh")?;
     sums(&release.folder)?;
+    if let Some(key) = &asked.sign {
+        sign(&release.folder.join("SHA256SUMS"), key)?;
+    }
     if asked.tried {
         trial::try_all(&release, Arch::host().context("not for this machine")?)?;
     }
     say(format_args!("dist: {}", release.folder.display()));
     Ok(ExitCode::SUCCESS)
+}
+
+/// Where a file of the checkout goes.
+const FILES: &[(&str, &str)] = &[
+    ("LICENSE", "usr/share/doc/boundary/copyright"),
+    ("CHANGELOG.md", "usr/share/doc/boundary/CHANGELOG.md"),
+    ("README.md", "usr/share/doc/boundary/README.md"),
+    ("deploy/apparmor/boundary", "usr/share/apparmor/extra-profiles/boundary"),
+    ("deploy/systemd/boundary@.service", "usr/lib/systemd/system/boundary@.service"),
+];
+
+/// What a package installs, below `./`.
+fn installed(release: &Release<'_>, program: &Path) -> Result<Vec<Entry>> {
+    let bytes = fs::read(program).with_context(|| program.display().to_string())?;
+    let mut entries = vec![Entry { path: "./usr/bin/boundary".into(), bytes, mode: 0o755 }];
+    let pages = release.pages.iter().cloned();
+    entries.extend(pages.map(|page| Entry { path: format!("./usr/{}", page.path), ..page }));
+    for (from, to) in FILES {
+        let bytes = release.read(from)?;
+        entries.push(Entry { path: format!("./{to}"), bytes, mode: 0o644 });
+    }
+    Ok(entries)
 }
 
 /// Builds the program of an architecture, and looks at what it is.
@@ -147,17 +178,25 @@ fn copy(release: &Release<'_>, path: &str) -> Result<()> {
     release.put(name, &release.read(path)?)
 }
 
+/// Signs a file with a key, into a file beside it that ends in `.sig`.
+fn sign(file: &Path, key: &Path) -> Result<()> {
+    let mut keygen = Command::new("ssh-keygen");
+    keygen.args(["-q", "-Y", "sign", "-n", "boundary", "-f"]).arg(key).arg(file);
+    succeed(&mut keygen)
+}
+
+/// The sum of some bytes, as it is written.
+fn hex_sum(bytes: &[u8]) -> String {
+    Sha256::digest(bytes).iter().fold(String::new(), |hex, byte| hex + &format!("{byte:02x}"))
+}
+
 /// Writes the sums of everything, as `sha256sum --check` reads them.
 fn sums(folder: &Path) -> Result<()> {
     let mut sums = String::new();
     for path in crate::debian::entries(folder)? {
         let name = path.file_name().context("no name")?.to_string_lossy();
         let bytes = fs::read(&path).with_context(|| name.clone().into_owned())?;
-        let sum = Sha256::digest(&bytes);
-        let hex = sum
-            .iter()
-            .try_fold(String::new(), |mut hex, byte| write!(hex, "{byte:02x}").map(|()| hex))?;
-        writeln!(sums, "{hex}  {name}")?;
+        writeln!(sums, "{}  {name}", hex_sum(&bytes))?;
     }
     ensure!(!sums.is_empty(), "nothing was built");
     fs::write(folder.join("SHA256SUMS"), sums).context("SHA256SUMS")

@@ -22,8 +22,40 @@ pub(super) fn try_all(release: &Release<'_>, arch: Arch) -> Result<()> {
     require("debootstrap", "debootstrap")?;
     let root = Root::make(release, arch)?;
     root.try_package(release, arch)?;
+    try_rpm(release, arch)?;
     root.try_installer(release)?;
     root.try_damage(arch)
+}
+
+/// Has rpm check the sums of the other package, install it in a new root, and compare what is there.
+fn try_rpm(release: &Release<'_>, arch: Arch) -> Result<()> {
+    require("rpm", "rpm")?;
+    let root = release.workspace.target().join("debian").join(arch.debian()).join("rpm-root");
+    if root.exists() {
+        fs::remove_dir_all(&root).context("rpm-root")?;
+    }
+    let package = release.folder.join(format!("boundary-{}-1.{arch}.rpm", release.version));
+    let rpm = |words: &[&str]| {
+        let mut rpm = Command::new("rpm");
+        rpm.arg("--root").arg(&root).args(words).env("LC_ALL", "C");
+        rpm
+    };
+    let checked = said(rpm(&["--checksig", "--verbose"]).arg(&package))?;
+    for sum in ["Header SHA256 digest: OK", "Payload SHA256 digest: OK"] {
+        ensure!(checked.contains(sum), "rpm does not find {sum}: {checked}");
+    }
+    // Debian's rpm knows of no package of this machine, and so of no shell for scripts: there is none.
+    said(rpm(&["--install", "--nodeps", "--noscripts"]).arg(&package))?;
+    let differs = said(&mut rpm(&["--verify", "--nodeps", "boundary"]))?;
+    ensure!(differs.is_empty(), "what rpm installed is not what it lists: {differs}");
+    let program = root.join("usr/bin/boundary");
+    let says = said(Command::new(&program).arg("--version"))?;
+    ensure!(says.trim().ends_with(&release.version), "it is of another version: {says}");
+    said(&mut rpm(&["--erase", "--nodeps", "boundary"]))?;
+    ensure!(!program.exists(), "the package stays when it is erased");
+    fs::remove_dir_all(&root).context("rpm-root")?;
+    say("dist: rpm finds the other package sound, installs it, and it goes");
+    Ok(())
 }
 
 /// A root of Debian, with what was built in `/dist`.

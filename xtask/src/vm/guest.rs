@@ -6,12 +6,13 @@
 use std::fs::{self, File};
 use std::io::{self, BufWriter};
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, Result};
 
-use super::cpio::Cpio;
 use super::kernel::Kernel;
 use crate::built::Built;
+use crate::cpio::Cpio;
 use crate::debian::{Debian, unpack};
 use crate::say::say;
 use crate::workspace::Workspace;
@@ -99,9 +100,9 @@ pub(super) fn pack(
     let mut cpio = Cpio::new(BufWriter::new(into));
     cpio.tree(&kernel.modules, &|_| false)?;
     for program in [built.program("boundary")?, built.program("attack")?, built.program("hand")?] {
-        add(&mut cpio, program)?;
+        add(&mut cpio, program, &folder)?;
     }
-    add(&mut cpio, built.runner("journey")?)?;
+    add(&mut cpio, built.runner("journey")?, &folder)?;
     cpio.folder("vm", 0o755)?;
     cpio.file("vm/runs", 0o644, runs.as_bytes())?;
     cpio.file("init", 0o755, INIT.as_bytes())?;
@@ -110,10 +111,23 @@ pub(super) fn pack(
 }
 
 /// Adds a program where it is on this machine too: the tests know their programs by these paths.
-fn add<W: io::Write>(cpio: &mut Cpio<W>, program: &Path) -> Result<()> {
+fn add<W: io::Write>(cpio: &mut Cpio<W>, program: &Path, scratch: &Path) -> Result<()> {
     cpio.way_to(program)?;
-    let bytes = fs::read(program).with_context(|| program.display().to_string())?;
+    let bytes = stripped(program, &scratch.join("stripped"))?;
     cpio.file(program.to_str().context("a path that is no text")?, 0o755, &bytes)
+}
+
+/// A program without what a debugger would read of it. One of another architecture was built so.
+fn stripped(program: &Path, scratch: &Path) -> Result<Vec<u8>> {
+    let mut strip = Command::new("strip");
+    let status = strip.arg("--strip-debug").arg("-o").arg(scratch).arg(program);
+    let status = status.stderr(Stdio::null()).status().context("strip, of binutils")?;
+    if !status.success() {
+        return fs::read(program).with_context(|| program.display().to_string());
+    }
+    let bytes = fs::read(scratch).context("strip")?;
+    fs::remove_file(scratch).context("strip")?;
+    Ok(bytes)
 }
 
 /// Debian's programs, packed.

@@ -7,14 +7,16 @@
 //! *Standing*: `docs/kernels.md` has the table of the last whole run. *Never*: touches this machine's
 //! network, kernel or packages, but for QEMU and the compilers that it installs.
 
-mod cpio;
+mod features;
 mod guest;
 mod kernel;
 mod machine;
 mod outcome;
 mod suites;
+mod table;
 
-use std::path::Path;
+use std::fs;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
@@ -28,6 +30,7 @@ use crate::document;
 use crate::musl::Static;
 use crate::say::say;
 use crate::setup::setup;
+use crate::suite;
 use crate::workspace::Workspace;
 use kernel::Kernel;
 use machine::{End, Machine};
@@ -39,6 +42,9 @@ const KERNELS: [&str; 4] = ["5.10", "6.1", "6.12", "7.2"];
 /// The document with the table.
 const DOCUMENT: &str = "docs/kernels.md";
 
+/// Where it is kept what boundary finds on each kernel.
+const FOUND: &str = "docs/kernels";
+
 /// Boots kernels and runs the tests on them.
 #[derive(Debug, Args)]
 pub(crate) struct Vm {
@@ -47,10 +53,14 @@ pub(crate) struct Vm {
     /// The architecture that is emulated.
     #[arg(long, value_enum)]
     arch: Option<Arch>,
-    /// Writes the table into `docs/kernels.md`.
+    /// Boots what `cargo xtask test` has built, which needs this machine's C library, instead of static
+    /// programs: sooner there, where that is built.
+    #[arg(long)]
+    shared: bool,
+    /// Writes `docs/kernels.md` and `docs/kernels/` from the last whole run of each kernel.
     #[arg(long)]
     write: bool,
-    /// How many minutes one kernel may take.
+    /// How many minutes one kernel may take before it is killed.
     #[arg(long, default_value_t = 20)]
     minutes: u64,
     /// Runs these tests instead of the usual ones, over every jail.
@@ -62,7 +72,7 @@ pub(crate) struct Vm {
 pub(crate) fn vm(workspace: &Workspace, asked: &Vm) -> Result<ExitCode> {
     setup(workspace)?;
     let arch = asked.arch.or_else(Arch::host).context("--arch")?;
-    let built = build(workspace, arch)?;
+    let built = if asked.shared { as_tested(workspace, arch)? } else { build(workspace, arch)? };
     let debian = Debian::open(workspace, arch)?;
     let all: Vec<String> = KERNELS.map(str::to_owned).to_vec();
     let kernels = if asked.kernels.is_empty() { &all } else { &asked.kernels };
@@ -71,16 +81,47 @@ pub(crate) fn vm(workspace: &Workspace, asked: &Vm) -> Result<ExitCode> {
     for begins in kernels {
         let kernel = Kernel::newest(workspace, &debian, begins)?;
         let initramfs = guest::pack(workspace, &debian, &kernel, &built, &runs)?;
-        outcomes.push(boot(arch, &kernel, &initramfs, asked)?);
+        let said = boot(arch, &kernel, &initramfs, asked)?;
+        let outcome = Outcome::of(&said);
+        ensure!(outcome.has_booted(), "Linux {} did not boot", kernel.release);
+        if asked.filter.is_empty() {
+            fs::write(log(workspace, arch, begins), said).context("what the guest said")?;
+        }
+        outcomes.push(outcome);
     }
     for outcome in &outcomes {
         say(outcome);
     }
     if asked.write {
-        document::write(workspace, DOCUMENT, "kernels", &outcome::table(arch, &outcomes))?;
+        write(workspace)?;
     }
     let is_good = outcomes.iter().all(Outcome::is_good);
     Ok(if is_good { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Where what a kernel said last is kept, when it ran everything.
+fn log(workspace: &Workspace, arch: Arch, begins: &str) -> PathBuf {
+    workspace.target().join("vm").join(arch.name()).join(format!("{begins}.log"))
+}
+
+/// Writes the tables, and what boundary found on each kernel, from the last run of each.
+fn write(workspace: &Workspace) -> Result<()> {
+    let mut columns = Vec::new();
+    for arch in Arch::ALL {
+        for begins in KERNELS {
+            let Ok(said) = fs::read_to_string(log(workspace, arch, begins)) else { continue };
+            let outcome = Outcome::of(&said);
+            let name = table::name(arch, begins);
+            let found = serde_json::to_string_pretty(&outcome.found()).context("doctor")?;
+            let folder = workspace.root().join(FOUND);
+            fs::create_dir_all(&folder).context(FOUND)?;
+            let file = folder.join(format!("{}.json", name.replace(' ', "-")));
+            fs::write(file, found + "\n").context(FOUND)?;
+            columns.push((name, outcome));
+        }
+    }
+    document::write(workspace, DOCUMENT, "features", &table::features(&columns)?)?;
+    document::write(workspace, DOCUMENT, "kernels", &table::runs(&columns))
 }
 
 /// Builds boundary and its tests, which need nothing of the guest.
@@ -94,21 +135,30 @@ fn build(workspace: &Workspace, arch: Arch) -> Result<Built> {
     Ok(built)
 }
 
-/// Boots one kernel, says what it says, and sums it up.
-fn boot(arch: Arch, kernel: &Kernel, initramfs: &Path, asked: &Vm) -> Result<Outcome> {
+/// What the tests of this machine are built as. The guest has the same C library, of the same release.
+fn as_tested(workspace: &Workspace, arch: Arch) -> Result<Built> {
+    ensure!(arch.is_host(), "--shared: what is tested here is for another architecture");
+    say("vm: building as the tests are built");
+    let built = Built::build(workspace, &suite::EVERYTHING)?;
+    built.require_kernel_half()?;
+    Ok(built)
+}
+
+/// Boots one kernel and says what it says, to the end.
+fn boot(arch: Arch, kernel: &Kernel, initramfs: &Path, asked: &Vm) -> Result<String> {
     say(format_args!("vm: booting Linux {} ({arch})", kernel.release));
     let started = Instant::now();
     let most = Duration::from_mins(asked.minutes);
     let machine = Machine::boot(arch, kernel, initramfs, most)?;
-    let mut outcome = Outcome::new(kernel.release.clone());
+    let mut all = String::new();
     let end = machine.follow(|line| {
-        say(format_args!("[{}] {line}", kernel.release));
-        outcome.note(line);
+        say(format_args!("[{} {:>3} s] {line}", kernel.release, started.elapsed().as_secs()));
+        all.extend([line, "\n"]);
     })?;
-    outcome.end(end == End::Off, started.elapsed());
     if end != End::Off {
         say(format_args!("vm: Linux {} was killed: {end:?}", kernel.release));
+        all += outcome::KILLED;
     }
-    ensure!(outcome.has_booted(), "Linux {} did not boot", kernel.release);
-    Ok(outcome)
+    let took = started.elapsed().as_secs();
+    Ok(format!("{all}{} {took}\n", outcome::TOOK))
 }

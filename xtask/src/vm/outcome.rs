@@ -1,29 +1,34 @@
 //! What a guest said, summed up: the tests of each run, and what failed.
 
+use std::collections::BTreeMap;
 use std::fmt;
-use std::time::Duration;
 
 use serde_json::Value;
 
 use super::suites::DOCTOR;
-use crate::arch::Arch;
 use crate::tally::Tally;
 
+/// What is noted of a guest that did not turn itself off.
+pub(super) const KILLED: &str = "::vm killed\n";
+
+/// What is noted of how long a guest took, before its seconds.
+pub(super) const TOOK: &str = "::vm took";
+
 /// What came of one kernel.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Outcome {
     release: String,
-    booted: bool,
     done: bool,
     runs: Vec<Run>,
     /// What the kernel has, as `tests/kernel/features.rs` tells it.
     features: Vec<(String, String)>,
-    took: Duration,
+    /// In seconds.
+    took: u64,
 }
 
 /// What came of one run of tests.
 #[derive(Debug, Default)]
-struct Run {
+pub(super) struct Run {
     name: String,
     tally: Tally,
     failed: Vec<String>,
@@ -34,14 +39,16 @@ struct Run {
 }
 
 impl Outcome {
-    /// Nothing yet.
-    pub(super) fn new(release: String) -> Self {
-        let (runs, features, took) = (Vec::new(), Vec::new(), Duration::ZERO);
-        Self { release, booted: false, done: false, runs, features, took }
+    /// What came of a guest that said this. Lines of its kernel may be among it.
+    pub(super) fn of(said: &str) -> Self {
+        let mut outcome = Self::default();
+        for line in said.lines() {
+            outcome.note(line);
+        }
+        outcome
     }
 
-    /// Takes a line of the guest. Lines of its kernel may be among them.
-    pub(super) fn note(&mut self, line: &str) {
+    fn note(&mut self, line: &str) {
         if let Some(said) = line.strip_prefix("::vm ") {
             return self.note_own(said);
         }
@@ -61,11 +68,13 @@ impl Outcome {
         run.failed.extend(test.map(str::to_owned));
     }
 
-    /// Takes a line of the guest's first process.
+    /// Takes a line of the guest's first process, or of who booted it.
     fn note_own(&mut self, said: &str) {
         match said.split_once(' ').unwrap_or((said, "")) {
-            ("booted", _) => self.booted = true,
+            ("booted", release) => release.clone_into(&mut self.release),
             ("done", _) => self.done = true,
+            ("killed", _) => self.done = false,
+            ("took", seconds) => self.took = seconds.parse().unwrap_or_default(),
             ("begin", name) => {
                 self.runs.push(Run { name: name.to_owned(), ..Run::default() });
             }
@@ -79,27 +88,63 @@ impl Outcome {
         }
     }
 
-    /// Notes how it ended.
-    pub(super) fn end(&mut self, turned_off: bool, took: Duration) {
-        self.done &= turned_off;
-        self.took = took;
-    }
-
     /// Whether the kernel came as far as its first process.
     pub(super) fn has_booted(&self) -> bool {
-        self.booted
+        !self.release.is_empty()
     }
 
     /// Whether everything ran and nothing failed.
     pub(super) fn is_good(&self) -> bool {
         self.done && !self.runs.is_empty() && self.runs.iter().all(Run::is_good)
     }
+
+    /// As `uname` says it.
+    pub(super) fn release(&self) -> &str {
+        &self.release
+    }
+
+    /// How long it took, in seconds.
+    pub(super) fn took(&self) -> u64 {
+        self.took
+    }
+
+    /// Everything that it ran.
+    pub(super) fn runs(&self) -> &[Run] {
+        &self.runs
+    }
+
+    /// Whether the kernel has something; `unknown` where it did not tell.
+    pub(super) fn has(&self, feature: &str) -> &str {
+        let found = self.features.iter().find(|(name, _)| name == feature);
+        found.map_or("unknown", |(_, told)| told)
+    }
+
+    /// The names of all of which the kernel told.
+    pub(super) fn told(&self) -> impl Iterator<Item = &str> {
+        self.features.iter().map(|(name, _)| name.as_str())
+    }
+
+    /// What boundary found there, by who asked.
+    pub(super) fn found(&self) -> BTreeMap<&str, Value> {
+        let runs = self.runs.iter().filter_map(|run| Some((run.who()?, run.found()?)));
+        runs.collect()
+    }
 }
 
 impl Run {
+    /// What it is called.
+    pub(super) fn name(&self) -> &str {
+        &self.name
+    }
+
     /// Whether it is no run of tests.
     fn is_doctor(&self) -> bool {
-        self.name.starts_with(DOCTOR)
+        self.who().is_some()
+    }
+
+    /// Who asked what boundary found, where it is no run of tests.
+    fn who(&self) -> Option<&str> {
+        self.name.strip_prefix(DOCTOR).map(str::trim)
     }
 
     /// What boundary found, as it says it.
@@ -116,13 +161,13 @@ impl Run {
     }
 
     /// In a cell of the table.
-    fn told(&self) -> String {
+    pub(super) fn told(&self) -> String {
         if self.is_doctor() {
             return self.found().map_or_else(|| "**FAIL**".to_owned(), |found| working(&found));
         }
         let Self { tally, skipped, .. } = self;
-        let verdict = if self.is_good() { "" } else { "**FAIL** " };
         let skipped = if *skipped > 0 { format!(", {skipped} skipped") } else { String::new() };
+        let verdict = if self.is_good() { "" } else { "**FAIL** " };
         format!("{verdict}{tally}{skipped}")
     }
 }
@@ -139,7 +184,7 @@ fn working(found: &Value) -> String {
 impl fmt::Display for Outcome {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let end = if self.done { "" } else { ", KILLED" };
-        write!(f, "Linux {} in {} s{end}", self.release, self.took.as_secs())?;
+        write!(f, "Linux {} in {} s{end}", self.release, self.took)?;
         self.runs.iter().try_for_each(|run| {
             let verdict = if run.is_good() { "ok" } else { "FAIL" };
             write!(f, "\n  {:<14} {verdict}: {}", run.name, run.told())?;
@@ -148,42 +193,13 @@ impl fmt::Display for Outcome {
     }
 }
 
-/// The table of all kernels, in Markdown.
-pub(super) fn table(arch: Arch, outcomes: &[Outcome]) -> String {
-    let cells = |first: &str, cell: &dyn Fn(&Outcome) -> String| {
-        let cells: Vec<String> = outcomes.iter().map(cell).collect();
-        format!("| {first} | {} |\n", cells.join(" | "))
-    };
-    let head = cells(arch.name(), &|outcome| outcome.release.clone());
-    let rule = cells("---", &|_| "---".to_owned());
-    let known = |outcome: &Outcome, feature: &str| {
-        let found = outcome.features.iter().find(|(name, _)| name == feature);
-        found.map_or("unknown", |(_, told)| told).to_owned()
-    };
-    let features = outcomes.first().into_iter().flat_map(|outcome| &outcome.features);
-    let features = features.map(|(name, _)| cells(name, &|outcome| known(outcome, name)));
-    let runs = outcomes.first().into_iter().flat_map(|outcome| &outcome.runs);
-    let runs = runs.map(|Run { name, .. }| {
-        let what = if name.starts_with(DOCTOR) { "jails that work" } else { "tests" };
-        cells(&format!("{what}: {}", name.trim_start_matches(DOCTOR).trim()), &|outcome| {
-            let run = outcome.runs.iter().find(|run| run.name == *name);
-            run.map_or_else(|| "not run".to_owned(), Run::told)
-        })
-    });
-    [head, rule].into_iter().chain(features).chain(runs).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::Outcome;
 
     /// What came of a guest that said this.
     fn noted(lines: &[&str]) -> Outcome {
-        let mut outcome = Outcome::new("6.1".into());
-        for line in lines {
-            outcome.note(line);
-        }
-        outcome
+        Outcome::of(&lines.join("\n"))
     }
 
     const GOOD: [&str; 5] = [
@@ -218,29 +234,10 @@ mod tests {
     }
 
     #[test]
-    fn what_a_kernel_has_is_in_the_table() {
-        let mut said = GOOD.to_vec();
-        said.insert(2, "feature: Landlock = no");
-        let table = super::table(crate::arch::Arch::X86, &[noted(&said)]);
-        assert!(table.contains("| Landlock | no |\n"), "{table}");
-        assert!(table.contains("| tests: ebpf root | 5 passed, 0 failed |\n"), "{table}");
-    }
-
-    #[test]
-    fn the_jails_that_work_are_in_the_table() {
-        let mut said = GOOD.to_vec();
-        let found = r#"{"jails":[{"jail":"a","works":true},{"jail":"b","works":false}]}"#;
-        said.splice(1..1, ["::vm begin doctor root", found, "::vm end doctor root 0"]);
-        let outcome = noted(&said);
-        assert!(outcome.is_good());
-        let table = super::table(crate::arch::Arch::X86, &[outcome]);
-        assert!(table.contains("| jails that work: root | a |\n"), "{table}");
-    }
-
-    #[test]
     fn a_guest_that_was_killed_is_not_good() {
-        let mut outcome = noted(&GOOD);
-        outcome.end(false, std::time::Duration::ZERO);
-        assert!(!outcome.is_good());
+        let mut said = GOOD.to_vec();
+        said.extend(["::vm killed", "::vm took 12"]);
+        let outcome = noted(&said);
+        assert_eq!((outcome.is_good(), outcome.took()), (false, 12));
     }
 }

@@ -15,47 +15,115 @@ pub(super) const DOCTOR: &str = "doctor";
 /// How long one run may take, in seconds.
 const PATIENCE: u32 = 900;
 
-/// What root's journeys are, over every jail: whatever a kernel decides, and one of each thing that
-/// it does not.
-const AS_ROOT: &[&str] = &["escape::", "http::"];
+/// What root's journeys are, over every jail: the ways out that a kernel closes, and one of each thing
+/// that works.
+const AS_ROOT: &[&str] = &[
+    "escape::inside::a12_a16_a29_h01",
+    "escape::inside::a13_inherited",
+    "escape::inside::a16_h07",
+    "escape::interception::a01_a02",
+    "escape::interception::a05_a_program",
+    "escape::interception::a06_",
+    "escape::interception::a07_a_datagram",
+    "escape::interception::a10_fast",
+    "escape::interception::a11_",
+    "escape::interception::a20_",
+    "escape::privileges::a29_h12",
+    "escape::regressions::b03_",
+    "escape::unix::a18_no_spelling",
+    "escape::unix::a18_unix_sockets",
+    "escape::usher::a18_a22_no",
+    "http::a_client_that_uses_the_proxy",
+    "http::what_no_rule_names",
+    "lifecycle::a_daemon_that",
+    "lifecycle::killing_the_keeper",
+];
 
 /// What a user's journeys are.
-const AS_USER: &[&str] = &["http::"];
+const AS_USER: &[&str] = &[
+    "dns::every_resolver",
+    "escape::inside::a12_a16_a29_h01",
+    "escape::interception::a03_",
+    "escape::interception::a07_a_datagram",
+    "escape::interception::a18_",
+    "escape::privileges::a29_h12",
+    "escape::privileges::h12_",
+    "escape::regressions::b01_",
+    "http::an_allowed_name",
+    "lifecycle::a_normal_end",
+];
 
-/// What is tested once: the kernel half by itself, and the jail that any user can have.
-const ONCE: &[&str] = &["kernel::", "nsjail::", "user::"];
+/// What is tested once: the kernel half by itself, and the choice of a jail.
+const ONCE: &[&str] = &["kernel::", "jails::landjail_stands"];
+
+/// What a jail is that this kernel cannot raise: a refusal.
+const REFUSED: &[&str] = &["jails::landjail_stands"];
 
 /// The script of all runs.
 pub(super) fn script(built: &Built, filter: &[String]) -> Result<String> {
-    let journey = built.runner("journey")?.display();
+    let runs = Runs {
+        boundary: quoted(&built.program("boundary")?.display().to_string()),
+        journey: quoted(&built.runner("journey")?.display().to_string()),
+        filter: filter.iter().map(String::as_str).collect(),
+    };
     let mut script = String::new();
     if filter.is_empty() {
-        let boundary = quoted(&built.program("boundary")?.display().to_string());
+        runs.ask(&mut script)?;
+        runs.test(&mut script, "kernel", "BOUNDARY_TEST_PROMISE=root,bpf,ip,setpriv", ONCE)?;
+    }
+    for jail in JAILS {
+        if jail == "landjail" && filter.is_empty() {
+            writeln!(script, "if grep -qw landlock /sys/kernel/security/lsm; then")?;
+        }
+        let promise = "BOUNDARY_TEST_PROMISE=root,bpf,userns,curl,ip,python3,setpriv";
+        let root = format!("{promise} BOUNDARY_TEST_JAIL={jail}");
+        runs.test(&mut script, &format!("{jail} root"), &root, AS_ROOT)?;
+        let user = format!("{root} BOUNDARY_TEST_AS=user");
+        runs.test(&mut script, &format!("{jail} user"), &user, AS_USER)?;
+        if jail == "landjail" && filter.is_empty() {
+            writeln!(script, "else")?;
+            for who in ["root", "user"] {
+                runs.test(&mut script, &format!("{jail} {who}"), promise, REFUSED)?;
+            }
+            writeln!(script, "fi")?;
+        }
+    }
+    Ok(script)
+}
+
+/// What runs are written from.
+struct Runs<'a> {
+    boundary: String,
+    journey: String,
+    /// The tests that were asked for instead of the usual ones.
+    filter: Vec<&'a str>,
+}
+
+impl Runs<'_> {
+    /// Asks boundary what it finds.
+    fn ask(&self, script: &mut String) -> Result<()> {
+        let boundary = &self.boundary;
         let asked = [("root", ""), ("user", "setpriv --reuid 4242 --regid 4242 --clear-groups")];
         for (who, by) in asked {
             writeln!(script, "run '{DOCTOR} {who}' 60 {by} {boundary} doctor --json")?;
         }
+        Ok(())
     }
-    let mut add = |name: &str, environment: &str, usual: &[&str]| {
-        let tests: Vec<String> = if filter.is_empty() {
-            usual.iter().map(|&it| quoted(it)).collect()
-        } else {
-            filter.iter().map(|it| quoted(it)).collect()
-        };
-        let tests = tests.join(" ");
-        let program = quoted(&journey.to_string());
-        writeln!(script, "run '{name}' {PATIENCE} {environment} {program} --test-threads=4 {tests}")
-    };
-    if filter.is_empty() {
-        add("kernel", "BOUNDARY_TEST_PROMISE=root,bpf,ip", ONCE)?;
+
+    /// Runs tests under a name: the usual ones, unless others were asked for.
+    fn test(
+        &self,
+        script: &mut String,
+        name: &str,
+        environment: &str,
+        usual: &[&str],
+    ) -> Result<()> {
+        let tests = if self.filter.is_empty() { usual } else { &self.filter };
+        let tests: Vec<String> = tests.iter().map(|it| quoted(it)).collect();
+        let (journey, tests) = (&self.journey, tests.join(" "));
+        let line = format!("{environment} {journey} --test-threads=4 {tests}");
+        writeln!(script, "run '{name}' {PATIENCE} {line}").map_err(Into::into)
     }
-    for jail in JAILS {
-        let promise = "BOUNDARY_TEST_PROMISE=root,bpf,userns,curl,ip,python3,setpriv";
-        add(&format!("{jail} root"), &format!("{promise} BOUNDARY_TEST_JAIL={jail}"), AS_ROOT)?;
-        let environment = format!("{promise} BOUNDARY_TEST_JAIL={jail} BOUNDARY_TEST_AS=user");
-        add(&format!("{jail} user"), &environment, AS_USER)?;
-    }
-    Ok(script)
 }
 
 /// A word as the shell takes it for what it is.

@@ -1,4 +1,5 @@
-//! Archives that the kernel unpacks into its first root (`newc`, initramfs-buffer-format.rst).
+//! Archives that the kernel unpacks into its first root, and rpm into any (`newc`,
+//! initramfs-buffer-format.rst).
 
 use std::fmt::Write as _;
 use std::fs;
@@ -18,7 +19,7 @@ const LINK: u32 = 0o120_000;
 
 /// Writes an archive. Everything in it is root's.
 #[derive(Debug)]
-pub(super) struct Cpio<W> {
+pub(crate) struct Cpio<W> {
     into: W,
     number: u32,
     written: usize,
@@ -26,17 +27,17 @@ pub(super) struct Cpio<W> {
 
 impl<W: Write> Cpio<W> {
     /// Begins an archive.
-    pub(super) fn new(into: W) -> Self {
+    pub(crate) fn new(into: W) -> Self {
         Self { into, number: 0, written: 0 }
     }
 
     /// Adds a folder, but none above it.
-    pub(super) fn folder(&mut self, path: &str, mode: u32) -> Result<()> {
+    pub(crate) fn folder(&mut self, path: &str, mode: u32) -> Result<()> {
         self.entry(path.as_bytes(), FOLDER | mode, &[])
     }
 
     /// Adds the folders on the way to a path.
-    pub(super) fn way_to(&mut self, path: &Path) -> Result<()> {
+    pub(crate) fn way_to(&mut self, path: &Path) -> Result<()> {
         let folders: Vec<&Path> = path.ancestors().skip(1).collect();
         folders.into_iter().rev().try_for_each(|folder| {
             let name = folder.strip_prefix("/").unwrap_or(folder).as_os_str();
@@ -45,17 +46,17 @@ impl<W: Write> Cpio<W> {
     }
 
     /// Adds a file.
-    pub(super) fn file(&mut self, path: &str, mode: u32, bytes: &[u8]) -> Result<()> {
+    pub(crate) fn file(&mut self, path: &str, mode: u32, bytes: &[u8]) -> Result<()> {
         self.entry(path.trim_start_matches('/').as_bytes(), FILE | mode, bytes)
     }
 
     /// Adds a symbolic link.
-    pub(super) fn link(&mut self, path: &str, target: &str) -> Result<()> {
+    pub(crate) fn link(&mut self, path: &str, target: &str) -> Result<()> {
         self.entry(path.as_bytes(), LINK | 0o777, target.as_bytes())
     }
 
     /// Adds everything below a folder, under the names that it has there.
-    pub(super) fn tree(&mut self, folder: &Path, leave: &dyn Fn(&Path) -> bool) -> Result<()> {
+    pub(crate) fn tree(&mut self, folder: &Path, leave: &dyn Fn(&Path) -> bool) -> Result<()> {
         self.below(folder, folder, leave)
     }
 
@@ -83,7 +84,7 @@ impl<W: Write> Cpio<W> {
     }
 
     /// Ends the archive.
-    pub(super) fn finish(mut self) -> Result<W> {
+    pub(crate) fn finish(mut self) -> Result<W> {
         self.entry(b"TRAILER!!!", 0, &[])?;
         // The next archive may follow where this one ends.
         self.pad(512)?;
