@@ -47,28 +47,31 @@ fn curl_and_wget_fetch() {
     is_at_home(&world, &wget, "this is allowed.test");
 }
 
-#[test]
-fn git_clones() {
-    needs!(root, bpf, git);
-    let world = World::new();
+/// Has the world serve a repository.
+pub(crate) fn repository(world: &World) {
     serving(
-        &world,
+        world,
         "export GIT_CONFIG_GLOBAL=/dev/null
          git init -q work; cd work; echo content > file; git add file
          git -c user.name=a -c user.email=a@a.test commit -qm one
          cd ..; git clone -q --bare work repo.git; git -C repo.git update-server-info",
     );
+}
+
+#[test]
+fn git_clones() {
+    needs!(root, bpf, git);
+    let world = World::new();
+    repository(&world);
     let clone = "rm -rf cloned; git clone -q https://allowed.test/files/repo.git cloned 2>&1; \
                  cat cloned/file";
     is_at_home(&world, &["sh", "-c", clone], "content");
 }
 
-#[test]
-fn pip_downloads() {
-    needs!(root, bpf, python3);
-    let world = World::new();
+/// Has the world serve a package of Python.
+pub(crate) fn wheel(world: &World) {
     serving(
-        &world,
+        world,
         "mkdir -p simple/six; cd simple/six
          echo '<a href=\"six-1.0-py3-none-any.whl\">six</a>' > index.html
          python3 - <<'END'
@@ -82,6 +85,13 @@ wheel.writestr(info + 'RECORD', '')
 wheel.close()
 END",
     );
+}
+
+#[test]
+fn pip_downloads() {
+    needs!(root, bpf, python3);
+    let world = World::new();
+    wheel(&world);
     let pip = "/usr/bin/python3 -m pip download --no-cache-dir --disable-pip-version-check \
                --retries 0 --index-url https://allowed.test/files/simple/ six 2>&1";
     let pip = format!("{pip} && rm six-1.0-py3-none-any.whl");

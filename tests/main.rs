@@ -15,6 +15,9 @@ mod clients;
 /// What a user can say wrongly, and what is said back.
 #[cfg(test)]
 mod config;
+/// The programs that people run, in an ordinary container.
+#[cfg(test)]
+mod contained;
 /// Containers: which jail there is in each kind of them.
 #[cfg(test)]
 mod containers;

@@ -32,11 +32,12 @@ const RESULTS: &str = "jails.json";
 const THREADS: &str = "--test-threads=6";
 
 /// What is the same behind every jail, or is about one that it names itself.
-const ELSEWHERE: [&str; 11] = [
+const ELSEWHERE: [&str; 12] = [
     "kernel::",
     "nsjail::",
     "landjail::",
     "containers::",
+    "contained::",
     "jails::",
     "parsing::",
     "policy::",
