@@ -140,6 +140,31 @@ fn d05_d06_a_method_is_that_method_at_every_entry() {
 }
 
 #[test]
+fn d05_connect_in_other_letters_is_no_request() {
+    needs!(root, bpf, curl);
+    let world = World::new();
+    let options = ["--proxy-port", "18080", "--allow", "domain=allowed.test path=/a"];
+    let ways: [&[&str]; 5] = [
+        &["--http1.1", "http://allowed.test/a"],
+        &["--http1.1", "https://allowed.test/a"],
+        &["--http2", "https://allowed.test/a"],
+        &["-x", PROXY, "http://allowed.test/a"],
+        &["-p", "-x", PROXY, "http://allowed.test/a"],
+    ];
+    let hidden = "GET /secret HTTP/1.1\r\nHost: allowed.test\r\n\r\n";
+    let bodies: [&[&str]; 2] = [&[], &["--data-binary", hidden]];
+    for (way, body) in ways.iter().flat_map(|way| bodies.map(|body| (way, body))) {
+        for method in ["connect", "Connect"] {
+            let curl = ["curl", "-sS", "-o", "/dev/null", "-w", "%{http_code}", "-X", method];
+            let curl = [&curl, body, way].concat();
+            let out = world.boundary(&options, &curl).output();
+            out.says("400").record(&[("decision", "deny")]);
+            out.expect(out.requests.is_empty(), &format!("{curl:?} is heard by nobody"));
+        }
+    }
+}
+
+#[test]
 fn d08_what_is_neither_http_nor_tls_opens_no_tunnel() {
     needs!(root, bpf);
     let world = World::new();

@@ -97,6 +97,10 @@ fn settle(
     let (host, port) = named.ok_or(Denial::new(Code::BadRequest))?;
     let header_agrees = header.as_ref().is_none_or(|(named, at)| named == host && *at == port);
     let intent = Intent::http(heard.scheme, method, host.clone(), port, path)?;
+    // Matched and sent in upper case, this would ask for a tunnel: behind it nobody reads requests.
+    if method.eq_ignore_ascii_case(Method::CONNECT.as_str()) {
+        return Err(Denial::of(Code::BadMethod, intent));
+    }
     if header_agrees && heard.agrees_with(&intent) {
         Ok(intent)
     } else {

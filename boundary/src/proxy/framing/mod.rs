@@ -143,7 +143,7 @@ fn request_line<'a>(line: &'a [u8], tell: &mut impl FnMut(Said<'a>)) -> Result<S
         _ => return Err(Fault::Malformed),
     };
     tell(Said::Line { method, target, is_http_1_0 });
-    Ok(Start { is_connect: method == b"CONNECT", is_http_1_0 })
+    Ok(Start { is_connect: method.eq_ignore_ascii_case(b"CONNECT"), is_http_1_0 })
 }
 
 /// The fields of a head that say how long its body is.

@@ -108,7 +108,14 @@ fn a_head_has_bounds() {
 
 #[test]
 fn what_may_switch_is_told_apart() {
-    assert_eq!(framed("CONNECT a:1 HTTP/1.1\r\n\r\n").unwrap().unwrap().1, Framing::Switch);
+    for connect in ["CONNECT", "connect", "Connect"] {
+        let head = format!("{connect} a:1 HTTP/1.1\r\n");
+        assert_eq!(framed(&(head.clone() + "\r\n")).unwrap().unwrap().1, Framing::Switch);
+        let fields = ["Content-Length: 1", "Transfer-Encoding: chunked"];
+        for field in fields {
+            assert_eq!(framed(&format!("{head}{field}\r\n\r\n")), Err(Fault::Framing));
+        }
+    }
     let upgrade = "GET / HTTP/1.1\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n";
     assert_eq!(framed(upgrade).unwrap().unwrap().1, Framing::Switch);
 }

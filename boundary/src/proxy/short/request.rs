@@ -142,7 +142,11 @@ impl<'a> Fields<'a> {
             Said::Line { method, target, is_http_1_0 } => {
                 let is_path = target.first() == Some(&b'/');
                 let is_usual = target.iter().copied().all(is_usual);
-                self.is_odd |= is_http_1_0 || !is_path || !is_usual || method == b"CONNECT";
+                // In other letters the client may not take the answer for what it is: one to
+                // `head` has no body, though its length is said.
+                let is_shouted = !method.iter().any(u8::is_ascii_lowercase);
+                self.is_odd |= is_http_1_0 || !is_path || !is_usual;
+                self.is_odd |= !is_shouted || method == b"CONNECT";
                 self.line = Some((method, target));
             }
             Said::Field { name, value } => self.field(name, value),

@@ -345,6 +345,21 @@ async fn d05_every_entry_gives_the_same_verdict() {
 }
 
 #[tokio::test]
+async fn d05_connect_in_other_letters_is_no_request() {
+    let scene = Scene::new(&["host=localhost path=/yes"]).await;
+    let hidden = "GET /hidden HTTP/1.1\r\nHost: localhost\r\n\r\n";
+    for entry in Entry::ALL.into_iter().chain([Entry::H2Plain]) {
+        for method in ["connect", "Connect", "cONNECT"] {
+            let seen = scene.ask(entry, &Ask::method(method)).await;
+            assert!(seen.is(400, "bad_method"), "{entry:?} {method} {seen:?}");
+            let seen = scene.ask(entry, &Ask { method, body: hidden, ..Ask::default() }).await;
+            assert_eq!(seen.status, 400, "{entry:?} {method} {seen:?}");
+            assert!(scene.heard(entry).is_empty(), "{entry:?} {method}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn d06_a_method_is_that_method_and_no_other() {
     let scene = Scene::new(&["method=GET host=localhost path=/yes"]).await;
     for entry in Entry::ALL {
