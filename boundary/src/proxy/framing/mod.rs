@@ -7,8 +7,10 @@ use super::Limits;
 use super::peek::is_token;
 use crate::rules::Code;
 
-/// The longest line that gives a chunk's size.
+/// The longest line that gives a chunk's size in a request.
 const LONGEST_SIZE_LINE: usize = 1024;
+/// The same in an answer.
+const LONGEST_SIZE_LINE_OF_ANSWER: usize = 16 * 1024;
 /// The most bytes of trailers.
 const MOST_TRAILERS: usize = 16 * 1024;
 
@@ -239,6 +241,9 @@ pub(super) struct Chunks {
     fields: usize,
     /// Bytes of data so far.
     carried: u64,
+    /// An answer's: what the parser of the long way forgives its upstream is forgiven here too. Nobody
+    /// judges what lies behind it.
+    is_answer: bool,
 }
 
 /// What the next byte of a chunked body belongs to.
@@ -248,6 +253,8 @@ enum At {
     Begin,
     /// A size, of which so much is known.
     Size(u64),
+    /// White space behind a size (RFC 9112 §7.1.1).
+    Blank(u64),
     /// An extension of the size.
     Extension(u64),
     /// The LF after a size.
@@ -271,9 +278,14 @@ enum At {
 }
 
 impl Chunks {
-    /// A body that has not begun, with so many fields behind it at the most.
+    /// A request's body that has not begun, with so many fields behind it at the most.
     pub(super) fn new(most_fields: usize) -> Self {
-        Self { at: At::Begin, line: 0, fields: most_fields, carried: 0 }
+        Self { at: At::Begin, line: 0, fields: most_fields, carried: 0, is_answer: false }
+    }
+
+    /// The same of an answer.
+    pub(super) fn of_answer(most_fields: usize) -> Self {
+        Self { is_answer: true, ..Self::new(most_fields) }
     }
 
     /// Whether the body is over.
@@ -308,19 +320,24 @@ impl Chunks {
         self.line += 1;
         let in_trailers =
             matches!(self.at, At::Trailer | At::TrailerRest | At::TrailerEnd | At::LastEnd);
-        if self.line > if in_trailers { MOST_TRAILERS } else { LONGEST_SIZE_LINE } {
+        let longest = match self.is_answer {
+            _ if in_trailers => MOST_TRAILERS,
+            true => LONGEST_SIZE_LINE_OF_ANSWER,
+            false => LONGEST_SIZE_LINE,
+        };
+        if self.line > longest {
             return Err(Fault::TooLong);
         }
         let next = match (self.at, byte) {
             (At::Begin, digit) => At::Size(hex(digit).ok_or(Fault::Framing)?),
-            (At::Size(size) | At::Extension(size), b'\r') => At::SizeEnd(size),
+            (At::Size(size) | At::Blank(size) | At::Extension(size), b'\r') => At::SizeEnd(size),
+            (At::Size(size) | At::Blank(size), b' ' | b'\t') if self.is_answer => At::Blank(size),
             (At::Size(size), digit @ (b'0'..=b'9' | b'a'..=b'f' | b'A'..=b'F')) => {
                 let digit = hex(digit).ok_or(Fault::Framing)?;
                 At::Size(size.checked_mul(16).ok_or(Fault::Framing)? | digit)
             }
-            (At::Size(size), b';') | (At::Extension(size), b'\t' | b' '..=b'~' | 0x80..) => {
-                At::Extension(size)
-            }
+            (At::Size(size) | At::Blank(size), b';')
+            | (At::Extension(size), b'\t' | b' '..=b'~' | 0x80..) => At::Extension(size),
             (At::SizeEnd(0) | At::TrailerEnd, b'\n') => At::Trailer,
             (At::SizeEnd(size), b'\n') => At::Data(size),
             (At::DataCr, b'\r') => At::DataEnd,

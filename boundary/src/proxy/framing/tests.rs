@@ -185,6 +185,26 @@ fn chunks_with_two_meanings_are_refused() {
 }
 
 #[test]
+fn white_space_behind_a_size_is_forgiven_an_answer_alone() {
+    let rows = ["3 \r\nabc\r\n0\r\n\r\n", "3\t ;x=y\r\nabc\r\n0 \r\n\r\n"];
+    for text in rows {
+        let mut chunks = Chunks::of_answer(1);
+        assert_eq!(chunks.advance(text.as_bytes()), Ok(text.len()), "{text:?}");
+        assert!(chunks.is_over() && chunks.carried() == 3, "{text:?}");
+        assert_eq!(Chunks::new(1).advance(text.as_bytes()), Err(Fault::Framing), "{text:?}");
+    }
+    for text in ["3 3\r\n", " 3\r\n", "3\u{c}\r\n", "3 \n", "3 \rx"] {
+        let told = Chunks::of_answer(1).advance(text.as_bytes());
+        assert_eq!(told, Err(Fault::Framing), "{text:?}");
+    }
+    let long = |length: usize| format!("3;{}\r\n", "a".repeat(length));
+    let fine = long(LONGEST_SIZE_LINE_OF_ANSWER - 4);
+    assert!(Chunks::of_answer(1).advance(fine.as_bytes()).is_ok());
+    let fault = Chunks::of_answer(1).advance(long(LONGEST_SIZE_LINE_OF_ANSWER).as_bytes());
+    assert_eq!(fault, Err(Fault::TooLong));
+}
+
+#[test]
 fn trailers_have_as_many_fields_as_a_head() {
     let chunked = |fields: usize| format!("0\r\n{}\r\n", "X: y\r\n".repeat(fields));
     assert!(Chunks::new(10).advance(chunked(10).as_bytes()).is_ok());

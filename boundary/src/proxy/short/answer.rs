@@ -118,7 +118,7 @@ fn plain(
         (None, false) if !is_head && status != 304 => return None,
         _ if status == 204 => return None,
         _ if is_head || status == 304 => Body::Length(0),
-        (None, _) => Body::Chunked(Chunks::new(limits.headers)),
+        (None, _) => Body::Chunked(Chunks::of_answer(limits.headers)),
         (Some(length), false) => Body::Length(length),
     };
     let Fields { said, is_last, .. } = fields;

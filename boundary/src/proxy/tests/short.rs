@@ -100,6 +100,36 @@ async fn chunks_come_as_they_were_sent_and_what_lies_behind_them_answers_nobody(
 }
 
 #[tokio::test]
+async fn a_chunk_behind_its_head_may_have_white_space_behind_its_size() {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let stage = Stage::redirected(address, &[format!("host=127.0.0.1 port={}", address.port())]);
+    let mut client = stage.connect().await;
+    client.say(get(&address.to_string(), "")).await;
+    let mut upstream = Client(soon(listener.accept()).await.unwrap().0);
+    upstream.head_of_request().await;
+    upstream.say("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n").await;
+    // The head went on alone: from here there is no other way.
+    assert_eq!(client.head().await.0, 200);
+    let long = format!("3;{}\r\n", "x".repeat(5000));
+    for size in ["5  \r\n", "5 ;x=y\r\n", "5\t; x\r\n"] {
+        upstream.say(format!("{size}hello\r\n")).await;
+        assert_eq!(client.line().await.get(..1), Some("5"), "{size:?}");
+        assert_eq!(client.line().await, "hello\r\n", "{size:?}");
+    }
+    upstream.say(format!("{long}abc\r\n0 \r\n\r\n")).await;
+    assert_eq!(client.line().await, long);
+    let end = [client.line().await, client.line().await, client.line().await];
+    assert_eq!(end, ["abc\r\n", "0 \r\n", "\r\n"]);
+    // And the connection goes on.
+    client.say(get(&address.to_string(), "")).await;
+    upstream.head_of_request().await;
+    upstream.say("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").await;
+    assert_eq!(client.answer(false).await.text(), "ok");
+    assert_eq!(stage.records().await[1]["bytes_down"], 18);
+}
+
+#[tokio::test]
 async fn a_body_that_breaks_late_is_no_whole_one() {
     let head = "HTTP/1.1 200 OK\r\nContent-Length: 70000\r\n\r\n".to_owned();
     let chunked = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n11170\r\n".to_owned();
