@@ -30,8 +30,8 @@ use super::identity::{self, Heard};
 use super::peek::Speech;
 use super::relay::Ended;
 use super::respond::Manner;
-use super::short::Begun;
-use super::upstream::{Failure, Order, Reply, Stop, Way};
+use super::short::{Begun, Errand};
+use super::upstream::{Failure, Order, Reply, Stop};
 use super::{Limits, Proxy, headers, relay, respond, websocket};
 use crate::rules::{Code, Denial, Permit};
 
@@ -109,38 +109,51 @@ impl Talk {
                 }
             }
         };
-        let time = self.proxy.recorder.time();
-        let decided = identity::intent(&parts, &self.heard)
-            .and_then(|intent| self.proxy.rules_of(&self.call).decide(intent))
-            .and_then(|permit| self.permits_overrides(&parts, permit))
-            // What was begun is on record already.
-            .and_then(
-                |permit| if begun.is_some() { Ok(permit) } else { self.proxy.recorded(permit) },
-            );
-        time.decided();
-        let permit = match decided {
-            Ok(permit) => permit,
+        // What the short way decided is decided: a policy that changed since is for the next request.
+        let decided = match begun {
+            None => self.decide(&parts).map(|permit| (permit, None)),
+            Some(Begun::Judged(permit)) => Ok((permit, None)),
+            Some(Begun::Permitted(permit, errand)) => Ok((permit, Some(errand))),
+            Some(Begun::Denied(denial)) => Err(denial),
+        };
+        let (permit, begun) = match decided {
+            Ok(decided) => decided,
             Err(denial) => return self.refuse(&parts, body, denial).await,
         };
         let mut order = Order { permit: &permit, speech: self.speech(), switch, mark: None };
-        match begun {
-            Some(Begun::Permitted(account, way)) => {
-                return self.forward(Request::from_parts(parts, body), &order, way, account).await;
-            }
-            Some(Begun::Denied(denial)) => return self.refuse(&parts, body, denial).await,
-            None => {}
-        }
-        let meant = self.proxy.meant(&self.heard.target, &permit);
-        let way = match self.proxy.upstream.way(&order, meant).await {
+        let errand = match begun {
+            Some(errand) => errand,
+            None => match self.begin(&mut order).await {
+                Ok(errand) => errand,
+                Err(denial) => return self.refuse(&parts, body, denial).await,
+            },
+        };
+        self.forward(Request::from_parts(parts, body), &order, errand).await
+    }
+
+    /// Asks the rules about a request.
+    fn decide(&self, parts: &Parts) -> Result<Permit, Denial> {
+        let time = self.proxy.recorder.time();
+        let decided = identity::intent(parts, &self.heard)
+            .and_then(|intent| self.proxy.rules_of(&self.call).decide(intent))
+            .and_then(|permit| self.permits_overrides(parts, permit))
+            .and_then(|permit| self.proxy.recorded(permit));
+        time.decided();
+        decided
+    }
+
+    /// Finds how a permitted request gets out, and puts it on record.
+    async fn begin(&self, order: &mut Order<'_>) -> Result<Errand, Denial> {
+        let meant = self.proxy.meant(&self.heard.target, order.permit);
+        let way = match self.proxy.upstream.way(order, meant).await {
             Ok(way) => Ok(way),
             Err(Stop::Failed(failure)) => Err(failure),
-            Err(Stop::Denied(denial)) => return self.refuse(&parts, body, denial).await,
+            Err(Stop::Denied(denial)) => return Err(denial),
         };
-        let entry = self.proxy.allow(&self.call, &permit);
+        let entry = self.proxy.allow(&self.call, order.permit);
         let mark = || Mark { session: self.proxy.recorder.session(), number: entry.sequence() };
-        order.mark = self.proxy.upstream.marks(permit.intent()).then(mark);
-        let account = Account::new(entry);
-        self.forward(Request::from_parts(parts, body), &order, way, account).await
+        order.mark = self.proxy.upstream.marks(order.intent()).then(mark);
+        Ok(Errand { account: Account::new(entry), way })
     }
 
     /// The permit, if the rules permit every method that the request asks to be taken for too.
@@ -156,9 +169,9 @@ impl Talk {
         &self,
         request: Request<Incoming>,
         order: &Order<'_>,
-        way: Result<Way, Failure>,
-        mut account: Account,
+        errand: Errand,
     ) -> Response<Answer> {
+        let Errand { mut account, way } = errand;
         let (mut parts, body) = request.into_parts();
         let client = parts.extensions.remove::<OnUpgrade>();
         let manner = Manner::of(&parts.headers);

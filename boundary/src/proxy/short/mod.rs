@@ -42,10 +42,21 @@ pub(super) struct Rest<S> {
 /// What the short way did for a request.
 #[derive(Debug)]
 pub(super) enum Begun {
-    /// It was permitted: its place in the record, and how it gets out. Perhaps it was sent.
-    Permitted(Account, Result<Way, Failure>),
+    /// The rules permit it, and nothing was done.
+    Judged(Permit),
+    /// It is permitted and on record. Perhaps it was sent.
+    Permitted(Permit, Errand),
     /// Its name leads where it must not. Looked up once more, it might lead elsewhere.
     Denied(Denial),
+}
+
+/// A permitted request on its way.
+#[derive(Debug)]
+pub(super) struct Errand {
+    /// Its place in the record.
+    pub(super) account: Account,
+    /// How it gets out.
+    pub(super) way: Result<Way, Failure>,
 }
 
 /// Something for the long way.
@@ -75,6 +86,21 @@ struct Question {
     body: usize,
     is_head: bool,
     is_last: bool,
+}
+
+impl Question {
+    /// The long way goes on with it; it is on record.
+    fn long(self, account: Account, way: Result<Way, Failure>) -> Turn {
+        Turn::Long(Some(Begun::Permitted(self.permit, Errand { account, way })))
+    }
+}
+
+/// A connection on which a question is asked.
+struct Outing {
+    bare: Bare,
+    /// Whether it carried others before.
+    is_kept: bool,
+    account: Account,
 }
 
 /// Carries the plain requests of a stream. What is left for the long way, if anything is.
@@ -122,7 +148,7 @@ impl<S: Stream> Talk<'_, S> {
         let order = Order { permit, speech: Speech::Http1, switch: None, mark: None };
         let meant = self.proxy.meant(&self.heard.target, permit);
         let near = match self.proxy.upstream.near(&order, meant).await {
-            Ok(Near::Far) => return Turn::Long(None),
+            Ok(Near::Far) => return Turn::Long(Some(Begun::Judged(question.permit))),
             Ok(near) => Ok(near),
             Err(Stop::Denied(denial)) => return Turn::Long(Some(Begun::Denied(denial))),
             Err(Stop::Failed(failure)) => Err(failure),
@@ -134,15 +160,15 @@ impl<S: Stream> Talk<'_, S> {
                 Ok(bare) => (bare, false),
                 // The long way knows which other version may be spoken there.
                 Err(failure) if failure.is_about_version() => {
-                    return long(account, Ok(Way::Fresh(route)));
+                    return question.long(account, Ok(Way::Fresh(route)));
                 }
-                Err(failure) => return long(account, Err(failure)),
+                Err(failure) => return question.long(account, Err(failure)),
             },
             Ok(Near::Far) => return Turn::Long(None),
-            Err(failure) => return long(account, Err(failure)),
+            Err(failure) => return question.long(account, Err(failure)),
         };
         account.dialled(bare.address);
-        self.exchange(question, bare, is_kept, account).await
+        self.exchange(question, Outing { bare, is_kept, account }).await
     }
 
     /// Waits for a plain request, and asks the rules. What they do not permit the long way refuses.
@@ -197,20 +223,15 @@ impl<S: Stream> Talk<'_, S> {
     }
 
     /// Sends a question and brings the answer back.
-    async fn exchange(
-        &mut self,
-        question: Question,
-        mut bare: Bare,
-        is_kept: bool,
-        mut account: Account,
-    ) -> Turn {
-        let sent = match bare.wire.write_all(&question.said).await {
-            Ok(()) => bare.wire.flush().await,
+    async fn exchange(&mut self, question: Question, mut outing: Outing) -> Turn {
+        let wire = &mut outing.bare.wire;
+        let sent = match wire.write_all(&question.said).await {
+            Ok(()) => wire.flush().await,
             Err(error) => Err(error),
         };
         let mut told = Vec::new();
         let head = match sent {
-            Ok(()) => self.await_head(&mut bare, &mut told, question.is_head).await,
+            Ok(()) => self.await_head(&mut outing.bare, &mut told, question.is_head).await,
             // What is wrong with the connection the long way finds out once more, and says.
             Err(_) => Err(News::Odd),
         };
@@ -223,11 +244,12 @@ impl<S: Stream> Talk<'_, S> {
         let (answer, first, content, is_clean) = match begun {
             Ok(begun) => begun,
             Err(News::Gone) => return Turn::Broken,
-            Err(News::Late) => return long(account, Err(Failure::Unanswered)),
+            Err(News::Late) => return question.long(outing.account, Err(Failure::Unanswered)),
             Err(News::Odd | News::Over | News::More) => {
-                return self.give_over(bare, told, is_kept, account).await;
+                return self.give_over(question, outing, told).await;
             }
         };
+        let Outing { bare, mut account, .. } = outing;
         account.status = Some(answer.status);
         account.carried(question.body as u64, content);
         self.client.answered(question.length);
@@ -302,23 +324,13 @@ impl<S: Stream> Talk<'_, S> {
     }
 
     /// Has the long way read an answer from its beginning.
-    async fn give_over(
-        &mut self,
-        bare: Bare,
-        told: Vec<u8>,
-        is_kept: bool,
-        account: Account,
-    ) -> Turn {
+    async fn give_over(&mut self, question: Question, outing: Outing, told: Vec<u8>) -> Turn {
+        let Outing { bare, is_kept, account } = outing;
         let way = match self.proxy.upstream.begun(bare, told).await {
             Ok(connection) if is_kept => Ok(Way::Kept(connection)),
             Ok(connection) => Ok(Way::Begun(connection)),
             Err(error) => Err(Failure::Broken(error)),
         };
-        long(account, way)
+        question.long(account, way)
     }
-}
-
-/// The long way goes on with a request that is on record.
-fn long(account: Account, way: Result<Way, Failure>) -> Turn {
-    Turn::Long(Some(Begun::Permitted(account, way)))
 }

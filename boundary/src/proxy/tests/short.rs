@@ -62,6 +62,28 @@ async fn an_answer_for_the_long_way_is_not_asked_for_again() {
 }
 
 #[tokio::test]
+async fn a_request_that_was_sent_is_not_judged_once_more() {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let stage = Stage::redirected(address, &[format!("host=127.0.0.1 port={}", address.port())]);
+    let mut client = stage.connect().await;
+    client.say(get(&address.to_string(), "")).await;
+    let mut upstream = Client(soon(listener.accept()).await.unwrap().0);
+    upstream.head_of_request().await;
+    // The policy changes before the answer, of which the first word is for the long way.
+    stage.proxy.replace_rules(RuleSet::default());
+    upstream.say("HTTP/1.1 103 Early Hints\r\n\r\n").await;
+    assert_eq!(client.head().await.0, 103);
+    upstream.say("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").await;
+    assert_eq!(client.answer(false).await.text(), "ok");
+    // What is asked next is asked of the policy that there is.
+    assert_eq!(client.ask(get(&address.to_string(), "")).await.status, 403);
+    let decisions = stage.decisions().await;
+    let told: Vec<_> = decisions.iter().filter_map(|it| it.split(' ').next()).collect();
+    assert_eq!(told, ["allow", "deny"], "{decisions:?}");
+}
+
+#[tokio::test]
 async fn both_ways_share_their_upstream_connections() {
     let origin = Scripted::fine().await;
     let stage = Stage::redirected(origin.address, &origin.rule(""));
