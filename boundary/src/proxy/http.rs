@@ -113,14 +113,19 @@ impl Talk {
         let decided = match begun {
             None => self.decide(&parts).map(|permit| (permit, None)),
             Some(Begun::Judged(permit)) => Ok((permit, None)),
-            Some(Begun::Permitted(permit, errand)) => Ok((permit, Some(errand))),
+            Some(Begun::Permitted(permit, errand, late)) => Ok((permit, Some((errand, late)))),
             Some(Begun::Denied(denial)) => Err(denial),
         };
         let (permit, begun) = match decided {
             Ok(decided) => decided,
             Err(denial) => return self.refuse(&parts, body, denial).await,
         };
-        let mut order = Order { permit: &permit, speech: self.speech(), switch, mark: None };
+        // The time of one that was begun runs on.
+        let (begun, late) = begun.map_or_else(
+            || (None, self.limits().answer_by()),
+            |(errand, late)| (Some(errand), late),
+        );
+        let mut order = Order { permit: &permit, speech: self.speech(), switch, mark: None, late };
         let errand = match begun {
             Some(errand) => errand,
             None => match self.begin(&mut order).await {

@@ -6,6 +6,7 @@
 use std::time::Duration;
 
 use jiff::SignedDuration;
+use tokio::time::Instant;
 
 /// The shortest and the longest time that a limit can be set to.
 const TIMES: (Duration, Duration) = (Duration::from_millis(10), Duration::from_hours(24 * 7));
@@ -141,6 +142,11 @@ pub enum BadLimit {
 }
 
 impl Limits {
+    /// By when the answer to a request that is asked now has to begin.
+    pub(super) fn answer_by(&self) -> Option<Instant> {
+        self.answer_time.map(|longest| Instant::now() + longest)
+    }
+
     /// Sets one limit, by its name.
     pub fn set(&mut self, name: &str, value: &str) -> Result<(), BadLimit> {
         let bound = Self::BOUNDS.iter().find(|bound| bound.name == name);

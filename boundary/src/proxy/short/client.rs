@@ -40,11 +40,22 @@ pub(super) enum News {
     Gone,
 }
 
+/// Why something was not waited for to its end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Left {
+    /// It took too long.
+    Late,
+    /// The client is gone.
+    Gone,
+}
+
 /// The client's side of a connection.
 pub(super) struct Client<S> {
     stream: S,
     /// What was read and not answered.
     pub(super) held: Vec<u8>,
+    /// How much of it is a request that is not answered yet.
+    asked: usize,
     /// How much of it was read through without finding a whole request.
     looked: usize,
     /// How much it has to be until a body is whole, and since when that is awaited.
@@ -61,7 +72,7 @@ impl<S: Stream> Client<S> {
     pub(super) fn new(stream: S) -> Self {
         let (held, clock) = (Vec::new(), Clock::default());
         let since = Instant::now();
-        Self { stream, held, looked: 0, wanted: None, since, clock, shut: None }
+        Self { stream, held, asked: 0, looked: 0, wanted: None, since, clock, shut: None }
     }
 
     /// The stream, and what is held of it since when.
@@ -85,10 +96,15 @@ impl<S: Stream> Client<S> {
         self.wanted = Some((wanted, Instant::now()));
     }
 
-    /// A request of so many bytes is being answered.
-    pub(super) fn answered(&mut self, length: usize) {
-        self.held.drain(..length.min(self.held.len()));
-        self.looked = 0;
+    /// A request of so many bytes is to be answered.
+    pub(super) fn asks(&mut self, length: usize) {
+        self.asked = length;
+    }
+
+    /// It is being answered, and need not be held any more.
+    pub(super) fn answered(&mut self) {
+        self.held.drain(..self.asked.min(self.held.len()));
+        (self.asked, self.looked) = (0, 0);
         self.wanted = None;
     }
 
@@ -143,6 +159,25 @@ impl<S: Stream> Client<S> {
         }
     }
 
+    /// Waits for what an upstream does, while the client is listened to.
+    pub(super) async fn attend<T>(
+        &mut self,
+        what: impl Future<Output = T>,
+        late: Option<Instant>,
+        limits: &Limits,
+    ) -> Result<T, Left> {
+        let mut what = pin!(what);
+        poll_fn(|cx| match what.as_mut().poll(cx) {
+            Poll::Ready(done) => Poll::Ready(Ok(done)),
+            Poll::Pending if self.poll_gone(limits, cx).is_ready() => Poll::Ready(Err(Left::Gone)),
+            Poll::Pending if late.is_some_and(|late| self.clock.is_past(late, cx)) => {
+                Poll::Ready(Err(Left::Late))
+            }
+            Poll::Pending => Poll::Pending,
+        })
+        .await
+    }
+
     /// Waits for an upstream's bytes, while the client is listened to.
     pub(super) async fn await_bytes(
         &mut self,
@@ -166,7 +201,8 @@ impl<S: Stream> Client<S> {
     /// Resolves when the client is gone: broken off, or shut and not worth waiting for. What it asks
     /// meanwhile is held.
     fn poll_gone(&mut self, limits: &Limits, cx: &mut Context<'_>) -> Poll<()> {
-        while self.shut.is_none() && self.held.len() < AHEAD {
+        let most = self.asked.saturating_add(AHEAD);
+        while self.shut.is_none() && self.held.len() < most {
             match poll_some(&mut self.stream, &mut self.held, cx) {
                 Poll::Ready(Ok(0)) => self.shut = Some(Instant::now()),
                 Poll::Ready(Ok(_)) => {}

@@ -18,7 +18,7 @@ use tokio::io::AsyncWriteExt as _;
 use tokio::time::{Instant, timeout};
 
 use self::answer::Answer;
-use self::client::{Client, News, READ};
+use self::client::{Client, Left, News, READ};
 use self::request::{Read, Request};
 use super::body::Account;
 use super::flow::Call;
@@ -44,8 +44,8 @@ pub(super) struct Rest<S> {
 pub(super) enum Begun {
     /// The rules permit it, and nothing was done.
     Judged(Permit),
-    /// It is permitted and on record. Perhaps it was sent.
-    Permitted(Permit, Errand),
+    /// It is permitted and on record, and perhaps sent. Its answer has to begin by then.
+    Permitted(Permit, Errand, Option<Instant>),
     /// Its name leads where it must not. Looked up once more, it might lead elsewhere.
     Denied(Denial),
 }
@@ -86,12 +86,15 @@ struct Question {
     body: usize,
     is_head: bool,
     is_last: bool,
+    /// By when its answer has to begin.
+    late: Option<Instant>,
 }
 
 impl Question {
     /// The long way goes on with it; it is on record.
     fn long(self, account: Account, way: Result<Way, Failure>) -> Turn {
-        Turn::Long(Some(Begun::Permitted(self.permit, Errand { account, way })))
+        let errand = Errand { account, way };
+        Turn::Long(Some(Begun::Permitted(self.permit, errand, self.late)))
     }
 }
 
@@ -144,26 +147,31 @@ impl<S: Stream> Talk<'_, S> {
             Ok(question) => question,
             Err(turn) => return turn,
         };
-        let permit = &question.permit;
-        let order = Order { permit, speech: Speech::Http1, switch: None, mark: None };
-        let meant = self.proxy.meant(&self.heard.target, permit);
-        let near = match self.proxy.upstream.near(&order, meant).await {
+        let (proxy, permit, late) = (self.proxy, &question.permit, question.late);
+        let order = Order { permit, speech: Speech::Http1, switch: None, mark: None, late };
+        let meant = proxy.meant(&self.heard.target, permit);
+        let near = match proxy.upstream.near(&order, meant).await {
             Ok(Near::Far) => return Turn::Long(Some(Begun::Judged(question.permit))),
             Ok(near) => Ok(near),
             Err(Stop::Denied(denial)) => return Turn::Long(Some(Begun::Denied(denial))),
             Err(Stop::Failed(failure)) => Err(failure),
         };
-        let mut account = Account::new(self.proxy.allow(self.call, permit));
+        let mut account = Account::new(proxy.allow(self.call, permit));
         let (bare, is_kept) = match near {
             Ok(Near::Kept(bare)) => (bare, true),
-            Ok(Near::Fresh(route)) => match self.proxy.upstream.bare(&order, &route).await {
-                Ok(bare) => (bare, false),
-                // The long way knows which other version may be spoken there.
-                Err(failure) if failure.is_about_version() => {
-                    return question.long(account, Ok(Way::Fresh(route)));
+            Ok(Near::Fresh(route)) => {
+                let made = proxy.upstream.bare(&order, &route);
+                match self.client.attend(made, late, &proxy.limits).await {
+                    Ok(Ok(bare)) => (bare, false),
+                    // The long way knows which other version may be spoken there.
+                    Ok(Err(failure)) if failure.is_about_version() => {
+                        return question.long(account, Ok(Way::Fresh(route)));
+                    }
+                    Ok(Err(failure)) => return question.long(account, Err(failure)),
+                    Err(Left::Late) => return question.long(account, Err(Failure::Unanswered)),
+                    Err(Left::Gone) => return Turn::Broken,
                 }
-                Err(failure) => return question.long(account, Err(failure)),
-            },
+            }
             Ok(Near::Far) => return Turn::Long(None),
             Err(failure) => return question.long(account, Err(failure)),
         };
@@ -179,6 +187,7 @@ impl<S: Stream> Talk<'_, S> {
         let limits = &self.proxy.limits;
         loop {
             if let Some(question) = self.asked().map_err(|Odd| Turn::Long(None))? {
+                self.client.asks(question.length);
                 return Ok(question);
             }
             match self.client.hear(limits, closing.as_mut()).await {
@@ -218,22 +227,24 @@ impl<S: Stream> Talk<'_, S> {
         let said = request.said(intent).ok_or(Odd)?;
         let is_head = intent.method().is_some_and(|method| method.as_str() == "HEAD");
         let (length, body) = (request.length, request.body.len());
-        let is_last = request.is_last;
-        Ok(Question { permit, said, length, body, is_head, is_last })
+        let (is_last, late) = (request.is_last, self.proxy.limits.answer_by());
+        Ok(Question { permit, said, length, body, is_head, is_last, late })
     }
 
     /// Sends a question and brings the answer back.
     async fn exchange(&mut self, question: Question, mut outing: Outing) -> Turn {
         let wire = &mut outing.bare.wire;
-        let sent = match wire.write_all(&question.said).await {
-            Ok(()) => wire.flush().await,
-            Err(error) => Err(error),
+        let sent = async {
+            wire.write_all(&question.said).await?;
+            wire.flush().await
         };
         let mut told = Vec::new();
-        let head = match sent {
-            Ok(()) => self.await_head(&mut outing.bare, &mut told, question.is_head).await,
+        let head = match self.client.attend(sent, question.late, &self.proxy.limits).await {
+            Ok(Ok(())) => self.await_head(&mut outing.bare, &mut told, &question).await,
             // What is wrong with the connection the long way finds out once more, and says.
-            Err(_) => Err(News::Odd),
+            Ok(Err(_)) => Err(News::Odd),
+            Err(Left::Late) => Err(News::Late),
+            Err(Left::Gone) => Err(News::Gone),
         };
         let begun = head.and_then(|mut answer| {
             // The first part of the body, too, may be one for the long way.
@@ -252,7 +263,7 @@ impl<S: Stream> Talk<'_, S> {
         let Outing { bare, mut account, .. } = outing;
         account.status = Some(answer.status);
         account.carried(question.body as u64, content);
-        self.client.answered(question.length);
+        self.client.answered();
         let is_last = question.is_last || self.proxy.is_closing();
         self.bring(answer, first, (bare, is_clean), (is_last, account)).await
     }
@@ -262,10 +273,10 @@ impl<S: Stream> Talk<'_, S> {
         &mut self,
         bare: &mut Bare,
         told: &mut Vec<u8>,
-        is_head: bool,
+        question: &Question,
     ) -> Result<Answer, News> {
         let limits = &self.proxy.limits;
-        let late = limits.answer_time.map(|longest| Instant::now() + longest);
+        let (is_head, late) = (question.is_head, question.late);
         let mut looked = 0;
         loop {
             let news = self.client.await_bytes(&mut bare.wire, told, late, limits).await;

@@ -1,5 +1,7 @@
 //! Over a limit: a clear error to that client, and to no other.
 
+use tokio::net::TcpSocket;
+
 use super::*;
 
 fn limited(origin: &Scripted, limits: Limits) -> Stage {
@@ -123,6 +125,52 @@ async fn a_slow_answer_is_waited_for_past_the_idle_limit() {
     assert!(early.is_err(), "{early:?}");
     upstream.say("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").await;
     assert_eq!(client.answer(false).await.status, 200);
+}
+
+/// An upstream that takes a connection and little else, and what a client asks of it: more than can
+/// be on its way to somebody who does not read.
+fn deaf(answer_time: Option<Duration>) -> (TcpListener, Stage, String) {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.set_recv_buffer_size(4096).unwrap();
+    socket.bind((Ipv4Addr::LOCALHOST, 0).into()).unwrap();
+    let listener = socket.listen(8).unwrap();
+    let address = listener.local_addr().unwrap();
+    let rules = vec![format!("host=127.0.0.1 port={}", address.port())];
+    let limits = Limits { head_bytes: 32 << 20, answer_time, ..Limits::default() };
+    let stage = Setting { limits, ..Setting::redirected(address, &rules) }.start();
+    let filler = "x".repeat(8 << 20);
+    (listener, stage, format!("GET / HTTP/1.1\r\nHost: {address}\r\nX-Filler: {filler}\r\n\r\n"))
+}
+
+#[tokio::test]
+async fn an_upstream_that_never_reads_has_as_long_as_one_that_never_answers() {
+    let answer_time = Some(Duration::from_millis(200));
+    let (_listener, stage, request) = deaf(answer_time);
+    let mut client = stage.connect().await;
+    assert_eq!(client.ask(request).await.status, 504);
+    let records = stage.records().await;
+    assert_eq!((records.len(), &records[1]["http_status"]), (2, &504.into()));
+}
+
+#[tokio::test]
+async fn a_client_that_leaves_while_an_upstream_does_not_read_is_left_too() {
+    let (listener, stage, request) = deaf(None);
+    let mut client = stage.connect().await;
+    client.say(request).await;
+    // It came as far as it will.
+    let _upstream = soon(listener.accept()).await.unwrap();
+    client.0.set_zero_linger().unwrap();
+    drop(client);
+    let is_closed = || {
+        stage.recorder.flush(DEADLINE);
+        stage.records.decisions().len() == 2
+    };
+    soon(async {
+        while !is_closed() {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
 }
 
 #[tokio::test]

@@ -9,7 +9,6 @@ use std::net::{IpAddr, SocketAddr};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
 
 use hyper::body::Incoming;
 use hyper::client::conn::{TrySendError, http2};
@@ -18,7 +17,7 @@ use hyper::header::HeaderValue;
 use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::sync::Notify;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep_until, timeout};
 
 use super::{Failure, Route, Stop, Upstream, tunnel};
 use crate::proxy::body::Upload;
@@ -28,7 +27,7 @@ use crate::proxy::gateway::Gateway;
 use crate::proxy::peek::Speech;
 use crate::proxy::pool::{Idle, Kept, Key};
 use crate::proxy::shared::{Lane, Load, Need};
-use crate::proxy::{Limits, Stream, headers};
+use crate::proxy::{Stream, headers};
 use crate::rules::{Intent, Permit, Scheme};
 
 /// What one answer may be ahead of its reader on a shared connection: enough for 100 Mbit/s over
@@ -53,6 +52,8 @@ pub(in crate::proxy) struct Order<'a> {
     pub(in crate::proxy) switch: Option<HeaderValue>,
     /// What ties it to its record, if its target is to know.
     pub(in crate::proxy) mark: Option<Mark>,
+    /// By when its answer has to begin.
+    pub(in crate::proxy) late: Option<Instant>,
 }
 
 impl Order<'_> {
@@ -220,7 +221,7 @@ impl Upstream {
         mut request: Request<Upload>,
         opened: impl FnMut(SocketAddr),
     ) -> Result<Reply, Failure> {
-        let patience = Patience::new(&self.limits, &mut request);
+        let patience = Patience::new(order.late, self.limits.interim, &mut request);
         let reply = tokio::select! {
             reply = Box::pin(self.exchange(order, way, request, opened)) => reply?,
             failure = patience.end() => return Err(failure),
@@ -424,28 +425,28 @@ impl Upstream {
 
 /// How long an answer is waited for, and past how many interim ones.
 struct Patience {
-    longest: Option<Duration>,
+    late: Option<Instant>,
     exceeded: Arc<Notify>,
 }
 
 impl Patience {
     /// Patience with the answer to a request. Interim answers are heard of in HTTP/1 alone.
-    fn new(limits: &Limits, request: &mut Request<Upload>) -> Self {
+    fn new(late: Option<Instant>, most: usize, request: &mut Request<Upload>) -> Self {
         let exceeded = Arc::new(Notify::new());
-        let (tell, heard, most) = (Arc::clone(&exceeded), AtomicUsize::new(0), limits.interim);
+        let (tell, heard) = (Arc::clone(&exceeded), AtomicUsize::new(0));
         on_informational(request, move |_| {
             if heard.fetch_add(1, Ordering::Relaxed) >= most {
                 tell.notify_one();
             }
         });
-        Self { longest: limits.answer_time, exceeded }
+        Self { late, exceeded }
     }
 
     /// Resolves when it is at its end.
     async fn end(&self) -> Failure {
         let late = async {
-            match self.longest {
-                Some(longest) => sleep(longest).await,
+            match self.late {
+                Some(late) => sleep_until(late).await,
                 None => pending().await,
             }
         };
