@@ -53,6 +53,23 @@ fn decisions_bytes_times_and_sizes_are_counted_and_told() {
 }
 
 #[test]
+fn requests_of_http1_are_timed_like_any() {
+    needs!(root, bpf, curl);
+    let world = World::new();
+    let curl = "curl -sS --http1.1";
+    let script = format!("{curl} http://denied.test/; {curl} -N https://allowed.test/stream/gate");
+    let options = ["--allow", "domain=allowed.test", "--metrics-port", PORT];
+    let session = world.boundary(&options, &["sh", "-c", &script]).start();
+    session.wait_for("first");
+    let told = read(&world, &format!("http://127.0.0.1:{PORT}/metrics"));
+    for line in ["boundary_decision_seconds_count 2\n", "boundary_upstream_seconds_count 1\n"] {
+        assert!(told.contains(line), "{line} in\n{told}");
+    }
+    world.open("gate");
+    session.finish().exits(0);
+}
+
+#[test]
 fn without_a_port_nothing_is_shown() {
     needs!(root, bpf, curl);
     let world = World::new();

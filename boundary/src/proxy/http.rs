@@ -56,7 +56,7 @@ pub(super) struct Talk {
     heard: Heard,
     side: Side,
     /// What the short way did for the first request.
-    begun: Mutex<Option<Begun>>,
+    begun: Mutex<Option<Box<Begun>>>,
 }
 
 impl Talk {
@@ -66,7 +66,7 @@ impl Talk {
     }
 
     /// One whose first request the short way may have begun.
-    pub(super) fn going_on(self, begun: Option<Begun>) -> Self {
+    pub(super) fn going_on(self, begun: Option<Box<Begun>>) -> Self {
         Self { begun: Mutex::new(begun), ..self }
     }
 
@@ -110,7 +110,7 @@ impl Talk {
             }
         };
         // What the short way decided is decided: a policy that changed since is for the next request.
-        let decided = match begun {
+        let decided = match begun.map(|begun| *begun) {
             None => self.decide(&parts).map(|permit| (permit, None)),
             Some(Begun::Judged(permit)) => Ok((permit, None)),
             Some(Begun::Permitted(permit, errand, late)) => Ok((permit, Some((errand, late)))),
@@ -151,7 +151,7 @@ impl Talk {
     async fn begin(&self, order: &mut Order<'_>) -> Result<Errand, Denial> {
         let meant = self.proxy.meant(&self.heard.target, order.permit);
         let way = match self.proxy.upstream.way(order, meant).await {
-            Ok(way) => Ok(way),
+            Ok(way) => Ok((way, self.proxy.recorder.time())),
             Err(Stop::Failed(failure)) => Err(failure),
             Err(Stop::Denied(denial)) => return Err(denial),
         };
@@ -186,9 +186,8 @@ impl Talk {
         }
         let request = Request::from_parts(parts, Upload::new(body, &account));
         let sent = match way {
-            Ok(way) => {
+            Ok((way, time)) => {
                 let opened = |address| account.dialled(address);
-                let time = self.proxy.recorder.time();
                 let reply = self.proxy.upstream.send(order, way, request, opened).await;
                 time.answered();
                 reply

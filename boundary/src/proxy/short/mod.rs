@@ -27,6 +27,7 @@ use super::peek::Speech;
 use super::pool::Kept;
 use super::upstream::{Bare, Failure, Near, Order, Stop, Way};
 use super::{Proxy, Stream};
+use crate::audit::Stopwatch;
 use crate::rules::{Denial, Permit};
 
 /// What the long way takes over.
@@ -36,7 +37,7 @@ pub(super) struct Rest<S> {
     /// What was read of it and is not answered, and since when.
     pub(super) held: (Vec<u8>, Instant),
     /// What was done for the first request already.
-    pub(super) begun: Option<Begun>,
+    pub(super) begun: Option<Box<Begun>>,
 }
 
 /// What the short way did for a request.
@@ -55,8 +56,8 @@ pub(super) enum Begun {
 pub(super) struct Errand {
     /// Its place in the record.
     pub(super) account: Account,
-    /// How it gets out.
-    pub(super) way: Result<Way, Failure>,
+    /// How it gets out, and since when an upstream is asked.
+    pub(super) way: Result<(Way, Stopwatch), Failure>,
 }
 
 /// Something for the long way.
@@ -68,12 +69,22 @@ enum Turn {
     /// The next may come.
     Next,
     /// The long way goes on.
-    Long(Option<Begun>),
+    Long(Option<Box<Begun>>),
     /// The connection ends in order.
     Over,
     /// It breaks off.
     Broken,
 }
+
+impl Turn {
+    /// The long way goes on with what was begun.
+    fn begun(begun: Begun) -> Self {
+        Self::Long(Some(Box::new(begun)))
+    }
+}
+
+/// A request's account, and since when an upstream is asked.
+type Open = (Account, Stopwatch);
 
 /// A plain request that was permitted.
 struct Question {
@@ -92,9 +103,15 @@ struct Question {
 
 impl Question {
     /// The long way goes on with it; it is on record.
-    fn long(self, account: Account, way: Result<Way, Failure>) -> Turn {
+    fn long(self, account: Account, way: Result<(Way, Stopwatch), Failure>) -> Turn {
         let errand = Errand { account, way };
-        Turn::Long(Some(Begun::Permitted(self.permit, errand, self.late)))
+        Turn::begun(Begun::Permitted(self.permit, errand, self.late))
+    }
+
+    /// An upstream was asked, and does not answer it.
+    fn unanswered(self, (account, time): Open, failure: Failure) -> Turn {
+        time.answered();
+        self.long(account, Err(failure))
     }
 }
 
@@ -103,7 +120,7 @@ struct Outing {
     bare: Bare,
     /// Whether it carried others before.
     is_kept: bool,
-    account: Account,
+    open: Open,
 }
 
 /// Carries the plain requests of a stream. What is left for the long way, if anything is.
@@ -151,12 +168,13 @@ impl<S: Stream> Talk<'_, S> {
         let order = Order { permit, speech: Speech::Http1, switch: None, mark: None, late };
         let meant = proxy.meant(&self.heard.target, permit);
         let near = match proxy.upstream.near(&order, meant).await {
-            Ok(Near::Far) => return Turn::Long(Some(Begun::Judged(question.permit))),
+            Ok(Near::Far) => return Turn::begun(Begun::Judged(question.permit)),
             Ok(near) => Ok(near),
-            Err(Stop::Denied(denial)) => return Turn::Long(Some(Begun::Denied(denial))),
+            Err(Stop::Denied(denial)) => return Turn::begun(Begun::Denied(denial)),
             Err(Stop::Failed(failure)) => Err(failure),
         };
-        let mut account = Account::new(proxy.allow(self.call, permit));
+        let account = Account::new(proxy.allow(self.call, permit));
+        let mut open = (account, proxy.recorder.time());
         let (bare, is_kept) = match near {
             Ok(Near::Kept(bare)) => (bare, true),
             Ok(Near::Fresh(route)) => {
@@ -165,18 +183,18 @@ impl<S: Stream> Talk<'_, S> {
                     Ok(Ok(bare)) => (bare, false),
                     // The long way knows which other version may be spoken there.
                     Ok(Err(failure)) if failure.is_about_version() => {
-                        return question.long(account, Ok(Way::Fresh(route)));
+                        return question.long(open.0, Ok((Way::Fresh(route), open.1)));
                     }
-                    Ok(Err(failure)) => return question.long(account, Err(failure)),
-                    Err(Left::Late) => return question.long(account, Err(Failure::Unanswered)),
+                    Ok(Err(failure)) => return question.unanswered(open, failure),
+                    Err(Left::Late) => return question.unanswered(open, Failure::Unanswered),
                     Err(Left::Gone) => return Turn::Broken,
                 }
             }
             Ok(Near::Far) => return Turn::Long(None),
-            Err(failure) => return question.long(account, Err(failure)),
+            Err(failure) => return question.long(open.0, Err(failure)),
         };
-        account.dialled(bare.address);
-        self.exchange(question, Outing { bare, is_kept, account }).await
+        open.0.dialled(bare.address);
+        self.exchange(question, Outing { bare, is_kept, open }).await
     }
 
     /// Waits for a plain request, and asks the rules. What they do not permit the long way refuses.
@@ -217,12 +235,14 @@ impl<S: Stream> Talk<'_, S> {
     /// The question that a request is, if the rules permit it.
     fn question(&self, request: &Request<'_>) -> Result<Question, Odd> {
         let (host, target) = (request.host, request.target);
+        let time = self.proxy.recorder.time();
         let permit = identity::plain(self.heard, request.method, host, target)
             .and_then(|intent| self.proxy.rules_of(self.call).decide(intent))
             .and_then(|permit| self.proxy.recorded(permit))
             .ok()
             .filter(|permit| !self.proxy.upstream.marks(permit.intent()))
             .ok_or(Odd)?;
+        time.decided();
         let intent = permit.intent();
         let said = request.said(intent).ok_or(Odd)?;
         let is_head = intent.method().is_some_and(|method| method.as_str() == "HEAD");
@@ -255,12 +275,13 @@ impl<S: Stream> Talk<'_, S> {
         let (answer, first, content, is_clean) = match begun {
             Ok(begun) => begun,
             Err(News::Gone) => return Turn::Broken,
-            Err(News::Late) => return question.long(outing.account, Err(Failure::Unanswered)),
+            Err(News::Late) => return question.unanswered(outing.open, Failure::Unanswered),
             Err(News::Odd | News::Over | News::More) => {
                 return self.give_over(question, outing, told).await;
             }
         };
-        let Outing { bare, mut account, .. } = outing;
+        let Outing { bare, open: (mut account, time), .. } = outing;
+        time.answered();
         account.status = Some(answer.status);
         account.carried(question.body as u64, content);
         self.client.answered();
@@ -336,12 +357,13 @@ impl<S: Stream> Talk<'_, S> {
 
     /// Has the long way read an answer from its beginning.
     async fn give_over(&mut self, question: Question, outing: Outing, told: Vec<u8>) -> Turn {
-        let Outing { bare, is_kept, account } = outing;
-        let way = match self.proxy.upstream.begun(bare, told).await {
-            Ok(connection) if is_kept => Ok(Way::Kept(connection)),
-            Ok(connection) => Ok(Way::Begun(connection)),
-            Err(error) => Err(Failure::Broken(error)),
-        };
-        question.long(account, way)
+        let Outing { bare, is_kept, open } = outing;
+        match self.proxy.upstream.begun(bare, told).await {
+            Ok(connection) => {
+                let way = if is_kept { Way::Kept } else { Way::Begun };
+                question.long(open.0, Ok((way(connection), open.1)))
+            }
+            Err(error) => question.unanswered(open, Failure::Broken(error)),
+        }
     }
 }

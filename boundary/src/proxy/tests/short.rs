@@ -1,6 +1,10 @@
 //! The short way and the long way: one connection, one record, the same bytes.
 
+use prometheus_client::encoding::text::encode;
+use prometheus_client::registry::Registry;
+
 use super::*;
+use crate::audit::Meters;
 
 fn get(authority: &str, fields: &str) -> String {
     format!("GET / HTTP/1.1\r\nHost: {authority}\r\n{fields}\r\n")
@@ -81,6 +85,50 @@ async fn a_request_that_was_sent_is_not_judged_once_more() {
     let decisions = stage.decisions().await;
     let told: Vec<_> = decisions.iter().filter_map(|it| it.split(' ').next()).collect();
     assert_eq!(told, ["allow", "deny"], "{decisions:?}");
+}
+
+/// How often a decision, and how often an upstream, was timed.
+fn timed(meters: &Arc<Meters>) -> (usize, usize) {
+    let mut registry = Registry::default();
+    meters.register(&mut registry);
+    let mut text = String::new();
+    encode(&mut text, &registry).unwrap();
+    let count = |name: &str| {
+        let line = text.lines().find_map(|line| line.strip_prefix(&format!("{name}_count ")));
+        line.and_then(|count| count.parse().ok()).unwrap()
+    };
+    (count("boundary_decision_seconds"), count("boundary_upstream_seconds"))
+}
+
+#[tokio::test]
+async fn decisions_and_upstreams_are_timed_once_by_either_way() {
+    let plain = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
+    let closed = "HTTP/1.1 200 OK\r\nConnection: close\r\n\r\nok";
+    let hints = "HTTP/1.1 103 Early Hints\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
+    let origin = Scripted::new(move |request| {
+        let path = request.split(' ').nth(1).unwrap();
+        [plain, closed, hints, ""][usize::from(path.as_bytes()[1] - b'0')].into()
+    })
+    .await;
+    // In turn: the short way alone, an answer for the long way, interim ones, none; a request for the
+    // long way; and what is refused.
+    let host = origin.authority();
+    let rows = [
+        ("/0", "", 200, (1, 1)),
+        ("/1", "", 200, (1, 1)),
+        ("/2", "", 200, (1, 1)),
+        ("/3", "", 502, (1, 1)),
+        ("/0", "TE: trailers\r\nConnection: TE\r\n", 200, (1, 1)),
+        ("/no", "", 403, (1, 0)),
+    ];
+    for (path, fields, status, times) in rows {
+        let stage = Stage::redirected(origin.address, &origin.rule("path=/0,/1,/2,/3"));
+        let meters = Arc::new(Meters::default());
+        stage.recorder.count_with(Arc::clone(&meters));
+        let request = format!("GET {path} HTTP/1.1\r\nHost: {host}\r\n{fields}\r\n");
+        assert_eq!(stage.connect().await.ask(request).await.status, status, "{path} {fields}");
+        assert_eq!(timed(&meters), times, "{path} {fields}");
+    }
 }
 
 #[tokio::test]
