@@ -132,6 +132,77 @@ async fn decisions_and_upstreams_are_timed_once_by_either_way() {
 }
 
 #[tokio::test]
+async fn fields_between_two_neighbours_come_no_further() {
+    let fields = [
+        "TE: trailers",
+        "te: gzip",
+        "Upgrade: h2c",
+        "HTTP2-Settings: AAMAAABk",
+        "Proxy-Authenticate: Basic",
+        "proxy-x: 1",
+        "Proxy-Connection: keep-alive",
+        "Proxy-Authentication-Info: 1",
+        "Keep-Alive: timeout=5",
+        "Connection: X-Hop\r\nX-Hop: 1",
+    ];
+    for field in fields {
+        let answer = format!(
+            "HTTP/1.1 200 OK\r\nX-A: 1\r\n{field}\r\nX-B: 2\r\nContent-Length: 2\r\n\r\nok"
+        );
+        let origin = Scripted::new(move |_| answer.clone()).await;
+        let stage = Stage::redirected(origin.address, &origin.rule(""));
+        let mut client = stage.connect().await;
+        for _ in 0..2 {
+            let got = client.ask(get(&origin.authority(), "")).await;
+            assert_eq!((got.status, got.text()), (200, "ok"), "{field}");
+            assert_eq!((got.field("x-a"), got.field("x-b")), (Some("1"), Some("2")), "{field}");
+            let is_there = field.lines().any(|line| got.head.contains(line));
+            assert!(!is_there, "{}", got.head);
+        }
+        assert_eq!(origin.requests().len(), 2, "{field}");
+    }
+}
+
+#[tokio::test]
+async fn an_answer_without_content_has_none_whatever_it_says() {
+    let rows = [
+        ("204 No Content", "Content-Length: 5", None),
+        ("204 No Content", "Transfer-Encoding: chunked", None),
+        ("204 No Content", "X: y", None),
+        ("304 Not Modified", "Content-Length: 5", Some("5")),
+    ];
+    for (status, field, length) in rows {
+        let answer = format!("HTTP/1.1 {status}\r\n{field}\r\n\r\n");
+        let origin = Scripted::new(move |_| answer.clone()).await;
+        let stage = Stage::redirected(origin.address, &origin.rule(""));
+        let mut client = stage.connect().await;
+        for _ in 0..2 {
+            let got = client.ask(get(&origin.authority(), "")).await;
+            assert!(status.starts_with(&got.status.to_string()), "{status} {field}: {}", got.head);
+            assert_eq!(got.field("content-length"), length, "{status} {field}");
+            assert_eq!(got.field("transfer-encoding"), None, "{status} {field}");
+        }
+        assert_eq!(origin.requests().len(), 2, "{status} {field}");
+    }
+}
+
+#[tokio::test]
+async fn an_answer_to_head_in_other_letters_ends_with_its_head() {
+    let answer = "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n";
+    let origin = Scripted::new(move |_| answer.into()).await;
+    let stage = Stage::redirected(origin.address, &origin.rule(""));
+    let mut client = stage.connect().await;
+    let host = origin.authority();
+    // To whoever said `head`, the length is that of what comes.
+    for (method, length) in [("HEAD", "5"), ("head", "0"), ("Head", "0"), ("HEAD", "5")] {
+        client.say(format!("{method} / HTTP/1.1\r\nHost: {host}\r\n\r\n")).await;
+        let got = client.answer(true).await;
+        assert_eq!((got.status, got.field("content-length")), (200, Some(length)), "{method}");
+    }
+    assert!(origin.requests().iter().all(|request| request.starts_with("HEAD / ")));
+}
+
+#[tokio::test]
 async fn both_ways_share_their_upstream_connections() {
     let origin = Scripted::fine().await;
     let stage = Stage::redirected(origin.address, &origin.rule(""));
