@@ -11,7 +11,6 @@ use crate::audit::sink::Target;
 
 /// A file in memory, and a session that writes to it.
 struct Stage {
-    memory: Memory,
     writer: Writer,
     name: &'static str,
 }
@@ -19,7 +18,7 @@ struct Stage {
 impl Stage {
     fn new(memory: &Memory, name: &'static str) -> Self {
         let writer = Writer::new(Arc::new(Target::Memory(memory.clone())));
-        Self { memory: memory.clone(), writer, name }
+        Self { writer, name }
     }
 
     fn write(&mut self, records: &[serde_json::Value]) -> Result<(), Short> {
@@ -42,10 +41,6 @@ impl Stage {
     fn decide(&mut self, count: u64) {
         let records: Vec<_> = (0..count).map(|number| json!({"sequence": number})).collect();
         self.write(&records).expect("memory takes all");
-    }
-
-    fn text(&self) -> Vec<u8> {
-        self.memory.bytes.lock().expect("no panic").clone()
     }
 }
 
@@ -186,24 +181,37 @@ fn a_session_goes_on_in_the_next_file() {
     }
 }
 
-#[test]
-fn a_line_torn_by_a_full_disk_leaves_the_chain_whole() {
+/// A session whose disk was full after so many bytes of a batch, twice.
+fn torn_after(room: usize, records: &[serde_json::Value]) -> Memory {
     let memory = Memory::default();
     let mut session = Stage::new(&memory, "one");
     session.start();
-    for room in [0, 1, 30, 250, 400] {
+    for _ in 0..2 {
         memory.broken.store(true, SeqCst);
         memory.room.store(room, SeqCst);
-        let records: Vec<_> = (0..3).map(|number| json!({"sequence": number})).collect();
-        session.write(&records).expect_err("the disk is full");
+        let written = session.write(records).map_or_else(|short| short.written, |()| 0);
         memory.broken.store(false, SeqCst);
-        session.decide(1);
+        session
+            .write(&[json!({"event": "lost", "dropped": records.len() as u64 - written})])
+            .expect("memory takes all");
     }
     session.end();
-    let mut sessions = Sessions::default();
-    sessions.read(&*session.text()).expect("memory");
-    assert!(sessions.is_intact() && sessions.is_ended(), "{sessions:?}");
-    assert!(!sessions.torn.is_empty());
+    memory
+}
+
+#[test]
+fn a_line_torn_by_a_full_disk_leaves_the_chain_whole_wherever_it_is_torn() {
+    let records: Vec<_> = (0..3).map(|number| json!({"sequence": number})).collect();
+    let longest = 3 * whole()[1].len() + 9;
+    for room in 0..=longest {
+        let memory = torn_after(room, &records);
+        let mut sessions = Sessions::default();
+        sessions.read(&**memory.bytes.lock().expect("no panic")).expect("memory");
+        assert!(sessions.is_intact() && sessions.is_ended(), "{room}: {sessions:?}");
+        // What is told to be lost is what is not there.
+        let session = &sessions.by_id["one"];
+        assert_eq!(session.lines - 4 + session.dropped, 6, "{room}: {sessions:?}");
+    }
 }
 
 #[test]

@@ -42,6 +42,7 @@ impl Writer {
         if self.is_torn {
             bytes.push(b'\n');
         }
+        let begin = bytes.len();
         // Where each line ends, and the chain there.
         let mut ends: Vec<(usize, Chain)> = Vec::new();
         let mut chain = self.chain.clone();
@@ -55,12 +56,13 @@ impl Writer {
             ends.push((bytes.len(), chain.clone()));
         }
         let (length, outcome) = self.target.append_some(&bytes);
-        let whole = ends.partition_point(|(end, _)| *end <= length);
+        // A line that lacks its newline alone is there: a reader takes it for whole when one follows.
+        let whole = ends.partition_point(|(end, _)| *end <= length + 1);
         let last = whole.checked_sub(1).and_then(|index| ends.get(index));
         if let Some((_, chain)) = last {
             self.chain = chain.clone();
         }
-        let line_end = last.map_or(0, |(end, _)| *end);
+        let line_end = last.map_or(begin, |(end, _)| *end);
         match outcome {
             Ok(()) => {
                 self.is_torn = false;
@@ -68,7 +70,7 @@ impl Writer {
             }
             Err(error) => {
                 if length > 0 {
-                    self.is_torn = length > line_end;
+                    self.is_torn = length != line_end;
                 }
                 Err(Short { written: whole as u64, error })
             }
