@@ -25,6 +25,9 @@ const WINDOW: usize = 64;
 /// How long one write may take.
 const WRITE: Duration = Duration::from_secs(5);
 
+/// How soon an agent that was just written to is looked at again.
+const MOMENT: Duration = Duration::from_millis(1);
+
 /// How long an agent that does not know a tag may take to hang up on it; and when the session is
 /// over.
 const PROOF: (Duration, Duration) = (Duration::from_secs(1), Duration::from_millis(200));
@@ -60,6 +63,8 @@ struct Connection {
     tag: Tag,
     /// When the first frame was written.
     spoke: Option<Instant>,
+    /// When the last one was.
+    wrote: Instant,
 }
 
 impl Link {
@@ -118,7 +123,8 @@ impl Link {
                 return Err(io::Error::new(io::ErrorKind::ConnectionRefused, "not an agent"));
             }
             self.was_there = true;
-            self.connection = Some(Connection { stream, tag: self.tag, spoke: None });
+            self.connection =
+                Some(Connection { stream, tag: self.tag, spoke: None, wrote: Instant::now() });
         }
         let Some(connection) = &mut self.connection else { return Ok(()) };
         while let Some(batch) = self.batches.get(self.sent) {
@@ -142,8 +148,10 @@ impl Link {
             if connection.is_hung_up()? {
                 return Err(io::ErrorKind::BrokenPipe.into());
             }
-            let is_proven = connection.spoke.is_some_and(|spoke| spoke.elapsed() >= patience);
-            if unread::is_read(&connection.stream)? && is_proven {
+            let unproven =
+                connection.spoke.map_or(patience, |spoke| patience.saturating_sub(spoke.elapsed()));
+            let is_read = unread::is_read(&connection.stream)?;
+            if is_read && unproven.is_zero() {
                 self.batches.drain(..self.sent);
                 self.sent = 0;
                 return Ok(());
@@ -151,7 +159,7 @@ impl Link {
             if Instant::now() >= until {
                 return Ok(());
             }
-            thread::park_timeout(Duration::from_millis(1));
+            thread::park_timeout(pause(connection.wrote.elapsed(), is_read.then_some(unproven)));
         }
     }
 
@@ -171,6 +179,16 @@ impl Link {
             Tag::Message if !is_proven && connection.spoke.is_some() => Tag::Bare,
             Tag::Message | Tag::Bare => Tag::Message,
         };
+    }
+}
+
+/// How long it is waited before the agent is looked at again: a moment while it is likely to read,
+/// longer where it does not, and where everything is read until it must have hung up on the tag.
+fn pause(since_written: Duration, unproven: Option<Duration>) -> Duration {
+    match unproven {
+        Some(left) => left.clamp(MOMENT, TEND),
+        None if since_written < TEND => MOMENT,
+        None => TEND,
     }
 }
 
@@ -199,7 +217,8 @@ impl Connection {
                 }
                 Err(error) => return Err(error),
             }
-            self.spoke.get_or_insert_with(Instant::now);
+            self.wrote = Instant::now();
+            self.spoke.get_or_insert(self.wrote);
         }
         Ok(())
     }
@@ -210,5 +229,21 @@ impl Connection {
         poll(&mut ends, PollTimeout::ZERO)?;
         let gone = PollFlags::POLLHUP | PollFlags::POLLERR;
         Ok(ends.iter().any(|end| end.revents().is_some_and(|seen| seen.intersects(gone))))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_agent_that_does_not_read_is_looked_at_seldom() {
+        let after = |millis| pause(Duration::from_millis(millis), None);
+        assert_eq!((after(0), after(99)), (MOMENT, MOMENT));
+        assert_eq!((after(100), after(60_000)), (TEND, TEND));
+        // One that has read everything is looked at when its time to hang up is over.
+        let proven_in = |millis| pause(Duration::ZERO, Some(Duration::from_millis(millis)));
+        assert_eq!((proven_in(0), proven_in(40)), (MOMENT, Duration::from_millis(40)));
+        assert_eq!(proven_in(1000), TEND);
     }
 }
