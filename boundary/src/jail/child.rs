@@ -267,15 +267,20 @@ fn is_unix(socket: BorrowedFd<'_>) -> bool {
 /// skip `core_pattern`'s pipe (core(5)).
 ///
 /// sudo leaves a hard limit of 0, which only `CAP_SYS_RESOURCE` raises. Without that, 0 is as good
-/// where cores are files; where they are piped it is none, because the kernel ignores it there.
+/// where cores are files; where somebody gets them it is none, because the kernel ignores it there.
 pub(super) fn no_core_files() -> Result<(), Call> {
     use nix::sys::resource::{Resource, setrlimit};
-    let is_piped =
-        || !fs::read("/proc/sys/kernel/core_pattern").is_ok_and(|to| !to.starts_with(b"|"));
+    let pattern = || fs::read("/proc/sys/kernel/core_pattern");
     match setrlimit(Resource::RLIMIT_CORE, 1, 1) {
-        Err(Errno::EPERM) if !is_piped() => Ok(()),
+        Err(Errno::EPERM) if pattern().is_ok_and(|to| !leaves(&to)) => Ok(()),
         set => set.map_err(Call::to("setrlimit(RLIMIT_CORE)")),
     }
+}
+
+/// Whether a `core_pattern` hands cores to somebody: to a program, or to who listens at a unix socket
+/// (`@`, Linux 6.16).
+fn leaves(pattern: &[u8]) -> bool {
+    matches!(pattern, [b'|' | b'@', ..])
 }
 
 /// Puts the command into a Landlock domain: it cannot trace out of it on any kernel that has
@@ -357,4 +362,19 @@ fn join(name: &OsStr, value: &OsStr) -> OsString {
 
 fn c_string(text: &OsStr) -> Option<CString> {
     CString::new(text.as_bytes()).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_core_that_somebody_gets_is_told_from_one_that_is_a_file() {
+        for pattern in ["|/usr/bin/handler %p", "@/run/coredump.sock", "@@/run/coredump.sock"] {
+            assert!(leaves(pattern.as_bytes()), "{pattern}");
+        }
+        for pattern in ["", "core", "/var/cores/%p", "core@%h|"] {
+            assert!(!leaves(pattern.as_bytes()), "{pattern}");
+        }
+    }
 }
