@@ -337,3 +337,60 @@ fn java_fetches() {
     let path = world.file("Fetch.java", program).display().to_string();
     fetches(&world, |url| words(&["java", &path, url]));
 }
+
+/// A program that runs another as if the kernel had no Landlock.
+pub(crate) const LANDLESS: &str = include_str!("landless.py");
+
+#[test]
+fn there_is_no_such_jail_without_landlock() {
+    needs!(root, python3, setpriv);
+    let world = World::new();
+    let mark = world.folder().join("ran");
+    let touch = ["touch", mark.to_str().expect("our own name")];
+    let landless = world.file("landless.py", LANDLESS);
+    let landless = ["python3", landless.to_str().expect("our own name")];
+    for run in EVERYBODY {
+        let out = run(&world, &[], &touch).under(&landless).output();
+        out.exits(125).complains("Landlock: refused (ENOSYS)").complains("Linux 5.13");
+        out.complains("no command was run").expect(!mark.exists(), "the command never ran");
+    }
+    let out = world.exact(&["doctor"]).under(&landless).output();
+    out.says("landjail  does not work: Landlock: refused (ENOSYS)");
+}
+
+#[test]
+fn the_memory_of_a_process_of_the_same_user_is_out_of_reach() {
+    needs!(root, python3, setpriv);
+    let world = World::new();
+    let victim = world.file(
+        "victim.py",
+        "import ctypes, os\n\
+         word = ctypes.create_string_buffer(b'untouched')\n\
+         print(f'at {os.getpid()} {ctypes.addressof(word)}', flush=True)\n\
+         os.read(0, 1); print(word.value.decode())",
+    );
+    let script = "import sys\n\
+                  pid, at = sys.argv[1:]\n\
+                  try:\n\
+                  \x20 memory = open(f'/proc/{pid}/mem', 'r+b', buffering=0)\n\
+                  \x20 memory.seek(int(at)); memory.write(b'taken over')\n\
+                  except OSError as error: print('refused', error.strerror)\n\
+                  print('tried')";
+    let id = GUEST.to_string();
+    let guest = ["setpriv", "--reuid", &id, "--regid", &id, "--clear-groups"];
+    let fifo = world.folder().join("go");
+    nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::empty()).expect("a fifo");
+    std::os::unix::fs::chown(&fifo, Some(GUEST), Some(GUEST)).expect("root may");
+    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o600);
+    std::fs::set_permissions(&fifo, mode).expect("it is ours");
+    let line = format!("exec python3 {} <> {}", victim.display(), fifo.display());
+    let outside = world.bare(&["sh", "-c", &line]).under(&guest).start();
+    outside.wait_for("at ");
+    let pid = outside.pid().to_string();
+    let told = outside.told();
+    let at = told.split_whitespace().nth(2).expect("an address").to_owned();
+    let out = as_guest(&world, &[], &["python3", "-c", script, &pid, &at]).output();
+    out.exits(0).says("refused").says("tried");
+    std::fs::write(&fifo, "x").expect("it is read");
+    outside.finish().exits(0).says("untouched");
+}

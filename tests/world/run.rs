@@ -267,6 +267,11 @@ impl<'w> Session<'w> {
         }
     }
 
+    /// What it has said so far on its stdout.
+    pub(crate) fn told(&self) -> String {
+        self.stdout.read()
+    }
+
     /// Waits for its end and gathers the scene.
     pub(crate) fn finish(self) -> Output {
         let in_time = self.ended.recv_timeout(patience());

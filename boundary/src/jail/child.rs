@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 
 use landlock::{
     Access as _, AccessFs, CompatLevel, Compatible as _, PathBeneath, PathFd, Ruleset,
-    RulesetAttr as _, RulesetCreatedAttr as _, Scope,
+    RulesetAttr as _, RulesetCreatedAttr as _, RulesetError, RulesetStatus, Scope,
 };
 use nix::errno::Errno;
 use nix::sched::{CloneFlags, unshare};
@@ -142,7 +142,7 @@ pub enum Error {
     Directory(RawFd),
     /// Landlock could not be put in force.
     #[error("landlock")]
-    Landlock(#[source] landlock::RulesetError),
+    Landlock(#[source] Unrestricted),
     /// Root would change the machine's settings, and no mount could be put over them.
     #[error("{0} is root's to write here, and cannot be covered; run as an ordinary user")]
     Machine(&'static str),
@@ -176,13 +176,13 @@ pub fn enclose(
     no_core_files()?;
     mounts::arrange(enclosure)?;
     if mutation::stands("landlock") {
-        restrict().map_err(Error::Landlock)?;
+        restrict_if_possible().map_err(Error::Landlock)?;
     }
     // In the command's domain, so that it reaches no abstract socket that the command does not.
     let usher = Desk::open(&enclosure.usher)?;
     if mutation::stands("landlock") {
         // And in one below it, so that the command cannot signal the usher.
-        restrict().map_err(Error::Landlock)?;
+        restrict_if_possible().map_err(Error::Landlock)?;
     }
     give_up(enclosure, map_ids)?;
     mounts::leave_covered_directory()?;
@@ -289,17 +289,45 @@ fn leaves(pattern: &[u8]) -> bool {
 /// File access is not restricted. One right is named and granted everywhere, because a domain
 /// must name something; `Refer` has to be granted with it, or renaming across directories would
 /// be refused.
-pub fn restrict() -> Result<(), landlock::RulesetError> {
+pub fn restrict() -> Result<(), Unrestricted> {
     restrict_by(Ruleset::default().set_compatibility(CompatLevel::BestEffort))
 }
 
+/// Does so where the kernel has Landlock. For a command in a pid namespace of its own: elsewhere no
+/// wall stands behind this one.
+fn restrict_if_possible() -> Result<(), Unrestricted> {
+    match restrict() {
+        Err(Unrestricted::Absent) => Ok(()),
+        done => done,
+    }
+}
+
+/// Why the command is not in a Landlock domain.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Unrestricted {
+    /// The kernel refused a part of it.
+    #[error(transparent)]
+    Refused(#[from] RulesetError),
+    /// The kernel does not do it at all.
+    #[error("it is not in force here; it needs Linux 5.13, and landlock in the list of lsm=")]
+    Absent,
+}
+
 /// Does so with a set that has something more to it.
-pub(super) fn restrict_by(ruleset: Ruleset) -> Result<(), landlock::RulesetError> {
+pub(super) fn restrict_by(ruleset: Ruleset) -> Result<(), Unrestricted> {
     let named = AccessFs::MakeBlock | AccessFs::Refer;
     let ruleset =
         ruleset.handle_access(named)?.scope(Scope::from_all(landlock::ABI::V6))?.create()?;
-    let Ok(root) = PathFd::new("/") else { return ruleset.restrict_self().map(drop) };
-    ruleset.add_rule(PathBeneath::new(root, named))?.restrict_self().map(drop)
+    let ruleset = match PathFd::new("/") {
+        Ok(root) => ruleset.add_rule(PathBeneath::new(root, named))?,
+        Err(_) => ruleset,
+    };
+    match ruleset.restrict_self()?.ruleset {
+        RulesetStatus::NotEnforced => Err(Unrestricted::Absent),
+        // What an older kernel leaves out is in docs/kernels.md; that nobody is traced is in all.
+        RulesetStatus::PartiallyEnforced | RulesetStatus::FullyEnforced => Ok(()),
+    }
 }
 
 /// Becomes the command. Returns only when it could not be started.

@@ -7,13 +7,13 @@ use std::fs::OpenOptions;
 use std::io;
 use std::os::fd::AsFd as _;
 
-use landlock::{AccessNet, CompatLevel, Compatible as _, Ruleset, RulesetAttr as _, RulesetError};
+use landlock::{AccessNet, CompatLevel, Compatible as _, Ruleset, RulesetAttr as _};
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::prctl;
 use nix::sys::socket::{SockType, getsockopt, sockopt};
 
 use super::life::Desk;
-use crate::jail::child::{self, Enclosure, Error, Identity};
+use crate::jail::child::{self, Enclosure, Error, Identity, Unrestricted};
 use crate::jail::filter::{self, Beside};
 use crate::jail::{Call, canary, mounts, mutation};
 use crate::sys::{notify, process};
@@ -103,8 +103,9 @@ fn give_up(identity: &Identity) -> Result<(), Call> {
 
 /// Puts the command into its Landlock domain, in which the kernel refuses every connection that it makes
 /// by itself (Linux 6.7). No port is named that may be connected to: the usher, which makes them all,
-/// is not in it.
-fn restrict() -> Result<(), RulesetError> {
+/// is not in it. Without a domain there would be no wall around the processes of the command's user:
+/// where the kernel has none, there is no such jail.
+pub(super) fn restrict() -> Result<(), Unrestricted> {
     let ruleset = Ruleset::default().set_compatibility(CompatLevel::BestEffort);
     child::restrict_by(ruleset.handle_access(AccessNet::ConnectTcp)?)
 }

@@ -7,7 +7,8 @@
 //! ```
 //!
 //! *Standing*: the keeper raises [`Walls`]; the process that it forks behind them becomes the usher,
-//! and its child the command. Needs seccomp's notifications (Linux 5.9) and nothing else.
+//! and its child the command. Needs seccomp's notifications (Linux 5.9), Landlock (Linux 5.13) and
+//! nothing else.
 //! *Never*: lets the kernel follow an address that the command can still change.
 
 mod address;
@@ -33,7 +34,7 @@ mod unix;
 
 pub use enclosure::enclose;
 pub use flows::Led;
-pub use probe::{Lacking, probe};
+pub use probe::{Lacking, domain, probe};
 
 use std::cell::OnceCell;
 use std::collections::HashSet;

@@ -9,10 +9,10 @@ use nix::errno::Errno;
 use nix::libc;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::prctl;
-use nix::sys::wait::waitpid;
+use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::getppid;
 
-use super::{listeners, made};
+use super::{enclosure, listeners, made};
 use crate::jail::filter;
 use crate::jail::usher::thread::Thread;
 use crate::sys::notify::{self, Answer};
@@ -42,10 +42,26 @@ impl Lacking {
 /// Landlock is not only a second wall here: there is no process namespace that hides the user's other
 /// processes, and whoever may write to the memory of one of those is outside.
 pub fn probe() -> Result<(), Lacking> {
+    // Whether it comes into force, the way in says.
     features::landlock_abi().map_err(Lacking::of("Landlock"))?;
     notifications()?;
     made::probe().map_err(Lacking::of("setsockopt(SO_BINDTODEVICE)"))?;
     listeners::probe().map_err(Lacking::of("sock_diag"))
+}
+
+/// Tries to go into a Landlock domain, as the command will.
+pub fn domain() -> nix::Result<()> {
+    let restricted = process::fork(|| {
+        let done = prctl::set_no_new_privs().is_ok() && enclosure::restrict().is_ok();
+        u8::from(!done)
+    })?;
+    loop {
+        match waitpid(restricted, None) {
+            Err(Errno::EINTR) => {}
+            Ok(WaitStatus::Exited(_, 0)) => return Ok(()),
+            Ok(_) | Err(_) => return Err(Errno::EPERM),
+        }
+    }
 }
 
 /// Tries to ask and to answer.

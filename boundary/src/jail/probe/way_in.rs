@@ -14,7 +14,7 @@ use nix::unistd::pause;
 use super::spaces::errno;
 use super::steps::{Over, Steps, try_out};
 use super::{Found, ORDER, Primitive, Row};
-use crate::jail::Choice;
+use crate::jail::{Choice, landjail};
 use crate::sys::{features, notify, process, reach};
 
 /// The share of another process's descriptors.
@@ -136,11 +136,14 @@ pub(super) fn rows() -> Vec<Row> {
         },
         |_| Ok(()),
     );
-    let found = match features::landlock_abi() {
+    let found = |tried: nix::Result<i64>| match tried {
         Ok(abi) => Found::Yes(format!("ABI {abi}")),
         Err(error) => Found::Refused(error),
     };
-    rows.extend(DOMAINS.map(|domain| Row::new(domain, found.clone())));
+    let abi = features::landlock_abi();
+    // What nothing stands behind has to come into force, too.
+    let tried = [abi, abi.and_then(|abi| landjail::domain().and(Ok(abi)))];
+    rows.extend(DOMAINS.into_iter().zip(tried).map(|(row, tried)| Row::new(row, found(tried))));
     rows.push(super::spaces::landjail());
     rows
 }
