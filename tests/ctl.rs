@@ -53,17 +53,8 @@ fn a_reload_holds_for_the_next_request_and_ends_streams_that_it_does_not_grant()
     out.exits(0).says("relay hello").says("after 200").says("ended 1");
 }
 
-#[test]
-fn a_hangup_of_the_proxy_is_a_reload_too() {
-    needs!(root, bpf);
-    let world = World::new();
-    let file = world.file("policy.yaml", "allowlist: [domain=four.test]\n");
-    let options = ["--config", file.to_str().expect("our own name")];
-    let session = world.boundary(&options, &["sh", "-c", "echo ready; exec sleep 1000"]).start();
-    session.wait_for("ready");
-    let keeper = session.pid();
-    let id = id_of(&world, keeper);
-    fs::write(&file, "allowlist: [domain=four.test, domain=six.test]\n").expect("written");
+/// The proxy of a keeper.
+fn proxy_of(keeper: Pid) -> Pid {
     let children = fs::read_to_string(format!("/proc/{keeper}/task/{keeper}/children"));
     let children = children.expect("its children");
     let is_proxy = |pid: &&str| {
@@ -71,13 +62,54 @@ fn a_hangup_of_the_proxy_is_a_reload_too() {
             .is_ok_and(|it| it.trim() == "boundary-proxy")
     };
     let proxy = children.split_whitespace().find(is_proxy).expect("the proxy");
-    kill(Pid::from_raw(proxy.parse().expect("a number")), Signal::SIGHUP).expect("it is there");
-    let rules = || {
-        let sessions = tell(&world, &id, &["ps", "--json"]);
-        let all: Value = serde_json::from_str(&sessions.stdout).expect("JSON");
-        all[0]["rules"].clone()
+    Pid::from_raw(proxy.parse().expect("a number"))
+}
+
+/// How many rules are in force in a session.
+fn rules(world: &World, id: &str) -> Value {
+    let sessions = tell(world, id, &["ps", "--json"]);
+    let all: Value = serde_json::from_str(&sessions.stdout).expect("JSON");
+    all[0]["rules"].clone()
+}
+
+#[test]
+fn a_hangup_of_the_proxy_is_a_reload_too() {
+    needs!(root, bpf);
+    let world = World::new();
+    let file = world.file("policy.yaml", "allowlist: [domain=four.test]\n");
+    let options = ["--config", file.to_str().expect("our own name")];
+    let options = [&["--jail-type", "ebpf"], &options[..]].concat();
+    let session = world.boundary(&options, &["sh", "-c", "echo ready; exec sleep 1000"]).start();
+    session.wait_for("ready");
+    let id = id_of(&world, session.pid());
+    fs::write(&file, "allowlist: [domain=four.test, domain=six.test]\n").expect("written");
+    kill(proxy_of(session.pid()), Signal::SIGHUP).expect("it is there");
+    eventually("the policy is read again", || rules(&world, &id) == 2);
+    tell(&world, &id, &["stop"]).exits(0).says("stopped");
+    session.finish().exits(143);
+}
+
+#[test]
+fn a_hangup_changes_nothing_where_the_command_may_have_sent_it() {
+    needs!(root);
+    let world = World::new();
+    let file = world.file("policy.yaml", "allowlist: [domain=four.test]\n");
+    let logs = world.folder().join("own");
+    let [file_name, logs_name] = [&file, &logs].map(|it| it.to_str().expect("our own name"));
+    let options = ["--jail-type", "landjail", "--config", file_name, "--log-dir", logs_name];
+    let session = world.boundary(&options, &["sh", "-c", "echo ready; exec sleep 1000"]).start();
+    session.wait_for("ready");
+    let id = id_of(&world, session.pid());
+    fs::write(&file, "allowlist: [domain=four.test, domain=six.test]\n").expect("written");
+    kill(proxy_of(session.pid()), Signal::SIGHUP).expect("it is there");
+    let is_told = || {
+        let files = fs::read_dir(&logs).into_iter().flatten().flatten();
+        let mut texts = files.filter_map(|file| fs::read_to_string(file.path()).ok());
+        texts.any(|text| text.contains("a hangup reloads nothing"))
     };
-    eventually("the policy is read again", || rules() == 2);
+    eventually("that is told", is_told);
+    assert_eq!(rules(&world, &id), 1);
+    tell(&world, &id, &["reload"]).exits(0).says("2 rules");
     tell(&world, &id, &["stop"]).exits(0).says("stopped");
     session.finish().exits(143);
 }

@@ -24,6 +24,7 @@ use tokio::time::{sleep, timeout};
 use crate::cli::PolicyArgs;
 use crate::config::{Config, Environment, Host as Machine, Invoker, Policy};
 use crate::control::{Answer, Ask, FOLDER, LONGEST, Session, socket};
+use crate::jail::Choice;
 use crate::jail::child::Identity;
 use crate::proxy::Proxy;
 use crate::rules::{DomainMatch, Rule, RuleSet};
@@ -124,7 +125,7 @@ impl Control {
     }
 
     /// Answers until the session ends. A hangup of this process, which has no terminal, is the same
-    /// as being asked to reload.
+    /// as being asked to reload, where the command cannot be who sends it.
     pub(super) async fn serve(self: Arc<Self>, door: Door) -> io::Result<()> {
         let listener = UnixListener::from_std(door.0)?;
         let mut hangup = signal(SignalKind::hangup())?;
@@ -148,9 +149,20 @@ impl Control {
                         sleep(PAUSE).await;
                     }
                 },
-                Some(()) = hangup.recv() => drop(self.reload()),
+                Some(()) = hangup.recv() => self.hang_up(),
             }
         }
+    }
+
+    /// Reloads, unless the command may have asked for it: in a jail without a pid namespace it has our
+    /// number, before Linux 6.12 nothing keeps its signals off, and it can write what its user can.
+    fn hang_up(&self) {
+        if self.session.jail == Choice::Landjail.to_string() {
+            return tracing::warn!(
+                "a hangup reloads nothing in this jail: use `boundary ctl reload`"
+            );
+        }
+        drop(self.reload());
     }
 
     /// Whether a caller is the session's user, or root, and in our own pid namespace.
