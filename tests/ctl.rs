@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use crate::world::needs::needs;
 use crate::world::processes::eventually;
-use crate::world::{Output, World};
+use crate::world::{GUEST, Output, Run, World};
 
 /// The number of the session that a keeper keeps.
 fn id_of(world: &World, keeper: Pid) -> String {
@@ -112,6 +112,88 @@ fn a_hangup_changes_nothing_where_the_command_may_have_sent_it() {
     tell(&world, &id, &["reload"]).exits(0).says("2 rules");
     tell(&world, &id, &["stop"]).exits(0).says("stopped");
     session.finish().exits(143);
+}
+
+/// Poses as a session at a folder, and says that another process keeps it.
+const POSE: &str = "
+import json, os, socket, sys
+folder, victim = sys.argv[1], int(sys.argv[2])
+os.makedirs(folder + '/control')
+s = socket.socket(socket.AF_UNIX)
+s.bind(folder + '/control/socket'); s.listen(9)
+print('posing', flush=True)
+told = {'id': 'zz-fake', 'pid': victim, 'jail': 'ebpf', 'command': '\\x1b]0;owned\\x07',
+        'rules': 3, 'generation': 0, 'learning': False}
+while True:
+    line, _ = s.accept()
+    try:
+        if line.recv(4096): line.sendall(json.dumps({'session': told}).encode() + b'\\n')
+    except OSError: pass
+    line.close()";
+
+/// Has somebody pose as a session, looks for it and tries to stop it, as the same user.
+fn pose<'w>(
+    world: &'w World,
+    run: impl FnOnce(&[&str]) -> Run<'w>,
+    folder: &str,
+) -> (Output, Output) {
+    let victim = world.bare(&["sleep", "1000"]).start();
+    let run = run(&["python3", "-c", POSE, folder, &victim.pid().to_string()]);
+    let is_guests = folder.starts_with("/tmp");
+    let session = run.start();
+    session.wait_for("posing");
+    let tell = |words: &[&str]| {
+        let told = world.exact(&[&["ctl", "--session", "zz"], words].concat());
+        if is_guests { as_guest(told).output() } else { told.output() }
+    };
+    let (seen, stopped) = (tell(&["ps"]), tell(&["stop"]));
+    let is_alive = kill(victim.pid(), None).is_ok();
+    victim.kill();
+    drop(victim.finish());
+    session.kill();
+    drop(session.finish());
+    // The host's `/run` is its own.
+    let left = folder.to_owned();
+    let it_posed = world.host().run(move || fs::remove_dir_all(left).is_ok());
+    seen.expect(it_posed, "its socket was there all the time");
+    seen.expect(is_alive, "who was named lives");
+    seen.expect(!seen.stdout.contains(['\x1b', '\x07']), "nothing moves a cursor");
+    (seen, stopped)
+}
+
+/// As the guest, who has no right that others lack.
+fn as_guest(run: Run<'_>) -> Run<'_> {
+    let id = GUEST.to_string();
+    run.under(&["setpriv", "--reuid", &id, "--regid", &id, "--clear-groups"])
+}
+
+#[test]
+fn no_command_passes_for_a_session() {
+    needs!(root, bpf, userns, python3, setpriv);
+    let world = World::new();
+    for jail in ["ebpf", "nsjail", "landjail"] {
+        let jailed = |line: &[&str]| world.boundary(&["--jail-type", jail], line);
+        let (seen, stopped) = pose(&world, jailed, "/run/boundary-zz");
+        seen.exits(0).expect(!seen.stdout.contains("zz-fake"), jail);
+        stopped.expect(!stopped.stdout.contains("stopped"), jail);
+    }
+    for jail in ["nsjail", "landjail"] {
+        let folder = format!("/tmp/boundary-zz{jail}{}", std::process::id());
+        let jailed = |line: &[&str]| as_guest(world.boundary(&["--jail-type", jail], line));
+        let (seen, stopped) = pose(&world, jailed, &folder);
+        seen.exits(0).expect(!seen.stdout.contains("zz-fake"), jail);
+        stopped.expect(!stopped.stdout.contains("stopped"), jail);
+    }
+}
+
+#[test]
+fn who_answers_is_the_one_that_is_shown_and_stopped() {
+    needs!(root, python3);
+    let world = World::new();
+    // No command: as free as whoever asks. It is what it says of itself that counts for nothing.
+    let (seen, stopped) = pose(&world, |line| world.bare(line), "/run/boundary-zz");
+    seen.exits(0).says("zz-fake").says("\\u{1b}");
+    stopped.exits(0).says("stopped");
 }
 
 #[test]

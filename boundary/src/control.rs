@@ -2,17 +2,25 @@
 //! socket in the session's directory.
 //!
 //! *Standing*: the session answers (`session::control`), the tool asks. *Never*: within reach of the
-//! command, whose mounts cover the socket's directory.
+//! command, whose mounts cover the socket's directory; takes the command of some session for a session.
 
 use std::fs;
-use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
+use std::io::{self, Read as _, Write as _};
+use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
+use std::os::unix::fs::MetadataExt as _;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
-use nix::unistd::geteuid;
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::signal::Signal;
+use nix::sys::socket::sockopt::PeerCredentials;
+use nix::sys::socket::{self, AddressFamily, SockFlag, SockType, UnixAddr, getsockopt};
+use nix::unistd::{Pid, geteuid};
 use serde::{Deserialize, Serialize};
+
+use crate::sys::pidfd;
 
 /// The directory of the socket, in the session's.
 pub const FOLDER: &str = "control";
@@ -24,8 +32,9 @@ const BASES: [&str; 2] = ["/run", "/tmp"];
 const PREFIX: &str = "boundary-";
 /// The longest line that is read.
 pub const LONGEST: u64 = 1 << 20;
-/// How long an answer is waited for. A policy may have to ask a package manager.
-const PATIENCE: Duration = Duration::from_mins(1);
+/// How long an answer is waited for: what a session is, it knows; a policy may have to ask a package
+/// manager.
+const PATIENCE: (Duration, Duration) = (Duration::from_secs(10), Duration::from_mins(1));
 
 /// What may be asked of a session.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -89,18 +98,183 @@ pub fn sessions() -> Vec<PathBuf> {
     entries.filter(is_session).map(|entry| socket(&entry.path())).collect()
 }
 
-/// Asks a session. What answers has to be ours or root's: anybody may make a socket below `/tmp`.
+/// Asks a session.
 pub fn ask(socket: &Path, ask: &Ask) -> io::Result<Answer> {
-    let mut stream = UnixStream::connect(socket)?;
-    let peer = getsockopt(&stream, PeerCredentials)?;
-    if peer.uid() != 0 && peer.uid() != geteuid().as_raw() && !geteuid().is_root() {
-        return Err(io::ErrorKind::PermissionDenied.into());
-    }
-    stream.set_read_timeout(Some(PATIENCE))?;
+    ask_peer(socket, ask).map(|(answer, _)| answer)
+}
+
+/// Asks a session, and tells who keeps it.
+pub fn ask_peer(socket: &Path, ask: &Ask) -> io::Result<(Answer, Peer)> {
+    let mut stream = connect(socket)?;
+    let peer = Peer::of(&stream, socket)?;
+    let patience = if *ask == Ask::Ps { PATIENCE.0 } else { PATIENCE.1 };
+    let until = Instant::now() + patience;
     let mut line = serde_json::to_vec(ask)?;
     line.push(b'\n');
+    stream.set_write_timeout(Some(patience))?;
     stream.write_all(&line)?;
-    let mut answer = String::new();
-    BufReader::new(stream).take(LONGEST).read_line(&mut answer)?;
-    Ok(serde_json::from_str(&answer)?)
+    let answer = serde_json::from_slice(&read_line(&mut stream, until)?)?;
+    Ok((answer, peer))
+}
+
+/// Connects, or not: where nobody accepts, that is not waited for.
+fn connect(path: &Path) -> io::Result<UnixStream> {
+    let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+    let line = socket::socket(AddressFamily::Unix, SockType::Stream, flags, None)?;
+    socket::connect(line.as_raw_fd(), &UnixAddr::new(path)?)?;
+    let stream = UnixStream::from(line);
+    stream.set_nonblocking(false)?;
+    Ok(stream)
+}
+
+/// Reads up to a newline or the end, within a time and a length.
+fn read_line(stream: &mut UnixStream, until: Instant) -> io::Result<Vec<u8>> {
+    let (mut line, mut part) = (Vec::new(), [0; 4096]);
+    loop {
+        let left = until.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Err(io::ErrorKind::TimedOut.into());
+        }
+        stream.set_read_timeout(Some(left))?;
+        let length = stream.read(&mut part)?;
+        let read = part.get(..length).unwrap_or_default();
+        line.extend_from_slice(read);
+        if read.is_empty() || read.contains(&b'\n') || line.len() as u64 > LONGEST {
+            return Ok(line);
+        }
+    }
+}
+
+/// Who keeps a session: the process that began to listen at its socket.
+#[derive(Debug)]
+pub struct Peer {
+    pid: Pid,
+    /// It, whoever has its number by now.
+    handle: OwnedFd,
+}
+
+impl Peer {
+    /// Who listens at a socket. Anybody may make one below `/tmp`, the command of a session too: it has
+    /// to be whose the directory is, which is root or us unless we are root, and no command.
+    fn of(stream: &UnixStream, socket: &Path) -> io::Result<Self> {
+        let refused = || io::Error::from(io::ErrorKind::PermissionDenied);
+        let credentials = getsockopt(stream, PeerCredentials)?;
+        let directory = socket.parent().and_then(Path::parent).ok_or_else(refused)?;
+        let (owner, own) = (fs::metadata(directory)?.uid(), geteuid());
+        let is_ours = owner == 0 || owner == own.as_raw() || own.is_root();
+        let pid = Pid::from_raw(credentials.pid());
+        if credentials.uid() != owner || !is_ours || pid.as_raw() <= 1 {
+            return Err(refused());
+        }
+        let handle = match pidfd::of_peer(stream) {
+            // Before Linux 6.5. In a jail that shares our numbers the command can signal its user's
+            // processes there by itself (docs/threat-model.md).
+            Err(Errno::ENOPROTOOPT) => pidfd::open(pid)?,
+            handle => handle?,
+        };
+        let peer = Self { pid, handle };
+        // What is read of a number is of this process only as long as it runs.
+        if !is_no_command(pid) || peer.has_ended(PollTimeout::ZERO)? {
+            return Err(refused());
+        }
+        Ok(peer)
+    }
+
+    /// Its number.
+    pub fn pid(&self) -> Pid {
+        self.pid
+    }
+
+    /// Signals it, and nobody else.
+    pub fn signal(&self, signal: Signal) -> nix::Result<()> {
+        pidfd::signal(self.handle.as_fd(), signal)
+    }
+
+    /// Waits until it has ended, for so many milliseconds. False if it has not.
+    pub fn has_ended(&self, patience: impl Into<PollTimeout>) -> nix::Result<bool> {
+        let mut handle = [PollFd::new(self.handle.as_fd(), PollFlags::POLLIN)];
+        Ok(poll(&mut handle, patience)? > 0)
+    }
+}
+
+/// What walls leave on a process for good, as procfs tells it to everybody.
+#[derive(Debug, PartialEq, Eq)]
+struct Marks {
+    /// How deep its pid namespace is below ours.
+    depth: usize,
+    /// How many filters of system calls it is under; before Linux 5.9, whether there is one.
+    filters: u64,
+    /// Whether it can gain no privilege.
+    no_new_privs: u64,
+}
+
+impl Marks {
+    /// Those of a process, if it is there.
+    fn of(process: &str) -> Option<Self> {
+        fs::read_to_string(format!("/proc/{process}/status")).ok().map(|text| Self::parse(&text))
+    }
+
+    fn parse(status: &str) -> Self {
+        let field = |name: &str| {
+            let line = |line| str::strip_prefix(line, name)?.strip_prefix(':');
+            status.lines().find_map(line).map(str::trim)
+        };
+        let number = |name: &str| field(name).and_then(|text| text.parse().ok());
+        Self {
+            depth: field("NSpid").map_or(0, |numbers| numbers.split_ascii_whitespace().count()),
+            filters: number("Seccomp_filters").or_else(|| number("Seccomp")).unwrap_or_default(),
+            no_new_privs: number("NoNewPrivs").unwrap_or_default(),
+        }
+    }
+}
+
+/// Whether a process is in our own pid namespace and not in one below, as a command is in two of the
+/// jails.
+pub fn is_beside(process: Pid) -> bool {
+    let (own, other) = (Marks::of("self"), Marks::of(&process.to_string()));
+    own.zip(other).is_some_and(|(own, other)| own.depth > 0 && own.depth == other.depth)
+}
+
+/// Whether a process is behind no session's walls. Every jail puts a filter on its command, which it
+/// never sheds, and forbids it new privileges; in the third it has no pid namespace. A container may do
+/// that to everybody in it: so what counts is whether there is more of it than on ourselves.
+fn is_no_command(process: Pid) -> bool {
+    let (own, other) = (Marks::of("self"), Marks::of(&process.to_string()));
+    own.zip(other).is_some_and(|(own, other)| {
+        let is_freer = other.filters <= own.filters && other.no_new_privs <= own.no_new_privs;
+        own.depth > 0 && own.depth == other.depth && is_freer
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn walls_are_read_off_a_process() {
+        let status = "Name:\tx\nNSpid:\t31\t7\nNoNewPrivs:\t1\nSeccomp:\t2\nSeccomp_filters:\t3\n";
+        let marks = Marks { depth: 2, filters: 3, no_new_privs: 1 };
+        assert_eq!(Marks::parse(status), marks);
+        let older = "NSpid:\t31\nNoNewPrivs:\t0\nSeccomp:\t2\n";
+        assert_eq!(Marks::parse(older), Marks { depth: 1, filters: 2, no_new_privs: 0 });
+    }
+
+    #[test]
+    fn who_listens_is_known_and_whose_the_directory_is() {
+        let folder = std::env::temp_dir().join(format!("control-{}", std::process::id()));
+        let socket = socket(&folder);
+        fs::create_dir_all(folder.join(FOLDER)).expect("a folder");
+        let listener = std::os::unix::net::UnixListener::bind(&socket).expect("bound");
+        let stream = connect(&socket).expect("it listens");
+        let peer = Peer::of(&stream, &socket).expect("this process is no command");
+        assert_eq!(peer.pid(), Pid::this());
+        assert!(!peer.has_ended(PollTimeout::ZERO).expect("a handle"));
+        // Nobody accepts, and nobody waits for that.
+        let mut lines = Vec::new();
+        while let Ok(line) = connect(&socket) {
+            lines.push(line);
+        }
+        drop(listener);
+        fs::remove_dir_all(folder).expect("removed");
+    }
 }

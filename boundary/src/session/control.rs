@@ -23,7 +23,7 @@ use tokio::time::{sleep, timeout};
 
 use crate::cli::PolicyArgs;
 use crate::config::{Config, Environment, Host as Machine, Invoker, Policy};
-use crate::control::{Answer, Ask, FOLDER, LONGEST, Session, socket};
+use crate::control::{self, Answer, Ask, FOLDER, LONGEST, Session, socket};
 use crate::jail::Choice;
 use crate::jail::child::Identity;
 use crate::proxy::Proxy;
@@ -169,7 +169,7 @@ impl Control {
     fn is_welcome(&self, stream: &UnixStream) -> bool {
         let Ok(peer) = stream.peer_cred() else { return false };
         let is_user = peer.uid() == 0 || peer.uid() == self.user.uid;
-        is_user && peer.pid().is_some_and(|pid| is_beside(Pid::from_raw(pid)))
+        is_user && peer.pid().is_some_and(|pid| control::is_beside(Pid::from_raw(pid)))
     }
 
     /// One question and its answer.
@@ -249,15 +249,4 @@ impl Control {
         tracing::warn!(rule = text, sequence, "a rule was added for this session");
         Answer::Done(format!("`{text}` permits it for the rest of this session"))
     }
-}
-
-/// Whether a process is in our own pid namespace and not in one below, as the command's is.
-fn is_beside(pid: Pid) -> bool {
-    let depth = |path: String| {
-        let status = fs::read_to_string(path).ok()?;
-        let line = status.lines().find_map(|line| line.strip_prefix("NSpid:"))?;
-        Some(line.split_ascii_whitespace().count())
-    };
-    let own = depth("/proc/self/status".to_owned());
-    own.is_some() && depth(format!("/proc/{pid}/status")) == own
 }

@@ -5,6 +5,7 @@ pub mod features;
 pub mod notify;
 pub mod option;
 pub mod pass;
+pub mod pidfd;
 pub mod process;
 pub mod reach;
 pub mod readiness;

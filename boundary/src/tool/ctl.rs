@@ -1,23 +1,19 @@
 //! `boundary ctl`: told to the sessions that run.
 
 use std::path::{Path, PathBuf};
-use std::thread;
-use std::time::{Duration, Instant};
 
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
+use nix::sys::signal::Signal;
 use serde_json::json;
 
 use super::{Error, Page, answer};
+use crate::audit::printable;
 use crate::cli::{Ctl, CtlVerb};
-use crate::control::{self, Answer, Ask, Session};
+use crate::control::{self, Answer, Ask, Peer, Session};
 
 /// The exit status of something that was not done.
 const NOT_DONE: u8 = 1;
-/// How long a command may take to end before it is killed.
-const PATIENCE: Duration = Duration::from_secs(10);
-/// How often it is looked whether it has.
-const LOOK: Duration = Duration::from_millis(50);
+/// How long a command may take to end before it is killed, in milliseconds.
+const PATIENCE: u16 = 10_000;
 
 /// Does what was asked.
 pub(super) fn ctl(asked: &Ctl) -> Result<u8, Error> {
@@ -36,16 +32,23 @@ pub(super) fn ctl(asked: &Ctl) -> Result<u8, Error> {
 fn found(begin: Option<&str>) -> Vec<(PathBuf, Session)> {
     let begin = begin.unwrap_or_default();
     let sessions = control::sessions().into_iter().filter_map(|socket| {
-        match control::ask(&socket, &Ask::Ps) {
-            Ok(Answer::Session(session)) => Some((socket, session)),
+        match control::ask_peer(&socket, &Ask::Ps) {
+            Ok((Answer::Session(told), peer)) => Some((socket, session(&told, &peer))),
             // Gone, or somebody else's.
-            Ok(Answer::Done(_) | Answer::Failed(_)) | Err(_) => None,
+            Ok(_) | Err(_) => None,
         }
     });
     let mut sessions: Vec<_> =
         sessions.filter(|(_, session)| session.id.starts_with(begin)).collect();
     sessions.sort_by(|(_, one), (_, other)| one.id.cmp(&other.id));
     sessions
+}
+
+/// A session as it may be shown: with its keeper's number as the kernel tells it.
+fn session(told: &Session, keeper: &Peer) -> Session {
+    let shown = |text: &str| printable(text).into_owned();
+    let (id, jail, command) = (shown(&told.id), shown(&told.jail), shown(&told.command));
+    Session { id, jail, command, pid: keeper.pid().as_raw(), ..told.clone() }
 }
 
 /// The one that is meant.
@@ -85,24 +88,26 @@ fn tell(socket: &Path, ask: &Ask) -> Result<u8, Error> {
         Answer::Failed(text) => (text, NOT_DONE),
         Answer::Session(_) => ("it answered something else".to_owned(), NOT_DONE),
     };
-    answer(format!("{text}\n").as_bytes())?;
+    answer(format!("{}\n", printable(&text)).as_bytes())?;
     Ok(status)
 }
 
 /// Ends a session as a user would: its keeper passes the signal on.
-fn stop((socket, session): &(PathBuf, Session)) -> Result<u8, Error> {
-    let keeper = Pid::from_raw(session.pid);
-    let signal = |signal| kill(keeper, signal).map_err(crate::jail::Call::to("kill"));
-    signal(Signal::SIGTERM)?;
-    let begun = Instant::now();
-    while control::ask(socket, &Ask::Ps).is_ok() {
-        if begun.elapsed() > PATIENCE {
-            signal(Signal::SIGKILL)?;
-            answer(b"killed\n")?;
-            return Ok(0);
-        }
-        thread::sleep(LOOK);
+fn stop((socket, meant): &(PathBuf, Session)) -> Result<u8, Error> {
+    let asked = control::ask_peer(socket, &Ask::Ps);
+    let asked = asked.map_err(|error| Error::Read { path: socket.clone(), error })?;
+    let (Answer::Session(told), keeper) = asked else { return Err(Error::Session(0)) };
+    let found = session(&told, &keeper);
+    if (&found.id, found.pid) != (&meant.id, meant.pid) {
+        return Err(Error::Session(0));
     }
-    answer(b"stopped\n")?;
+    let failed = crate::jail::Call::to("pidfd_send_signal");
+    keeper.signal(Signal::SIGTERM).map_err(failed)?;
+    if keeper.has_ended(PATIENCE).map_err(crate::jail::Call::to("poll"))? {
+        answer(b"stopped\n")?;
+        return Ok(0);
+    }
+    keeper.signal(Signal::SIGKILL).map_err(crate::jail::Call::to("pidfd_send_signal"))?;
+    answer(b"killed\n")?;
     Ok(0)
 }
