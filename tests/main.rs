@@ -36,6 +36,9 @@ mod escape;
 /// The record as logs of OpenTelemetry.
 #[cfg(test)]
 mod export;
+/// What fails around a session, and what comes of it.
+#[cfg(test)]
+mod faults;
 /// By way of a proxy upstream.
 #[cfg(test)]
 mod gateway;

@@ -43,7 +43,7 @@ pub(crate) fn of_boundary(world: &World, name: &str) -> Pid {
 }
 
 /// The command that waits for its signal.
-pub(super) fn go_on(world: &World) {
+pub(crate) fn go_on(world: &World) {
     kill(world.process("attack").pid, Signal::SIGUSR1).expect("it is there");
 }
 

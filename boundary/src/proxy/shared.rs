@@ -273,3 +273,39 @@ impl Lanes {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use hyper::client::conn::http2::handshake;
+    use hyper_util::rt::{TokioExecutor, TokioIo};
+    use tokio::io::duplex;
+
+    use super::*;
+    use crate::rules::{Host, Intent, Scheme};
+
+    fn key(port: u16) -> Key {
+        let host = Host::parse("a.test").unwrap();
+        Key::new(&Intent::http(Scheme::Https, "GET", host, port, "/").unwrap())
+    }
+
+    #[tokio::test]
+    async fn connections_that_carry_nothing_are_bounded_and_the_longest_idle_goes() {
+        let lanes = Lanes::new(2);
+        let mut held = Vec::new();
+        for port in 1..=4 {
+            let (near, far) = duplex(4096);
+            let made = handshake(TokioExecutor::new(), TokioIo::new(near)).await;
+            let (sender, connection) = made.unwrap();
+            held.push((far, tokio::spawn(connection)));
+            let address = ([127, 0, 0, 1], port).into();
+            let load = (Arc::new(Load::new()), false);
+            drop(lanes.share(&key(port), sender, address, load));
+        }
+        assert_eq!(lanes.count(), 3, "two that waited, and the one that was in use");
+        lanes.sweep(Duration::from_hours(1));
+        assert_eq!(lanes.count(), 2);
+        let need = Need { only: false, connect: false };
+        assert!(lanes.take(&key(4), need, |_| true).is_some(), "the last is kept");
+        assert!(lanes.take(&key(1), need, |_| true).is_none(), "the first is gone");
+    }
+}

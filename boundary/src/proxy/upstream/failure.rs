@@ -150,6 +150,7 @@ impl Failure {
     pub(in crate::proxy) fn http_status(&self) -> u16 {
         match self {
             Self::TimedOut | Self::Unanswered => 504,
+            Self::Unresolved(error) if error.kind() == io::ErrorKind::TimedOut => 504,
             Self::Gateway { source, .. } => source.http_status(),
             Self::Unresolved(_)
             | Self::Unreachable { .. }

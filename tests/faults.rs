@@ -1,0 +1,226 @@
+//! What fails around a session: what its command sees, what the record says, that nothing gets out,
+//! and that nothing waits longer than its limit says.
+//!
+//! Faults that are ways out besides have their tests in `escape` (starved, stalled, killed, floods).
+
+use std::fs;
+use std::net::UdpSocket;
+use std::os::unix::net::UnixListener;
+use std::process::Command;
+use std::time::Instant;
+
+use crate::escape::stalled::{go_on, of_boundary};
+use crate::world::needs::needs;
+use crate::world::processes::eventually;
+use crate::world::{Output, World, records};
+
+/// The policy.
+const ALLOW: [&str; 2] = ["--allow", "domain=allowed.test"];
+/// The policy, and how long a dial may take.
+const SOON: [&str; 4] = ["--allow", "domain=allowed.test", "--limit", "dial=2s"];
+
+/// The status in the closing record of the one request that was permitted.
+fn closed_with(out: &Output, status: u64) {
+    let opening = out.record(&[("decision", "allow"), ("http_url", "http://allowed.test/a")]);
+    let closing = out.records.iter().find(|record| {
+        record["sequence"] == opening["sequence"] && record.get("duration_ms").is_some()
+    });
+    let is_told = closing.is_some_and(|record| record["http_status"] == status);
+    out.expect(is_told, &format!("it is closed with {status}"));
+}
+
+/// Which resolver the host is told to ask.
+fn ask_at(world: &World, address: &str) {
+    let text = format!("nameserver {address}\noptions timeout:5\n");
+    world.host().cover(&world.file("other-resolv.conf", &text), "/etc/resolv.conf");
+}
+
+#[test]
+fn a_resolver_that_says_nothing_is_waited_for_as_long_as_a_dial_may_take() {
+    needs!(root, bpf, curl);
+    let world = World::new();
+    let silent = world.host().run(|| UdpSocket::bind("127.0.0.9:53").expect("the host's own"));
+    ask_at(&world, "127.0.0.9");
+    // Whoever needs no name goes on meanwhile.
+    let script = "curl -sS http://allowed.test/a -w '%{http_code}\\n' & \
+                  curl -sS http://203.0.113.10/b -w '%{http_code}\\n'; wait";
+    let options = [&SOON[..], &["--allow", "host=203.0.113.10"]].concat();
+    let out = world.boundary(&options, &["sh", "-c", script]).output();
+    out.exits(0).says("504").says("200");
+    closed_with(&out, 504);
+    drop(silent);
+}
+
+#[test]
+fn a_resolver_that_is_not_there_is_a_failure_at_once() {
+    needs!(root, bpf, curl);
+    let world = World::new();
+    ask_at(&world, "127.0.0.9");
+    let curl = ["curl", "-sS", "http://allowed.test/a", "-w", "%{http_code}"];
+    let out = world.boundary(&ALLOW, &curl).output();
+    out.exits(0).says("502").nothing_left();
+    closed_with(&out, 502);
+}
+
+/// Lets nothing through to the internet, or everything.
+fn wire(world: &World, is_cut: bool) -> bool {
+    let line = if is_cut {
+        "qdisc replace dev eth0 root tbf rate 8bit burst 1b limit 1b"
+    } else {
+        "qdisc del dev eth0 root"
+    };
+    world.host().run(move || {
+        let done = Command::new("tc").args(line.split(' ')).output();
+        done.is_ok_and(|done| done.status.success())
+    })
+}
+
+#[test]
+fn a_wire_that_is_cut_is_told_in_time_and_works_again_when_it_does() {
+    needs!(root, bpf, curl, tc);
+    let world = World::new();
+    let script = "curl -sS http://203.0.113.10/first -w '%{http_code}\\n'; $0 signals 1; \
+                  curl -sS http://203.0.113.11/second -w '%{http_code}\\n'; $0 signals 1; \
+                  curl -sS http://203.0.113.12/third -w '%{http_code}\\n'";
+    let options = ["--allow", "host=203.0.113.10,203.0.113.11,203.0.113.12", "--limit", "dial=2s"];
+    let session = world.boundary(&options, &["sh", "-c", script, world.attack()]).start();
+    session.wait_for("ready");
+    if !wire(&world, true) {
+        eprintln!("skipped: this kernel shapes no traffic");
+        session.kill();
+        drop(session.finish());
+        return;
+    }
+    go_on(&world);
+    session.wait_for("504");
+    assert!(wire(&world, false), "it was there");
+    let mended = Instant::now();
+    eventually("the next waits", || {
+        world.processes().iter().any(|it| it.exe.ends_with("attack") && it.state == 'S')
+    });
+    go_on(&world);
+    let out = session.finish();
+    println!("recovered {} ms after the wire", mended.elapsed().as_millis());
+    out.exits(0).says("/first").says("/third");
+    out.expect(!out.stdout.contains("this is 203.0.113.11"), "nothing got through");
+    let decided = out.records.iter().filter(|record| record.get("duration_ms").is_none());
+    out.expect(decided.count() == 3, "each is on record once");
+}
+
+#[test]
+fn an_agent_that_reads_nothing_delays_neither_requests_nor_the_end() {
+    needs!(root, bpf, python3);
+    let world = World::new();
+    let path = world.folder().join("tmp/boundary-audit.sock");
+    let agent = UnixListener::bind(&path).expect("the folder is ours");
+    let holding = std::thread::spawn(move || agent.accept().map(|(stream, _)| (stream, agent)));
+    // More than a socket holds.
+    let script = "
+import http.client
+connection = http.client.HTTPConnection('203.0.113.66')
+for number in range(400):
+    connection.request('GET', '/' + str(number) + 'x' * 2000)
+    assert connection.getresponse().read() and True
+print('done')
+";
+    let out = world.boundary(&ALLOW, &["/usr/bin/python3", "-c", script]).output();
+    out.exits(0).says("done").nothing_left();
+    let decided = out.records.iter().filter(|record| record.get("duration_ms").is_none());
+    out.expect(decided.count() == 400, "every request is in the file");
+    out.complains("could not be forwarded to the workspace agent");
+    let last = out.session.last().expect("a last record");
+    let undelivered = last["undelivered"].as_u64().unwrap_or_default();
+    out.expect(
+        (1..=400).contains(&undelivered),
+        "and the last record says how many the agent lacks",
+    );
+    drop(holding.join().expect("no panic"));
+}
+
+#[test]
+fn a_record_that_an_outsider_moves_away_loses_nothing() {
+    needs!(root, bpf, curl);
+    let world = World::new();
+    let script = "curl -sS http://allowed.test/a; $0 signals 1; curl -sS http://allowed.test/b";
+    let (file, moved) = (world.folder().join("logs/own.jsonl"), world.folder().join("logs/moved"));
+    let path = file.to_str().expect("our own name");
+    let options = [&ALLOW[..], &["--audit-log", path]].concat();
+    let session = world.boundary(&options, &["sh", "-c", script, world.attack()]).start();
+    session.wait_for("ready");
+    eventually("the first is on record", || records(&file).len() >= 2);
+    fs::rename(&file, &moved).expect("it is there");
+    go_on(&world);
+    session.finish().exits(0).says("allowed.test /b");
+    let all = [records(&moved), records(&file)].concat();
+    for path in ["/a", "/b"] {
+        let url = format!("http://allowed.test{path}");
+        let told = all
+            .iter()
+            .filter(|record| record["http_url"] == url && record.get("duration_ms").is_none());
+        assert_eq!(told.count(), 1, "{path} in {all:#?}");
+    }
+}
+
+#[test]
+fn a_proxy_without_memory_ends_the_session_and_nothing_gets_out() {
+    needs!(root, bpf, python3, prlimit);
+    let world = World::new();
+    // Connections that wait in the middle of a head, each of which takes memory.
+    let script = "
+import socket, time
+held = []
+for number in range(3000):
+    stream = socket.create_connection(('203.0.113.66', 80))
+    stream.sendall(b'GET /' + b'x' * 30000)
+    held.append(stream)
+try:
+    held[0].recv(1)
+except OSError:
+    pass
+time.sleep(600)
+";
+    let options = ["--allow", "domain=allowed.test", "--limit", "head_time=60s"];
+    let line = "$0 signals 1; exec /usr/bin/python3 -c \"$1\"";
+    let session = world.boundary(&options, &["sh", "-c", line, world.attack(), script]).start();
+    session.wait_for("ready");
+    let proxy = of_boundary(&world, "boundary-proxy").to_string();
+    let done = Command::new("prlimit").args(["--pid", &proxy, "--as=1:1"]).status();
+    assert!(done.is_ok_and(|status| status.success()), "root may");
+    go_on(&world);
+    let out = session.finish();
+    out.exits(125).nothing_left();
+    eventually("nothing is left", || world.processes().is_empty());
+}
+
+#[test]
+fn a_thousand_programs_that_live_for_a_moment_are_each_on_record_as_themselves() {
+    needs!(root, bpf, python3);
+    let world = World::new();
+    let script = "
+import os, socket, time
+began = time.monotonic()
+for number in range(1000):
+    child = os.fork()
+    if child == 0:
+        stream = socket.create_connection(('203.0.113.10', 80))
+        stream.sendall(b'GET /%d HTTP/1.1\\r\\nHost: 203.0.113.10\\r\\n\\r\\n' % os.getpid())
+        os._exit(0 if stream.recv(12) == b'HTTP/1.1 200' else 1)
+    if number % 20 == 19:
+        for _ in range(20):
+            assert os.wait()[1] == 0
+print('a thousand in %.1f s' % (time.monotonic() - began))
+";
+    let options = ["--allow", "host=203.0.113.10"];
+    let out = world.boundary(&options, &["/usr/bin/python3", "-c", script]).output();
+    out.exits(0).says("a thousand");
+    println!("{}", out.stdout.trim());
+    let decided: Vec<_> =
+        out.records.iter().filter(|record| record.get("duration_ms").is_none()).collect();
+    out.expect(decided.len() == 1000, "each is on record once");
+    let unnamed = decided.iter().filter(|record| !record["pid"].is_u64());
+    out.expect(unnamed.count() == 0, "and whose each was");
+    let mut pids: Vec<u64> = decided.iter().filter_map(|record| record["pid"].as_u64()).collect();
+    pids.sort_unstable();
+    pids.dedup();
+    out.expect(pids.len() == 1000, "none is taken for another");
+}
