@@ -44,12 +44,16 @@ pub(super) async fn serve<S: Stream>(proxy: Arc<Proxy>, stream: S, call: Call, h
     let talk = Arc::new(Talk::new(Arc::clone(&proxy), call.clone(), heard, side));
     let service = service_fn(move |request: Request<Incoming>| {
         let talk = Arc::clone(&talk);
-        let is_head = request.method() == Method::HEAD;
+        let method = request.method();
+        let head = method.as_str().eq_ignore_ascii_case("HEAD").then(|| method == Method::HEAD);
         // It is moved from hand to hand until it is a task: a few words, not some kilobytes.
         Box::pin(async move {
             let mut response = answer(&talk, request).await;
-            if is_head {
-                behead(&mut response);
+            match head {
+                Some(true) => behead(&mut response),
+                // Asked as HEAD, it has no content, and whoever did not say so expects what is said.
+                Some(false) => drop(response.headers_mut().remove(CONTENT_LENGTH)),
+                None => {}
             }
             Ok::<_, Infallible>(response)
         })

@@ -76,11 +76,15 @@ async fn an_answer_in_http1_is_a_whole_one_in_http2() {
     let head = Request::head(format!("{}/head", client.base)).body(content("")).unwrap();
     let got = client.ask(head).await;
     assert_eq!((got.field("content-length"), got.text()), (Some("1234"), ""));
+    // Who says it in other letters does not know that there is no content.
+    let head = Request::builder().method("head").uri(format!("{}/head", client.base));
+    let got = client.ask(head.body(content("")).unwrap()).await;
+    assert_eq!((got.status, got.field("content-length"), got.text()), (200, None, ""));
     assert_eq!(client.ask(client.get("/204")).await.status, 204);
     let got = client.ask(client.get("/304")).await;
     assert_eq!((got.status, got.field("etag"), got.text()), (304, Some("\"e\""), ""));
     assert_eq!(client.ask(client.get("/early")).await.text(), "ok");
     assert_eq!(client.ask(client.get("/none")).await.status, 404);
     // All of it on connections that were used again.
-    assert_eq!(origin.requests().len(), 6);
+    assert_eq!(origin.requests().len(), 7);
 }
