@@ -53,6 +53,7 @@ const PROGRAMS: &[(&str, &str)] = &[
     ("/usr/lib/python3/dist-packages/h2/__init__.py", "python3-h2"),
     ("/usr/lib/python3/dist-packages/httpx/__init__.py", "python3-httpx"),
     ("/usr/lib/python3/dist-packages/websockets/__init__.py", "python3-websockets"),
+    ("rpm", "rpm"),
     ("runc", "runc"),
     ("setcap", "libcap2-bin"),
     ("ssh", "openssh-client"),
@@ -94,6 +95,10 @@ const LANGUAGES: &[(&str, &str)] = &[
     ("/usr/lib/python3/dist-packages/requests/__init__.py", "python3-requests"),
     ("/usr/share/perl5/IO/Socket/SSL.pm", "libio-socket-ssl-perl"),
 ];
+
+/// What `cargo xtask vm` boots kernels with, and their Debian packages: for a machine that is nobody's.
+const EMULATOR: &[(&str, &str)] =
+    &[("depmod", "kmod"), ("qemu-system-x86_64", "qemu-system-x86"), ("xz", "xz-utils")];
 
 /// A toolchain component, and a file under the sysroot that is there when it is.
 const COMPONENTS: [(&str, &str); 3] = [
@@ -209,7 +214,7 @@ pub(crate) fn installed() -> impl Iterator<Item = &'static str> {
 /// What this machine should have.
 fn wanted() -> impl Iterator<Item = (&'static str, &'static str)> {
     let is_nobodys = env::var_os("CI").is_some();
-    let more = [SERVERS, LANGUAGES].into_iter().filter(move |_| is_nobodys).flatten();
+    let more = [SERVERS, LANGUAGES, EMULATOR].into_iter().filter(move |_| is_nobodys).flatten();
     PROGRAMS.iter().chain(more).copied()
 }
 

@@ -57,6 +57,9 @@ pub(crate) struct Vm {
     /// programs: sooner there, where that is built.
     #[arg(long)]
     shared: bool,
+    /// Runs few of the usual tests, for whoever has little time.
+    #[arg(long, conflicts_with = "filter")]
+    brief: bool,
     /// Writes `docs/kernels.md` and `docs/kernels/` from the last whole run of each kernel.
     #[arg(long)]
     write: bool,
@@ -76,7 +79,7 @@ pub(crate) fn vm(workspace: &Workspace, asked: &Vm) -> Result<ExitCode> {
     let debian = Debian::open(workspace, arch)?;
     let all: Vec<String> = KERNELS.map(str::to_owned).to_vec();
     let kernels = if asked.kernels.is_empty() { &all } else { &asked.kernels };
-    let runs = suites::script(&built, &asked.filter)?;
+    let runs = suites::script(&built, &asked.filter, asked.brief)?;
     let mut outcomes = Vec::new();
     for begins in kernels {
         let kernel = Kernel::newest(workspace, &debian, begins)?;

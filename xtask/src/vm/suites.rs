@@ -53,6 +53,32 @@ const AS_USER: &[&str] = &[
     "lifecycle::a_normal_end",
 ];
 
+/// What of all that is run where it has to be brief: one thing that is refused, one that works, and one
+/// that ends.
+const BRIEF: Tests = Tests {
+    as_root: &["escape::regressions::b03_icmp", "lifecycle::a_daemon_that"],
+    as_user: &["http::an_allowed_name"],
+    once: &[
+        "jails::landjail_stands",
+        "kernel::a_connection_is_turned",
+        "kernel::a_killed_keeper",
+        "kernel::features",
+        "kernel::walls_that_fall",
+        "kernel::what_is_neither",
+    ],
+};
+
+/// The whole.
+const WHOLE: Tests = Tests { as_root: AS_ROOT, as_user: AS_USER, once: ONCE };
+
+/// Which tests there are for whom.
+#[derive(Debug)]
+struct Tests {
+    as_root: &'static [&'static str],
+    as_user: &'static [&'static str],
+    once: &'static [&'static str],
+}
+
 /// What is tested once: the kernel half by itself, and the choice of a jail.
 const ONCE: &[&str] = &["kernel::", "jails::landjail_stands"];
 
@@ -60,7 +86,8 @@ const ONCE: &[&str] = &["kernel::", "jails::landjail_stands"];
 const REFUSED: &[&str] = &["jails::landjail_stands"];
 
 /// The script of all runs.
-pub(super) fn script(built: &Built, filter: &[String]) -> Result<String> {
+pub(super) fn script(built: &Built, filter: &[String], is_brief: bool) -> Result<String> {
+    let tests = if is_brief { BRIEF } else { WHOLE };
     let runs = Runs {
         boundary: quoted(&built.program("boundary")?.display().to_string()),
         journey: quoted(&built.runner("journey")?.display().to_string()),
@@ -69,7 +96,7 @@ pub(super) fn script(built: &Built, filter: &[String]) -> Result<String> {
     let mut script = String::new();
     if filter.is_empty() {
         runs.ask(&mut script)?;
-        runs.test(&mut script, "kernel", "BOUNDARY_TEST_PROMISE=root,bpf,ip,setpriv", ONCE)?;
+        runs.test(&mut script, "kernel", "BOUNDARY_TEST_PROMISE=root,bpf,ip,setpriv", tests.once)?;
     }
     for jail in JAILS {
         if jail == "landjail" && filter.is_empty() {
@@ -77,9 +104,9 @@ pub(super) fn script(built: &Built, filter: &[String]) -> Result<String> {
         }
         let promise = "BOUNDARY_TEST_PROMISE=root,bpf,userns,curl,ip,python3,setpriv";
         let root = format!("{promise} BOUNDARY_TEST_JAIL={jail}");
-        runs.test(&mut script, &format!("{jail} root"), &root, AS_ROOT)?;
+        runs.test(&mut script, &format!("{jail} root"), &root, tests.as_root)?;
         let user = format!("{root} BOUNDARY_TEST_AS=user");
-        runs.test(&mut script, &format!("{jail} user"), &user, AS_USER)?;
+        runs.test(&mut script, &format!("{jail} user"), &user, tests.as_user)?;
         if jail == "landjail" && filter.is_empty() {
             writeln!(script, "else")?;
             for who in ["root", "user"] {
@@ -103,7 +130,8 @@ impl Runs<'_> {
     /// Asks boundary what it finds.
     fn ask(&self, script: &mut String) -> Result<()> {
         let boundary = &self.boundary;
-        let asked = [("root", ""), ("user", "setpriv --reuid 4242 --regid 4242 --clear-groups")];
+        let asked =
+            [("root", ""), ("user", "/usr/bin/setpriv --reuid 4242 --regid 4242 --clear-groups")];
         for (who, by) in asked {
             writeln!(script, "run '{DOCTOR} {who}' 60 {by} {boundary} doctor --json")?;
         }
