@@ -47,7 +47,7 @@ fn a_reload_holds_for_the_next_request_and_ends_streams_that_it_does_not_grant()
     let told = tell(&world, &id, &["reload"]);
     told.exits(1).says("domian").says("stays in force");
     fs::write(&file, "allowlist: [domain=four.test]\n").expect("written");
-    tell(&world, &id, &["reload"]).exits(0).says("1 rules in force");
+    tell(&world, &id, &["reload"]).exits(0).says("1 rule in force");
     fs::write(&go, "").expect("written");
     let out = session.finish();
     out.exits(0).says("relay hello").says("after 200").says("ended 1");
@@ -218,10 +218,16 @@ fn what_was_denied_is_permitted_by_its_number() {
     };
     eventually("the denial is on record", || denial().is_some());
     let number = denial().expect("just seen");
+    let denied = tell(&world, &id, &["denied"]);
+    denied.exits(0).says(&number).says("no_rule  GET http://four.test/a").says("path=/a");
     let other = ["allow", &number, "method=PUT domain=four.test"];
     tell(&world, &id, &other).exits(1).says("does not permit").says("method");
     tell(&world, &id, &["allow", "999999"]).exits(1).says("no request was denied");
     tell(&world, &id, &["allow", &number]).exits(0).says("path=/a");
+    tell(&world, &id, &["allow", "--save", &number])
+        .exits(1)
+        .says("not saved")
+        .says("no policy file");
     // A reload keeps it.
     tell(&world, &id, &["reload"]).exits(0);
     fs::write(&go, "").expect("written");

@@ -78,6 +78,9 @@ mod parsing;
 /// Writing a policy: what it says beforehand is what it does.
 #[cfg(test)]
 mod policy;
+/// A person is asked where no rule permits a request.
+#[cfg(test)]
+mod prompt;
 /// What was asked is what every sink has, or says that it lost.
 #[cfg(test)]
 mod reconcile;

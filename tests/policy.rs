@@ -197,3 +197,88 @@ fn the_policy_in_force_cannot_be_changed_from_inside() {
         out.expect(is_same || jail() == "landjail", "it is what it was");
     }
 }
+
+#[test]
+fn a_package_managers_preset_is_what_it_said_before_the_command_started() {
+    needs!(root, bpf, curl);
+    let world = World::new();
+    let client = world.file("npm", "");
+    let says = |host: &str| {
+        let text = format!("#!/bin/sh\necho '{{\"registry\": \"http://{host}/npm/\"}}'\n");
+        fs::write(&client, text).expect("written");
+    };
+    says("four.test");
+    fs::set_permissions(&client, fs::Permissions::from_mode(0o755)).expect("executable");
+    let path = std::env::var("PATH").expect("a path");
+    let path = format!("{}:{path}", world.folder().display());
+    let file = world.file("policy.yaml", "include: [npm]\n");
+    let go = world.folder().join("go");
+    let script = format!(
+        "ask() {{ curl -s -o /dev/null -w \"$1 %{{http_code}}\\n\" ${{@:2}}; }}
+        ask below http://four.test/npm/x; ask beside http://four.test/y
+        ask sent -d x http://four.test/npm/x; until [ -e {} ]; do sleep 0.05; done
+        ask again http://four.test/npm/x; ask other http://six.test/npm/x",
+        go.display()
+    );
+    let options = ["--config", file.to_str().expect("our own name")];
+    let session = world.boundary(&options, &["bash", "-c", &script]).env("PATH", &path).start();
+    session.wait_for("sent");
+    // As the command itself could.
+    says("six.test");
+    let sessions = world.exact(&["ctl", "ps", "--json"]).output();
+    let all: Value = serde_json::from_str(&sessions.stdout).expect("JSON");
+    let all = all.as_array().expect("a list");
+    let own = all.iter().find(|it| it["pid"] == session.pid().as_raw()).expect("it is listed");
+    let id = own["id"].as_str().expect("text");
+    let told = world.exact(&["ctl", "--session", id, "reload"]).output();
+    told.exits(0).says("1 rule in force");
+    fs::write(&go, "").expect("written");
+    let out = session.finish();
+    out.exits(0).says("below 200").says("beside 403").says("sent 403");
+    out.says("again 200").says("other 403");
+}
+
+#[test]
+fn a_package_manager_that_is_not_there_or_does_not_answer_is_named() {
+    needs!(root);
+    let world = World::new();
+    let client = world.file("npm", "#!/bin/sh\nexit 3\n");
+    fs::set_permissions(&client, fs::Permissions::from_mode(0o755)).expect("executable");
+    let folder = world.folder().to_str().expect("our own name");
+    let run = |preset| world.boundary(&["--preset", preset], &["true"]).env("PATH", folder);
+    run("go").output().exits(125).complains("go is not installed here");
+    run("npm").output().exits(125).complains("npm did not answer").complains("3");
+}
+
+/// A policy of the shapes that grow in an organisation: so many owners, each with a rule of its own.
+fn grown(owners: usize) -> String {
+    let rule = |n: usize| {
+        let name = format!("owner-{n}.example");
+        match n % 6 {
+            0 => format!("domain={name}"),
+            1 => format!("method=GET,HEAD domain={name}"),
+            2 => format!("domain=*.{name}"),
+            3 => format!("method=POST host=api.{name} path=/v1/*,/v2/upload"),
+            4 => format!("domain=cdn.{name},images.{name} port=443"),
+            _ => format!("proto=tcp host=git.{name} port=22"),
+        }
+    };
+    let rules: Vec<String> = (0..owners).map(|n| format!("  - {}\n", rule(n))).collect();
+    format!("allowlist:\n{}", rules.concat())
+}
+
+#[test]
+fn there_is_nothing_to_say_about_a_grown_policy_in_either_reading() {
+    needs!(root);
+    let world = World::new();
+    let file = world.file("grown.yaml", &grown(180));
+    let file = file.to_str().expect("our own name");
+    for reading in ["subdomains", "exact"] {
+        let check = ["check", "--config", file, "--domain-match", reading];
+        world.exact(&check).output().exits(0).says("180 rules, nothing to say about them");
+    }
+    // It would be said.
+    let file = world.file("slip.yaml", &grown(180).replacen("owner-6.", "owner-0.", 1));
+    let file = file.to_str().expect("our own name");
+    world.exact(&["check", "--config", file]).output().exits(1).says("[");
+}

@@ -44,12 +44,17 @@ pub enum Ask {
     Ps,
     /// To read its policy again.
     Reload,
+    /// What it denied last.
+    Denied,
     /// To permit what was denied under a number, by this rule or the narrowest there is.
     Allow {
         /// The number on record.
         sequence: u64,
         /// The rule.
         rule: Option<String>,
+        /// Whether to write it into the policy's file too.
+        #[serde(default)]
+        save: bool,
     },
 }
 
@@ -59,6 +64,8 @@ pub enum Ask {
 pub enum Answer {
     /// What it is.
     Session(Session),
+    /// What it denied last, the latest at the end.
+    Denied(Vec<Denied>),
     /// It was done, and this is how things are now.
     Done(String),
     /// It was not done, and nothing has changed.
@@ -82,6 +89,19 @@ pub struct Session {
     pub generation: u64,
     /// Whether it learns.
     pub learning: bool,
+}
+
+/// Something that a session denied.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Denied {
+    /// Its number on record.
+    pub sequence: u64,
+    /// What was asked, as far as it could be understood.
+    pub asked: String,
+    /// Why, as a code.
+    pub code: String,
+    /// The narrowest rule that permits it, if any does.
+    pub rule: Option<String>,
 }
 
 /// The socket of a session's directory.

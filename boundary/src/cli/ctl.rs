@@ -22,6 +22,12 @@ pub enum CtlVerb {
     },
     /// Read the policy again; one that does not parse changes nothing
     Reload,
+    /// List what was denied last, with the number by which it may be permitted
+    Denied {
+        /// Answer as JSON
+        #[arg(long)]
+        json: bool,
+    },
     /// Permit, for the rest of the session, what was denied under a number of the record
     Allow {
         /// The `sequence` of the denial
@@ -30,6 +36,9 @@ pub enum CtlVerb {
         /// The rule; without one, the narrowest that permits it
         #[arg(value_name = "RULE")]
         rule: Option<String>,
+        /// Write it into the policy file too
+        #[arg(long)]
+        save: bool,
     },
     /// End a session: its command gets SIGTERM, and is killed if it stays
     Stop,

@@ -19,6 +19,10 @@ pub struct Args {
     /// Deny nothing; write what was asked for to FILE as a policy
     #[arg(long, value_name = "FILE", help_heading = "Policy")]
     pub learn: Option<OsString>,
+    /// Ask where no rule permits, here or through PROGRAM
+    #[arg(long, value_name = "PROGRAM", num_args = 0..=1, require_equals = true,
+          default_missing_value = "terminal", help_heading = "Policy")]
+    pub prompt: Option<OsString>,
 
     /// Jail: auto, ebpf, nsjail, landjail [default: auto]
     #[arg(long, value_name = "TYPE", help_heading = "Jail and proxy")]

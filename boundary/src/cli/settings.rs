@@ -57,6 +57,7 @@ table! {
     LIMIT = "limit" ["BOUNDARY_LIMITS"] Some("limits");
     DOMAIN_MATCH = "domain-match" ["BOUNDARY_DOMAIN_MATCH"] Some("domain_match");
     LEARN = "learn" ["BOUNDARY_LEARN"] None;
+    PROMPT = "prompt" ["BOUNDARY_PROMPT"] Some("prompt");
     UNIX_SOCKET = "unix-socket" ["BOUNDARY_UNIX_SOCKETS"] Some("unix_sockets");
     OTLP_ENDPOINT = "otlp-endpoint" ["BOUNDARY_OTLP_ENDPOINT"] Some("otlp_endpoint");
     METRICS_PORT = "metrics-port" ["BOUNDARY_METRICS_PORT"] Some("metrics_port");

@@ -38,6 +38,7 @@ const MANUAL: &[(&str, &[&str], &str)] = &[
     ("limit", &["BOUNDARY_LIMITS"], "limits"),
     ("domain-match", &["BOUNDARY_DOMAIN_MATCH"], "domain_match"),
     ("learn", &["BOUNDARY_LEARN"], ""),
+    ("prompt", &["BOUNDARY_PROMPT"], "prompt"),
     ("unix-socket", &["BOUNDARY_UNIX_SOCKETS"], "unix_sockets"),
     ("otlp-endpoint", &["BOUNDARY_OTLP_ENDPOINT"], "otlp_endpoint"),
     ("metrics-port", &["BOUNDARY_METRICS_PORT"], "metrics_port"),

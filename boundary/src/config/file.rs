@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Deserializer, de};
 
 use super::value::{Source, parse_domain_match, parse_level};
-use super::{Environment, Error, Invoker, System};
+use super::{Environment, Error, Invoker, Prompt, System};
 use crate::audit::{Format, OnError, Size};
 use crate::cli::{PolicyArgs, settings};
 use crate::jail::Choice;
@@ -185,6 +185,7 @@ pub(super) struct Values {
     pub(super) limits: Option<Given>,
     pub(super) domain_match: Option<Read<DomainMatch>>,
     pub(super) unix_sockets: Option<Vec<PathBuf>>,
+    pub(super) prompt: Option<Read<Prompt>>,
     pub(super) otlp_endpoint: Option<String>,
     pub(super) metrics_port: Option<NonZeroU16>,
     pub(super) pprof_enabled: Option<bool>,
@@ -210,6 +211,12 @@ impl Word for Choice {
 }
 
 impl Word for Format {
+    fn read(text: &str) -> Result<Self, String> {
+        text.parse().map_err(|error| format!("`{text}`: {error}"))
+    }
+}
+
+impl Word for Prompt {
     fn read(text: &str) -> Result<Self, String> {
         text.parse().map_err(|error| format!("`{text}`: {error}"))
     }

@@ -1,14 +1,17 @@
 //! What was meant: flags, environment and file become a Config that cannot be invalid.
 //!
 //! *Standing*: `main` hands in what [`cli`] read and a picture of the environment; the
-//! session runs from the [`Config`]. *Never*: touches the system beyond reading its files and
-//! looking up an account, both through [`System`].
+//! session runs from the [`Config`]. *Never*: touches the system beyond reading its files, looking up
+//! an account and asking package managers, all through [`System`].
 
+mod ask;
 mod export;
 mod file;
 mod gateways;
+mod manager;
 mod policy;
 pub mod preset;
+mod prompt;
 mod record;
 mod system;
 mod value;
@@ -17,7 +20,8 @@ mod value;
 mod tests;
 
 pub use policy::{Policy, Written};
-pub use system::{Account, Environment, Host, System};
+pub use prompt::{Prompt, Unknown};
+pub use system::{Account, Environment, Host, Question, System, Unasked};
 pub use value::Source;
 
 use std::ffi::OsString;
@@ -48,6 +52,8 @@ pub struct Config {
     pub wanted: PolicyArgs,
     /// Where to write what the run asks for, if that is to be learned.
     pub learn: Option<PathBuf>,
+    /// Who is asked where no rule permits, if anybody is.
+    pub prompt: Option<Prompt>,
     /// The proxy's port, if one was named.
     pub proxy_port: Option<u16>,
     /// Where the log goes, and how much of it.
@@ -114,6 +120,7 @@ impl Config {
             policy,
             wanted: args.policy.clone(),
             learn,
+            prompt: reader.prompt()?,
             proxy_port: reader.proxy_port()?,
             log,
             audit_log,

@@ -63,15 +63,18 @@ impl Policy {
         Self::of(args, environment, &file, (system, &user))
     }
 
-    /// Reads the policy again for a user who is known already.
+    /// Reads the policy again while a command runs, whose user is known already. No package manager
+    /// is asked again: the command may have changed it, and would be asked for its own policy.
     pub fn again(
+        &self,
         args: &PolicyArgs,
         environment: &Environment,
         (system, user): (&dyn System, &Invoker),
         learns: bool,
     ) -> Result<Self, Error> {
         let file = File::find(args, environment, user, system)?;
-        let mut policy = Self::of(args, environment, &file, (system, user))?;
+        let gathered = Gathered { settled: Some(self), ..Gathered::new(system, user) };
+        let mut policy = gathered.all(args, environment, &file)?;
         if learns {
             policy.permit_everything();
         }
@@ -85,25 +88,7 @@ impl Policy {
         file: &File,
         (system, user): (&dyn System, &Invoker),
     ) -> Result<Self, Error> {
-        let mut gathered = Gathered { system, user, seen: Vec::new(), rules: Vec::new() };
-        let values = &file.values;
-        let key = |setting: crate::cli::Setting| {
-            Source::Key(setting.key.unwrap_or(setting.flag), file.path.clone())
-        };
-        let own = values.allowlist.as_deref().unwrap_or_default();
-        gathered.take(own, &file.text, &key(settings::ALLOW));
-        for name in values.include.iter().flatten() {
-            gathered.include(name, file.path.parent(), &key(settings::PRESET))?;
-        }
-        gathered.of_environment(environment)?;
-        gathered.of_flags(args)?;
-        let given = Source::given(settings::DOMAIN_MATCH, args.domain_match.as_ref(), environment);
-        let reading = match given {
-            Some((source, text)) => Some(reading_of(&source, &text)?),
-            None => read(values.domain_match),
-        };
-        let path = (!file.path.as_os_str().is_empty()).then(|| file.path.clone());
-        Ok(Self { rules: gathered.rules, reading: reading.unwrap_or_default(), file: path })
+        Gathered::new(system, user).all(args, environment, file)
     }
 
     /// Adds the rule of a session that learns.
@@ -121,6 +106,13 @@ impl Policy {
         let content = system.read(path).unwrap_or_default();
         let all = file::mistakes(path, &content);
         if all.is_empty() { vec![error] } else { all }
+    }
+
+    /// The rules that somebody wrote, if any did.
+    fn rules_of(&self, source: &Source) -> Option<Vec<Rule>> {
+        let rules = self.rules.iter().filter(|written| written.source == *source);
+        let rules: Vec<Rule> = rules.map(|written| written.rule.clone()).collect();
+        (!rules.is_empty()).then_some(rules)
     }
 
     /// The policy, ready to decide.
@@ -143,12 +135,46 @@ impl Policy {
 struct Gathered<'a> {
     system: &'a dyn System,
     user: &'a Invoker,
+    /// The policy with which the command was started, once it is.
+    settled: Option<&'a Policy>,
     /// What was included: once is enough, and a circle ends.
     seen: Vec<PathBuf>,
     rules: Vec<Written>,
 }
 
-impl Gathered<'_> {
+impl<'a> Gathered<'a> {
+    /// Nothing yet.
+    fn new(system: &'a dyn System, user: &'a Invoker) -> Self {
+        Self { system, user, settled: None, seen: Vec::new(), rules: Vec::new() }
+    }
+
+    /// The policy of a file, the environment and flags.
+    fn all(
+        mut self,
+        args: &PolicyArgs,
+        environment: &Environment,
+        file: &File,
+    ) -> Result<Policy, Error> {
+        let values = &file.values;
+        let key = |setting: crate::cli::Setting| {
+            Source::Key(setting.key.unwrap_or(setting.flag), file.path.clone())
+        };
+        let own = values.allowlist.as_deref().unwrap_or_default();
+        self.take(own, &file.text, &key(settings::ALLOW));
+        for name in values.include.iter().flatten() {
+            self.include(name, file.path.parent(), &key(settings::PRESET))?;
+        }
+        self.of_environment(environment)?;
+        self.of_flags(args)?;
+        let given = Source::given(settings::DOMAIN_MATCH, args.domain_match.as_ref(), environment);
+        let reading = match given {
+            Some((source, text)) => Some(reading_of(&source, &text)?),
+            None => read(values.domain_match),
+        };
+        let path = (!file.path.as_os_str().is_empty()).then(|| file.path.clone());
+        Ok(Policy { rules: self.rules, reading: reading.unwrap_or_default(), file: path })
+    }
+
     /// The rules of a list of a file.
     fn take(&mut self, rules: &[Read<Rule>], text: &str, source: &Source) {
         let written = rules.iter().zip(lines_of(text, rules)).map(|(rule, line)| Written {
@@ -236,8 +262,13 @@ impl Gathered<'_> {
     fn include_preset(&mut self, name: &str, said: &Source) -> Result<(), Error> {
         let wrong = |what: String| Error::Value { source_name: said.clone(), what };
         let preset = Preset::find(name).ok_or_else(|| wrong(preset::unknown(name)))?;
-        let rules = preset.rules(self.system, self.user).map_err(wrong)?;
         let source = Source::Preset(name.to_owned());
+        let rules = match self.settled.filter(|_| preset.is_asked()) {
+            None => preset.rules(self.system, self.user).map_err(wrong)?,
+            Some(settled) => settled.rules_of(&source).ok_or_else(|| {
+                wrong(format!("preset {name} is asked for before the command starts: run it anew"))
+            })?,
+        };
         let written =
             rules.into_iter().map(|rule| Written { rule, source: source.clone(), line: None });
         self.rules.extend(written);

@@ -5,6 +5,7 @@
 //! is what it permits. *Never*: names a host of a package manager by itself.
 
 use super::file::Included;
+use super::manager::Manager;
 use super::{Invoker, System};
 use crate::rules::Rule;
 
@@ -21,20 +22,37 @@ pub struct Preset {
 enum Kind {
     /// A file of the repository.
     Shipped(&'static str),
+    /// What a package manager says.
+    Asked(Manager),
 }
 
 /// A shipped preset.
 macro_rules! shipped {
-    ($($name:literal),+) => {
-        &[$(Preset {
+    ($name:literal) => {
+        Preset {
             name: $name,
             kind: Kind::Shipped(include_str!(concat!("../../presets/", $name, ".yaml"))),
-        }),+]
+        }
     };
 }
 
+/// A preset of a package manager.
+const fn asked(name: &'static str, manager: Manager) -> Preset {
+    Preset { name, kind: Kind::Asked(manager) }
+}
+
 /// Every preset, in the order of their names.
-pub const ALL: &[Preset] = shipped!["claude-code", "codex", "github-readonly", "gitlab-readonly"];
+pub const ALL: &[Preset] = &[
+    asked("apt", Manager::Apt),
+    asked("cargo", Manager::Cargo),
+    shipped!("claude-code"),
+    shipped!("codex"),
+    shipped!("github-readonly"),
+    shipped!("gitlab-readonly"),
+    asked("go", Manager::Go),
+    asked("npm", Manager::Npm),
+    asked("pip", Manager::Pip),
+];
 
 impl Preset {
     /// The preset of a name.
@@ -48,6 +66,7 @@ impl Preset {
             Kind::Shipped(text) => included(self.name, text)
                 .map(|included| included.description.unwrap_or_default())
                 .unwrap_or_default(),
+            Kind::Asked(manager) => manager.description().to_owned(),
         }
     }
 
@@ -57,12 +76,19 @@ impl Preset {
             Kind::Shipped(text) => included(self.name, text)
                 .map(|included| included.sources.unwrap_or_default())
                 .unwrap_or_default(),
+            Kind::Asked(manager) => vec![manager.source().to_owned()],
         }
     }
 
+    /// Whether its rules are what a program of the system says, at the moment when it is asked.
+    pub(super) fn is_asked(&self) -> bool {
+        matches!(self.kind, Kind::Asked(_))
+    }
+
     /// Its rules, or why there are none to be had here.
-    pub fn rules(&self, _system: &dyn System, _user: &Invoker) -> Result<Vec<Rule>, String> {
+    pub fn rules(&self, system: &dyn System, user: &Invoker) -> Result<Vec<Rule>, String> {
         match self.kind {
+            Kind::Asked(manager) => manager.rules(system, user),
             Kind::Shipped(text) => {
                 let included = included(self.name, text)?;
                 Ok(included.allowlist.into_iter().flatten().map(|read| read.0).collect())

@@ -1,10 +1,15 @@
 //! The machine, as far as the configuration asks it; a test puts its own in place.
 
 use std::ffi::{OsStr, OsString};
+use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::process::ExitStatus;
+use std::time::Duration;
 
 use nix::unistd::{Uid, User, getegid, geteuid};
+
+use super::{Invoker, ask};
 
 /// What boundary was started with.
 #[derive(Debug, Clone, Default)]
@@ -61,6 +66,18 @@ pub trait System {
     fn exists(&self, path: &Path) -> bool;
     /// A user's account.
     fn account(&self, uid: u32) -> Option<Account>;
+    /// What lies in a folder, in order; nothing where it is not one.
+    fn list(&self, _path: &Path) -> Vec<PathBuf> {
+        Vec::new()
+    }
+    /// A variable of the environment, for what programs of the system go by.
+    fn variable(&self, _name: &str) -> Option<OsString> {
+        None
+    }
+    /// What a program of the system says.
+    fn ask(&self, question: &Question<'_>) -> Result<String, Unasked> {
+        Err(Unasked::Missing { program: question.program.to_owned() })
+    }
 }
 
 /// The machine boundary runs on.
@@ -69,7 +86,7 @@ pub struct Host;
 
 impl System for Host {
     fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
-        std::fs::read(path)
+        fs::read(path)
     }
 
     fn exists(&self, path: &Path) -> bool {
@@ -80,4 +97,69 @@ impl System for Host {
         let user = User::from_uid(Uid::from_raw(uid)).ok().flatten()?;
         Some(Account { name: user.name, gid: user.gid.as_raw(), home: user.dir })
     }
+
+    fn list(&self, path: &Path) -> Vec<PathBuf> {
+        let entries = fs::read_dir(path).into_iter().flatten().flatten();
+        let mut paths: Vec<PathBuf> = entries.map(|entry| entry.path()).collect();
+        paths.sort();
+        paths
+    }
+
+    fn variable(&self, name: &str) -> Option<OsString> {
+        std::env::var_os(name).filter(|value| !value.is_empty())
+    }
+
+    fn ask(&self, question: &Question<'_>) -> Result<String, Unasked> {
+        ask::ask(question)
+    }
+}
+
+/// A question to a program of the system.
+#[derive(Debug, Clone, Copy)]
+pub struct Question<'a> {
+    /// The program, as it is found on the path.
+    pub program: &'a str,
+    /// What it is told.
+    pub arguments: &'a [&'a str],
+    /// What it finds in its environment besides.
+    pub variables: &'a [(&'a str, &'a str)],
+    /// As whom it runs, and in whose home.
+    pub user: &'a Invoker,
+}
+
+/// Why a program gave no answer.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Unasked {
+    /// It is not there.
+    #[error("{program} is not installed here (not on PATH)")]
+    Missing {
+        /// The program.
+        program: String,
+    },
+    /// It could not be run.
+    #[error("{program} could not be asked: {error}")]
+    Call {
+        /// The program.
+        program: String,
+        /// What the system said.
+        #[source]
+        error: io::Error,
+    },
+    /// It ended otherwise than in order.
+    #[error("{program} did not answer what it is configured for ({status})")]
+    Failed {
+        /// The program.
+        program: String,
+        /// How it ended.
+        status: ExitStatus,
+    },
+    /// It took too long.
+    #[error("{program} did not answer within {} seconds what it is configured for", .after.as_secs())]
+    Late {
+        /// The program.
+        program: String,
+        /// How long it was waited for.
+        after: Duration,
+    },
 }

@@ -6,7 +6,7 @@ use std::num::NonZeroU16;
 use std::path::PathBuf;
 
 use super::file::{File, Given, Read};
-use super::{Choice, DomainMatch, Environment, Error, Limits, Log, Setting, System};
+use super::{Choice, DomainMatch, Environment, Error, Limits, Log, Prompt, Setting, System};
 use crate::cli::{Args, settings};
 
 /// Who said something.
@@ -85,6 +85,13 @@ impl Reader<'_> {
         let flag = self.args.metrics_port.as_ref();
         let given = self.word(settings::METRICS_PORT, flag, parse_port)?;
         Ok(given.or(self.file.values.metrics_port.map(NonZeroU16::get)))
+    }
+
+    /// Who is asked where no rule permits, if anybody is.
+    pub(super) fn prompt(&self) -> Result<Option<Prompt>, Error> {
+        let given = self.word(settings::PROMPT, self.args.prompt.as_ref(), str::parse)?;
+        let file = self.file.values.prompt.as_ref().map(|read| read.0.clone());
+        Ok(given.or(file).filter(|prompt| *prompt != Prompt::Nobody))
     }
 
     /// Where the log goes, and how much of it.

@@ -111,7 +111,7 @@ impl Talk {
         };
         // What the short way decided is decided: a policy that changed since is for the next request.
         let decided = match begun.map(|begun| *begun) {
-            None => self.decide(&parts).map(|permit| (permit, None)),
+            None => self.decide(&parts).await.map(|permit| (permit, None)),
             Some(Begun::Judged(permit)) => Ok((permit, None)),
             Some(Begun::Permitted(permit, errand, late)) => Ok((permit, Some((errand, late)))),
             Some(Begun::Denied(denial)) => Err(denial),
@@ -136,11 +136,14 @@ impl Talk {
         self.forward(Request::from_parts(parts, body), &order, errand).await
     }
 
-    /// Asks the rules about a request.
-    fn decide(&self, parts: &Parts) -> Result<Permit, Denial> {
+    /// Asks the rules about a request, and where they say no whoever may be asked.
+    async fn decide(&self, parts: &Parts) -> Result<Permit, Denial> {
         let time = self.proxy.recorder.time();
-        let decided = identity::intent(parts, &self.heard)
-            .and_then(|intent| self.proxy.rules_of(&self.call).decide(intent))
+        let decided = match identity::intent(parts, &self.heard) {
+            Ok(intent) => self.proxy.decide(&self.call, intent).await,
+            Err(denial) => Err(denial),
+        };
+        let decided = decided
             .and_then(|permit| self.permits_overrides(parts, permit))
             .and_then(|permit| self.proxy.recorded(permit));
         time.decided();
@@ -326,8 +329,9 @@ impl Talk {
         body: Incoming,
         denial: Denial,
     ) -> Response<Answer> {
-        let mut account = Account::new(self.proxy.deny(&self.call, denial.clone()));
-        let mut response = respond::denied(&denial, parts);
+        let entry = self.proxy.deny(&self.call, denial.clone());
+        let mut response = respond::denied(&denial, entry.sequence(), parts);
+        let mut account = Account::new(entry);
         account.status = Some(response.status().as_u16());
         let (longest, most) = (self.proxy.limits.linger, self.proxy.limits.linger_bytes);
         match &self.side {

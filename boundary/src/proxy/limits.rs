@@ -75,6 +75,8 @@ limits! {
     /// From a request to the head of its answer. None by default: a long poll may wait for hours.
     answer_time: Option<Duration> as patience =
         None, (None, Some(TIMES.1)), "a time up to 7 days, e.g. 5m, or `none`";
+    /// A request that waits for the answer of whoever is asked (`--prompt`).
+    prompt_time: Duration as time = Duration::from_mins(1), TIMES, TIME;
     /// Interim answers (1xx) before the real one.
     interim: usize as count = 100, (1, 10_000), "a number from 1 to 10000";
     /// Idle upstream connections kept for one host.

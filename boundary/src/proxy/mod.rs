@@ -27,6 +27,7 @@ mod load;
 mod peek;
 mod policy;
 mod pool;
+mod prompt;
 mod refusal;
 mod relay;
 mod respond;
@@ -45,6 +46,7 @@ pub use flow::{Flow, Origin};
 pub use gateway::{Exempt, Gateway, Gateways, Invalid};
 pub use limits::{BadLimit, Bound, Limits};
 pub use load::Load;
+pub use prompt::{MOST_ASKED, Question};
 pub use upstream::Egress;
 
 use std::collections::VecDeque;
@@ -56,7 +58,7 @@ use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
@@ -121,6 +123,8 @@ pub struct Proxy {
     denied: Mutex<VecDeque<(u64, Denial)>>,
     /// What is learned, where the session is for that.
     lessons: Option<Arc<Mutex<Lessons>>>,
+    /// Who is asked where no rule permits, if anybody is.
+    prompt: Option<mpsc::Sender<Question>>,
 }
 
 /// The proxy could not be made, or could not open its doors.
@@ -154,6 +158,7 @@ impl Proxy {
             changed: watch::Sender::new(()),
             denied: Mutex::default(),
             lessons: None,
+            prompt: None,
             limits,
         })
     }

@@ -58,6 +58,12 @@ impl Proxy {
         denied.iter().find(|(number, _)| *number == sequence).map(|(_, denial)| denial.clone())
     }
 
+    /// What was refused last, with its numbers, the latest at the end.
+    pub fn denials(&self, most: usize) -> Vec<(u64, Denial)> {
+        let denied = self.denied.lock().unwrap_or_else(PoisonError::into_inner);
+        denied.iter().skip(denied.len().saturating_sub(most)).cloned().collect()
+    }
+
     /// Resolves when the policy in force does not grant an intent any more.
     pub(super) async fn withdrawn(&self, call: &Call, intent: &Intent) {
         let mut changed = self.changed.subscribe();
@@ -99,11 +105,15 @@ impl Proxy {
         }
     }
 
-    /// Passes a stream on that has no name, where the session learns; else it is cut off.
+    /// Passes a stream on that has no name, where the session learns or somebody permits it; else it is
+    /// cut off.
     pub(super) async fn carry_unclear<S: Stream>(&self, stream: Rewind<S>, call: &Call) {
-        match self.learned(call) {
-            Some(permit) => self.pass(stream, call, permit).await,
-            None => self.cut_off_unclear(call),
+        if let Some(permit) = self.learned(call) {
+            return self.pass(stream, call, permit).await;
+        }
+        match self.ask_unclear(call).await {
+            Ok(permit) => self.pass(stream, call, permit).await,
+            Err(denial) => self.cut_off(call, denial),
         }
     }
 }

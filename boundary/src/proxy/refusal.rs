@@ -11,7 +11,8 @@ impl Proxy {
     /// Why no rule can permit anything at this target, if none names its host.
     pub(super) fn refuses_host(&self, target: &Target) -> Option<Denial> {
         let (host, port) = target.host()?;
-        if self.rules.names_host(host) {
+        // Whoever is asked is asked about the request inside.
+        if self.prompts() || self.rules.names_host(host) {
             return None;
         }
         let method = hyper::Method::CONNECT;
@@ -21,16 +22,16 @@ impl Proxy {
         }
     }
 
-    /// Refuses a stream that nobody can name.
-    pub(super) fn cut_off_unclear(&self, call: &Call) {
-        let denial = match call.target.host() {
-            Some((host, port)) => {
-                let intent = Intent::stream(Scheme::Tcp, host.clone(), port);
-                Denial::of(Code::UnclearProtocol, intent)
-            }
-            None => Denial::new(Code::UnclearProtocol),
+    /// The permit for a stream that nobody can name, if anybody gives one when asked.
+    pub(super) async fn ask_unclear(&self, call: &Call) -> Result<Permit, Denial> {
+        let Some((host, port)) = call.target.host() else {
+            return Err(Denial::new(Code::UnclearProtocol));
         };
-        self.cut_off(call, denial);
+        let intent = Intent::stream(Scheme::Tcp, host.clone(), port);
+        self.decide(call, intent).await.map_err(|denial| {
+            let is_unasked = denial.code == Code::NoRule;
+            if is_unasked { Denial { code: Code::UnclearProtocol, ..denial } } else { denial }
+        })
     }
 
     /// Refuses a stream outside HTTP: a reset tells the client, which takes no answer of ours.

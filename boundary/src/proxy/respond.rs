@@ -55,8 +55,8 @@ impl Manner {
     }
 }
 
-/// A denial as an answer.
-pub(super) fn denied(denial: &Denial, parts: &Parts) -> Response<Answer> {
+/// A denial as an answer, with its number on record, by which it may be permitted after all.
+pub(super) fn denied(denial: &Denial, number: u64, parts: &Parts) -> Response<Answer> {
     let code = denial.code;
     let remedy = denial.remedy();
     let (method, url) = asked(denial, parts);
@@ -74,6 +74,7 @@ pub(super) fn denied(denial: &Denial, parts: &Parts) -> Response<Answer> {
             "method": method,
             "url": url,
             "allow": allow,
+            "sequence": number,
         })
         .to_string()
     } else {
@@ -85,6 +86,9 @@ pub(super) fn denied(denial: &Denial, parts: &Parts) -> Response<Answer> {
         if let Some(rule) = &remedy {
             let line = format!("  {ALLOW} {}\n", quoted(rule));
             text.push_str("\nTo permit it, start boundary with:\n");
+            text.push_str(&line);
+            text.push_str("\nWhoever started it may permit it while it runs:\n");
+            let line = format!("  boundary ctl allow {number}\n");
             text.push_str(&line);
         }
         text

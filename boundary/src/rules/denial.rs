@@ -35,8 +35,11 @@ impl Denial {
     /// the address too, which then may be reached by its own number.
     pub fn remedy(&self) -> Option<String> {
         match self.code {
-            Code::NoRule | Code::AddressRefused | Code::UnclearProtocol | Code::HandshakeFailed => {
-            }
+            Code::NoRule
+            | Code::Declined
+            | Code::AddressRefused
+            | Code::UnclearProtocol
+            | Code::HandshakeFailed => {}
             Code::HostMismatch
             | Code::AmbiguousPath
             | Code::BadHost
@@ -109,6 +112,8 @@ pub(super) fn as_pattern(path: &str) -> String {
 pub enum Code {
     /// No rule permits it.
     NoRule,
+    /// No rule permits it, and whoever was asked did not either.
+    Declined,
     /// Two places that name the host disagree.
     HostMismatch,
     /// The path has more than one meaning.
@@ -151,8 +156,9 @@ pub enum Code {
 
 impl Code {
     /// Every code, in the order of the documents.
-    pub const ALL: [Self; 20] = [
+    pub const ALL: [Self; 21] = [
         Self::NoRule,
+        Self::Declined,
         Self::HostMismatch,
         Self::AddressRefused,
         Self::AmbiguousPath,
@@ -178,6 +184,7 @@ impl Code {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::NoRule => "no_rule",
+            Self::Declined => "declined",
             Self::HostMismatch => "host_mismatch",
             Self::AmbiguousPath => "ambiguous_path",
             Self::BadHost => "bad_host",
@@ -204,6 +211,9 @@ impl Code {
     pub fn meaning(self) -> &'static str {
         match self {
             Self::NoRule => "No rule of the policy permits this request.",
+            Self::Declined => {
+                "No rule of the policy permits this request, and whoever was asked said no, or nothing in time."
+            }
             Self::HostMismatch => {
                 "The places that name the host (SNI, CONNECT, `Host`, `:authority`, the address) disagree."
             }
@@ -258,6 +268,7 @@ impl Code {
     pub fn http_status(self) -> u16 {
         match self {
             Self::NoRule
+            | Self::Declined
             | Self::HostMismatch
             | Self::AddressRefused
             | Self::Datagram

@@ -172,6 +172,7 @@ impl Owner {
         let by = if programs.is_empty() { "" } else { " by " };
         let times = match self.count {
             1 => "once".to_owned(),
+            2 => "twice".to_owned(),
             count => format!("{count} times"),
         };
         format!("{times}{by}{}{more}", programs.join(", "))
@@ -284,9 +285,19 @@ pub fn lesson_of(intent: &Intent) -> Option<Rule> {
     format!("proto={proto} host={host} port={port}").parse().ok()
 }
 
-/// A program's name without anything that means something in the file: a command names itself.
+/// The rule by which everything below a place, and the place itself, may be read.
+pub fn readable_below(place: &Intent) -> Option<Rule> {
+    let (host, port) = (place.host(), place.port());
+    let path = as_pattern(place.path()?.trim_end_matches('/'));
+    let path = if path.is_empty() { path } else { format!(" path={path},{path}/*") };
+    format!("method=GET,HEAD host={host} port={port}{path}").parse().ok()
+}
+
+/// A program's name without anything that means something in the file: a command names itself. Of a
+/// title, as `npm install x`, the first word is what people call it.
 fn harmless(name: &str) -> String {
     let is_plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-' | '+');
+    let name = name.trim_start().split(' ').next().unwrap_or_default();
     name.chars().take(32).map(|c| if is_plain(c) { c } else { '_' }).collect()
 }
 
@@ -389,7 +400,7 @@ mod tests {
         let rules = read["allowlist"].as_sequence().unwrap();
         let rules: Vec<_> = rules.iter().map(|rule| rule.as_str().unwrap()).collect();
         assert_eq!(rules, lessons.rules());
-        assert!(text.contains("  # a.test: once by curl_-_domain__\n"), "{text}");
+        assert!(text.contains("  # a.test: once by curl_-\n"), "{text}");
         assert!(text.contains("xn--bcher-kva.test"), "{text}");
         let read =
             serde_yaml::from_str::<serde_yaml::Value>(&Lessons::default().yaml(&[])).unwrap();

@@ -31,7 +31,7 @@ pub(super) struct Plan<'a> {
     pub(super) identity: &'a Identity,
     /// The certificates it trusts.
     pub(super) bundle: &'a Bundle,
-    /// The files of the record, which it may read and not change.
+    /// The files that it may read and not change: the record, the policy, and who answers for the user.
     pub(super) guarded: &'a [PathBuf],
     /// A line that ends when its usher does.
     pub(super) alarm: UnixStream,

@@ -21,18 +21,22 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Semaphore;
 use tokio::time::{sleep, timeout};
 
+use super::save::{self, Unsaved};
 use crate::cli::PolicyArgs;
-use crate::config::{Config, Environment, Host as Machine, Invoker, Policy};
-use crate::control::{self, Answer, Ask, FOLDER, LONGEST, Session, socket};
+use crate::config::{Config, Environment, Host as Machine, Invoker, Policy, System};
+use crate::control::{self, Answer, Ask, Denied, FOLDER, LONGEST, Session, socket};
 use crate::jail::Choice;
 use crate::jail::child::Identity;
 use crate::proxy::Proxy;
-use crate::rules::{DomainMatch, Rule, RuleSet};
+use crate::rules::{self, DomainMatch, Rule, RuleSet};
 
 /// How many are answered at once; who finds no room is closed.
 const CALLERS: usize = 16;
 /// How long a caller may take to say what it wants.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// How many refusals are told at once, and how long one may be.
+const MOST_TOLD: usize = 100;
+const LONGEST_TOLD: usize = 4096;
 /// How long accepting pauses after an error.
 const PAUSE: Duration = Duration::from_millis(100);
 
@@ -72,6 +76,8 @@ pub(super) struct Control {
     session: Session,
     wanted: PolicyArgs,
     user: Invoker,
+    /// The policy with which the command was started.
+    first: Policy,
     learns: bool,
     now: Mutex<Now>,
 }
@@ -121,7 +127,8 @@ impl Control {
         let About { session, wanted, user, policy } = about;
         let rules = policy.rules.iter().map(|written| written.rule.clone()).collect();
         let now = Now { rules, reading: policy.reading, added: Vec::new() };
-        Self { proxy, learns: session.learning, session, wanted, user, now: Mutex::new(now) }
+        let learns = session.learning;
+        Self { proxy, learns, session, wanted, user, first: policy, now: Mutex::new(now) }
     }
 
     /// Answers until the session ends. A hangup of this process, which has no terminal, is the same
@@ -179,8 +186,9 @@ impl Control {
         timeout(PATIENCE, (&mut stream).take(LONGEST).read_line(&mut line)).await??;
         let answer = match serde_json::from_str(&line) {
             Ok(Ask::Ps) => Answer::Session(self.describe()),
+            Ok(Ask::Denied) => self.denied(),
             Ok(Ask::Reload) => self.reload(),
-            Ok(Ask::Allow { sequence, rule }) => self.allow(sequence, rule.as_deref()),
+            Ok(Ask::Allow { sequence, rule, save }) => self.allow(sequence, rule.as_deref(), save),
             Err(error) => Answer::Failed(format!("not understood: {error}")),
         };
         let mut answer = serde_json::to_vec(&answer)?;
@@ -195,10 +203,26 @@ impl Control {
         Session { rules, generation: self.proxy.generation(), ..self.session.clone() }
     }
 
+    /// What was denied last.
+    fn denied(&self) -> Answer {
+        let all = self.proxy.denials(MOST_TOLD).into_iter().map(|(sequence, denial)| {
+            let asked = denial.intent.as_ref().map_or_else(String::new, |intent| {
+                let method = intent.method().map_or("", rules::Method::as_str);
+                format!("{method} {}", intent.url(false)).trim_start().to_owned()
+            });
+            let (code, rule) = (denial.code.as_str().to_owned(), denial.remedy());
+            Denied { sequence, asked, code, rule }
+        });
+        // So that the answer is no longer than any that is read.
+        let is_short = |denied: &Denied| denied.asked.len() < LONGEST_TOLD;
+        Answer::Denied(all.filter(is_short).collect())
+    }
+
     /// Reads the policy again. One that cannot be read changes nothing, and is told.
     fn reload(&self) -> Answer {
         let environment = Environment::own();
-        let read = Policy::again(&self.wanted, &environment, (&Machine, &self.user), self.learns);
+        let at = (&Machine as &dyn System, &self.user);
+        let read = self.first.again(&self.wanted, &environment, at, self.learns);
         let policy = match read {
             Ok(policy) => policy,
             Err(error) => {
@@ -216,11 +240,12 @@ impl Control {
             generation = self.proxy.generation(),
             "the policy was reloaded"
         );
-        Answer::Done(format!("{count} rules in force"))
+        let plural = if count == 1 { "" } else { "s" };
+        Answer::Done(format!("{count} rule{plural} in force"))
     }
 
     /// Permits what was denied under a number.
-    fn allow(&self, sequence: u64, rule: Option<&str>) -> Answer {
+    fn allow(&self, sequence: u64, rule: Option<&str>, save: bool) -> Answer {
         let Some(denial) = self.proxy.denied(sequence) else {
             return Answer::Failed(format!("no request was denied under the number {sequence}"));
         };
@@ -234,8 +259,8 @@ impl Control {
             Ok(parsed) => parsed,
             Err(mistake) => return Answer::Failed(format!("rule `{text}`: {mistake}")),
         };
-        let mut now = self.now.lock().unwrap_or_else(PoisonError::into_inner);
-        let missed = parsed.missed(&intent, now.reading);
+        let reading = self.now.lock().unwrap_or_else(PoisonError::into_inner).reading;
+        let missed = parsed.missed(&intent, reading);
         if !missed.is_empty() {
             let missed: Vec<&str> = missed.iter().map(|part| part.as_str()).collect();
             let url = intent.url(true);
@@ -244,9 +269,28 @@ impl Control {
                 missed.join(", ")
             ));
         }
-        now.added.push(parsed);
-        self.proxy.replace_rules(now.rule_set());
         tracing::warn!(rule = text, sequence, "a rule was added for this session");
-        Answer::Done(format!("`{text}` permits it for the rest of this session"))
+        match self.permit(parsed, save) {
+            Ok(()) if save => {
+                Answer::Done(format!("`{text}` permits it, and is in the policy file"))
+            }
+            Ok(()) => Answer::Done(format!("`{text}` permits it for the rest of this session")),
+            Err(error) => Answer::Failed(format!(
+                "`{text}` permits it for the rest of this session, but was not saved: {error}"
+            )),
+        }
+    }
+
+    /// Puts a rule in force for the rest of the session, and into the policy's file where that is
+    /// wanted. It is in force whether or not it can be written.
+    pub(super) fn permit(&self, rule: Rule, save: bool) -> Result<(), Unsaved> {
+        let text = rule.to_string();
+        let mut now = self.now.lock().unwrap_or_else(PoisonError::into_inner);
+        if !now.added.contains(&rule) {
+            now.added.push(rule);
+            self.proxy.replace_rules(now.rule_set());
+        }
+        // Under the lock, so that of two that are written at once none is lost.
+        if save { save::save(self.first.file.as_deref(), &text) } else { Ok(()) }
     }
 }

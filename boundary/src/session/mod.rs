@@ -11,6 +11,7 @@
 //!
 //! *Never*: handles a byte from the network.
 
+mod bounds;
 mod channel;
 mod command;
 mod control;
@@ -21,8 +22,10 @@ mod keeper;
 mod keystore;
 mod learn;
 mod nested;
+mod prompt;
 mod proxy;
 mod raise;
+mod save;
 mod stdio;
 mod trust;
 
@@ -35,13 +38,14 @@ use nix::errno::Errno;
 use uuid::Uuid;
 
 use crate::audit::{Sinks, Usage};
-use crate::config::{Config, Invoker};
+use crate::config::{Config, Invoker, Prompt};
 use crate::jail::child::Identity;
 use crate::jail::{self, Call};
 use crate::sys::process;
 use command::{Held, Plan};
 use janitor::Remains;
 use keeper::{Ended, Family, Signals};
+use prompt::Opened;
 use proxy::ProxyProcess;
 use raise::Raised;
 use trust::{Roots, SessionFiles};
@@ -68,12 +72,21 @@ fn policy_file(config: &Config) -> Option<PathBuf> {
     path.is_file().then_some(path)
 }
 
+/// What the command may read and not change: the record, the policy, and who answers for the user.
+fn guarded(config: &Config, sinks: &Sinks) -> Vec<PathBuf> {
+    let program = match &config.prompt {
+        Some(Prompt::Program(program)) => fs::canonicalize(program).ok(),
+        Some(Prompt::Terminal | Prompt::Nobody) | None => None,
+    };
+    sinks.files().iter().cloned().chain(policy_file(config)).chain(program).collect()
+}
+
 /// Runs it in walls of its own.
 fn outermost(config: &Config, identity: &Identity) -> Result<Outcome, Error> {
     let sinks = Sinks::open(&config.log, config.audit_log.as_deref(), config.audit_rotation)?;
     let sinks = sinks.forwarding(config.forward.clone()).exporting(config.collector.clone());
     sinks.install();
-    let guarded = sinks.files().iter().cloned().chain(policy_file(config)).collect::<Vec<_>>();
+    let guarded = guarded(config, &sinks);
     let signals = Signals::block()?;
     let session = Uuid::new_v4();
     let remains = Remains::of(&session);
@@ -84,7 +97,12 @@ fn outermost(config: &Config, identity: &Identity) -> Result<Outcome, Error> {
     }
     let control =
         control::Door::bind(&remains.files, identity).map_err(Call::to("bind(control)"))?;
-    let served = (doors, sinks, control);
+    let prompt = config.prompt.as_ref().map(|prompt| {
+        let is_guarded = walls.jail() != jail::Choice::Landjail;
+        Opened::open(prompt, is_guarded, &config.user)
+    });
+    let prompt = prompt.transpose().map_err(Error::Prompt)?;
+    let served = (doors, sinks, control, prompt.flatten());
     let mut proxy = ProxyProcess::start((config, session), identity, served, &walls)?;
     // Meanwhile the proxy prepares itself.
     let roots = Roots::read().map_err(Call::to("read(bundle)"))?;
@@ -181,6 +199,9 @@ pub enum Error {
     /// The doors could not be opened.
     #[error(transparent)]
     Doors(#[from] crate::proxy::Closed),
+    /// There is nobody to ask.
+    #[error("--prompt: {0}")]
+    Prompt(#[source] std::io::Error),
     /// The upstream proxy is boundary's own.
     #[error("the upstream proxy {0} is boundary's own door")]
     Circle(String),
@@ -227,6 +248,7 @@ impl Error {
             | Self::Call(_)
             | Self::Doors(_)
             | Self::Circle(_)
+            | Self::Prompt(_)
             | Self::Walls(_)
             | Self::Hindered { .. }
             | Self::Enclosure(_)
@@ -245,6 +267,7 @@ impl Error {
             }
             Self::Call(_) => "the kernel refused a call that a jail needs",
             Self::Doors(_) => "name a free port with --proxy-port, or none to have one chosen",
+            Self::Prompt(_) => "name a program that asks, --prompt=/path; no command was run",
             Self::Circle(_) => {
                 "name another with --upstream-proxy, or --upstream-proxy '' for none"
             }

@@ -30,6 +30,9 @@ pub(super) fn run(config: &Config, door: &Path) -> Result<Outcome, Error> {
     if config.learn.is_some() {
         return Err(Error::Nested("the outermost session alone can learn".to_owned()));
     }
+    if config.prompt.is_some() {
+        return Err(Error::Nested("the outermost session alone can ask".to_owned()));
+    }
     if !config.unix_sockets.is_empty() {
         return Err(Error::Nested("unix sockets are for the outermost session to list".to_owned()));
     }

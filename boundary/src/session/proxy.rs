@@ -6,7 +6,7 @@
 
 use std::ffi::OsString;
 use std::fs;
-use std::os::fd::{AsFd as _, AsRawFd};
+use std::os::fd::{AsFd as _, AsRawFd, RawFd};
 use std::os::unix::net::UnixStream as StdStream;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -20,6 +20,7 @@ use tokio::io::AsyncReadExt as _;
 use tokio::net::UnixStream;
 use uuid::Uuid;
 
+use super::bounds::bounds;
 use super::channel::{Channel, Message, used_in};
 use super::control::{About, Control, Door};
 use super::learn::Book;
@@ -30,11 +31,11 @@ use crate::config::Config;
 use crate::control;
 use crate::dns::{Forwarder, Pins, Resolver, hosts_file, search_domains};
 use crate::jail::child::Identity;
-use crate::jail::mutation;
 use crate::jail::usher::{Entry, Reports, Told};
 use crate::jail::{Call, Lent, Refusals, Ring, Walls};
-use crate::proxy::{Doors, Limits, Parts, Proxy};
-use crate::rules::{DomainMatch, Policies, Rule, RuleSet};
+use crate::proxy::{Doors, Parts, Proxy};
+use crate::rules::{DomainMatch, Policies};
+use crate::session::prompt::{Desk, Opened};
 use crate::sys::process;
 use crate::sys::readiness::readable;
 use crate::watch::Window;
@@ -61,12 +62,12 @@ impl ProxyProcess {
     pub(super) fn start(
         (config, session): (&Config, Uuid),
         identity: &Identity,
-        (doors, sinks, control): (Doors, Sinks, Door),
+        (doors, sinks, control, prompt): (Doors, Sinks, Door, Option<Opened>),
         walls: &Walls,
     ) -> Result<Self, Error> {
         let (line, far) = Channel::pair().map_err(Call::to("socketpair"))?;
         line.bound(super::START).map_err(Call::to("setsockopt"))?;
-        let setup = Setup { config, session, identity, doors, sinks, control, walls };
+        let setup = Setup { config, session, identity, doors, sinks, control, prompt, walls };
         let pid = process::fork(|| setup.live(far)).map_err(Call::to("fork"))?;
         Ok(Self { pid, line: Some(line), certificate: Vec::new() })
     }
@@ -140,6 +141,7 @@ struct Setup<'a> {
     doors: Doors,
     sinks: Sinks,
     control: Door,
+    prompt: Option<Opened>,
     walls: &'a Walls,
 }
 
@@ -165,17 +167,16 @@ impl Setup<'_> {
     }
 
     /// Gives up every right, then makes everything that serves.
-    fn prepare(self, line: &Channel) -> Result<(Service, Vec<u8>), Said> {
+    fn prepare(mut self, line: &Channel) -> Result<(Service, Vec<u8>), Said> {
         let Lent { origin, refusals, reports, needs, descriptors: mut kept } = self.walls.lend()?;
         kept.push(line.as_raw_fd());
-        kept.extend(self.doors.tcp.iter().map(AsRawFd::as_raw_fd));
-        kept.extend(self.doors.dns.iter().map(AsRawFd::as_raw_fd));
-        kept.extend(self.sinks.descriptors());
-        kept.push(self.control.descriptor());
+        kept.extend(self.descriptors());
         process::keep_only(&kept)?;
         // A port may take a right.
         let window = self.config.metrics_port.map(Window::open).transpose()?;
         self.give_up(needs)?;
+        let desk = self.prompt.take().map(Desk::open).transpose();
+        let (desk, prompt) = desk.map_err(|error| format!("--prompt: {error}"))?.unzip();
         let session = self.recorded();
         let meters = window.as_ref().map(|_| Arc::new(Meters::default()));
         let about = session.clone();
@@ -202,6 +203,9 @@ impl Setup<'_> {
         if let Some(book) = &book {
             proxy = proxy.learning(book.lessons());
         }
+        if let Some(prompt) = prompt {
+            proxy = proxy.prompting(prompt);
+        }
         let proxy = Arc::new(proxy);
         let shown = window
             .zip(meters)
@@ -220,8 +224,20 @@ impl Setup<'_> {
             rules,
             book,
             control,
+            desk,
         };
         Ok((service, certificate))
+    }
+
+    /// What it was handed that is open.
+    fn descriptors(&self) -> Vec<RawFd> {
+        let doors = self.doors.tcp.iter().map(AsRawFd::as_raw_fd);
+        let mut all: Vec<RawFd> =
+            doors.chain(self.doors.dns.iter().map(AsRawFd::as_raw_fd)).collect();
+        all.extend(self.sinks.descriptors());
+        all.push(self.control.descriptor());
+        all.extend(self.prompt.as_ref().and_then(Opened::descriptor));
+        all
     }
 
     /// The session, as its record begins.
@@ -311,6 +327,7 @@ struct Service {
     rules: Arc<Policies>,
     book: Option<Book>,
     control: (Arc<Control>, Door),
+    desk: Option<Desk>,
 }
 
 impl Service {
@@ -354,6 +371,9 @@ impl Service {
             });
         }
         let (control, door) = self.control;
+        if let Some(desk) = self.desk {
+            desk.serve(Arc::clone(&self.proxy), Arc::clone(&control))?;
+        }
         tokio::spawn(async move {
             if let Err(error) = control.serve(door).await {
                 tracing::error!(%error, "the session cannot be told anything");
@@ -460,22 +480,6 @@ fn record(refusals: &mut Refusals, recorder: &Recorder, pins: &Pins) {
         }
         Err(error) => tracing::warn!(%error, "lost refusals could not be counted"),
     }
-}
-
-/// What may be asked, and how much of it; or everything, where [`mutation`] leaves a wall off.
-fn bounds(config: &Config) -> Result<(Arc<Policies>, Limits), Said> {
-    const EVERYTHING: [&str; 2] = ["domain=*", "domain=test,127.0.0.1,169.254.169.254"];
-    const LONG: Duration = Duration::from_hours(1);
-    const MANY: usize = 1 << 24;
-    let (mut rules, mut limits) = (RuleSet::clone(&config.rules), config.limits.clone());
-    if !mutation::stands("verdicts") {
-        let all = EVERYTHING.iter().map(|rule| rule.parse()).collect::<Result<Vec<Rule>, _>>()?;
-        rules = RuleSet::new(all, DomainMatch::default());
-    }
-    if !mutation::stands("limits") {
-        limits = Limits { head_bytes: MANY, head_time: LONG, silence: LONG, ..limits };
-    }
-    Ok((Arc::new(Policies::new(rules)), limits))
 }
 
 /// An error and what caused it, on one line.

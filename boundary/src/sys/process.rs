@@ -7,10 +7,13 @@
 
 use std::io;
 use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd, RawFd};
+use std::os::unix::process::CommandExt as _;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::prctl;
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, kill, sigaction};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::{ForkResult, Pid};
@@ -268,6 +271,13 @@ pub fn reset_signals() -> nix::Result<()> {
     // SAFETY: the default action runs no code of ours.
     unsafe { sigaction(Signal::SIGPIPE, &default) }?;
     SigSet::all().thread_unblock()
+}
+
+/// Has a program killed when the thread that starts it ends, as all do with their process.
+pub fn end_with_parent(command: &mut Command) -> &mut Command {
+    let tie = || prctl::set_pdeathsig(Signal::SIGKILL).map_err(io::Error::from);
+    // SAFETY: between fork and exec it makes one system call, and allocates nothing.
+    unsafe { command.pre_exec(tie) }
 }
 
 /// Turns the return value of a raw system call into a result.

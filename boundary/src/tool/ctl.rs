@@ -8,7 +8,7 @@ use serde_json::json;
 use super::{Error, Page, answer};
 use crate::audit::printable;
 use crate::cli::{Ctl, CtlVerb};
-use crate::control::{self, Answer, Ask, Peer, Session};
+use crate::control::{self, Answer, Ask, Denied, Peer, Session};
 
 /// The exit status of something that was not done.
 const NOT_DONE: u8 = 1;
@@ -20,9 +20,11 @@ pub(super) fn ctl(asked: &Ctl) -> Result<u8, Error> {
     let found = found(asked.session.as_deref());
     match &asked.verb {
         CtlVerb::Ps { json } => ps(&found, *json),
+        CtlVerb::Denied { json } => denied(&one(found)?.0, *json),
         CtlVerb::Reload => tell(&one(found)?.0, &Ask::Reload),
-        CtlVerb::Allow { sequence, rule } => {
-            tell(&one(found)?.0, &Ask::Allow { sequence: *sequence, rule: rule.clone() })
+        CtlVerb::Allow { sequence, rule, save } => {
+            let ask = Ask::Allow { sequence: *sequence, rule: rule.clone(), save: *save };
+            tell(&one(found)?.0, &ask)
         }
         CtlVerb::Stop => stop(&one(found)?),
     }
@@ -79,6 +81,30 @@ fn ps(found: &[(PathBuf, Session)], as_json: bool) -> Result<u8, Error> {
     Ok(0)
 }
 
+/// Lists what a session denied last.
+fn denied(socket: &Path, as_json: bool) -> Result<u8, Error> {
+    let said = control::ask(socket, &Ask::Denied);
+    let said = said.map_err(|error| Error::Read { path: socket.to_owned(), error })?;
+    let all = match said {
+        Answer::Denied(all) => all,
+        Answer::Session(_) | Answer::Done(_) | Answer::Failed(_) => Vec::new(),
+    };
+    if as_json {
+        answer(format!("{}\n", json!(all)).as_bytes())?;
+        return Ok(0);
+    }
+    let mut page = Page::default();
+    for Denied { sequence, asked, code, rule } in all {
+        page.line(format_args!("{sequence:>5}  {}  {}", printable(&code), printable(&asked)));
+        match rule {
+            Some(rule) => page.line(format_args!("       {}", printable(&rule))),
+            None => page.line("       no rule permits this"),
+        }
+    }
+    answer(page.0.as_bytes())?;
+    Ok(0)
+}
+
 /// Tells a session something, and what it says to that.
 fn tell(socket: &Path, ask: &Ask) -> Result<u8, Error> {
     let said = control::ask(socket, ask);
@@ -86,7 +112,9 @@ fn tell(socket: &Path, ask: &Ask) -> Result<u8, Error> {
     let (text, status) = match said {
         Answer::Done(text) => (text, 0),
         Answer::Failed(text) => (text, NOT_DONE),
-        Answer::Session(_) => ("it answered something else".to_owned(), NOT_DONE),
+        Answer::Session(_) | Answer::Denied(_) => {
+            ("it answered something else".to_owned(), NOT_DONE)
+        }
     };
     answer(format!("{}\n", printable(&text)).as_bytes())?;
     Ok(status)

@@ -418,7 +418,7 @@ async fn a_dead_pooled_connection_is_replaced_unseen() {
     // Each connection serves one request and then closes without saying so.
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
     let address = listener.local_addr().unwrap();
-    let (close, mut closed) = tokio::sync::mpsc::channel::<()>(1);
+    let (close, mut closed) = mpsc::channel::<()>(1);
     tokio::spawn(async move {
         loop {
             let mut upstream = Client(listener.accept().await.unwrap().0);
