@@ -25,7 +25,7 @@ const MOST_KNOWN: usize = 16;
 /// How long one is: its parents may come to other names.
 const LIFE: Duration = Duration::from_secs(1);
 
-/// The processes that opened the flows of late. One that opens many is looked up once in a while, and
+/// The processes that opened flows, or were refused something, of late. One that opens many is looked up once in a while, and
 /// else only asked whether it is still itself.
 #[derive(Debug, Default)]
 pub(super) struct Processes {
@@ -35,34 +35,30 @@ pub(super) struct Processes {
 impl Processes {
     /// The process that opened a flow.
     pub(super) fn of_flow(&self, flow: &Flow) -> Process {
-        let time = Duration::from_nanos(flow.time);
-        let pid = flow.task.tgid;
+        self.of_task(&flow.task, flow.time)
+    }
+
+    /// The process behind a task, as it was at a time since the machine started.
+    pub(super) fn of_task(&self, task: &Task, time: u64) -> Process {
+        let (pid, time) = (task.tgid, Duration::from_nanos(time));
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         known.retain(|one| one.since.elapsed() < LIFE);
         if let Some(one) = known.iter().find(|one| one.pid == pid && one.is(time)) {
-            return described(&flow.task, one.exe.clone(), Arc::clone(&one.parents));
+            return described(task, one.exe.clone(), Arc::clone(&one.parents));
         }
         known.retain(|one| one.pid != pid);
         // Others need not wait for files of a process that may be about to end.
         drop(known);
         let Some(found) = Known::look_up(pid, time) else {
-            return described(&flow.task, None, Arc::default());
+            return described(task, None, Arc::default());
         };
-        let process = described(&flow.task, found.exe.clone(), Arc::clone(&found.parents));
+        let process = described(task, found.exe.clone(), Arc::clone(&found.parents));
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         if known.len() >= MOST_KNOWN {
             known.pop_front();
         }
         known.push_back(found);
         process
-    }
-}
-
-/// The process behind a task, as it was at a time since the machine started.
-pub(super) fn of_task(task: &Task, time: u64) -> Process {
-    match Known::look_up(task.tgid, Duration::from_nanos(time)) {
-        Some(Known { exe, parents, .. }) => described(task, exe, parents),
-        None => described(task, None, Arc::default()),
     }
 }
 
@@ -199,9 +195,10 @@ mod tests {
     fn a_name_ends_at_the_first_nul() {
         let comm = zerocopy::transmute!(*b"curl\0\0\0\0\0\0\0\0\0\0\0\0");
         let mut task = Task { cgroup: 9, tgid: u32::MAX, uid: 7, comm };
-        let process = of_task(&task, 0);
+        let of_task = |task: Task| Processes::default().of_task(&task, 0);
+        let process = of_task(task);
         assert_eq!((process.comm.as_str(), process.uid, process.exe), ("curl", 7, None));
         task.comm = zerocopy::transmute!(*b"sixteen letters!");
-        assert_eq!(of_task(&task, 0).comm, "sixteen letters!");
+        assert_eq!(of_task(task).comm, "sixteen letters!");
     }
 }

@@ -9,7 +9,8 @@ use boundary_common::flow::{Endpoint, Refusal};
 use boundary_common::steer::Why;
 use zerocopy::FromBytes as _;
 
-use super::{Error, origin, process};
+use super::process::Processes;
+use super::{Error, origin};
 use crate::audit::{Decision, Door, Process, Subject};
 use crate::rules::{Code, Host};
 
@@ -53,6 +54,7 @@ pub struct Refusals {
     lost: PerCpuArray<MapData, u64>,
     /// How many of the lost were told.
     told: u64,
+    processes: Processes,
 }
 
 /// The ring before it is read. What was forgotten until it is opened is not seen.
@@ -85,7 +87,7 @@ impl Refusals {
         let ring = RingBuf::try_from(Map::RingBuf(events))?;
         let lost = PerCpuArray::try_from(Map::PerCpuArray(lost))?;
         let told = total(&lost)?;
-        Ok(Self { ring, lost, told })
+        Ok(Self { ring, lost, told, processes: Processes::default() })
     }
 
     /// The next refusal, if there is one now. What cannot be understood is passed over; both
@@ -94,7 +96,8 @@ impl Refusals {
     pub fn next(&mut self) -> Option<Refused> {
         loop {
             let item = self.ring.next()?;
-            if let Some(refused) = Refusal::read_from_bytes(&item).ok().as_ref().and_then(told) {
+            let refusal = Refusal::read_from_bytes(&item).ok();
+            if let Some(refused) = refusal.and_then(|refusal| told(&refusal, &self.processes)) {
                 return Some(refused);
             }
         }
@@ -126,14 +129,14 @@ fn total(lost: &PerCpuArray<MapData, u64>) -> Result<u64, MapError> {
 }
 
 /// A refusal in the words of the record.
-fn told(refusal: &Refusal) -> Option<Refused> {
+fn told(refusal: &Refusal, processes: &Processes) -> Option<Refused> {
     let why = Why::from_number(refusal.why)?;
     let target = (refusal.target != Endpoint::default()).then(|| origin::address(&refusal.target));
     // The level is the upper half, the name the lower.
     let [level, name] = [refusal.option >> 16, refusal.option & 0xffff]
         .map(|half| u16::try_from(half).unwrap_or(u16::MAX));
     Some(Refused {
-        process: process::of_task(&refusal.task, refusal.time),
+        process: processes.of_task(&refusal.task, refusal.time),
         proto: protocol(refusal),
         target,
         why,
@@ -179,7 +182,7 @@ mod tests {
             option: 0x29_0039,
             ..Refusal::default()
         };
-        let refused = told(&refusal).unwrap();
+        let refused = told(&refusal, &Processes::default()).unwrap();
         assert_eq!((refused.option, refused.target), (Some((41, 57)), None));
     }
 
@@ -188,14 +191,14 @@ mod tests {
         let target = Endpoint::v4(u32::from_ne_bytes([192, 0, 2, 1]), 9);
         let refusal =
             Refusal { why: Why::Datagram as u16, protocol: 17, target, ..Refusal::default() };
-        let refused = told(&refusal).unwrap();
+        let refused = told(&refusal, &Processes::default()).unwrap();
         assert_eq!(refused.target, Some("192.0.2.1:9".parse().unwrap()));
         assert_eq!((refused.proto, refused.option), ("udp", None));
     }
 
     #[test]
     fn a_number_that_means_nothing_is_passed_over() {
-        assert_eq!(told(&Refusal::default()), None);
+        assert_eq!(told(&Refusal::default(), &Processes::default()), None);
     }
 
     #[test]
