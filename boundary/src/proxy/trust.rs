@@ -13,6 +13,8 @@ use rustls::{ClientConfig, RootCertStore};
 use tokio::sync::OnceCell;
 use tokio_rustls::TlsConnector;
 
+use super::tls;
+
 /// How many servers' sessions are kept to be resumed. Which ones the command chooses, so there is a
 /// bound.
 const MOST_SESSIONS: usize = 1024;
@@ -64,7 +66,7 @@ fn connector(extra: &[PathBuf]) -> io::Result<TlsConnector> {
             roots.add(certificate).map_err(|error| named(&error))?;
         }
     }
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let provider = Arc::new(tls::provider());
     let mut config = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .map_err(io::Error::other)?
