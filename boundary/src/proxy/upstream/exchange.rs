@@ -223,7 +223,7 @@ impl Upstream {
     ) -> Result<Reply, Failure> {
         let patience = Patience::new(order.late, self.limits.interim, &mut request);
         let reply = tokio::select! {
-            reply = Box::pin(self.exchange(order, way, request, opened)) => reply?,
+            reply = self.exchange(order, way, request, opened) => reply?,
             failure = patience.end() => return Err(failure),
         };
         if reply.response.headers().len() > self.limits.headers {
@@ -251,7 +251,8 @@ impl Upstream {
         let (mut connection, is_kept) = match way {
             Way::Kept(connection) => (connection, true),
             Way::Begun(connection) => (connection, false),
-            Way::Fresh(route) => self.open(order, &route).await?,
+            // Whoever has a connection does not make room for dialling one.
+            Way::Fresh(route) => Box::pin(self.open(order, &route)).await?,
         };
         let address = connection.address();
         opened(address);
@@ -269,8 +270,8 @@ impl Upstream {
             lane.abandon();
         }
         drop(connection);
-        let (mut connection, _) =
-            self.open(order, &self.dialler.again(order.permit, address)).await?;
+        let route = self.dialler.again(order.permit, address);
+        let (mut connection, _) = Box::pin(self.open(order, &route)).await?;
         opened(connection.address());
         connection.prepare(order, again.body());
         let request = self.phrase(order, connection.speech(), again)?;
