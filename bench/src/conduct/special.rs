@@ -28,6 +28,9 @@ const ACTIVE: usize = 1000;
 /// How long boundary may take to let everything go: kept upstream connections have their time.
 const UNTIL_GONE: Duration = Duration::from_secs(100);
 
+/// How long after they are gone memory is looked at.
+const UNTIL_GIVEN_BACK: Duration = Duration::from_secs(3);
+
 /// Memory: for each idle connection, and the most in a large download.
 pub(super) fn of_memory(contestants: &mut [Contestant]) -> Result<String> {
     let measured = |one: &&mut Contestant| !matches!(one.who, Who::Direct | Who::Recording);
@@ -112,7 +115,9 @@ pub(super) fn of_many(plan: &Plan, folder: &Path) -> Result<String> {
     let beside = session.perform(&active)?;
     let busy = usage(&session)?;
     session.perform(&Task::Release)?;
-    let after = gone(&session, before.descriptors)?;
+    let descriptors = gone(&session, before.descriptors)?.descriptors;
+    thread::sleep(UNTIL_GIVEN_BACK);
+    let after = usage(&session)?;
     #[expect(clippy::cast_precision_loss, reason = "KiB and requests of a second fit")]
     let (each, rates) = (
         idle.now.saturating_sub(before.now) as f64 / MANY as f64,
@@ -127,9 +132,14 @@ pub(super) fn of_many(plan: &Plan, folder: &Path) -> Result<String> {
     writeln!(
         text,
         "| descriptors before, with {MANY}, after | {}, {}, {} |",
-        before.descriptors, idle.descriptors, after.descriptors
+        before.descriptors, idle.descriptors, descriptors
     )?;
-    writeln!(text, "| memory after, MiB | {:.1} |", mebibytes(after.now))?;
+    writeln!(
+        text,
+        "| memory {} s after, MiB | {:.1} |",
+        UNTIL_GIVEN_BACK.as_secs(),
+        mebibytes(after.now)
+    )?;
     Ok(text)
 }
 

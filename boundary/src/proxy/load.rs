@@ -20,6 +20,12 @@ pub struct Load {
 }
 
 impl Proxy {
+    /// How many connections there are, on either side. Cheaper to ask for than everything.
+    pub fn held(&self) -> usize {
+        let open = self.limits.connections.saturating_sub(self.room.available_permits());
+        open.saturating_add(self.upstream.pool().count())
+    }
+
     /// What there is now.
     pub fn load(&self) -> Load {
         let pool = self.upstream.pool();

@@ -16,6 +16,7 @@ mod channel;
 mod command;
 mod control;
 mod faults;
+mod frugal;
 mod gauges;
 mod janitor;
 mod keeper;

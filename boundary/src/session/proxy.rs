@@ -24,7 +24,7 @@ use super::bounds::bounds;
 use super::channel::{Channel, Message, used_in};
 use super::control::{About, Control, Door};
 use super::learn::Book;
-use super::{Error, faults, gauges, stdio};
+use super::{Error, faults, frugal, gauges, stdio};
 use crate::audit::{Meters, Recorder, Session, Sinks, Usage};
 use crate::ca::Authority;
 use crate::config::Config;
@@ -370,6 +370,7 @@ impl Service {
                 tracing::error!(%error, "metrics cannot be told");
             });
         }
+        tokio::spawn(frugal::keep(Arc::clone(&self.proxy)));
         let (control, door) = self.control;
         if let Some(desk) = self.desk {
             desk.serve(Arc::clone(&self.proxy), Arc::clone(&control))?;

@@ -2,6 +2,7 @@
 
 pub mod bpf;
 pub mod features;
+pub mod memory;
 pub mod notify;
 pub mod option;
 pub mod pass;
