@@ -257,7 +257,12 @@ impl<'w> Session<'w> {
 
     /// Waits until a word stands on its stdout.
     pub(crate) fn wait_for(&self, word: &str) {
-        if !self.stdout.wait_for(word, patience()) {
+        self.wait_within(word, patience());
+    }
+
+    /// The same, for as long as something may take that is known to be long.
+    pub(crate) fn wait_within(&self, word: &str, longest: Duration) {
+        if !self.stdout.wait_for(word, longest) {
             self.kill();
             panic!(
                 "{word:?} never came\nstdout: {}\nstderr: {}",
