@@ -136,7 +136,7 @@ for way, family, address in (
 
 #[test]
 fn a_helper_around_a_room_is_a_stranger_to_it() {
-    needs!(root, ebpf, python3);
+    needs!(root, rooms, python3);
     let world = world();
     let (helper, ask) = (world.file("helper.py", HELPER), world.file("ask.py", ASK_HELPER));
     let (helper, ask) = (helper.display(), ask.display());

@@ -132,6 +132,12 @@ impl Marks {
         rooms.find(|room| span.is_in(room.span)).map_or(CLOSED, |room| room.number)
     }
 
+    /// Whether a room is another one, or inside it.
+    pub(super) fn is_inside(&self, room: u64, other: u64) -> bool {
+        let span = |number| self.rooms.iter().find(|it| it.number == number).map(|it| it.span);
+        span(room).zip(span(other)).is_some_and(|(span, around)| span.is_in(around))
+    }
+
     /// Gives away a room inside another: its number, its span and the mark of its processes. None if
     /// there is none to be had.
     pub(super) fn give(&mut self, inside: u64) -> Option<(u64, Span, Mark)> {
@@ -182,6 +188,9 @@ mod tests {
             assert_eq!(marks.room(marks.span(mark)), room);
         }
         assert_eq!([one, inner, two], [1, 2, 3]);
+        assert!(marks.is_inside(inner, one) && marks.is_inside(one, one));
+        assert!(marks.is_inside(two, 0) && !marks.is_inside(0, two));
+        assert!(!marks.is_inside(one, two) && !marks.is_inside(inner, CLOSED));
     }
 
     #[test]

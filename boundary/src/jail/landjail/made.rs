@@ -85,7 +85,8 @@ fn give(
     let inode = fstat(&socket)?.st_ino;
     let socket = Arc::new(socket);
     // Noted first: the command may have it before we are told that it does.
-    shared.sockets().note(inode, entry(Arc::clone(&socket)));
+    let room = shared.room(asked)?;
+    shared.sockets().made(inode, entry(Arc::clone(&socket)), room);
     let closes = kind & libc::SOCK_CLOEXEC != 0;
     notify::answer_with(shared.listener(), asked.id, std::os::fd::AsFd::as_fd(&*socket), closes)?;
     Ok(Reply::Given)

@@ -84,6 +84,11 @@ impl Rooms {
         }
     }
 
+    /// Whether a room is another one, or inside it.
+    pub(super) fn is_inside(&self, room: u64, other: u64) -> bool {
+        self.marks().is_some_and(|marks| marks.is_inside(room, other))
+    }
+
     fn marks(&self) -> Option<MutexGuard<'_, Marks>> {
         self.marks.as_ref().map(|marks| marks.lock().unwrap_or_else(PoisonError::into_inner))
     }

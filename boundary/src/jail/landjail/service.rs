@@ -250,7 +250,7 @@ impl Shared {
     pub(super) fn caller(&self, asked: &Asked) -> nix::Result<Process> {
         let failed = |error| super::datagrams::errno(&error);
         let mut process = asked.thread.process().map_err(failed)?;
-        process.room = self.rooms.of(asked.thread.number()).map_err(failed)?;
+        process.room = self.room(asked)?;
         if self.is_waiting(asked) { Ok(process) } else { Err(Errno::EINTR) }
     }
 
@@ -266,8 +266,23 @@ impl Shared {
         }
     }
 
-    /// Decides what becomes of a stream's target, by who listens there.
-    pub(super) fn steer_stream(&self, target: SocketAddr) -> nix::Result<Decision> {
+    /// The room that whoever calls is in, 0 if in none.
+    pub(super) fn room(&self, asked: &Asked) -> nix::Result<u64> {
+        let room = self.rooms.of(asked.thread.number());
+        room.map_err(|error| super::datagrams::errno(&error))
+    }
+
+    /// Whether a socket is the session's, and no stranger's in a room: what a process around it serves
+    /// there is served by a wider policy.
+    pub(super) fn is_own(&self, inode: u64, room: u64) -> bool {
+        let sockets = self.sockets();
+        let made_in = sockets.at(inode).map(|_| sockets.room(inode));
+        drop(sockets);
+        made_in.is_some_and(|made_in| room == 0 || self.rooms.is_inside(made_in, room))
+    }
+
+    /// Decides what becomes of a stream's target, by who listens there, for whoever is in a room.
+    pub(super) fn steer_stream(&self, target: SocketAddr, room: u64) -> nix::Result<Decision> {
         let target = loopback(target);
         let there = if !is_own(target) {
             Listener::Nobody
@@ -277,7 +292,7 @@ impl Shared {
             let listeners = self.listeners.lock().unwrap_or_else(PoisonError::into_inner);
             match listeners.at(target)? {
                 None => Listener::Nobody,
-                Some(inode) if self.sockets().at(inode).is_some() => Listener::Session,
+                Some(inode) if self.is_own(inode, room) => Listener::Session,
                 Some(_) => Listener::Stranger,
             }
         };
@@ -286,9 +301,17 @@ impl Shared {
     }
 
     /// Decides what becomes of a datagram's target.
-    pub(super) fn steer_datagram(&self, hook: Hook, target: SocketAddr) -> Decision {
+    pub(super) fn steer_datagram(
+        &self,
+        hook: Hook,
+        (from, target): (&Datagram, SocketAddr),
+    ) -> Decision {
+        let room = from.process().room;
+        let is_open =
+            |other: Arc<Datagram>| room == 0 || self.rooms.is_inside(other.process().room, room);
         let target = loopback(target);
-        let there = if self.sockets().datagram_for(target).is_some() {
+        let other = self.sockets().datagram_for(target);
+        let there = if other.is_some_and(is_open) {
             Listener::Session
         } else if target == self.doors.dns {
             Listener::Door
@@ -319,7 +342,7 @@ impl Shared {
         target: SocketAddr,
         data: &[u8],
     ) -> nix::Result<()> {
-        match self.steer_datagram(Hook::Sendmsg, target) {
+        match self.steer_datagram(Hook::Sendmsg, (socket, target)) {
             Decision::Pass => {
                 self.give_address(socket);
                 let other = self.sockets().datagram_for(target);

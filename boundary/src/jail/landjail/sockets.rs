@@ -46,6 +46,8 @@ pub(super) struct Connected {
 #[derive(Debug, Default)]
 pub(super) struct Sockets {
     entries: HashMap<u64, Entry>,
+    /// In which room of boundary inside boundary they were made, if in any.
+    rooms: HashMap<u64, u64>,
     /// At how many they are swept next.
     limit: usize,
     /// Whether there ever was a datagram socket.
@@ -87,6 +89,22 @@ impl Sockets {
         self.has_datagrams
     }
 
+    /// Notes a socket that is made in a room.
+    pub(super) fn made(&mut self, inode: u64, entry: Entry, room: u64) {
+        // The number may have been another's before.
+        if room == 0 {
+            self.rooms.remove(&inode)
+        } else {
+            self.rooms.insert(inode, room)
+        };
+        self.note(inode, entry);
+    }
+
+    /// The room that a socket was made in, 0 if in none.
+    pub(super) fn room(&self, inode: u64) -> u64 {
+        self.rooms.get(&inode).copied().unwrap_or(0)
+    }
+
     /// Notes what became of a socket.
     pub(super) fn note(&mut self, inode: u64, entry: Entry) {
         self.has_datagrams |= matches!(entry, Entry::Datagram(_));
@@ -111,6 +129,7 @@ impl Sockets {
         if let Some(open) = open_sockets() {
             let latest = self.latest;
             self.entries.retain(|inode, _| open.contains(inode) || latest == Some(*inode));
+            self.rooms.retain(|inode, _| self.entries.contains_key(inode));
         }
         self.limit = self.entries.len() * 2;
     }

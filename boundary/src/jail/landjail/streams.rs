@@ -74,13 +74,14 @@ fn stream(
     if target.is_ipv6() && family == libc::AF_INET || target.is_ipv4() && family == libc::AF_INET6 {
         return Err(Errno::EAFNOSUPPORT);
     }
-    let (address, turned) = match shared.steer_stream(target)? {
+    let room = shared.room(asked)?;
+    let (address, turned) = match shared.steer_stream(target, room)? {
         Decision::Pass => (spelled(loopback(target), family), None),
         Decision::Turn(_) => (shared.doors.for_family(target, family), Some(target)),
         Decision::Refuse(_) => return Err(Errno::EPERM),
     };
     let outcome = match turned {
-        None => own_server(shared, (socket, address), target),
+        None => own_server(shared, (socket, address), (target, room)),
         Some(target) => turn(shared, asked, (socket, address), target)?,
     };
     let is_awaited = !matches!(outcome, Ok(Attempt::Made));
@@ -116,10 +117,10 @@ fn stream(
 fn own_server(
     shared: &Shared,
     (socket, address): (&OwnedFd, SocketAddr),
-    target: SocketAddr,
+    (target, room): (SocketAddr, u64),
 ) -> nix::Result<Attempt> {
     let outcome = attempt(socket, address)?;
-    if matches!(shared.steer_stream(target), Ok(Decision::Pass)) {
+    if matches!(shared.steer_stream(target, room), Ok(Decision::Pass)) {
         return Ok(outcome);
     }
     reach::connect(socket.as_fd(), &NOBODY)?;
@@ -249,7 +250,7 @@ fn aim(
         Address::Inet(_) | Address::Unix(_) | Address::Other => return Err(Errno::EAFNOSUPPORT),
     };
     datagram.is_used_by(shared.caller(asked)?);
-    match shared.steer_datagram(Hook::Connect, target) {
+    match shared.steer_datagram(Hook::Connect, (datagram, target)) {
         Decision::Pass | Decision::Turn(_) => {
             shared.give_address(datagram);
             datagram.connect(Some(canonical(if is_own(target) {

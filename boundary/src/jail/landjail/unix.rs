@@ -39,7 +39,8 @@ pub(super) fn connect(
         Name::Path(path) => Some(borrow(&rights, || view.open(path))?),
         Name::Abstract(_) | Name::Unnamed => None,
     };
-    if !may_be_reached(shared, &name, file.as_ref())? {
+    let room = shared.room(asked)?;
+    if !may_be_reached((shared, room), &name, file.as_ref())? {
         return refuse(shared, asked, &address);
     }
     let address = file.as_ref().map_or(address, address_of);
@@ -72,11 +73,15 @@ pub(super) fn refuse(shared: &Shared, asked: &Asked, address: &[u8]) -> nix::Res
 }
 
 /// Whether a name leads to a socket of the session, or to one that is open to it.
-fn may_be_reached(shared: &Shared, name: &Name, file: Option<&OwnedFd>) -> nix::Result<bool> {
+fn may_be_reached(
+    (shared, room): (&Shared, u64),
+    name: &Name,
+    file: Option<&OwnedFd>,
+) -> nix::Result<bool> {
     if !mutation::stands("unix") {
         return Ok(true);
     }
-    let is_own = |socket: &u32| shared.sockets().at(u64::from(*socket)).is_some();
+    let is_own = |socket: &u32| shared.is_own(u64::from(*socket), room);
     match (name, file) {
         (Name::Path(_), Some(file)) => {
             let at = fstat(file)?;
