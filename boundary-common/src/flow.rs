@@ -164,7 +164,7 @@ pub struct Mark {
     pub task: Task,
     /// The cgroups around the one that it was made in, from the hierarchy's second level on: zero
     /// where there is none, and those further in than there is room for are not there.
-    pub around: [u64; Mark::LEVELS],
+    pub around: [u64; Self::LEVELS],
 }
 
 impl Mark {
