@@ -26,6 +26,8 @@ use crate::load::Way;
 enum Part {
     /// Measures everything, and writes the result to standard output; needs root.
     Conduct(conduct::Plan),
+    /// Measures what recording costs; needs root.
+    Record(conduct::record::Plan),
     /// Serves what is asked for; says when it does, and ends with its input.
     Origin {
         /// Where its authority is written.
@@ -72,6 +74,7 @@ fn main() -> ExitCode {
 fn perform(part: Part) -> Result<()> {
     match part {
         Part::Conduct(plan) => conduct::conduct(&plan),
+        Part::Record(plan) => conduct::record::conduct(&plan),
         Part::Origin { folder } => {
             let authority = Authority::new("the origin's authority")?;
             authority.write(&folder, "origin")?;

@@ -136,16 +136,29 @@ fn direct(folder: &Path) -> Result<Contestant> {
 
 /// Boundary as users get it: a session on eBPF, with the load as the command inside.
 pub(super) fn boundary(plan: &Plan, folder: &Path, who: Who) -> Result<Contestant> {
-    let mut command = Command::new(&plan.boundary);
+    let session = session(&plan.boundary, folder, |command| {
+        if who == Who::Recording {
+            command.arg("--audit-log").arg(folder.join("audit.jsonl"));
+        }
+        Ok(())
+    })?;
+    Ok(Contestant { who, ..session })
+}
+
+/// A session with options of its own.
+pub(super) fn session(
+    program: &Path,
+    folder: &Path,
+    configure: impl FnOnce(&mut Command) -> Result<()>,
+) -> Result<Contestant> {
+    let mut command = Command::new(program);
     // Nobody's own policy is measured.
     command.env("XDG_CONFIG_HOME", folder.join("no-configuration"));
     command.args(["--jail-type", "ebpf", "--allow", "domain=rsa.test,ecdsa.test"]);
     command.arg("--upstream-ca").arg(folder.join("origin.pem"));
-    if who == Who::Recording {
-        command.arg("--audit-log").arg(folder.join("audit.jsonl"));
-    }
+    configure(&mut command)?;
     command.arg("--").arg(std::env::current_exe()?).arg("load");
-    Ok(Contestant { who, agent: Agent::start(command)?, helper: None })
+    Ok(Contestant { who: Who::Boundary, agent: Agent::start(command)?, helper: None })
 }
 
 /// The least that a proxy can be. Nothing is asked of it by name.

@@ -6,6 +6,7 @@
 mod agent;
 mod contestants;
 mod memory;
+pub(crate) mod record;
 mod rows;
 mod special;
 mod spread;

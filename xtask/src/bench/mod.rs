@@ -9,6 +9,7 @@ mod jails;
 mod machine;
 mod peers;
 mod proxy;
+mod record;
 mod spread;
 mod startup;
 
@@ -69,6 +70,15 @@ pub(crate) enum Bench {
         #[arg(long)]
         dry_run: bool,
     },
+    /// What recording costs, by every sink and all of them beside none; needs root.
+    Record {
+        /// How often every session takes its turn in every row.
+        #[arg(long, default_value_t = 7)]
+        rounds: u32,
+        /// Say the table, but leave the document as it is.
+        #[arg(long)]
+        dry_run: bool,
+    },
     /// How long `boundary -- true` takes beside plain `true` and bubblewrap; needs root.
     Startup {
         /// How often each contestant runs.
@@ -96,6 +106,10 @@ pub(crate) fn bench(workspace: &Workspace, bench: &Bench) -> Result<ExitCode> {
         Bench::Jails { rounds, calls, program, inside: None, dry_run } => {
             let table = jails::measure(workspace, (*rounds, *calls), program.clone())?;
             document::publish(workspace, "jails", &table, *dry_run)?;
+        }
+        Bench::Record { rounds, dry_run } => {
+            let table = record::measure(workspace, *rounds)?;
+            document::publish(workspace, "record", &table, *dry_run)?;
         }
         Bench::Startup { runs, dry_run } => {
             let table = startup::measure(workspace, *runs)?;
