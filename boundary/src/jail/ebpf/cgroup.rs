@@ -142,13 +142,7 @@ impl Cgroup {
     /// What the kernel has counted of everything in it. Memory only where its controller is on,
     /// which is the machine's owner's to say.
     pub fn usage(&self) -> Usage {
-        let read = |file: &str| fs::read_to_string(self.path.join(file)).ok();
-        let cpu = read("cpu.stat").and_then(|stat| {
-            let line = stat.lines().find_map(|line| line.strip_prefix("usage_usec "))?;
-            line.trim().parse::<u64>().ok()
-        });
-        let memory_peak = read("memory.peak").and_then(|peak| peak.trim().parse().ok());
-        Usage { cpu_ms: cpu.map(|micros| micros / 1000), memory_peak, tasks: None }
+        usage_in(&self.path)
     }
 
     /// Kills everything in it and below, at once where the kernel can (5.14), else one by one.
@@ -224,6 +218,17 @@ impl Drop for Cgroup {
             tracing::error!(%path, %error, "the session's cgroup could not be removed");
         }
     }
+}
+
+/// What a cgroup's files say was used in it.
+fn usage_in(path: &Path) -> Usage {
+    let read = |file: &str| fs::read_to_string(path.join(file)).ok();
+    let cpu = read("cpu.stat").and_then(|stat| {
+        let line = stat.lines().find_map(|line| line.strip_prefix("usage_usec "))?;
+        line.trim().parse::<u64>().ok()
+    });
+    let memory_peak = read("memory.peak").and_then(|peak| peak.trim().parse().ok());
+    Usage { cpu_ms: cpu.map(|micros| micros / 1000), memory_peak, tasks: None }
 }
 
 /// Removes what dead sessions left: cgroups that no keeper holds and in which nothing lives.
@@ -398,6 +403,18 @@ mod tests {
     fn spaces_in_a_path_are_read_back() {
         assert_eq!(unescaped(br"/a\040b\134c"), PathBuf::from("/a b\\c"));
         assert_eq!(unescaped(br"/plain\x"), PathBuf::from("/plain\\x"));
+    }
+
+    #[test]
+    fn what_was_used_is_told_as_far_as_the_kernel_counts_it() {
+        let path = std::env::temp_dir().join(format!("boundary-usage-{}", Uuid::new_v4()));
+        fs::create_dir(&path).unwrap();
+        assert_eq!(usage_in(&path), Usage::default());
+        fs::write(path.join("cpu.stat"), "usage_usec 1234567\nuser_usec 5\n").unwrap();
+        assert_eq!(usage_in(&path), Usage { cpu_ms: Some(1234), ..Usage::default() });
+        fs::write(path.join("memory.peak"), "104857600\n").unwrap();
+        assert_eq!(usage_in(&path).memory_peak, Some(100 << 20));
+        fs::remove_dir_all(&path).unwrap();
     }
 
     #[test]
