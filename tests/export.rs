@@ -6,9 +6,11 @@ use crate::world::World;
 use crate::world::collector::Collector;
 use crate::world::needs::needs;
 
-/// A field of a record as the collector has it.
-fn text(value: &Value) -> String {
-    value.as_str().map_or_else(|| value.to_string(), str::to_owned)
+/// Whether the collector has a field as the record has it: text as it is, all else as JSON.
+fn is_told(value: &Value, text: Option<&str>) -> bool {
+    let Some(text) = text else { return false };
+    value.as_str() == Some(text)
+        || serde_json::from_str(text).is_ok_and(|told: Value| told == *value)
 }
 
 #[test]
@@ -28,9 +30,8 @@ fn every_record_is_a_log_with_its_fields_though_no_rule_speaks_of_the_collector(
         let fields = record.as_object().expect("an object").iter();
         // The file's own chain is of its lines.
         let fields: Vec<_> = fields.filter(|(key, _)| *key != "prev").collect();
-        let is_there = logs.iter().any(|log| {
-            fields.iter().all(|(key, value)| log.field(key) == Some(text(value).as_str()))
-        });
+        let is_there =
+            logs.iter().any(|log| fields.iter().all(|(key, value)| is_told(value, log.field(key))));
         out.expect(is_there, &format!("{record} is among\n{logs:?}"));
     }
     let denied = logs.iter().find(|log| log.body == "deny GET http://denied.test/a");
@@ -80,4 +81,21 @@ fn what_is_no_url_of_a_collector_is_refused_before_anything_runs() {
         out.exits(125).complains("--otlp-endpoint");
         out.expect(!out.stderr.contains("secret") && out.stdout.is_empty(), "nothing ran");
     }
+}
+
+#[test]
+fn a_collector_behind_tls_is_believed_by_the_authority_that_was_named_alone() {
+    needs!(root, bpf);
+    let world = World::new();
+    let collector = Collector::start_behind_tls(&world, 4318);
+    let options = ["--otlp-endpoint", "https://127.0.0.1:4318"];
+    let out = world.boundary(&options, &["true"]).output();
+    out.exits(0).complains("could not be sent to the collector");
+    assert!(collector.logs().is_empty(), "it was not believed");
+    let authority = world.folder().join("ca.pem");
+    let authority = authority.to_str().expect("our own name");
+    let run = world.boundary(&options, &["true"]);
+    let out = run.env("OTEL_EXPORTER_OTLP_CERTIFICATE", authority).output();
+    out.exits(0).expect(!out.stderr.contains("collector"), "nothing to complain of");
+    assert_eq!(collector.logs().len(), 2, "start and end");
 }

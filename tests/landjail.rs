@@ -394,3 +394,52 @@ fn the_memory_of_a_process_of_the_same_user_is_out_of_reach() {
     std::fs::write(&fifo, "x").expect("it is read");
     outside.finish().exits(0).says("untouched");
 }
+
+#[test]
+fn a_record_says_who_asked_and_who_started_them() {
+    needs!(root, curl, setpriv);
+    let world = World::new();
+    // `&` and `wait` keep each shell from becoming what it starts.
+    let script = "sh -c 'curl -sS http://denied.test/ & wait' & wait";
+    for (run, user) in [(EVERYBODY[0], GUEST), (EVERYBODY[1], 0)] {
+        let out = run(&world, &[], &["sh", "-c", script]).output();
+        out.exits(0);
+        let user = user.to_string();
+        let record = out.record(&[
+            ("host", "denied.test"),
+            ("proto", "http"),
+            ("exe", "/usr/bin/curl"),
+            ("comm", "curl"),
+            ("uid", &user),
+        ]);
+        let parents: Vec<_> = record["parents"].as_array().into_iter().flatten().collect();
+        let names: Vec<_> = parents.iter().filter_map(|parent| parent["comm"].as_str()).collect();
+        out.expect(names == ["sh", "sh"], "up to the command, and no further");
+        let asked = record["pid"].as_u64();
+        out.expect(asked.is_some_and(|pid| pid > 0), "its number is there");
+        out.expect(parents.iter().all(|it| it["pid"].as_u64() != asked), "each is another");
+    }
+}
+
+#[test]
+fn a_session_is_counted_and_the_command_does_not_see_it() {
+    needs!(root, curl, setpriv);
+    for run in EVERYBODY {
+        let world = World::new();
+        let script = "curl -sS http://denied.test/; \
+            curl -s -o /dev/null -w 'metrics %{http_code}.\n' http://127.0.0.1:9464/metrics; \
+            curl -sSN https://allowed.test/stream/gate";
+        let options =
+            ["--allow", "domain=*", "--allow", "host=127.0.0.1", "--metrics-port", "9464"];
+        let session = run(&world, &options, &["sh", "-c", script]).start();
+        session.wait_for("first");
+        let url = "http://127.0.0.1:9464/metrics";
+        let told = world.bare(&["curl", "-sS", "--max-time", "20", url]).output().stdout;
+        world.open("gate");
+        let out = session.finish();
+        out.exits(0).expect(!out.stdout.contains("metrics 200."), "nobody answers it there");
+        for line in ["boundary_session_info{", "jail=\"landjail\"", "boundary_connections 1\n"] {
+            out.expect(told.contains(line), &format!("{line} in\n{told}"));
+        }
+    }
+}

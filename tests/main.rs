@@ -90,6 +90,9 @@ mod resolvers;
 /// Reading the record, at a terminal and in a browser.
 #[cfg(test)]
 mod review;
+/// The sinks and the command: what it is on record for it cannot change.
+#[cfg(test)]
+mod sinks;
 /// Every client at once, for long, with faults in between.
 #[cfg(test)]
 mod soak;

@@ -82,3 +82,41 @@ fn the_command_has_the_terminal() {
     let out = session.finish();
     out.exits(0).expect(!terminal.text().contains("not a tty"), "tty(1) names it");
 }
+
+/// Draws like a full-screen program does, asks for something that is refused, waits for a key, and gives
+/// the terminal back.
+const DRAW: &str = "stty -icanon -echo min 1; echo drawing; \
+    curl -sS -o /dev/null http://denied.test/; echo asked; head -c 1 >/dev/null; \
+    stty icanon echo; echo done";
+
+#[test]
+fn a_full_screen_program_has_the_terminal_to_itself() {
+    needs!(root, bpf, curl, setsid, bash);
+    let world = World::new();
+    let audit = world.folder().join("seen.jsonl");
+    let options = ["--audit-log", audit.to_str().expect("our own name")];
+    let (session, mut terminal) = world.boundary(&options, &["bash", "-c", DRAW]).on_terminal();
+    terminal.wait_for("asked");
+    eventually("the refusal is on record", || {
+        std::fs::read_to_string(&audit).is_ok_and(|text| text.contains("http://denied.test/"))
+    });
+    assert!(!terminal.text().contains("msg=DENY"), "{}", terminal.text());
+    terminal.type_in("x");
+    terminal.wait_for("msg=DENY");
+    session.finish().exits(0);
+    let text = terminal.text();
+    let places = ["done", "msg=DENY"].map(|word| text.find(word));
+    assert!(places[0].is_some() && places[0] < places[1], "told when it had ended: {text}");
+}
+
+#[test]
+fn who_asks_for_lines_has_them_whoever_draws() {
+    needs!(root, bpf, curl, setsid, bash);
+    let world = World::new();
+    let run = world.boundary(&["--log-level", "warn"], &["bash", "-c", DRAW]);
+    let (session, mut terminal) = run.on_terminal();
+    terminal.wait_for("msg=DENY");
+    terminal.wait_for("asked");
+    terminal.type_in("x");
+    session.finish().exits(0);
+}

@@ -3,14 +3,16 @@
 //!
 //! The messages are written down once more from the numbers that the protocol publishes.
 
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::io::{BufRead as _, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use prost::Message;
+use rustls::{ServerConnection, StreamOwned};
 
 use super::World;
+use super::authority::Authority;
 
 /// `ExportLogsServiceRequest`.
 #[derive(Message)]
@@ -109,21 +111,35 @@ pub(crate) struct Collector(Arc<Mutex<(Vec<String>, Vec<Log>)>>);
 impl Collector {
     /// Listens on loopback of the host, for as long as that is there.
     pub(crate) fn start(world: &World, port: u16) -> Self {
+        Self::listen(world, port, Self::take)
+    }
+
+    /// The same behind TLS, with a certificate of the simulated internet's authority.
+    pub(crate) fn start_behind_tls(world: &World, port: u16) -> Self {
+        Self::listen(world, port, |collector, stream| {
+            let server = ServerConnection::new(Authority::the().server("127.0.0.1"));
+            collector.take(StreamOwned::new(server.expect("a server"), stream));
+        })
+    }
+
+    /// Listens and has every connection taken in a thread of its own.
+    fn listen(world: &World, port: u16, take: fn(&Self, TcpStream)) -> Self {
         let collector = Self::default();
         let filled = collector.clone();
         world.host().run(move || {
             let listener = TcpListener::bind(("127.0.0.1", port)).expect("the port is free");
             // The threads end with the test's process; what they hold is in the namespace alone.
-            std::thread::spawn(move || filled.take_all(&listener));
+            std::thread::spawn(move || filled.take_all(&listener, take));
         });
         collector
     }
 
     /// Takes what every client posts.
-    fn take_all(&self, listener: &TcpListener) {
+    fn take_all(&self, listener: &TcpListener, take: fn(&Self, TcpStream)) {
         for stream in listener.incoming().flatten() {
+            stream.set_read_timeout(Some(Duration::from_mins(1))).expect("a time");
             let filled = self.clone();
-            std::thread::spawn(move || filled.take(&stream));
+            std::thread::spawn(move || take(&filled, stream));
         }
     }
 
@@ -137,12 +153,14 @@ impl Collector {
         self.0.lock().expect("not poisoned").1.clone()
     }
 
-    /// Reads one request and answers it.
-    fn take(&self, stream: &TcpStream) {
-        stream.set_read_timeout(Some(Duration::from_mins(1))).expect("a time");
+    /// Reads one request and answers it. A client that does not trust us asks nothing.
+    fn take(&self, stream: impl Read + Write) {
         let mut reader = BufReader::new(stream);
         let mut head = String::new();
         while !head.ends_with("\r\n\r\n") && reader.read_line(&mut head).is_ok_and(|it| it > 0) {}
+        if head.is_empty() {
+            return;
+        }
         let head = head.to_ascii_lowercase();
         let length = head.lines().find_map(|line| line.strip_prefix("content-length: "));
         let mut body = vec![0; length.and_then(|text| text.parse().ok()).unwrap_or(0)];
@@ -154,8 +172,7 @@ impl Collector {
         drop(all);
         let answer = "HTTP/1.1 200 OK\r\nContent-Type: application/x-protobuf\r\n\
                       Content-Length: 0\r\nConnection: close\r\n\r\n";
-        let mut stream = stream;
-        stream.write_all(answer.as_bytes()).expect("it waits for the answer");
+        reader.get_mut().write_all(answer.as_bytes()).expect("it waits for the answer");
     }
 }
 

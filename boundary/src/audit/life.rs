@@ -5,9 +5,8 @@
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use serde::ser::{Serialize, SerializeMap, Serializer};
 
-use super::record::put;
+use super::object::{Fields, Value};
 use super::{Session, Totals};
 
 /// What the jail measured of everything that the command started.
@@ -37,48 +36,70 @@ pub(super) struct Summary {
 pub(super) struct Life {
     pub(super) session: Arc<Session>,
     pub(super) time: Timestamp,
-    /// At its end, what it came to.
-    pub(super) end: Option<Summary>,
+    pub(super) moment: Moment,
+}
+
+/// Which moment of a session a record is about.
+#[derive(Debug, Clone)]
+pub(super) enum Moment {
+    /// Its beginning.
+    Start,
+    /// It goes on in another file.
+    Continued,
+    /// Its end, and what it came to.
+    End(Summary),
 }
 
 impl Life {
     /// What it ran under.
-    fn beginning<M: SerializeMap>(&self, map: &mut M) -> Result<(), M::Error> {
+    fn beginning<'a>(&'a self, tell: &mut dyn FnMut(&'static str, Value<'a>)) {
         let session = &self.session;
-        map.serialize_entry("jail", session.jail)?;
-        map.serialize_entry("version", env!("CARGO_PKG_VERSION"))?;
-        map.serialize_entry("command", &session.command)?;
-        map.serialize_entry("rules", &session.rules)?;
-        map.serialize_entry("domain_match", session.domain_match)?;
-        session.labels.put(map)
+        tell("jail", session.jail.into());
+        tell("version", env!("CARGO_PKG_VERSION").into());
+        tell("command", session.command.as_str().into());
+        tell("rules", Value::Texts(&session.rules));
+        tell("domain_match", session.domain_match.into());
+        session.labels.put(tell);
     }
 
     /// What it came to.
-    fn ending<M: SerializeMap>(summary: &Summary, map: &mut M) -> Result<(), M::Error> {
+    fn ending<'a>(summary: &'a Summary, tell: &mut dyn FnMut(&'static str, Value<'a>)) {
         let Summary { totals, duration_ms, usage } = summary;
-        map.serialize_entry("allowed", &totals.allowed)?;
-        map.serialize_entry("denied", &totals.denied)?;
-        map.serialize_entry("dropped", &totals.dropped)?;
-        put(map, "undelivered", Some(totals.undelivered).filter(|&count| count > 0))?;
-        map.serialize_entry("bytes_up", &totals.bytes_up)?;
-        map.serialize_entry("bytes_down", &totals.bytes_down)?;
-        map.serialize_entry("duration_ms", duration_ms)?;
-        put(map, "cpu_ms", usage.cpu_ms)?;
-        put(map, "memory_peak", usage.memory_peak)?;
-        put(map, "tasks", usage.tasks)
+        let some = |count: u64| Some(count).filter(|&count| count > 0);
+        for (name, value) in [
+            ("allowed", Some(totals.allowed)),
+            ("denied", Some(totals.denied)),
+            ("dropped", Some(totals.dropped)),
+            ("refusals_lost", some(totals.refusals_lost)),
+            ("undelivered", some(totals.undelivered)),
+            ("bytes_up", Some(totals.bytes_up)),
+            ("bytes_down", Some(totals.bytes_down)),
+            ("duration_ms", Some(*duration_ms)),
+            ("cpu_ms", usage.cpu_ms),
+            ("memory_peak", usage.memory_peak),
+            ("tasks", usage.tasks),
+        ] {
+            if let Some(value) = value {
+                tell(name, value.into());
+            }
+        }
     }
 }
 
-impl Serialize for Life {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut map = serializer.serialize_map(None)?;
-        map.serialize_entry("event_time", &format_args!("{:.9}", self.time))?;
-        map.serialize_entry("session_id", &format_args!("{}", self.session.id))?;
-        map.serialize_entry("event", if self.end.is_none() { "start" } else { "end" })?;
-        match &self.end {
-            None => self.beginning(&mut map)?,
-            Some(summary) => Self::ending(summary, &mut map)?,
+impl Fields for Life {
+    fn fields<'a>(&'a self, tell: &mut dyn FnMut(&'static str, Value<'a>)) {
+        tell("event_time", Value::Time(self.time));
+        tell("session_id", Value::Id(self.session.id));
+        let event = match self.moment {
+            Moment::Start => "start",
+            Moment::Continued => "continued",
+            Moment::End(_) => "end",
+        };
+        tell("event", event.into());
+        match &self.moment {
+            // Whoever has only this file has to know the policy too.
+            Moment::Start | Moment::Continued => self.beginning(tell),
+            Moment::End(summary) => Self::ending(summary, tell),
         }
-        map.end()
     }
 }

@@ -6,8 +6,8 @@
 use std::borrow::Cow;
 use std::io::{self, Write};
 
-use jiff::tz::TimeZone;
-use jiff::{Timestamp, Zoned};
+use jiff::Timestamp;
+use jiff::tz::{Offset, TimeZone};
 use serde_json::ser::Formatter;
 use tracing::Level;
 
@@ -29,62 +29,135 @@ pub(super) struct Line {
 impl Line {
     /// Appends the line to `out`, its newline with it.
     pub(super) fn render(&self, format: Format, zone: &TimeZone, out: &mut Vec<u8>) {
-        let time = self.time.to_zoned(zone.clone());
+        let head = Head { time: self.time, level: self.level, message: &self.message };
+        let fields = self.fields.iter().map(|(key, value)| (*key, value));
+        head.render(fields, (format, zone), out);
+    }
+}
+
+/// What every line begins with.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Head<'a> {
+    /// When.
+    pub(super) time: Timestamp,
+    /// How important.
+    pub(super) level: Level,
+    /// What.
+    pub(super) message: &'a str,
+}
+
+impl Head<'_> {
+    /// Appends the line with these fields to `out`, its newline with it.
+    pub(super) fn render(
+        &self,
+        fields: impl IntoIterator<Item = (&'static str, impl AsRef<str>)>,
+        (format, zone): (Format, &TimeZone),
+        out: &mut Vec<u8>,
+    ) {
+        let offset = zone.to_offset(self.time);
         match format {
-            Format::Text => self.text(&time, out),
-            Format::Json => self.json(&time, out),
+            Format::Text => self.text(fields, offset, out),
+            Format::Json => self.json(fields, offset, out),
         }
         out.push(b'\n');
     }
 
     /// `time=… level=… msg=… key=value …`
-    fn text(&self, time: &Zoned, out: &mut Vec<u8>) {
+    fn text(
+        &self,
+        fields: impl IntoIterator<Item = (&'static str, impl AsRef<str>)>,
+        offset: Offset,
+        out: &mut Vec<u8>,
+    ) {
         out.extend_from_slice(b"time=");
-        out.extend_from_slice(rfc3339(time, 3).as_bytes());
+        write_time(self.time, (offset, 3), out);
         out.extend_from_slice(b" level=");
         out.extend_from_slice(self.level.as_str().as_bytes());
         out.extend_from_slice(b" msg=");
-        quote(&self.message, out);
-        for (key, value) in &self.fields {
+        quote(self.message, out);
+        for (key, value) in fields {
             out.push(b' ');
             out.extend_from_slice(key.as_bytes());
             out.push(b'=');
-            quote(value, out);
+            quote(value.as_ref(), out);
         }
     }
 
     /// `{"time":…,"level":…,"msg":…,"key":"value",…}`
-    fn json(&self, time: &Zoned, out: &mut Vec<u8>) {
-        let time = rfc3339(time, 9);
-        let head = [("time", time.as_str()), ("level", self.level.as_str())];
-        let rest = self.fields.iter().map(|(key, value)| (*key, value.as_str()));
-        let fields = head.into_iter().chain([("msg", self.message.as_str())]).chain(rest);
-        for (index, (key, value)) in fields.enumerate() {
-            out.push(if index == 0 { b'{' } else { b',' });
-            write_json(&key, out);
+    fn json(
+        &self,
+        fields: impl IntoIterator<Item = (&'static str, impl AsRef<str>)>,
+        offset: Offset,
+        out: &mut Vec<u8>,
+    ) {
+        out.extend_from_slice(b"{\"time\":\"");
+        write_time(self.time, (offset, 9), out);
+        out.push(b'"');
+        let mut put = |key: &str, value: &str| {
+            out.push(b',');
+            write_string(key, out);
             out.push(b':');
-            write_json(&value, out);
+            write_string(value, out);
+        };
+        put("level", self.level.as_str());
+        put("msg", self.message);
+        for (key, value) in fields {
+            put(key, value.as_ref());
         }
         out.push(b'}');
     }
 }
 
-/// RFC 3339 with so many digits of a second, and `Z` for no offset.
-fn rfc3339(time: &Zoned, digits: usize) -> String {
-    let date = time.strftime("%Y-%m-%dT%H:%M:%S");
-    let mut fraction = format!("{:09}", time.subsec_nanosecond());
-    fraction.truncate(digits);
-    if time.offset().seconds() == 0 {
-        format!("{date}.{fraction}Z")
-    } else {
-        format!("{date}.{fraction}{}", time.strftime("%:z"))
+/// Appends a time in RFC 3339 at an offset, with so many digits of a second, and `Z` for no offset.
+pub(super) fn write_time(time: Timestamp, (offset, digits): (Offset, u32), out: &mut Vec<u8>) {
+    let when = offset.to_datetime(time);
+    // No clock says a year before the first.
+    let year = u64::from(when.year().unsigned_abs());
+    let mut mark = None;
+    for (number, width, next) in [
+        (year, 4, b'-'),
+        (u64::from(when.month().unsigned_abs()), 2, b'-'),
+        (u64::from(when.day().unsigned_abs()), 2, b'T'),
+        (u64::from(when.hour().unsigned_abs()), 2, b':'),
+        (u64::from(when.minute().unsigned_abs()), 2, b':'),
+        (u64::from(when.second().unsigned_abs()), 2, b'.'),
+    ] {
+        out.extend(mark.replace(next));
+        write_digits(number, width, out);
+    }
+    out.push(b'.');
+    let nanos = u64::from(when.subsec_nanosecond().unsigned_abs());
+    let width = digits.min(9);
+    write_digits(nanos / 10_u64.pow(9 - width), width as usize, out);
+    let seconds = offset.seconds();
+    if seconds == 0 {
+        return out.push(b'Z');
+    }
+    out.push(if seconds < 0 { b'-' } else { b'+' });
+    let minutes = u64::from(seconds.unsigned_abs()) / 60;
+    write_digits(minutes / 60, 2, out);
+    out.push(b':');
+    write_digits(minutes % 60, 2, out);
+}
+
+/// Appends a number in so many digits at least.
+pub(super) fn write_digits(mut number: u64, least: usize, out: &mut Vec<u8>) {
+    let start = out.len();
+    while number > 0 || out.len() < start + least {
+        // A digit is one byte.
+        out.push(b'0' + u8::try_from(number % 10).unwrap_or(0));
+        number /= 10;
+    }
+    if let Some(digits) = out.get_mut(start..) {
+        digits.reverse();
     }
 }
 
 /// A value in slog's text: bare where that is unambiguous, else quoted as Go quotes.
 fn quote(value: &str, out: &mut Vec<u8>) {
     let plain = |c: char| !matches!(c, ' ' | '=' | '"') && !c.is_whitespace() && is_printable(c);
-    if !value.is_empty() && value.chars().all(plain) {
+    let plainest = |byte: u8| byte.is_ascii_graphic() && !matches!(byte, b'=' | b'"');
+    if !value.is_empty() && (value.bytes().all(plainest) || value.chars().all(plain)) {
         out.extend_from_slice(value.as_bytes());
         return;
     }
@@ -136,8 +209,20 @@ fn is_printable(c: char) -> bool {
     c.is_alphanumeric() || c.escape_debug().len() == 1
 }
 
+/// Appends text as a JSON string in which everything that does not print is escaped.
+pub(super) fn write_string(text: &str, out: &mut Vec<u8>) {
+    let is_plain = |byte: u8| matches!(byte, b' '..=b'~') && !matches!(byte, b'"' | b'\\');
+    if text.bytes().all(is_plain) {
+        out.push(b'"');
+        out.extend_from_slice(text.as_bytes());
+        out.push(b'"');
+    } else {
+        write_json(&text, out);
+    }
+}
+
 /// Appends a value as JSON in which everything that does not print is escaped.
-pub(super) fn write_json(value: &impl serde::Serialize, out: &mut Vec<u8>) {
+fn write_json(value: &impl serde::Serialize, out: &mut Vec<u8>) {
     let length = out.len();
     let mut serializer = serde_json::Serializer::with_formatter(&mut *out, Printable);
     if value.serialize(&mut serializer).is_err() {

@@ -9,13 +9,16 @@ pub mod file;
 mod life;
 mod line;
 mod meters;
+mod object;
 mod otlp;
 mod plumbing;
 mod queue;
 mod record;
 mod recorder;
+mod rows;
 mod settings;
 mod sink;
+mod terminal;
 
 #[cfg(test)]
 mod tests;

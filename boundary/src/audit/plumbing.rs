@@ -14,7 +14,7 @@ use tracing_subscriber::layer::{Context, Layer, SubscriberExt as _};
 use tracing_subscriber::registry::Registry;
 
 use super::line::Line;
-use super::sink::Output;
+use super::sink::{Output, Said};
 
 /// Makes an output the process's log. Only the first call counts.
 pub(super) fn install(output: &Arc<Output>) {
@@ -45,7 +45,7 @@ impl<S: Subscriber> Layer<S> for Lines {
         let mut line =
             Line { time: Timestamp::now(), level, message: String::new(), fields: Vec::new() };
         event.record(&mut Fields(&mut line));
-        self.0.say(line);
+        self.0.say(Said::Line(line));
     }
 }
 

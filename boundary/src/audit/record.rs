@@ -1,17 +1,22 @@
-//! A record as plain data, and its two faces: the JSON object and the line for people.
+//! A record and its two faces: the fields of the JSON object, and the line for people.
+//!
+//! It keeps what was decided as it was decided; its words are put together by whoever writes them, not
+//! on the way of the request.
 //!
 //! *Never*: holds what a request carried, only what it asked for.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use serde::ser::{Serialize, SerializeMap, Serializer};
+use jiff::tz::TimeZone;
 use tracing::Level;
 use uuid::Uuid;
 
-use super::line::Line;
-use super::{Decision, Labels, OnError, Process, Subject, Tally};
-use crate::rules::{Code, Denial, Intent, Permit, Scheme};
+use super::line::Head;
+use super::object::{Fields, Value};
+use super::{Decision, Format, Labels, OnError, Process, Subject, Tally};
+use crate::rules::{Code, Intent, Scheme};
 
 /// What all records of a session have in common.
 #[derive(Debug, Clone, Default)]
@@ -34,263 +39,311 @@ pub struct Session {
     pub domain_match: &'static str,
 }
 
-/// One decision, or what became of it.
-#[derive(Debug, Clone)]
+/// One decision, or the confession that some are missing.
+#[derive(Debug)]
 pub struct Record {
     session: Arc<Session>,
     pub(super) event_time: Timestamp,
-    /// None for the confession that records were lost.
+    /// The number of the decision; none for a confession.
     pub(super) sequence: Option<u64>,
-    allowed: Option<bool>,
-    code: Option<&'static str>,
-    remedy: Option<String>,
-    matched_rule: Option<String>,
-    proto: Option<&'static str>,
-    http_method: Option<String>,
-    http_url: Option<String>,
-    host: Option<String>,
-    port: Option<u16>,
-    address: Option<String>,
-    door: Option<&'static str>,
-    process: Option<Process>,
-    dns_type: Option<String>,
-    /// In a closing record only: what was carried, and for how many milliseconds.
-    end: Option<(Tally, u64)>,
-    dropped: Option<u64>,
-    /// The host with its port where that is not the scheme's own, for people.
-    authority: Option<String>,
-    /// How important it is to a person.
-    level: Level,
+    what: What,
+}
+
+/// What a record is about.
+#[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "nearly all are the large one")]
+enum What {
+    /// Who asked, and what was decided. Its words are put together where they are written.
+    Decided(Subject, Decision),
+    /// How many are missing, and why.
+    Lost(Loss, u64),
+}
+
+/// Why something is missing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Loss {
+    /// A sink could not take records.
+    Records,
+    /// The jail refused faster than it could be recorded.
+    Refusals,
 }
 
 impl Record {
-    /// A record that says nothing yet.
-    fn empty(session: &Arc<Session>) -> Self {
-        Self {
-            session: Arc::clone(session),
-            event_time: Timestamp::UNIX_EPOCH,
-            sequence: None,
-            allowed: None,
-            code: None,
-            remedy: None,
-            matched_rule: None,
-            proto: None,
-            http_method: None,
-            http_url: None,
-            host: None,
-            port: None,
-            address: None,
-            door: None,
-            process: None,
-            dns_type: None,
-            end: None,
-            dropped: None,
-            authority: None,
-            level: Level::INFO,
-        }
-    }
-
     /// The record of a decision; its time and number are put in when it is put in the queue.
     pub(super) fn opening(session: &Arc<Session>, subject: &Subject, decision: Decision) -> Self {
-        let mut record = Self::empty(session);
-        record.door = Some(subject.door.as_str());
-        record.process.clone_from(&subject.process);
-        record.address = subject.target.map(|target| target.ip().to_string());
-        record.port = subject.target.map(|target| target.port());
-        record.level = decision.level();
-        match decision {
-            Decision::Allow(permit) => record.allow(&permit),
-            Decision::Deny(denial) => record.deny(&denial),
-            Decision::Dns { name, kind, refused } => {
-                record.allowed = Some(refused.is_none());
-                record.code = refused.map(Code::as_str);
-                record.proto = Some("dns");
-                record.host = Some(name);
-                record.dns_type = Some(kind);
-            }
-            Decision::Dropped { proto, code, host } => {
-                record.allowed = Some(false);
-                record.code = Some(code.as_str());
-                record.proto = Some(proto);
-                record.host = host.map(|host| host.to_string());
-            }
-            Decision::Withheld { socket } => {
-                record.allowed = Some(false);
-                record.code = Some(Code::UnixSocket.as_str());
-                record.proto = Some("unix");
-                record.address = Some(socket);
-            }
-        }
-        record
+        let what = What::Decided(subject.clone(), decision);
+        let session = Arc::clone(session);
+        Self { session, event_time: Timestamp::UNIX_EPOCH, sequence: None, what }
     }
 
-    /// What was granted, by which rule.
-    fn allow(&mut self, permit: &Permit) {
-        self.allowed = Some(true);
-        self.matched_rule = Some(permit.rule().to_owned());
-        self.intent(permit.intent());
-    }
-
-    /// What was refused, as far as it could be understood.
-    fn deny(&mut self, denial: &Denial) {
-        self.allowed = Some(false);
-        self.code = Some(denial.code.as_str());
-        self.remedy = denial.remedy();
-        if let Some(intent) = &denial.intent {
-            self.intent(intent);
-        }
-    }
-
-    /// What was asked for.
-    fn intent(&mut self, intent: &Intent) {
-        self.proto = Some(match intent.scheme() {
-            Scheme::Http | Scheme::Https => "http",
-            Scheme::Tls => "tls",
-            Scheme::Tcp => "tcp",
-        });
-        self.host = Some(intent.host().bare());
-        self.port = Some(intent.port());
-        self.authority = Some(intent.authority());
-        if let Some(method) = intent.method() {
-            self.http_method = Some(method.as_str().to_owned());
-            self.http_url = Some(intent.url(self.session.query));
-        }
-    }
-
-    /// The record of a decision's end.
-    pub(super) fn closing(
+    /// The confession that so many are missing.
+    pub(super) fn lost(
         session: &Arc<Session>,
-        opening: (u64, bool),
-        address: Option<String>,
-        end: (Tally, u64),
+        event_time: Timestamp,
+        (loss, count): (Loss, u64),
     ) -> Self {
-        Self {
-            sequence: Some(opening.0),
-            allowed: Some(opening.1),
-            address,
-            end: Some(end),
-            ..Self::empty(session)
-        }
+        let session = Arc::clone(session);
+        Self { session, event_time, sequence: None, what: What::Lost(loss, count) }
     }
 
-    /// The confession that so many records are missing.
-    pub(super) fn lost(session: &Arc<Session>, event_time: Timestamp, dropped: u64) -> Self {
-        Self {
-            event_time,
-            code: Some("records_dropped"),
-            dropped: Some(dropped),
-            ..Self::empty(session)
+    /// What was asked for, where it was understood.
+    fn intent(&self) -> Option<&Intent> {
+        match &self.what {
+            What::Decided(_, Decision::Allow(permit)) => Some(permit.intent()),
+            What::Decided(_, Decision::Deny(denial)) => denial.intent.as_ref(),
+            What::Decided(..) | What::Lost(..) => None,
         }
     }
 
     /// The method and the URL, where it is about a request.
-    pub(super) fn request(&self) -> Option<(&str, &str)> {
-        self.http_method.as_deref().zip(self.http_url.as_deref())
+    pub(super) fn request(&self) -> Option<(&str, String)> {
+        let intent = self.intent()?;
+        Some((intent.method()?.as_str(), intent.url(self.session.query)))
+    }
+
+    /// Whether it is about a request.
+    pub(super) fn is_request(&self) -> bool {
+        self.intent().is_some_and(|intent| intent.method().is_some())
     }
 
     /// The rule that granted it.
     pub(super) fn rule(&self) -> Option<&str> {
-        self.matched_rule.as_deref()
+        match &self.what {
+            What::Decided(_, Decision::Allow(permit)) => Some(permit.rule()),
+            What::Decided(..) | What::Lost(..) => None,
+        }
     }
 
     /// How important it is; what is missing is.
     pub(super) fn level(&self) -> Level {
-        if self.dropped.is_some() { Level::ERROR } else { self.level }
+        match &self.what {
+            What::Decided(_, decision) => decision.level(),
+            What::Lost(..) => Level::ERROR,
+        }
     }
 
     /// Whether it was granted.
     pub(super) fn is_allowed(&self) -> bool {
-        self.allowed == Some(true)
+        matches!(&self.what, What::Decided(_, decision) if decision.is_allowed())
     }
 
-    /// The line for people: the Go tool's keys for HTTP, and the address for what never became that.
-    pub(super) fn line(&self) -> Line {
-        let text = |key, value: &Option<String>| value.clone().map(|value| (key, value));
-        let word = |key, value: Option<&str>| value.map(|value| (key, value.to_owned()));
-        let rule = text("rule", &self.matched_rule);
-        let fields: Vec<_> = if self.http_method.is_some() {
-            let method = text("method", &self.http_method);
-            let url = text("url", &self.http_url);
-            [method, url, text("host", &self.authority), rule].into_iter().flatten().collect()
-        } else {
-            let host = self.authority.as_ref().or(self.host.as_ref()).cloned();
-            let address = self.address.as_ref().filter(|_| host.is_none());
-            let port = self.port.filter(|_| host.is_none()).map(|port| port.to_string());
-            [
-                word("proto", self.proto),
-                host.map(|host| ("host", host)),
-                address.map(|address| ("address", address.clone())),
-                port.map(|port| ("port", port)),
-                word("code", self.code),
-                rule,
-            ]
-            .into_iter()
-            .flatten()
-            .collect()
-        };
+    /// Appends the line for people: the Go tool's keys for HTTP, and the address for what never became
+    /// that.
+    pub(super) fn render(&self, format: Format, zone: &TimeZone, out: &mut Vec<u8>) {
+        let What::Decided(subject, decision) = &self.what else { return };
+        let authority = self.intent().map(Intent::authority);
+        let request = self.request();
+        let host = authority.or_else(|| decision.host());
+        let place = Some(subject).filter(|_| host.is_none());
+        let address = place.and_then(|subject| decision.address(subject));
+        let port = place.and_then(|subject| subject.target).map(|target| target.port().to_string());
+        let is_request = request.is_some();
+        let word = |text: Option<&'static str>| text.filter(|_| !is_request);
+        let fields = [
+            ("method", request.as_ref().map(|(method, _)| *method)),
+            ("url", request.as_ref().map(|(_, url)| url.as_str())),
+            ("proto", word(decision.proto())),
+            ("host", host.as_deref()),
+            ("address", address.as_deref()),
+            ("port", port.as_deref()),
+            ("code", word(decision.code().map(Code::as_str))),
+            ("rule", self.rule()),
+        ];
         let message = if self.is_allowed() { "ALLOW" } else { "DENY" };
-        Line { time: self.event_time, level: self.level, message: message.to_owned(), fields }
+        let head = Head { time: self.event_time, level: self.level(), message };
+        let fields = fields.into_iter().filter_map(|(key, value)| Some((key, value?)));
+        head.render(fields, (format, zone), out);
+    }
+
+    /// The fields of a decision.
+    fn decided<'a>(
+        &'a self,
+        (subject, decision): (&'a Subject, &'a Decision),
+        tell: &mut dyn FnMut(&'static str, Value<'a>),
+    ) {
+        let mut put = |name, value: Option<Value<'a>>| {
+            if let Some(value) = value {
+                tell(name, value);
+            }
+        };
+        let intent = self.intent();
+        let target = subject.target;
+        put("decision", Some(verdict(decision.is_allowed()).into()));
+        put("code", decision.code().map(|code| code.as_str().into()));
+        put("remedy", decision.remedy().map(Value::from));
+        put("matched_rule", self.rule().map(Value::from));
+        put("proto", decision.proto().map(Value::from));
+        put("dns_type", decision.question().map(Value::from));
+        let request = self.request();
+        put("http_method", request.as_ref().map(|(method, _)| (*method).into()));
+        put("http_url", request.map(|(_, url)| url.into()));
+        put("host", intent.map(|intent| intent.host().bare()).or(decision.host()).map(Value::from));
+        let port = intent.map(Intent::port).or(target.map(|target| target.port()));
+        put("port", port.map(|port| u64::from(port).into()));
+        put(
+            "address",
+            match decision {
+                Decision::Withheld { socket } => Some(socket.as_str().into()),
+                Decision::Allow(_)
+                | Decision::Deny(_)
+                | Decision::Dns { .. }
+                | Decision::Dropped { .. } => target.map(|target| Value::Address(target.ip())),
+            },
+        );
+        put("door", Some(subject.door.as_str().into()));
+        put("jail", Some(self.session.jail.into()));
+        if let Some(process) = &subject.process {
+            process.put(tell);
+        }
+        self.session.labels.put(tell);
+    }
+}
+
+/// A verdict's word.
+fn verdict(is_allowed: bool) -> &'static str {
+    if is_allowed { "allow" } else { "deny" }
+}
+
+impl Decision {
+    /// What would permit it, where a rule could.
+    fn remedy(&self) -> Option<String> {
+        match self {
+            Self::Deny(denial) => denial.remedy(),
+            Self::Allow(_) | Self::Dns { .. } | Self::Dropped { .. } | Self::Withheld { .. } => {
+                None
+            }
+        }
+    }
+
+    /// What was spoken.
+    fn proto(&self) -> Option<&'static str> {
+        let of = |intent: &Intent| match intent.scheme() {
+            Scheme::Http | Scheme::Https => "http",
+            Scheme::Tls => "tls",
+            Scheme::Tcp => "tcp",
+        };
+        match self {
+            Self::Allow(permit) => Some(of(permit.intent())),
+            Self::Deny(denial) => denial.intent.as_ref().map(of),
+            Self::Dns { .. } => Some("dns"),
+            Self::Dropped { proto, .. } => Some(proto),
+            Self::Withheld { .. } => Some("unix"),
+        }
+    }
+
+    /// The type of a question.
+    fn question(&self) -> Option<&str> {
+        match self {
+            Self::Dns { kind, .. } => Some(kind),
+            Self::Allow(_) | Self::Deny(_) | Self::Dropped { .. } | Self::Withheld { .. } => None,
+        }
+    }
+
+    /// The host, where no intent names it.
+    fn host(&self) -> Option<String> {
+        match self {
+            Self::Dns { name, .. } => Some(name.clone()),
+            Self::Dropped { host, .. } => host.as_ref().map(ToString::to_string),
+            Self::Allow(_) | Self::Deny(_) | Self::Withheld { .. } => None,
+        }
+    }
+
+    /// The address, for people.
+    fn address(&self, subject: &Subject) -> Option<String> {
+        match self {
+            Self::Withheld { socket } => Some(socket.clone()),
+            Self::Allow(_) | Self::Deny(_) | Self::Dns { .. } | Self::Dropped { .. } => {
+                subject.target.map(|target| target.ip().to_string())
+            }
+        }
+    }
+}
+
+impl Process {
+    /// Tells who it is.
+    fn put<'a>(&'a self, tell: &mut dyn FnMut(&'static str, Value<'a>)) {
+        tell("pid", u64::from(self.pid).into());
+        if let Some(exe) = &self.exe {
+            tell("exe", Value::Text(exe.to_string_lossy()));
+        }
+        tell("comm", self.comm.as_str().into());
+        tell("uid", u64::from(self.uid).into());
+        if !self.parents.is_empty() {
+            tell("parents", Value::Parents(&self.parents));
+        }
+        if self.cgroup != 0 {
+            tell("cgroup", self.cgroup.into());
+        }
     }
 }
 
 impl Labels {
-    /// Puts in what is known.
-    pub(super) fn put<M: SerializeMap>(&self, map: &mut M) -> Result<(), M::Error> {
-        put(map, "workspace_id", self.workspace_id.as_ref())?;
-        put(map, "workspace_name", self.workspace_name.as_ref())?;
-        put(map, "owner", self.owner.as_ref())?;
-        put(map, "template_id", self.template_id.as_ref())?;
-        put(map, "template_version_id", self.template_version_id.as_ref())
+    /// Tells what is known.
+    pub(super) fn put<'a>(&'a self, tell: &mut dyn FnMut(&'static str, Value<'a>)) {
+        for (name, value) in [
+            ("workspace_id", &self.workspace_id),
+            ("workspace_name", &self.workspace_name),
+            ("owner", &self.owner),
+            ("template_id", &self.template_id),
+            ("template_version_id", &self.template_version_id),
+        ] {
+            if let Some(value) = value {
+                tell(name, value.as_str().into());
+            }
+        }
     }
 }
 
-/// Puts a field in if there is one.
-pub(super) fn put<M: SerializeMap>(
-    map: &mut M,
-    key: &'static str,
-    value: Option<impl Serialize>,
-) -> Result<(), M::Error> {
-    value.map_or(Ok(()), |value| map.serialize_entry(key, &value))
+impl Fields for Record {
+    fn fields<'a>(&'a self, tell: &mut dyn FnMut(&'static str, Value<'a>)) {
+        tell("event_time", Value::Time(self.event_time));
+        tell("session_id", Value::Id(self.session.id));
+        if let Some(sequence) = self.sequence {
+            tell("sequence", sequence.into());
+        }
+        match &self.what {
+            What::Decided(subject, decision) => self.decided((subject, decision), tell),
+            What::Lost(loss, count) => {
+                let (code, name) = match loss {
+                    Loss::Records => ("records_dropped", "dropped"),
+                    Loss::Refusals => ("refusals_lost", "refusals_lost"),
+                };
+                tell("event", "lost".into());
+                tell("code", code.into());
+                tell(name, (*count).into());
+            }
+        }
+    }
 }
 
-impl Serialize for Record {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let opening = self.end.is_none() && self.dropped.is_none();
-        let process = self.process.as_ref();
-        let exe = process.and_then(|process| process.exe.as_ref());
-        let mut map = serializer.serialize_map(None)?;
-        map.serialize_entry("event_time", &format_args!("{:.9}", self.event_time))?;
-        map.serialize_entry("session_id", &format_args!("{}", self.session.id))?;
-        put(&mut map, "event", self.dropped.map(|_| "lost"))?;
-        put(&mut map, "sequence", self.sequence)?;
-        put(&mut map, "decision", self.allowed.map(|yes| if yes { "allow" } else { "deny" }))?;
-        put(&mut map, "code", self.code)?;
-        put(&mut map, "remedy", self.remedy.as_ref())?;
-        put(&mut map, "matched_rule", self.matched_rule.as_ref())?;
-        put(&mut map, "proto", self.proto)?;
-        put(&mut map, "dns_type", self.dns_type.as_ref())?;
-        put(&mut map, "http_method", self.http_method.as_ref())?;
-        put(&mut map, "http_url", self.http_url.as_ref())?;
-        put(&mut map, "host", self.host.as_ref())?;
-        put(&mut map, "port", self.port)?;
-        put(&mut map, "address", self.address.as_ref())?;
-        put(&mut map, "door", self.door)?;
-        put(&mut map, "jail", opening.then_some(self.session.jail))?;
-        put(&mut map, "pid", process.map(|process| process.pid))?;
-        put(&mut map, "exe", exe.map(|exe| exe.to_string_lossy()))?;
-        put(&mut map, "comm", process.map(|process| &process.comm))?;
-        put(&mut map, "uid", process.map(|process| process.uid))?;
-        let parents = process.map(|process| &process.parents);
-        put(&mut map, "parents", parents.filter(|parents| !parents.is_empty()).map(|all| &**all))?;
-        put(&mut map, "cgroup", process.map(|process| process.cgroup).filter(|&id| id != 0))?;
-        put(&mut map, "http_status", self.end.and_then(|(tally, _)| tally.http_status))?;
-        put(&mut map, "bytes_up", self.end.map(|(tally, _)| tally.bytes_up))?;
-        put(&mut map, "bytes_down", self.end.map(|(tally, _)| tally.bytes_down))?;
-        put(&mut map, "duration_ms", self.end.map(|(_, duration)| duration))?;
-        put(&mut map, "dropped", self.dropped)?;
-        if opening {
-            self.session.labels.put(&mut map)?;
+/// What became of a decision: its closing record.
+#[derive(Debug, Clone)]
+pub(super) struct Outcome {
+    pub(super) session: Arc<Session>,
+    pub(super) event_time: Timestamp,
+    /// The number of the decision.
+    pub(super) sequence: u64,
+    pub(super) is_allowed: bool,
+    /// What was dialled.
+    pub(super) address: Option<IpAddr>,
+    pub(super) tally: Tally,
+    pub(super) duration_ms: u64,
+}
+
+impl Fields for Outcome {
+    fn fields<'a>(&'a self, tell: &mut dyn FnMut(&'static str, Value<'a>)) {
+        tell("event_time", Value::Time(self.event_time));
+        tell("session_id", Value::Id(self.session.id));
+        tell("sequence", self.sequence.into());
+        tell("decision", verdict(self.is_allowed).into());
+        if let Some(address) = self.address {
+            tell("address", Value::Address(address));
         }
-        map.end()
+        if let Some(status) = self.tally.http_status {
+            tell("http_status", u64::from(status).into());
+        }
+        tell("bytes_up", self.tally.bytes_up.into());
+        tell("bytes_down", self.tally.bytes_down.into());
+        tell("duration_ms", self.duration_ms.into());
     }
 }

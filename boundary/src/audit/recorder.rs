@@ -4,32 +4,24 @@
 
 use std::fmt;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
-use serde::ser::{Serialize, Serializer};
 use tracing::Level;
 use uuid::Uuid;
 
-use super::agent::{Agent, Log};
-use super::file::{Short, Writer};
-use super::life::{Life, Summary, Usage};
+use super::agent::Agent;
+use super::life::{Life, Moment, Summary, Usage};
 use super::line::Line;
 use super::meters::{Meters, Stopwatch};
-use super::otlp::{self, Export};
-use super::queue::{Batch, Lane, Written};
-use super::record::{Record, Session};
-use super::sink::{Output, Sinks, Target};
-use super::{Collector, Decision, OnError, Subject, Tally};
-
-/// How many records may wait for a slow disk.
-const BOUND: usize = 8192;
-
-/// How long the writer lets records gather before it writes them: waking it for each would cost the
-/// request more than the record does.
-const GATHER: Duration = Duration::from_millis(2);
+use super::otlp::Export;
+use super::queue::Lane;
+use super::record::{Loss, Outcome, Record, Session};
+use super::rows::{Row, start_export, start_file};
+use super::sink::{Output, Said, Sinks, Target};
+use super::{Decision, OnError, Subject, Tally};
 
 /// Tells the time; a test tells its own.
 pub trait Clock: fmt::Debug + Send + Sync {
@@ -66,6 +58,8 @@ pub struct Totals {
     pub undelivered: u64,
     /// Records that the collector did not get, where there is one.
     pub unexported: u64,
+    /// Refusals of the jail that came faster than they could be recorded.
+    pub refusals_lost: u64,
     /// Bytes of content from the command.
     pub bytes_up: u64,
     /// Bytes of content to the command.
@@ -156,7 +150,7 @@ impl Recorder {
             meters: OnceLock::new(),
         };
         let recorder = Self { shared: Arc::new(shared) };
-        recorder.live(None);
+        recorder.live(Moment::Start);
         let id = recorder.shared.session.id.to_string();
         recorder.say(Level::INFO, "boundary session started", vec![("session_id", id)]);
         Ok(recorder)
@@ -197,11 +191,22 @@ impl Recorder {
         Stopwatch::start(self.shared.meters.get())
     }
 
-    /// Counts refusals of the jail that came faster than they could be recorded.
+    /// Counts refusals of the jail that came faster than they could be recorded, and says so on
+    /// record.
     pub fn missed(&self, count: u64) {
-        if let Some(meters) = self.shared.meters.get() {
+        let shared = &self.shared;
+        if let Some(meters) = shared.meters.get() {
             meters.missed(count);
         }
+        // The place among the other records says where they are missing.
+        let mut counts = shared.count.lock().unwrap_or_else(PoisonError::into_inner);
+        counts.totals.refusals_lost += count;
+        let lost = (Loss::Refusals, count);
+        shared.write(Row::Decision(Arc::new(Record::lost(
+            &shared.session,
+            shared.clock.now(),
+            lost,
+        ))));
     }
 
     /// Gives a decision its number and its place in both queues.
@@ -223,13 +228,14 @@ impl Recorder {
         let Some(mut record) = record else { return sequence };
         record.event_time = shared.clock.now();
         record.sequence = Some(sequence);
+        let record = Arc::new(record);
         if is_said {
-            shared.log.say(record.line());
+            shared.log.say(Said::Record(Arc::clone(&record)));
         }
         if let Some(agent) = &shared.agent
-            && let Some(log) = Log::of(&record)
+            && record.is_request()
         {
-            agent.push(log);
+            agent.push(Arc::clone(&record));
         }
         shared.write(Row::Decision(record));
         sequence
@@ -271,7 +277,7 @@ impl Recorder {
             self.say(Level::WARN, "requests could not be forwarded to the workspace agent", fields);
         }
         let duration_ms = milliseconds(self.shared.clock.elapsed());
-        self.live(Some(Summary { totals, duration_ms, usage }));
+        self.live(Moment::End(Summary { totals, duration_ms, usage }));
         let fields = vec![
             ("allowed", totals.allowed.to_string()),
             ("denied", totals.denied.to_string()),
@@ -304,96 +310,18 @@ impl Recorder {
     }
 
     /// A record of the session itself.
-    fn live(&self, end: Option<Summary>) {
+    fn live(&self, moment: Moment) {
         let shared = &self.shared;
         if shared.is_written() {
             let (session, time) = (Arc::clone(&shared.session), shared.clock.now());
-            shared.write(Row::Life(Life { session, time, end }));
+            shared.write(Row::Life(Life { session, time, moment }));
         }
     }
 
     /// A line of the session itself.
     fn say(&self, level: Level, message: &str, fields: Vec<(&'static str, String)>) {
         let time = self.shared.clock.now();
-        self.shared.log.say(Line { time, level, message: message.to_owned(), fields });
-    }
-}
-
-/// Starts the writer of the JSON Lines file. It complains in the log, once, when it cannot write.
-fn start_file(
-    file: &Arc<Target>,
-    log: &Arc<Output>,
-    session: &Arc<Session>,
-    clock: &Arc<dyn Clock>,
-) -> io::Result<Lane<Row>> {
-    let (file, log) = (Arc::clone(file), Arc::clone(log));
-    let (session, clock) = (Arc::clone(session), Arc::clone(clock));
-    let mut writer = Writer::new(file);
-    let mut complained = false;
-    Lane::start("records", (BOUND, GATHER), move |batch: Batch<Row>| {
-        let count = batch.items.len() as u64;
-        // Its loss is confessed at the end.
-        let lost = (batch.lost > 0)
-            .then(|| Row::Decision(Record::lost(&session, clock.now(), batch.lost)));
-        let Err(Short { written, error }) = writer.append(batch.items.iter().chain(&lost)) else {
-            return Written { items: count, is_told: true };
-        };
-        if !complained {
-            complained = true;
-            log.say(Line {
-                time: clock.now(),
-                level: Level::ERROR,
-                message: "the audit file cannot be written".to_owned(),
-                fields: vec![("error", error.to_string())],
-            });
-        }
-        Written { items: written.min(count), is_told: written > count }
-    })
-}
-
-/// Starts the way to a collector.
-fn start_export(
-    to: &Collector,
-    session: &Arc<Session>,
-    clock: &Arc<dyn Clock>,
-) -> io::Result<Export<Row>> {
-    let (about, clock) = (Arc::clone(session), Arc::clone(clock));
-    let lost = move |count| Row::Decision(Record::lost(&about, clock.now(), count));
-    Export::start(to, session, lost)
-}
-
-/// A line of the file.
-#[derive(Debug, Clone)]
-#[expect(clippy::large_enum_variant, reason = "all but two of a session are the large one")]
-enum Row {
-    /// A decision, what became of it, or the confession that some are missing.
-    Decision(Record),
-    /// The session itself.
-    Life(Life),
-}
-
-impl Serialize for Row {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        match self {
-            Self::Decision(record) => record.serialize(serializer),
-            Self::Life(life) => life.serialize(serializer),
-        }
-    }
-}
-
-impl otlp::Line for Row {
-    fn time(&self) -> Timestamp {
-        match self {
-            Self::Decision(record) => record.event_time,
-            Self::Life(life) => life.time,
-        }
-    }
-
-    fn level(&self) -> Level {
-        match self {
-            Self::Decision(record) => record.level(),
-            Self::Life(_) => Level::INFO,
-        }
+        self.shared.log.say(Said::Line(Line { time, level, message: message.to_owned(), fields }));
     }
 }
 
@@ -410,7 +338,7 @@ pub struct Entry {
     sequence: u64,
     allowed: bool,
     since: Duration,
-    address: Option<String>,
+    address: Option<IpAddr>,
     /// A decision with no outcome, or one that was told.
     is_ended: bool,
 }
@@ -423,7 +351,7 @@ impl Entry {
 
     /// Notes the address that was dialled for it.
     pub fn dialled(&mut self, address: SocketAddr) {
-        self.address = Some(address.ip().to_string());
+        self.address = Some(address.ip());
     }
 
     /// Closes the entry.
@@ -441,11 +369,15 @@ impl Entry {
         if !shared.is_written() {
             return;
         }
-        let end = (tally, milliseconds(shared.clock.elapsed().saturating_sub(self.since)));
-        let opening = (self.sequence, self.allowed);
-        let mut record = Record::closing(&shared.session, opening, self.address.take(), end);
-        record.event_time = shared.clock.now();
-        shared.write(Row::Decision(record));
+        shared.write(Row::Outcome(Outcome {
+            session: Arc::clone(&shared.session),
+            event_time: shared.clock.now(),
+            sequence: self.sequence,
+            is_allowed: self.allowed,
+            address: self.address,
+            tally,
+            duration_ms: milliseconds(shared.clock.elapsed().saturating_sub(self.since)),
+        }));
     }
 }
 

@@ -37,6 +37,8 @@ impl FromStr for Format {
 pub struct Log {
     /// The least important level that is written.
     pub level: tracing::Level,
+    /// Whether somebody asked for that level: then lines are written whoever draws on the terminal.
+    pub is_asked: bool,
     /// How lines look.
     pub format: Format,
     /// The folder for the log file; stderr without one.

@@ -17,13 +17,19 @@ use jiff::tz::TimeZone;
 use nix::libc::{O_NOFOLLOW, O_NONBLOCK};
 use tracing::Level;
 
-use super::file::{files_of, rotate};
+use super::file::{Place, Turn, files_of};
 use super::line::Line;
 use super::queue::{Batch, Lane, Written};
+use super::record::Record;
+use super::terminal::Terminal;
 use super::{Collector, Format, Forward, Log, Rotation, plumbing};
 
 /// How many lines may wait for a slow terminal or disk.
 const BOUND: usize = 8192;
+
+/// How long lines gather before they are written: a person does not see it, and waking the writer for
+/// each would cost the request more than the line does.
+const GATHER: Duration = Duration::from_millis(2);
 
 /// A sink that cannot be opened.
 #[derive(Debug, thiserror::Error)]
@@ -33,14 +39,6 @@ pub enum Error {
     #[error("cannot create the log folder {}: {source}", .path.display())]
     Folder {
         /// The folder.
-        path: PathBuf,
-        /// What the system said.
-        source: io::Error,
-    },
-    /// A file that is to be set aside.
-    #[error("cannot set {} aside: {source}", .path.display())]
-    Rotation {
-        /// The file.
         path: PathBuf,
         /// What the system said.
         source: io::Error,
@@ -82,7 +80,7 @@ impl Sinks {
         let zone = TimeZone::system();
         let mut files = Vec::new();
         let target = match &log.dir {
-            None => Target::Stderr,
+            None => Target::Stderr(Terminal::new(log.is_asked)),
             Some(dir) => {
                 create_folder(dir)?;
                 let path = dir.join(file_name(Timestamp::now(), &zone, process::id()));
@@ -91,12 +89,9 @@ impl Sinks {
                 target
             }
         };
-        if let (Some(path), Some(rotation)) = (audit_log, rotation) {
-            rotate(path, rotation)
-                .map_err(|source| Error::Rotation { path: path.to_owned(), source })?;
-        }
-        let records = audit_log.map(Target::append).transpose()?;
-        // What was set aside before is the record of others, and as little the command's to change.
+        let records = audit_log.map(|path| Target::named(path, rotation)).transpose()?;
+        // What was set aside before is the record of others, and as little the command's to change; nor
+        // is what this one is going to be set aside to.
         files.extend(audit_log.into_iter().flat_map(files_of));
         let log = Output::new(target, log.level, log.format, zone);
         Ok(Self { log: Arc::new(log), records, agent: None, collector: None, files })
@@ -126,7 +121,7 @@ impl Sinks {
     /// The descriptors that a process which forks must keep open for them.
     pub fn descriptors(&self) -> Vec<RawFd> {
         let targets = [Some(&*self.log.target), self.records.as_ref()];
-        targets.into_iter().flatten().filter_map(Target::descriptor).collect()
+        targets.into_iter().flatten().flat_map(Target::descriptors).collect()
     }
 
     /// Sends this process's plumbing log to the same place. Only the first call counts.
@@ -172,7 +167,7 @@ pub(super) struct Output {
     level: Level,
     format: Format,
     zone: TimeZone,
-    lane: OnceLock<Lane<Line>>,
+    lane: OnceLock<Lane<Said>>,
 }
 
 impl Output {
@@ -192,15 +187,15 @@ impl Output {
     }
 
     /// Writes a line, or puts it into the queue if there is one.
-    pub(super) fn say(&self, line: Line) {
-        if !self.takes(line.level) {
+    pub(super) fn say(&self, said: Said) {
+        if !self.takes(said.level()) {
             return;
         }
         if let Some(lane) = self.lane.get() {
-            lane.push(line);
+            lane.push(said);
         } else {
             let mut bytes = Vec::new();
-            line.render(self.format, &self.zone, &mut bytes);
+            said.render(self.format, &self.zone, &mut bytes);
             // There is nowhere left to complain about a log that cannot be written.
             drop(self.target.write(&bytes));
         }
@@ -209,10 +204,10 @@ impl Output {
     /// Puts a queue in front. Only the first call counts.
     pub(super) fn queue(&self) -> io::Result<()> {
         let (target, format, zone) = (Arc::clone(&self.target), self.format, self.zone.clone());
-        let lane = Lane::start("log", (BOUND, Duration::ZERO), move |batch: Batch<Line>| {
+        let lane = Lane::start("log", (BOUND, GATHER), move |batch: Batch<Said>| {
             let mut bytes = Vec::new();
-            for line in &batch.items {
-                line.render(format, &zone, &mut bytes);
+            for said in &batch.items {
+                said.render(format, &zone, &mut bytes);
             }
             if batch.lost > 0 {
                 lost(batch.lost).render(format, &zone, &mut bytes);
@@ -236,6 +231,33 @@ impl Output {
     }
 }
 
+/// What there is to say: a line, or a record whose line is put together where it is written.
+#[derive(Debug)]
+pub(super) enum Said {
+    /// A line.
+    Line(Line),
+    /// A decision.
+    Record(Arc<Record>),
+}
+
+impl Said {
+    /// How important it is.
+    fn level(&self) -> Level {
+        match self {
+            Self::Line(line) => line.level,
+            Self::Record(record) => record.level(),
+        }
+    }
+
+    /// Appends it as a line.
+    fn render(&self, format: Format, zone: &TimeZone, out: &mut Vec<u8>) {
+        match self {
+            Self::Line(line) => line.render(format, zone, out),
+            Self::Record(record) => record.render(format, zone, out),
+        }
+    }
+}
+
 /// The confession, in the Go tool's words.
 fn lost(count: u64) -> Line {
     Line {
@@ -250,22 +272,41 @@ fn lost(count: u64) -> Line {
 #[derive(Debug)]
 pub(super) enum Target {
     /// Standard error.
-    Stderr,
+    Stderr(Terminal),
     /// A file, opened for appending.
     File(File),
+    /// Whatever file has a name.
+    Named(Place),
     /// A test's memory.
     #[cfg(test)]
     Memory(Memory),
 }
 
 impl Target {
-    /// The file's descriptor, where it is one.
-    fn descriptor(&self) -> Option<RawFd> {
+    /// The descriptors of what was opened.
+    fn descriptors(&self) -> Vec<RawFd> {
         match self {
-            Self::Stderr => None,
-            Self::File(file) => Some(file.as_raw_fd()),
+            Self::Stderr(_) => Vec::new(),
+            Self::File(file) => vec![file.as_raw_fd()],
+            Self::Named(place) => place.descriptors(),
             #[cfg(test)]
-            Self::Memory(_) => None,
+            Self::Memory(_) => Vec::new(),
+        }
+    }
+
+    /// Opens the file of a name, and those that it is set aside to.
+    fn named(path: &Path, rotation: Option<Rotation>) -> Result<Self, Error> {
+        let place = Place::open(path, rotation);
+        place.map(Self::Named).map_err(|source| Error::File { path: path.to_owned(), source })
+    }
+
+    /// Sees whether to go on in another file.
+    pub(super) fn turn(&self) -> io::Result<Turn> {
+        match self {
+            Self::Named(place) => place.turn(),
+            Self::Stderr(_) | Self::File(_) => Ok(Turn::Stay),
+            #[cfg(test)]
+            Self::Memory(_) => Ok(Turn::Stay),
         }
     }
 
@@ -277,8 +318,9 @@ impl Target {
     /// Writes whole lines in one go where the system takes them so.
     pub(super) fn write(&self, bytes: &[u8]) -> io::Result<()> {
         match self {
-            Self::Stderr => io::stderr().lock().write_all(bytes),
+            Self::Stderr(terminal) => terminal.write(bytes),
             Self::File(file) => append_whole(file, bytes),
+            Self::Named(place) => append_whole(&place.file(), bytes),
             #[cfg(test)]
             Self::Memory(memory) => memory.append(bytes).1,
         }
@@ -287,11 +329,16 @@ impl Target {
     /// Writes what it can; how many bytes that were, and why not all.
     pub(super) fn append_some(&self, bytes: &[u8]) -> (usize, io::Result<()>) {
         match self {
-            Self::Stderr => match self.write(bytes) {
+            Self::Stderr(_) => match self.write(bytes) {
                 Ok(()) => (bytes.len(), Ok(())),
                 Err(error) => (0, Err(error)),
             },
             Self::File(file) => append_some(file, bytes),
+            Self::Named(place) => {
+                let (length, outcome) = append_some(&place.file(), bytes);
+                place.wrote(length);
+                (length, outcome)
+            }
             #[cfg(test)]
             Self::Memory(memory) => memory.append(bytes),
         }
@@ -299,25 +346,32 @@ impl Target {
 
     /// Whether it ends in a line without an end, which a full disk has left.
     pub(super) fn is_torn(&self) -> bool {
-        let Self::File(file) = self else { return false };
+        let Self::Named(place) = self else { return false };
+        let file = place.file();
         let length = file.metadata().map_or(0, |metadata| metadata.len());
         let mut last = [b'\n'];
         let Some(end) = length.checked_sub(1) else { return false };
         file.read_exact_at(&mut last, end).is_ok() && last != [b'\n']
     }
 
-    /// Puts what was written on the disk.
+    /// Puts what was written on the disk, and what was held back on the terminal.
     pub(super) fn sync(&self) -> io::Result<()> {
         match self {
-            Self::Stderr => Ok(()),
-            Self::File(file) => match file.sync_data() {
-                // A device or a pipe has nothing to sync, and says so.
-                Err(error) if error.kind() == io::ErrorKind::InvalidInput => Ok(()),
-                result => result,
-            },
+            Self::Stderr(terminal) => terminal.release(),
+            Self::File(file) => sync(file),
+            Self::Named(place) => place.files().iter().try_for_each(|file| sync(file)),
             #[cfg(test)]
             Self::Memory(_) => Ok(()),
         }
+    }
+}
+
+/// Puts a file on the disk.
+fn sync(file: &File) -> io::Result<()> {
+    match file.sync_data() {
+        // A device or a pipe has nothing to sync, and says so.
+        Err(error) if error.kind() == io::ErrorKind::InvalidInput => Ok(()),
+        result => result,
     }
 }
 

@@ -14,6 +14,7 @@ use tracing::Level;
 use uuid::Uuid;
 
 use super::line::Line;
+use super::sink::Said;
 use super::*;
 use crate::rules::{DomainMatch, Host, Intent, RuleSet, Scheme};
 
@@ -306,6 +307,20 @@ fn the_end_says_how_many_there_were() {
 }
 
 #[test]
+fn refusals_that_came_too_fast_are_counted_where_they_are_missing_and_in_all() {
+    let stage = Stage::new(Level::ERROR, Format::Text);
+    for count in [3, 4] {
+        stage.refuse_datagram();
+        stage.recorder.missed(count);
+    }
+    let lost: Vec<_> = stage.json().iter().map(|record| record["refusals_lost"].as_u64()).collect();
+    assert_eq!(lost, [None, Some(3), None, Some(4)]);
+    assert!(stage.recorder.finish(PATIENCE, Usage::default()));
+    let end = stage.records.json().pop().expect("a last record");
+    assert_eq!((&end["refusals_lost"], &end["dropped"]), (&7.into(), &0.into()));
+}
+
+#[test]
 fn the_plumbing_log_has_the_same_form_level_and_place() {
     let (sinks, log, _) = Sinks::memory(Level::WARN, Format::Text);
     tracing::subscriber::with_default(plumbing::subscriber(&sinks.log), || {
@@ -415,7 +430,7 @@ mod files {
     }
 
     fn quiet(dir: Option<PathBuf>) -> Log {
-        Log { level: Level::WARN, format: Format::Text, dir }
+        Log { level: Level::WARN, is_asked: false, format: Format::Text, dir }
     }
 
     #[test]
@@ -474,12 +489,12 @@ mod files {
         let folder = Folder::new("made");
         let dir = folder.0.join("a/b");
         let sinks = Sinks::open(&quiet(Some(dir.clone())), None, None).expect("opened");
-        sinks.log.say(Line {
+        sinks.log.say(Said::Line(Line {
             time: Timestamp::UNIX_EPOCH,
             level: Level::WARN,
             message: "m".to_owned(),
             fields: Vec::new(),
-        });
+        }));
         let entry = fs::read_dir(&dir).expect("a folder").next().expect("a file").expect("read");
         let name = entry.file_name().into_string().expect("text");
         let pattern = format!("boundary-0000-00-00_00-00-00-{}.log", std::process::id());

@@ -107,7 +107,10 @@ fn without_a_word_everything_is_denied_and_said_so_once() {
     assert_eq!(config.jail, Choice::Auto);
     assert!(config.rules.is_empty() && config.policy.rules.is_empty());
     assert_eq!(config.proxy_port, None);
-    assert_eq!(config.log, Log { level: Level::WARN, format: Format::Text, dir: None });
+    assert_eq!(
+        config.log,
+        Log { level: Level::WARN, is_asked: false, format: Format::Text, dir: None }
+    );
     assert_eq!((config.audit_log, config.audit_query), (None, true));
     assert_eq!(
         config.warnings,

@@ -99,8 +99,10 @@ impl Reader<'_> {
         let values = &self.file.values;
         let level = self.word(settings::LOG_LEVEL, self.args.log_level.as_ref(), parse_level)?;
         let format = self.word(settings::LOG_FORMAT, self.args.log_format.as_ref(), str::parse)?;
+        let level = level.or(read(values.log_level));
         Ok(Log {
-            level: level.or(read(values.log_level)).unwrap_or(tracing::Level::WARN),
+            level: level.unwrap_or(tracing::Level::WARN),
+            is_asked: level.is_some(),
             format: format.or(read(values.log_format)).unwrap_or_default(),
             dir: self.path(
                 settings::LOG_DIR,

@@ -112,7 +112,8 @@ impl Scene {
 
 /// What a proxy with these rules is made of.
 fn parts(rules: &[&str]) -> Parts {
-    let log = Log { level: tracing::Level::ERROR, format: Format::Text, dir: None };
+    let log =
+        Log { level: tracing::Level::ERROR, is_asked: false, format: Format::Text, dir: None };
     let sinks = Sinks::open(&log, None, None).expect("stderr");
     let session = Session { jail: "fuzz", query: true, ..Session::default() };
     let recorder = Recorder::start(sinks, session).expect("a recorder");

@@ -10,4 +10,5 @@ pub mod pidfd;
 pub mod process;
 pub mod reach;
 pub mod readiness;
+pub mod swap;
 pub mod unread;

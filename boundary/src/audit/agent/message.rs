@@ -58,7 +58,7 @@ struct Report {
 
 /// `coder.agent.v2.BoundaryLog`
 #[derive(Clone, PartialEq, prost::Message)]
-pub(in crate::audit) struct Log {
+pub(super) struct Log {
     #[prost(bool, tag = "1")]
     allowed: bool,
     #[prost(message, optional, tag = "2")]
@@ -98,7 +98,7 @@ impl Log {
     }
 
     /// A record as the agent gets it: a request, which is all that it has words for.
-    pub(in crate::audit) fn of(record: &Record) -> Option<Self> {
+    pub(super) fn of(record: &Record) -> Option<Self> {
         let (method, url) = record.request()?;
         let time = record.event_time;
         Some(Self {
@@ -106,7 +106,7 @@ impl Log {
             time: Some(Time { seconds: time.as_second(), nanos: time.subsec_nanosecond() }),
             http_request: Some(HttpRequest {
                 method: method.to_owned(),
-                url: url.to_owned(),
+                url,
                 matched_rule: record.rule().unwrap_or_default().to_owned(),
             }),
             sequence_number: record.sequence.map_or(0, |it| i32::try_from(it).unwrap_or(i32::MAX)),

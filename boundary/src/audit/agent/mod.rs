@@ -16,8 +16,6 @@ mod peer;
 #[cfg(test)]
 mod tests;
 
-pub(super) use message::Log;
-
 use std::collections::VecDeque;
 use std::io;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -25,8 +23,9 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use link::{Batch, Link};
-use message::{Reporter, Status};
+use message::{Log, Reporter, Status};
 
+use super::record::Record;
 use super::{Forward, Session};
 
 /// How many requests one batch holds.
@@ -65,7 +64,7 @@ struct Queue {
 /// The queue's content and its counts.
 #[derive(Debug, Default)]
 struct State {
-    waiting: VecDeque<Log>,
+    waiting: VecDeque<Arc<Record>>,
     /// When the first of the next batch came.
     since: Option<Instant>,
     /// Dropped because the queue was full, and not told yet.
@@ -100,7 +99,7 @@ impl Agent {
     }
 
     /// Puts a request in, or counts it as lost.
-    pub(super) fn push(&self, log: Log) {
+    pub(super) fn push(&self, request: Arc<Record>) {
         let mut state = self.queue.lock();
         if state.waiting.len() >= BOUND {
             state.untold += 1;
@@ -110,7 +109,7 @@ impl Agent {
         if state.waiting.is_empty() {
             state.since = Some(Instant::now());
         }
-        state.waiting.push_back(log);
+        state.waiting.push_back(request);
         // The thread sleeps before an empty queue, or while a batch gathers.
         if state.waiting.len() == 1 || state.waiting.len() == BATCH {
             self.queue.more.notify_one();
@@ -261,7 +260,8 @@ impl State {
                 break;
             }
             let count = self.waiting.len().min(BATCH);
-            let logs: Vec<Log> = self.waiting.drain(..count).collect();
+            let requests = self.waiting.drain(..count);
+            let logs = requests.filter_map(|record| Log::of(&record)).collect();
             let dropped = std::mem::take(&mut self.untold);
             let status = (dropped > 0).then_some(Status { channel_full: dropped, batch_full: 0 });
             link.take(Batch { logs, status });

@@ -34,7 +34,7 @@ fn session() -> Session {
     Session { id: ID.parse().expect("an id"), query: true, ..Session::default() }
 }
 
-fn log(sequence: u64, method: &str, host: &str, target: &str, time: &str) -> Log {
+fn record(sequence: u64, method: &str, host: &str, target: &str, time: &str) -> Arc<Record> {
     let rule = "domain=dev.coder.com".parse().expect("a rule");
     let host = Host::parse(host).expect("a host");
     let intent = Intent::http(Scheme::Https, method, host, 443, target).expect("an intent");
@@ -46,7 +46,11 @@ fn log(sequence: u64, method: &str, host: &str, target: &str, time: &str) -> Log
     let mut record = Record::opening(&Arc::new(session()), &subject, decision);
     record.sequence = Some(sequence);
     record.event_time = time.parse().expect("a time");
-    Log::of(&record).expect("a request")
+    Arc::new(record)
+}
+
+fn log(sequence: u64, method: &str, host: &str, target: &str, time: &str) -> Log {
+    Log::of(&record(sequence, method, host, target, time)).expect("a request")
 }
 
 fn two() -> Vec<Log> {
@@ -157,9 +161,9 @@ impl Drop for Place {
     }
 }
 
-fn one(sequence: u64) -> Log {
+fn one(sequence: u64) -> Arc<Record> {
     let now = Timestamp::UNIX_EPOCH.to_string();
-    log(sequence, "GET", "dev.coder.com", &format!("/{sequence}/"), &now)
+    record(sequence, "GET", "dev.coder.com", &format!("/{sequence}/"), &now)
 }
 
 /// Reads one frame whole: its tag and its payload.
@@ -305,7 +309,7 @@ fn an_agent_that_reads_nothing_holds_up_neither_the_requests_nor_the_end() {
     let agent = place.agent();
     let long = format!("/{}", "x".repeat(8000));
     let time = "2023-11-14T22:13:20Z";
-    (0..2000).for_each(|it| agent.push(log(it, "GET", "dev.coder.com", &long, time)));
+    (0..2000).for_each(|it| agent.push(record(it, "GET", "dev.coder.com", &long, time)));
     let (stalled, _) = listener.accept().expect("a connection");
     agent.close(Duration::from_millis(300));
     agent.wait();

@@ -7,17 +7,19 @@
 //! *Never*: trusts what it reads back; a file may have been in anybody's hands.
 
 mod chain;
+mod place;
 mod reader;
-mod rotate;
 mod saved;
 mod verify;
 mod writer;
 
 #[cfg(test)]
+mod place_tests;
+#[cfg(test)]
 mod tests;
 
+pub(super) use place::{Place, Turn};
 pub use reader::{Line, Reader};
-pub(super) use rotate::rotate;
 pub use saved::{Event, Saved};
 pub use verify::{Ending, Finding, Session, Sessions, Verdict, files_of};
 pub(super) use writer::{Short, Writer};

@@ -76,6 +76,9 @@ pub struct Saved {
     pub domain_match: Option<String>,
     /// How many were granted, in the session's last record.
     pub allowed: Option<u64>,
+    /// How many refusals of the jail came faster than they could be recorded: since the last record
+    /// about that, or in all, in the session's last record.
+    pub refusals_lost: Option<u64>,
     /// How many were refused, in the session's last record.
     pub denied: Option<u64>,
     /// How many requests the workspace agent did not get, in the session's last record.
@@ -118,6 +121,8 @@ impl Saved {
 pub enum Event {
     /// It began.
     Start,
+    /// It goes on in another file.
+    Continued,
     /// It ended.
     End,
     /// Records were lost.

@@ -8,8 +8,8 @@ use std::io::{self, BufRead};
 use std::path::{Path, PathBuf};
 
 use super::chain;
+use super::place::rotated;
 use super::reader::{Line, Reader};
-use super::rotate::rotated;
 use super::saved::{Event, Saved};
 
 /// What is wrong, and where.
@@ -78,6 +78,8 @@ pub struct Session {
     pub dropped: u64,
     /// How it ends.
     pub ending: Ending,
+    /// Whether it goes on here from a file that is gone.
+    pub is_continued: bool,
     /// Where its last line stands, file and line.
     pub last: (usize, u64),
     /// The hash of its last line.
@@ -154,16 +156,21 @@ impl Sessions {
         let session = saved.session_id.clone();
         let ending = match saved.event {
             Some(Event::End) => Ending::Ended,
-            Some(Event::Start | Event::Lost | Event::Other) | None => Ending::Open,
+            Some(Event::Start | Event::Continued | Event::Lost | Event::Other) | None => {
+                Ending::Open
+            }
         };
         let lost = match saved.event {
             Some(Event::Lost) => saved.dropped.unwrap_or(0),
-            Some(Event::Start | Event::End | Event::Other) | None => 0,
+            Some(Event::Start | Event::Continued | Event::End | Event::Other) | None => 0,
         };
         let Some(known) = self.by_id.get_mut(&session) else {
-            let new = Session { lines: 1, dropped: lost, ending, last: place, head };
+            // A session that has outlived its first files says so at the beginning of each.
+            let is_continued = saved.event == Some(Event::Continued);
+            let new = Session { lines: 1, dropped: lost, ending, is_continued, last: place, head };
             self.by_id.insert(session.clone(), new);
-            return (prev != chain::START).then_some(Verdict::Headless { session });
+            let is_headless = prev != chain::START && !is_continued;
+            return is_headless.then_some(Verdict::Headless { session });
         };
         let wrong = if known.head != prev {
             Some(Verdict::Broken { session, after: known.last })

@@ -19,9 +19,9 @@ use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::logs::{
     LogBatch, LogExporter as _, SdkLogRecord, SdkLogger, SdkLoggerProvider,
 };
-use serde::Serialize;
 use tokio::runtime::{Builder, Runtime};
 
+use super::object::Fields;
 use super::queue::{Batch, Lane, Written};
 use super::{Collector, Session};
 use client::Client;
@@ -36,7 +36,7 @@ const GATHER: Duration = Duration::from_millis(500);
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// A line as it goes into the queue.
-pub(super) trait Line: Serialize + Send + 'static {
+pub(super) trait Line: Fields + Send + 'static {
     /// When it was written.
     fn time(&self) -> jiff::Timestamp;
     /// How important it is.

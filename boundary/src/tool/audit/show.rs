@@ -291,6 +291,9 @@ impl Look {
                 let (command, jail) = (word(&saved.command), word(&saved.jail));
                 (Ink::Faint, format!("----- session {id}: {command} in {jail}, {rules} rules"))
             }
+            Some(Event::Continued) => {
+                (Ink::Faint, format!("----- session {id} goes on in another file"))
+            }
             Some(Event::End) => {
                 let number = |count: Option<u64>| count.unwrap_or(0);
                 let (allowed, denied) = (number(saved.allowed), number(saved.denied));
@@ -300,7 +303,7 @@ impl Look {
                 )
             }
             Some(Event::Lost) => {
-                let lost = saved.dropped.unwrap_or(0);
+                let lost = saved.dropped.or(saved.refusals_lost).unwrap_or(0);
                 (Ink::Bad, format!("LOST  {lost} records of session {id} are missing here"))
             }
             Some(Event::Other) | None => (Ink::Faint, format!("----- session {id}")),

@@ -67,7 +67,7 @@ fn tell(files: &[PathBuf], sessions: &Sessions, running: bool, told: &mut String
 
 /// One session in one line.
 fn summary(id: &str, session: &Session, sessions: &Sessions) -> String {
-    let Session { lines, dropped, ending, head, last: _ } = session;
+    let Session { lines, dropped, ending, is_continued, head, last: _ } = session;
     let is_wrong = sessions.findings.iter().any(|finding| finding.what.session() == Some(id));
     let state = match (is_wrong, ending) {
         (true, _) => "changed",
@@ -75,7 +75,8 @@ fn summary(id: &str, session: &Session, sessions: &Sessions) -> String {
         (false, Ending::Open) => "intact so far, not ended",
     };
     let lost = if *dropped == 0 { String::new() } else { format!(", {dropped} lost when written") };
-    format!("session {}: {state}, {lines} lines{lost}, hash {head}", id.escape_debug())
+    let gone = if *is_continued { ", its beginning in a file that is gone" } else { "" };
+    format!("session {}: {state}, {lines} lines{lost}{gone}, hash {head}", id.escape_debug())
 }
 
 /// What is wrong, in words.

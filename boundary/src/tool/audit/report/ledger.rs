@@ -160,13 +160,15 @@ impl Ledger {
     fn note_session(&mut self, saved: Saved) {
         let known = self.sessions.entry(saved.session_id.clone()).or_default();
         match saved.event {
-            Some(Event::Start) => {
+            // The beginning may be in a file that is gone.
+            Some(Event::Continued) if known.start.is_some() => {}
+            Some(Event::Start | Event::Continued) => {
                 known.policy = Some(enter(&mut self.policies, &saved));
                 known.start = Some(Box::new(saved));
             }
             Some(Event::End) => known.end = Some(Box::new(saved)),
             Some(Event::Lost) => {
-                let lost = saved.dropped.unwrap_or(0);
+                let lost = saved.dropped.or(saved.refusals_lost).unwrap_or(0);
                 known.lost = known.lost.saturating_add(lost);
                 self.lost = self.lost.saturating_add(lost);
             }
