@@ -17,7 +17,7 @@ import threading
 import time
 
 FOLDER, PAUSE = sys.argv[1], float(sys.argv[2])
-PATIENCE = 40
+PATIENCE = 20
 RESULTS = open(f"{FOLDER}/logs/soak-results", "w", buffering=1)
 LOCK = threading.Lock()
 
@@ -235,4 +235,5 @@ with concurrent.futures.ThreadPoolExecutor(len(KINDS)) as pool:
     print("ready", flush=True)
     for thread in running:
         thread.result()
+open(f"{FOLDER}/logs/soak-done", "w").close()
 print("done", flush=True)

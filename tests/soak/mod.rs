@@ -173,6 +173,12 @@ impl<'w> Soak<'w> {
         self.sample();
         let metrics = self.metrics();
         self.world.file("soak-is-over", "");
+        // On a busy machine the last attempts take longer than a word may.
+        let done = self.world.folder().join("logs/soak-done");
+        let latest = Instant::now() + Duration::from_mins(4);
+        while !done.exists() && Instant::now() < latest {
+            thread::park_timeout(Duration::from_millis(100));
+        }
         self.session.wait_for("done");
         self.look();
         let out = self.session.finish();
