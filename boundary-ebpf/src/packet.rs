@@ -104,7 +104,7 @@ impl Packet {
     }
 
     /// Reads an IPv6 packet from `::1` to `::1`, and what its receiver is looked up by. A socket
-    /// may be bound to an address that is nobody's (`IPV6_FREEBIND`, net.ipv6.ip_nonlocal_bind).
+    /// may be bound to an address that is nobody's (`IPV6_FREEBIND`, `net.ipv6.ip_nonlocal_bind`).
     #[inline(always)]
     fn read_v6(ctx: &SkBuffContext, tuple: &mut Tuple) -> Option<(Self, u32)> {
         let [source, target]: [[u32; 4]; 2] = ctx.load(8).ok()?;

@@ -30,10 +30,10 @@ pub(crate) fn make(ctx: &SockContext) -> bool {
 /// Writes down the cgroups around the caller's: each room of the session that it is in is one.
 #[inline(always)]
 fn note_place(place: *mut Mark) {
-    for level in 0..Mark::LEVELS {
+    for (index, level) in (1..).take(Mark::LEVELS).enumerate() {
         // SAFETY: The helper takes any level; what is not there is zero.
-        let around = unsafe { bpf_get_current_ancestor_cgroup_id(level as i32 + 1) };
-        write!(place, around, around[level]);
+        let around = unsafe { bpf_get_current_ancestor_cgroup_id(level) };
+        write!(place, around, around[index]);
     }
 }
 

@@ -1,6 +1,7 @@
 //! Whether what this jail is made of answers here. Nothing is guessed from the kernel's version or
 //! the environment: each thing is done once, on a process that is forked for it.
 
+use std::fs;
 use std::io::{self, Read as _, Write as _};
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::net::UnixStream;
@@ -46,7 +47,26 @@ pub fn probe() -> Result<(), Lacking> {
     features::landlock_abi().map_err(Lacking::of("Landlock"))?;
     notifications()?;
     made::probe().map_err(Lacking::of("setsockopt(SO_BINDTODEVICE)"))?;
-    listeners::probe().map_err(Lacking::of("sock_diag"))
+    listeners::probe().map_err(Lacking::of("sock_diag"))?;
+    sources().map_err(Lacking::of(NONLOCAL))
+}
+
+/// The setting by which everybody may bind an address that is nobody's.
+const NONLOCAL: &str = "net.ipv6.ip_nonlocal_bind";
+
+/// Looks whether the kernel lets sockets have foreign addresses. What comes from one over loopback is
+/// answered to it, and there is no hook here that sees what it is.
+fn sources() -> io::Result<()> {
+    let setting = format!("/proc/sys/{}", NONLOCAL.replace('.', "/"));
+    match fs::read_to_string(setting) {
+        Ok(set) if set.trim() != "0" => {
+            Err(io::Error::other("is set: sockets may have any address"))
+        }
+        Ok(_) => Ok(()),
+        // Without IPv6 there is no such setting.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(error),
+    }
 }
 
 /// Tries to go into a Landlock domain, as the command will.
