@@ -121,8 +121,9 @@ pub fn read(bytes: &[u8], is_head: bool) -> Option<Answer> {
 fn chunks(mut bytes: &[u8]) -> (Vec<u8>, bool) {
     let mut body = Vec::new();
     while let Some(end) = bytes.windows(2).position(|end| end == b"\r\n") {
-        let size = str::from_utf8(&bytes[..end]).expect("text");
-        let size = size.split(';').next().unwrap_or_default().trim_end();
+        // An extension may be anything.
+        let size = bytes[..end].split(|byte| *byte == b';').next().unwrap_or_default();
+        let size = str::from_utf8(size).expect("text").trim_end();
         let size = usize::from_str_radix(size, 16).expect("a size");
         let rest = &bytes[end + 2..];
         if size == 0 {

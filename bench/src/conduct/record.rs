@@ -38,6 +38,7 @@ pub(crate) struct Plan {
 
 /// Where a session's record goes.
 #[derive(Debug, Clone, Copy)]
+#[expect(clippy::struct_excessive_bools, reason = "one for each sink")]
 struct Sinks {
     name: &'static str,
     log: bool,

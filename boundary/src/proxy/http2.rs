@@ -45,11 +45,12 @@ pub(super) async fn serve<S: Stream>(proxy: Arc<Proxy>, stream: S, call: Call, h
     let service = service_fn(move |request: Request<Incoming>| {
         let talk = Arc::clone(&talk);
         let method = request.method();
-        let head = method.as_str().eq_ignore_ascii_case("HEAD").then(|| method == Method::HEAD);
+        let is_head = || method == Method::HEAD;
+        let bodiless = method.as_str().eq_ignore_ascii_case("HEAD").then(is_head);
         // It is moved from hand to hand until it is a task: a few words, not some kilobytes.
         Box::pin(async move {
             let mut response = answer(&talk, request).await;
-            match head {
+            match bodiless {
                 Some(true) => behead(&mut response),
                 // Asked as HEAD, it has no content, and whoever did not say so expects what is said.
                 Some(false) => drop(response.headers_mut().remove(CONTENT_LENGTH)),

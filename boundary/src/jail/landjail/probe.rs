@@ -168,7 +168,7 @@ fn look(asked: &notify::Notification, listener: &OwnedFd) -> Result<(), Lacking>
     if word != PLACE {
         return Err(Lacking::of("process_vm_readv")(Errno::EFAULT));
     }
-    let null = std::fs::File::open("/dev/null").map_err(Lacking::of("open(/dev/null)"))?;
+    let null = fs::File::open("/dev/null").map_err(Lacking::of("open(/dev/null)"))?;
     notify::answer_with(listener.as_fd(), asked.id(), null.as_fd(), true)
         .map_err(Lacking::of("ioctl(SECCOMP_IOCTL_NOTIF_ADDFD)"))
 }

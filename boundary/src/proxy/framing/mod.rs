@@ -267,6 +267,8 @@ enum At {
     DataEnd,
     /// The beginning of a trailer, or of the end.
     Trailer,
+    /// The name of a trailer's field.
+    TrailerName,
     /// A trailer's rest.
     TrailerRest,
     /// The LF after a trailer.
@@ -318,8 +320,10 @@ impl Chunks {
     /// One byte outside the data.
     fn step(&mut self, byte: u8) -> Result<At, Fault> {
         self.line += 1;
-        let in_trailers =
-            matches!(self.at, At::Trailer | At::TrailerRest | At::TrailerEnd | At::LastEnd);
+        let in_trailers = matches!(
+            self.at,
+            At::Trailer | At::TrailerName | At::TrailerRest | At::TrailerEnd | At::LastEnd
+        );
         let longest = match self.is_answer {
             _ if in_trailers => MOST_TRAILERS,
             true => LONGEST_SIZE_LINE_OF_ANSWER,
@@ -343,9 +347,11 @@ impl Chunks {
             (At::DataCr, b'\r') => At::DataEnd,
             (At::DataEnd, b'\n') => At::Begin,
             (At::Trailer, b'\r') => At::LastEnd,
-            (At::Trailer, b' ' | b'\t' | b'\n') => return Err(Fault::Framing),
+            (At::Trailer | At::TrailerName, letter) if is_token(letter) => At::TrailerName,
             (At::TrailerRest, b'\r') => At::TrailerEnd,
-            (At::Trailer | At::TrailerRest, b'\t' | b' '..=b'~' | 0x80..) => At::TrailerRest,
+            (At::TrailerName, b':') | (At::TrailerRest, b'\t' | b' '..=b'~' | 0x80..) => {
+                At::TrailerRest
+            }
             (At::LastEnd, b'\n') => At::Over,
             _ => return Err(Fault::Framing),
         };

@@ -210,3 +210,16 @@ fn trailers_have_as_many_fields_as_a_head() {
     assert!(Chunks::new(10).advance(chunked(10).as_bytes()).is_ok());
     assert_eq!(Chunks::new(10).advance(chunked(11).as_bytes()), Err(Fault::TooMany));
 }
+
+#[test]
+fn a_line_behind_the_last_chunk_is_a_field() {
+    for made in [Chunks::new, Chunks::of_answer] {
+        let told = |line: &str| made(9).advance(format!("0\r\n{line}\r\n\r\n").as_bytes());
+        for line in ["X: y", "X:", "x-1: a b\t\u{e9}"] {
+            assert!(told(line).is_ok(), "{line:?}");
+        }
+        for line in ["hello", "0", ": y", "a b: c", "X : y", " X: y", "\u{e9}: y"] {
+            assert_eq!(told(line), Err(Fault::Framing), "{line:?}");
+        }
+    }
+}

@@ -79,7 +79,7 @@ impl Opened {
             Prompt::Nobody => Ok(None),
             Prompt::Terminal => Terminal::open()
                 .map(|it| Some(Self::Terminal(it)))
-                .map_err(|_| io::Error::other("there is no terminal to ask on")),
+                .map_err(|error| io::Error::other(format!("no terminal to ask on: {error}"))),
             Prompt::Program(path) => {
                 let file = fs::metadata(path)?;
                 let is_ours = user.uid == 0 || file.uid() == user.uid || file.mode() & 0o022 != 0;
