@@ -180,13 +180,7 @@ fn shown(chosen: &[Sinks], rounds: &[Vec<Vec<Outcome>>], count: usize) -> Result
     for (index, sinks) in chosen.iter().enumerate() {
         let mut cells = Vec::new();
         for row in 0..ROWS.len() {
-            let of = |make: fn(&Outcome, &Outcome) -> f64| {
-                let pairs = rounds.iter().filter_map(|rows| {
-                    let outcomes = rows.get(row)?;
-                    Some(make(outcomes.get(index)?, outcomes.first()?))
-                });
-                Spread::of(pairs).map_or("–".to_owned(), |spread| spread.to_string())
-            };
+            let of = |make| spread(rounds, (row, index), make);
             cells.push(of(|own, _| own.spent.unwrap_or(0.0)));
             if index == 0 {
                 cells.extend(["–".to_owned(), "–".to_owned()]);
@@ -204,6 +198,19 @@ fn shown(chosen: &[Sinks], rounds: &[Vec<Vec<Outcome>>], count: usize) -> Result
          records. Client, proxy, origin and the other ends of the sinks share the processors."
     )?;
     Ok(text)
+}
+
+/// What is made of a session's outcome in a row and of the one that records nothing, by all rounds.
+fn spread(
+    rounds: &[Vec<Vec<Outcome>>],
+    (row, index): (usize, usize),
+    make: fn(&Outcome, &Outcome) -> f64,
+) -> String {
+    let pairs = rounds.iter().filter_map(|rows| {
+        let outcomes = rows.get(row)?;
+        Some(make(outcomes.get(index)?, outcomes.first()?))
+    });
+    Spread::of(pairs).map_or("–".to_owned(), |spread| spread.to_string())
 }
 
 /// How often in a second.
