@@ -132,6 +132,29 @@ fn stop_and_continue_reach_the_command() {
 }
 
 #[test]
+fn a_session_that_was_stopped_as_a_whole_goes_on_as_a_whole() {
+    needs!(root, bpf);
+    let world = World::new();
+    let session = world.boundary(&[], &["sh", "-c", "echo ready; exec sleep 1000"]).start();
+    session.wait_for("ready");
+    world.process("sleep");
+    // As when a machine is suspended: nobody sees to it that they go on in order.
+    for _ in 0..20 {
+        let all: Vec<_> = world.processes().iter().map(|it| it.pid).collect();
+        for signal in [Signal::SIGSTOP, Signal::SIGCONT] {
+            for pid in &all {
+                // One that has ended meanwhile is no concern here.
+                kill(*pid, signal).unwrap_or_default();
+            }
+        }
+        let goes_on = |it: &Process| it.state != 'T';
+        eventually("all go on", || world.processes().iter().all(goes_on));
+    }
+    session.signal(Signal::SIGTERM);
+    session.finish().exits(143);
+}
+
+#[test]
 fn a_daemon_that_the_command_leaves_ends_with_it() {
     needs!(root, bpf, setsid);
     let world = World::new();

@@ -106,7 +106,7 @@ pub fn read(bytes: &[u8], is_head: bool) -> Option<Answer> {
         ([], []) => (rest.to_vec(), true),
         other => panic!("two lengths: {other:?}"),
     };
-    let between = ["connection", "keep-alive", "date", "transfer-encoding", "content-length"];
+    let between = ["connection", "keep-alive", "date", "transfer-encoding", "content-length", "trailer"];
     let mut fields: Vec<(String, Vec<u8>)> = response
         .headers
         .iter()

@@ -19,6 +19,7 @@ use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 
 use crate::jail::Call;
+use crate::sys::process;
 
 /// The signals that reach the command as if boundary were not there.
 const PASSED_ON: &[Signal] = &[
@@ -140,9 +141,11 @@ fn judge(status: WaitStatus, family: Family<'_>) -> nix::Result<Option<Ended>> {
             Ok(None)
         }
         // The shell has to see its job stopped; it is this process that the shell knows. What
-        // makes it go on makes the command go on.
+        // makes it go on makes the command go on, and may have come already: a stop would discard it.
         WaitStatus::Stopped(_, _) if pid == family.command => {
-            raise(Signal::SIGSTOP)?;
+            if !process::is_pending(Signal::SIGCONT)? {
+                raise(Signal::SIGSTOP)?;
+            }
             kill(family.command, Signal::SIGCONT)?;
             Ok(None)
         }

@@ -273,6 +273,15 @@ pub fn reset_signals() -> nix::Result<()> {
     SigSet::all().thread_unblock()
 }
 
+/// Whether a signal that is blocked waits for this thread or its process.
+pub fn is_pending(signal: Signal) -> nix::Result<bool> {
+    let mut waiting = *SigSet::empty().as_ref();
+    // SAFETY: the set is ours, and whole before as after.
+    Errno::result(unsafe { libc::sigpending(&raw mut waiting) })?;
+    // SAFETY: the kernel has filled it.
+    Ok(unsafe { SigSet::from_sigset_t_unchecked(waiting) }.contains(signal))
+}
+
 /// Has a program killed when the thread that starts it ends, as all do with their process.
 pub fn end_with_parent(command: &mut Command) -> &mut Command {
     let tie = || prctl::set_pdeathsig(Signal::SIGKILL).map_err(io::Error::from);

@@ -153,7 +153,11 @@ fn what_no_rule_can_permit_has_no_remedy() {
     for code in Code::ALL {
         let is_for_rules = matches!(
             code,
-            Code::NoRule | Code::AddressRefused | Code::UnclearProtocol | Code::HandshakeFailed
+            Code::NoRule
+                | Code::Declined
+                | Code::AddressRefused
+                | Code::UnclearProtocol
+                | Code::HandshakeFailed
         );
         assert_eq!(Denial::of(code, intent.clone()).remedy().is_some(), is_for_rules, "{code:?}");
         assert_eq!(Denial::new(code).remedy(), None, "{code:?}");
