@@ -219,7 +219,7 @@ impl Peer {
 
 /// What walls leave on a process for good, as procfs tells it to everybody.
 #[derive(Debug, PartialEq, Eq)]
-struct Marks {
+struct Confinement {
     /// How deep its pid namespace is below ours.
     depth: usize,
     /// How many filters of system calls it is under; before Linux 5.9, whether there is one.
@@ -228,7 +228,7 @@ struct Marks {
     no_new_privs: u64,
 }
 
-impl Marks {
+impl Confinement {
     /// Those of a process, if it is there.
     fn of(process: &str) -> Option<Self> {
         fs::read_to_string(format!("/proc/{process}/status")).ok().map(|text| Self::parse(&text))
@@ -251,7 +251,7 @@ impl Marks {
 /// Whether a process is in our own pid namespace and not in one below, as a command is in two of the
 /// jails.
 pub fn is_beside(process: Pid) -> bool {
-    let (own, other) = (Marks::of("self"), Marks::of(&process.to_string()));
+    let (own, other) = (Confinement::of("self"), Confinement::of(&process.to_string()));
     own.zip(other).is_some_and(|(own, other)| own.depth > 0 && own.depth == other.depth)
 }
 
@@ -259,7 +259,7 @@ pub fn is_beside(process: Pid) -> bool {
 /// never sheds, and forbids it new privileges; in the third it has no pid namespace. A container may do
 /// that to everybody in it: so what counts is whether there is more of it than on ourselves.
 fn is_no_command(process: Pid) -> bool {
-    let (own, other) = (Marks::of("self"), Marks::of(&process.to_string()));
+    let (own, other) = (Confinement::of("self"), Confinement::of(&process.to_string()));
     own.zip(other).is_some_and(|(own, other)| {
         let is_freer = other.filters <= own.filters && other.no_new_privs <= own.no_new_privs;
         own.depth > 0 && own.depth == other.depth && is_freer
@@ -273,10 +273,13 @@ mod tests {
     #[test]
     fn walls_are_read_off_a_process() {
         let status = "Name:\tx\nNSpid:\t31\t7\nNoNewPrivs:\t1\nSeccomp:\t2\nSeccomp_filters:\t3\n";
-        let marks = Marks { depth: 2, filters: 3, no_new_privs: 1 };
-        assert_eq!(Marks::parse(status), marks);
+        let confinement = Confinement { depth: 2, filters: 3, no_new_privs: 1 };
+        assert_eq!(Confinement::parse(status), confinement);
         let older = "NSpid:\t31\nNoNewPrivs:\t0\nSeccomp:\t2\n";
-        assert_eq!(Marks::parse(older), Marks { depth: 1, filters: 2, no_new_privs: 0 });
+        assert_eq!(
+            Confinement::parse(older),
+            Confinement { depth: 1, filters: 2, no_new_privs: 0 }
+        );
     }
 
     #[test]

@@ -134,7 +134,7 @@ impl Config {
                 roots: reader.upstream_ca(system)?,
                 gateways: reader.gateways()?,
                 own: metrics_port.into_iter().collect(),
-                marked: reader.marked(reading)?,
+                correlated: reader.correlated(reading)?,
             },
             collector: reader.collector()?,
             metrics_port,

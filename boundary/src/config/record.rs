@@ -50,7 +50,7 @@ impl Reader<'_> {
 
     /// Which requests carry the number of their record: those that are named, else the workspace's
     /// own gateway for models. None unless that is asked for.
-    pub(super) fn marked(&self, reading: DomainMatch) -> Result<RuleSet, Error> {
+    pub(super) fn correlated(&self, reading: DomainMatch) -> Result<RuleSet, Error> {
         let (values, setting) = (&self.file.values, settings::ENABLE_SESSION_CORRELATION);
         let flag = self.args.enable_session_correlation.as_ref();
         let given = self.word(setting, flag, parse_bool)?;

@@ -412,14 +412,14 @@ fn correlated(url: &str) -> Machine {
     Machine::new().env("CODER_AGENT_URL", url).flag("--enable-session-correlation")
 }
 
-/// Which of some URLs' requests are marked.
-fn marked(machine: &Machine, urls: &[(&str, &str)]) -> Vec<bool> {
-    let marked = machine.config().egress.marked;
+/// Which of some URLs' requests are correlated.
+fn carrying(machine: &Machine, urls: &[(&str, &str)]) -> Vec<bool> {
+    let correlated = machine.config().egress.correlated;
     let asked = urls.iter().map(|(host, path)| {
         let host = RuleHost::parse(host).expect("a host");
         Intent::http(Scheme::Https, "POST", host, 443, path).expect("an intent")
     });
-    asked.map(|intent| marked.targets(&intent)).collect()
+    asked.map(|intent| correlated.targets(&intent)).collect()
 }
 
 #[test]
@@ -431,20 +431,20 @@ fn correlation_is_with_the_workspaces_own_gateway_unless_targets_are_named() {
         ("other.example", "/api/v2/aibridge/x"),
     ];
     let machine = correlated("https://dev.coder.com:8443/prefix");
-    assert_eq!(marked(&machine, &urls), [true, true, false, false]);
+    assert_eq!(carrying(&machine, &urls), [true, true, false, false]);
     assert_eq!(
-        marked(&machine.clone().flag("--enable-session-correlation=false"), &urls),
+        carrying(&machine.clone().flag("--enable-session-correlation=false"), &urls),
         [false; 4]
     );
     let named = machine
         .yaml("session_id_inject_targets: [domain=other.example]")
         .env("BOUNDARY_SESSION_ID_INJECT_TARGET", "domain=dev.coder.com path=/api/v2/users/*");
-    assert_eq!(marked(&named, &urls), [false, false, true, true]);
+    assert_eq!(carrying(&named, &urls), [false, false, true, true]);
     let by_method =
         correlated("https://x.y").flag("--session-id-inject-target=method=POST domain=*");
-    assert_eq!(marked(&by_method, &urls), [false; 4], "no method is asked of a target");
+    assert_eq!(carrying(&by_method, &urls), [false; 4], "no method is asked of a target");
     let any = correlated("https://x.y").flag("--session-id-inject-target=method=* domain=*");
-    assert_eq!(marked(&any, &urls), [true; 4]);
+    assert_eq!(carrying(&any, &urls), [true; 4]);
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! The walls: turn every packet toward a door, or drop it. Know no rules.
 
+mod badge;
 pub mod canary;
 pub mod certificates;
 pub mod child;
@@ -9,7 +10,6 @@ pub mod filter;
 pub mod kernel;
 pub mod landjail;
 mod lineage;
-mod marks;
 pub mod mounts;
 #[doc(hidden)]
 pub mod mutation;
@@ -18,8 +18,8 @@ pub mod probe;
 pub mod usher;
 mod walls;
 
+pub use badge::Badge;
 pub use choice::{Choice, UnknownJail};
-pub use marks::Mark;
 pub use walls::{Error, Lent, Refusals, Ring, Walls};
 
 use std::io;

@@ -13,14 +13,14 @@ const NUMBER: HeaderName = HeaderName::from_static("x-coder-agent-firewall-seque
 
 /// What ties a request to its record.
 #[derive(Debug, Clone)]
-pub(super) struct Mark {
+pub(super) struct Correlation {
     /// The session.
     pub(super) session: Uuid,
     /// The number of its record.
     pub(super) number: u64,
 }
 
-impl Mark {
+impl Correlation {
     /// Puts it in, in place of what the client may have said.
     pub(super) fn put(&self, headers: &mut HeaderMap) -> Option<()> {
         headers.insert(SESSION, HeaderValue::try_from(self.session.to_string()).ok()?);

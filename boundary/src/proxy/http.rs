@@ -20,7 +20,7 @@ use hyper_util::rt::TokioIo;
 use tokio::time::timeout;
 
 use super::body::{Account, Answer, Upload};
-use super::correlation::Mark;
+use super::correlation::Correlation;
 use super::ending::Cut;
 use super::flow::Call;
 use super::framing::Fault;
@@ -125,7 +125,8 @@ impl Talk {
             || (None, self.limits().answer_by()),
             |(errand, late)| (Some(errand), late),
         );
-        let mut order = Order { permit: &permit, speech: self.speech(), switch, mark: None, late };
+        let mut order =
+            Order { permit: &permit, speech: self.speech(), switch, correlation: None, late };
         let errand = match begun {
             Some(errand) => errand,
             None => match self.begin(&mut order).await {
@@ -159,8 +160,9 @@ impl Talk {
             Err(Stop::Denied(denial)) => return Err(denial),
         };
         let entry = self.proxy.allow(&self.call, order.permit);
-        let mark = || Mark { session: self.proxy.recorder.session(), number: entry.sequence() };
-        order.mark = self.proxy.upstream.marks(order.intent()).then(mark);
+        let correlation =
+            || Correlation { session: self.proxy.recorder.session(), number: entry.sequence() };
+        order.correlation = self.proxy.upstream.correlates(order.intent()).then(correlation);
         Ok(Errand { account: Account::new(entry), way })
     }
 

@@ -13,7 +13,7 @@ use std::time::Duration;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use crate::audit::Usage;
-use crate::jail::Mark;
+use crate::jail::Badge;
 
 /// What one process of the session tells another.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,8 +28,8 @@ pub(super) enum Message {
     NotStarted(i32),
     /// Go on.
     Go,
-    /// Take this mark, and go on.
-    GoMarked(Mark),
+    /// Take this badge, and go on.
+    GoBadged(Badge),
     /// What the command used, when it has ended.
     Used(Usage),
     /// Everything that was decided is on record, or counted there as lost.
@@ -54,7 +54,7 @@ impl Channel {
 
     /// Sends a message whole.
     pub(super) fn send(&mut self, message: &Message) -> io::Result<()> {
-        let (errno, used, marked);
+        let (errno, used, badged);
         let (kind, payload): (u8, &[u8]) = match message {
             Message::Ready(bytes) => (0, bytes),
             Message::MapIds => (1, &[]),
@@ -64,9 +64,9 @@ impl Channel {
                 (3, &errno)
             }
             Message::Go => (4, &[]),
-            Message::GoMarked(mark) => {
-                marked = serde_json::to_vec(mark)?;
-                (7, &marked)
+            Message::GoBadged(badge) => {
+                badged = serde_json::to_vec(badge)?;
+                (7, &badged)
             }
             Message::Recorded => (5, &[]),
             Message::Used(usage) => {
@@ -193,7 +193,7 @@ fn decode([kind]: [u8; 1], payload: Vec<u8>) -> io::Result<Message> {
         4 => Ok(Message::Go),
         5 => Ok(Message::Recorded),
         USED => Ok(Message::Used(usage(&payload))),
-        7 => Ok(Message::GoMarked(serde_json::from_slice(&payload)?)),
+        7 => Ok(Message::GoBadged(serde_json::from_slice(&payload)?)),
         other => Err(io::Error::other(format!("a message of unknown kind {other}"))),
     }
 }
@@ -213,7 +213,7 @@ mod tests {
             Message::Go,
             Message::Used(Usage { cpu_ms: Some(7), memory_peak: None, tasks: Some(0) }),
             Message::Recorded,
-            Message::GoMarked(serde_json::from_str(r#"{"locks":7,"real_time":9}"#).unwrap()),
+            Message::GoBadged(serde_json::from_str(r#"{"locks":7,"real_time":9}"#).unwrap()),
         ] {
             one.send(&message).unwrap();
             assert_eq!(other.receive().unwrap(), Some(message));

@@ -92,7 +92,7 @@ impl Held {
                 Some(Message::Failed(why)) => return Err(Error::Enclosure(why)),
                 Some(
                     Message::Go
-                    | Message::GoMarked(_)
+                    | Message::GoBadged(_)
                     | Message::NotStarted(_)
                     | Message::Recorded
                     | Message::Used(_),

@@ -18,7 +18,7 @@ use crate::audit::Sinks;
 use crate::config::Config;
 use crate::jail::child;
 use crate::jail::usher::{Answer, Request};
-use crate::jail::{Call, Choice, Mark};
+use crate::jail::{Badge, Call, Choice};
 use crate::rules::DomainMatch;
 use crate::sys::process;
 
@@ -58,7 +58,7 @@ pub(super) fn run(config: &Config, door: &Path) -> Result<Outcome, Error> {
     let command = command.map_err(Call::to("fork"))?;
     drop(far);
     let entered =
-        enter(config, command, &mut stream).and_then(|mark| let_go(config, &mut line, mark));
+        enter(config, command, &mut stream).and_then(|badge| let_go(config, &mut line, badge));
     if let Err(error) = entered {
         process::end(command, END);
         return Err(error);
@@ -73,8 +73,8 @@ pub(super) fn run(config: &Config, door: &Path) -> Result<Outcome, Error> {
 /// The status of a process that did not become the command.
 const FAILED: u8 = 125;
 
-/// Gets a room for the process that becomes the command: it is moved there, or has to take a mark.
-fn enter(config: &Config, command: Pid, stream: &mut UnixStream) -> Result<Option<Mark>, Error> {
+/// Gets a room for the process that becomes the command: it is moved there, or has to take a badge.
+fn enter(config: &Config, command: Pid, stream: &mut UnixStream) -> Result<Option<Badge>, Error> {
     let request = Request {
         pid: command.as_raw().unsigned_abs(),
         rules: config.policy.texts(),
@@ -86,21 +86,21 @@ fn enter(config: &Config, command: Pid, stream: &mut UnixStream) -> Result<Optio
             "metrics and export are those of the session around this one; there are none here"
         );
     }
-    let (jail, mark) = match request.ask(stream).map_err(Call::to("read(door)"))? {
+    let (jail, badge) = match request.ask(stream).map_err(Call::to("read(door)"))? {
         Answer::Moved => (Choice::Ebpf, None),
-        Answer::Marked(mark) => (Choice::Landjail, Some(mark)),
+        Answer::Badged(badge) => (Choice::Landjail, Some(badge)),
         Answer::Refused(why) => return Err(Error::Nested(why)),
     };
     // Its walls are those of the session around.
     if ![Choice::Auto, jail].contains(&config.jail) {
         return Err(Error::Nested(format!("jail {} cannot be raised there", config.jail)));
     }
-    Ok(mark)
+    Ok(badge)
 }
 
 /// Lets the command go.
-fn let_go(config: &Config, line: &mut Channel, mark: Option<Mark>) -> Result<(), Error> {
-    let go = mark.map_or(Message::Go, Message::GoMarked);
+fn let_go(config: &Config, line: &mut Channel, badge: Option<Badge>) -> Result<(), Error> {
+    let go = badge.map_or(Message::Go, Message::GoBadged);
     line.send(&go).map_err(Call::to("write(command)"))?;
     match line.receive().map_err(Call::to("read(command)"))? {
         None => Ok(()),
@@ -116,15 +116,15 @@ fn let_go(config: &Config, line: &mut Channel, mark: Option<Mark>) -> Result<(),
 /// The child's side: waits until it is in its room, keeps off what is outside it, becomes the
 /// command.
 fn become_command(config: &Config, line: &mut Channel) -> u8 {
-    let mark = match line.receive() {
+    let badge = match line.receive() {
         Ok(Some(Message::Go)) => None,
-        Ok(Some(Message::GoMarked(mark))) => Some(mark),
+        Ok(Some(Message::GoBadged(badge))) => Some(badge),
         Ok(_) | Err(_) => return FAILED,
     };
     if process::reset_signals().is_err() {
         return FAILED;
     }
-    if let Err(error) = mark.map_or(Ok(()), Mark::take) {
+    if let Err(error) = badge.map_or(Ok(()), Badge::take) {
         drop(line.send(&Message::Failed(error.to_string())));
         return FAILED;
     }

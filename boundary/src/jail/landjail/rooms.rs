@@ -1,9 +1,9 @@
-//! Rooms for boundary inside boundary: it asks at a door of the usher, marks the process that becomes
-//! its command, and the usher tells of every connection from which room it comes.
+//! Rooms for boundary inside boundary: it asks at a door of the usher, gives a badge to the process that
+//! becomes its command, and the usher tells of every connection from which room it comes.
 //!
 //! *Standing*: the same question as in the eBPF jail, and another answer: there is nobody to move. Who
 //! asks for a room gets one inside its own, whatever it asks for; what is in a room is there because
-//! of its own [`Mark`]. *Never*: opens again what was closed. When whoever asked hangs up, nothing is
+//! of its own [`Badge`]. *Never*: opens again what was closed. When whoever asked hangs up, nothing is
 //! permitted in the room any more, and what is in it is killed.
 
 use std::fs::{self, Permissions};
@@ -21,7 +21,7 @@ use nix::unistd::Pid;
 
 use super::family;
 use super::service::Shared;
-use crate::jail::marks::{CLOSED, Mark, Marks, Span};
+use crate::jail::badge::{Badge, Badges, CLOSED, Span};
 use crate::jail::usher::{Answer, Entry, MAX_ROOMS, Request, question};
 
 /// How often the end of what is in a room is looked for, and how often at most.
@@ -32,7 +32,7 @@ const LOOKS: usize = 250;
 #[derive(Debug)]
 pub(super) struct Rooms {
     /// None where the limits of the session leave no room.
-    marks: Option<Mutex<Marks>>,
+    badges: Option<Mutex<Badges>>,
     taken: AtomicUsize,
 }
 
@@ -72,32 +72,32 @@ pub(super) fn open(shared: &Arc<Shared>, door: UnixListener) -> io::Result<()> {
 impl Rooms {
     /// No rooms yet, below the limits of this process, which are those of the command.
     pub(super) fn new() -> io::Result<Self> {
-        let marks = Marks::below(Mark::of(std::process::id())?).map(Mutex::new);
-        Ok(Self { marks, taken: AtomicUsize::new(0) })
+        let badges = Badges::below(Badge::of(std::process::id())?).map(Mutex::new);
+        Ok(Self { badges, taken: AtomicUsize::new(0) })
     }
 
     /// The room that a process is in, 0 if it is in none.
     pub(super) fn of(&self, process: u32) -> io::Result<u64> {
-        match self.marks() {
-            Some(marks) if marks.are_given() => Ok(marks.room(marks.span(Mark::of(process)?))),
+        match self.badges() {
+            Some(badges) if badges.are_given() => Ok(badges.room(badges.span(Badge::of(process)?))),
             _ => Ok(0),
         }
     }
 
     /// Whether a room is another one, or inside it.
     pub(super) fn is_inside(&self, room: u64, other: u64) -> bool {
-        self.marks().is_some_and(|marks| marks.is_inside(room, other))
+        self.badges().is_some_and(|badges| badges.is_inside(room, other))
     }
 
-    fn marks(&self) -> Option<MutexGuard<'_, Marks>> {
-        self.marks.as_ref().map(|marks| marks.lock().unwrap_or_else(PoisonError::into_inner))
+    fn badges(&self) -> Option<MutexGuard<'_, Badges>> {
+        self.badges.as_ref().map(|badges| badges.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// What descends from this process and is in a span.
     fn members(&self, span: Span) -> Vec<u32> {
-        let Some(marks) = self.marks() else { return Vec::new() };
+        let Some(badges) = self.badges() else { return Vec::new() };
         let is_in =
-            |process: &u32| Mark::of(*process).is_ok_and(|mark| marks.span(mark).is_in(span));
+            |process: &u32| Badge::of(*process).is_ok_and(|badge| badges.span(badge).is_in(span));
         family::descendants(std::process::id()).into_iter().filter(is_in).collect()
     }
 
@@ -128,8 +128,8 @@ fn host(shared: &Shared, mut stream: UnixStream) {
     let rooms = &shared.rooms;
     if rooms.taken.fetch_add(1, Ordering::Relaxed) < MAX_ROOMS {
         match admit(shared, &stream) {
-            Ok((room, mark)) => {
-                if Answer::Marked(mark).give(&mut stream).is_ok() {
+            Ok((room, badge)) => {
+                if Answer::Badged(badge).give(&mut stream).is_ok() {
                     // Until it hangs up, however that comes.
                     drop(stream.read(&mut [0]));
                 }
@@ -148,7 +148,7 @@ fn host(shared: &Shared, mut stream: UnixStream) {
 }
 
 /// Gives whoever asks a room inside its own, with the policy that it asks for.
-fn admit(shared: &Shared, stream: &UnixStream) -> io::Result<(Room, Mark)> {
+fn admit(shared: &Shared, stream: &UnixStream) -> io::Result<(Room, Badge)> {
     let (asker, line) = question(stream)?;
     let Request { pid: _, rules, exact } = serde_json::from_slice(&line)?;
     if !family::descendants(std::process::id()).contains(&asker) {
@@ -156,15 +156,15 @@ fn admit(shared: &Shared, stream: &UnixStream) -> io::Result<(Room, Mark)> {
     }
     let inside = shared.rooms.of(asker)?;
     let none_left = || io::Error::from(Errno::ENOSPC);
-    let mut marks = shared.rooms.marks().ok_or_else(none_left)?;
-    if !marks.are_given() {
+    let mut badges = shared.rooms.badges().ok_or_else(none_left)?;
+    if !badges.are_given() {
         enter(shared, entry((CLOSED, 0), Vec::new(), true))?;
     }
-    // Nobody has its mark before it is told, and then the policy is there.
-    let (number, span, mark) = marks.give(inside).ok_or_else(none_left)?;
-    drop(marks);
+    // Nobody has its badge before it is told, and then the policy is there.
+    let (number, span, badge) = badges.give(inside).ok_or_else(none_left)?;
+    drop(badges);
     enter(shared, entry((number, inside), rules, exact))?;
-    Ok((Room { number, inside, span }, mark))
+    Ok((Room { number, inside, span }, badge))
 }
 
 /// Has a policy entered.

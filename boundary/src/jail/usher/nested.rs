@@ -30,7 +30,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Seat;
 use super::report::{Entry, Line};
-use crate::jail::marks::Mark;
+use crate::jail::badge::Badge;
 
 /// How many rooms there are at once.
 pub(in crate::jail) const MAX_ROOMS: usize = 64;
@@ -72,8 +72,8 @@ impl Request {
 pub enum Answer {
     /// The process is in its room.
     Moved,
-    /// The process is in its room once it has this mark.
-    Marked(Mark),
+    /// The process is in its room once it has this badge.
+    Badged(Badge),
     /// There is none for it, and why.
     Refused(String),
 }
@@ -83,7 +83,7 @@ impl Answer {
     pub(in crate::jail) fn give(&self, stream: &mut UnixStream) -> io::Result<()> {
         let line = match self {
             Self::Moved => "ok".to_owned(),
-            Self::Marked(mark) => format!("ok {}", serde_json::to_string(mark)?),
+            Self::Badged(badge) => format!("ok {}", serde_json::to_string(badge)?),
             Self::Refused(why) => why.clone(),
         };
         stream.write_all(format!("{line}\n").as_bytes())
@@ -91,10 +91,10 @@ impl Answer {
 
     /// Reads an answer.
     fn parse(line: &str) -> Self {
-        let mark = || serde_json::from_str(line.strip_prefix("ok ")?).ok();
-        match (line, mark()) {
+        let badge = || serde_json::from_str(line.strip_prefix("ok ")?).ok();
+        match (line, badge()) {
             ("ok", _) => Self::Moved,
-            (_, Some(mark)) => Self::Marked(mark),
+            (_, Some(badge)) => Self::Badged(badge),
             (why, None) => Self::Refused(why.to_owned()),
         }
     }

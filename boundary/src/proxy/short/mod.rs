@@ -165,7 +165,7 @@ impl<S: Stream> Talk<'_, S> {
             Err(turn) => return turn,
         };
         let (proxy, permit, late) = (self.proxy, &question.permit, question.late);
-        let order = Order { permit, speech: Speech::Http1, switch: None, mark: None, late };
+        let order = Order { permit, speech: Speech::Http1, switch: None, correlation: None, late };
         let meant = proxy.meant(&self.heard.target, permit);
         let near = match proxy.upstream.near(&order, meant).await {
             Ok(Near::Far) => return Turn::begun(Begun::Judged(question.permit)),
@@ -240,7 +240,7 @@ impl<S: Stream> Talk<'_, S> {
             .and_then(|intent| self.proxy.rules_of(self.call).decide(intent))
             .and_then(|permit| self.proxy.recorded(permit))
             .ok()
-            .filter(|permit| !self.proxy.upstream.marks(permit.intent()))
+            .filter(|permit| !self.proxy.upstream.correlates(permit.intent()))
             .ok_or(Odd)?;
         time.decided();
         let intent = permit.intent();

@@ -21,7 +21,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 
 use super::{Failure, Route, Stop, Upstream, tunnel};
 use crate::proxy::body::Upload;
-use crate::proxy::correlation::Mark;
+use crate::proxy::correlation::Correlation;
 use crate::proxy::frames::Frames;
 use crate::proxy::gateway::Gateway;
 use crate::proxy::peek::Speech;
@@ -51,7 +51,7 @@ pub(in crate::proxy) struct Order<'a> {
     /// What it asks to switch to.
     pub(in crate::proxy) switch: Option<HeaderValue>,
     /// What ties it to its record, if its target is to know.
-    pub(in crate::proxy) mark: Option<Mark>,
+    pub(in crate::proxy) correlation: Option<Correlation>,
     /// By when its answer has to begin.
     pub(in crate::proxy) late: Option<Instant>,
 }
@@ -296,10 +296,11 @@ impl Upstream {
             Speech::Http2 => headers::say_http2(&mut parts, intent, switch),
         };
         // Behind the words that go one hop only: no client can name this as one of them.
-        let marked = order.mark.as_ref().map_or(Some(()), |mark| mark.put(&mut parts.headers));
+        let correlated = order.correlation.as_ref();
+        let correlated = correlated.map_or(Some(()), |numbers| numbers.put(&mut parts.headers));
         let mut request = Request::from_parts(parts, upload);
         let asked = self.asked(order);
-        said.and(marked)
+        said.and(correlated)
             .and_then(|()| match asked {
                 Some(gateway) => tunnel::ask_gateway(gateway, intent, &mut request),
                 None => Some(()),

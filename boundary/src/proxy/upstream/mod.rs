@@ -38,7 +38,7 @@ pub struct Egress {
     /// Ports of this machine's loopback that are boundary's own: for the command there is nobody.
     pub own: Vec<u16>,
     /// Which requests carry the number of their record.
-    pub marked: RuleSet,
+    pub correlated: RuleSet,
 }
 
 /// Everything that leads out.
@@ -47,20 +47,20 @@ pub(super) struct Upstream {
     dialler: Dialler,
     pool: Arc<Pool>,
     limits: Limits,
-    marked: RuleSet,
+    correlated: RuleSet,
 }
 
 impl Upstream {
     /// The way out that the user described.
     pub(super) fn new(egress: Egress, limits: &Limits) -> Self {
         let pool = Arc::new(Pool::new(limits));
-        let marked = egress.marked.clone();
-        Self { dialler: Dialler::new(egress, limits), pool, limits: limits.clone(), marked }
+        let correlated = egress.correlated.clone();
+        Self { dialler: Dialler::new(egress, limits), pool, limits: limits.clone(), correlated }
     }
 
     /// Whether a request carries the number of its record.
-    pub(super) fn marks(&self, intent: &Intent) -> bool {
-        self.marked.targets(intent)
+    pub(super) fn correlates(&self, intent: &Intent) -> bool {
+        self.correlated.targets(intent)
     }
 
     /// The pool, for its keeper.

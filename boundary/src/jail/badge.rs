@@ -1,4 +1,4 @@
-//! Marks: two limits of a process that say in which room of boundary inside boundary it is, where there
+//! Badges: two limits of a process that say in which room of boundary inside boundary it is, where there
 //! is no cgroup to put it into.
 //!
 //! They are the hard limits of file locks, which the kernel has not looked at since 2.4, and of time
@@ -8,7 +8,7 @@
 //! inside that of the room around it, and rooms beside each other share no part of theirs. So
 //! whatever a process does to its limits, it stays in its room, or goes into one inside.
 //!
-//! *Standing*: the usher reads them of whoever calls; the inner boundary marks its command.
+//! *Standing*: the usher reads them of whoever calls; the inner boundary gives its command one.
 //! *Never*: tells anything of a process outside the session, whose limits are its own concern.
 
 use std::fs;
@@ -31,14 +31,14 @@ pub(super) const CLOSED: u64 = u64::MAX;
 
 /// The two limits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Mark {
+pub struct Badge {
     /// Of file locks.
     locks: u64,
     /// Of time under a real-time policy, in microseconds.
     real_time: u64,
 }
 
-impl Mark {
+impl Badge {
     /// What a process has.
     pub(super) fn of(process: u32) -> io::Result<Self> {
         let text = fs::read_to_string(format!("/proc/{process}/limits"))?;
@@ -57,7 +57,7 @@ impl Mark {
         Some(Self { locks: hard("Max file locks")?, real_time: hard("Max realtime timeout")? })
     }
 
-    /// Marks this process, for good.
+    /// Puts it on this process, for good.
     pub fn take(self) -> Result<(), Call> {
         let Self { locks, real_time } = self;
         setrlimit(Resource::RLIMIT_LOCKS, locks, locks).map_err(Call::to("setrlimit"))?;
@@ -90,17 +90,17 @@ struct Room {
 
 /// The rooms of a session, those that were left among them: a span is never given away twice.
 #[derive(Debug)]
-pub(super) struct Marks {
+pub(super) struct Badges {
     /// What a process of the session has that is in no room.
-    base: Mark,
+    base: Badge,
     /// The first is the session itself. What is inside a room comes after it.
     rooms: Vec<Room>,
 }
 
-impl Marks {
+impl Badges {
     /// No rooms yet, below the limits that a process of the session begins with. None if they are too
     /// low for any.
-    pub(super) fn below(base: Mark) -> Option<Self> {
+    pub(super) fn below(base: Badge) -> Option<Self> {
         let session = Room { number: 0, span: Span { from: 0, to: WHOLE }, given: 0 };
         let is_high = base.locks >= WHOLE && base.real_time >= WHOLE;
         is_high.then(|| Self { base, rooms: vec![session] })
@@ -111,10 +111,10 @@ impl Marks {
         self.rooms.len() > 1
     }
 
-    /// The span that a mark is.
-    pub(super) fn span(&self, mark: Mark) -> Span {
-        let lowered = self.base.real_time.saturating_sub(mark.real_time);
-        let from = self.base.locks.saturating_sub(mark.locks);
+    /// The span that a badge is.
+    pub(super) fn span(&self, badge: Badge) -> Span {
+        let lowered = self.base.real_time.saturating_sub(badge.real_time);
+        let from = self.base.locks.saturating_sub(badge.locks);
         Span { from, to: WHOLE.saturating_sub(lowered) }
     }
 
@@ -138,9 +138,9 @@ impl Marks {
         span(room).zip(span(other)).is_some_and(|(span, around)| span.is_in(around))
     }
 
-    /// Gives away a room inside another: its number, its span and the mark of its processes. None if
+    /// Gives away a room inside another: its number, its span and the badge of its processes. None if
     /// there is none to be had.
-    pub(super) fn give(&mut self, inside: u64) -> Option<(u64, Span, Mark)> {
+    pub(super) fn give(&mut self, inside: u64) -> Option<(u64, Span, Badge)> {
         let number = u64::try_from(self.rooms.len()).ok()?;
         let around = self.rooms.iter_mut().find(|room| room.number == inside)?;
         let width = (around.span.to - around.span.from) >> PART;
@@ -154,7 +154,7 @@ impl Marks {
         let span = Span { from, to: from + width };
         self.rooms.push(Room { number, span, given: 0 });
         let real_time = self.base.real_time - (WHOLE - span.to);
-        Some((number, span, Mark { locks: self.base.locks - span.from, real_time }))
+        Some((number, span, Badge { locks: self.base.locks - span.from, real_time }))
     }
 }
 
@@ -162,57 +162,57 @@ impl Marks {
 mod tests {
     use super::*;
 
-    const BASE: Mark = Mark { locks: u64::MAX, real_time: u64::MAX };
+    const BASE: Badge = Badge { locks: u64::MAX, real_time: u64::MAX };
 
-    fn marks() -> Marks {
-        Marks::below(BASE).unwrap()
+    fn badges() -> Badges {
+        Badges::below(BASE).unwrap()
     }
 
     #[test]
     fn a_process_has_the_limits_that_it_was_given() {
-        let own = Mark::of(std::process::id()).unwrap();
+        let own = Badge::of(std::process::id()).unwrap();
         assert!(own.locks > 0 && own.real_time > 0);
         let text = "Limit                     Soft Limit           Hard Limit           Units     \n\
                     Max file locks            7                    unlimited            locks     \n\
                     Max realtime timeout      unlimited            12                   us        \n";
-        assert_eq!(Mark::parse(text), Some(Mark { locks: u64::MAX, real_time: 12 }));
+        assert_eq!(Badge::parse(text), Some(Badge { locks: u64::MAX, real_time: 12 }));
     }
 
     #[test]
-    fn a_marked_process_is_in_its_room_and_an_unmarked_one_in_none() {
-        let mut marks = marks();
-        let (one, _, mark) = marks.give(0).unwrap();
-        let (inner, _, deeper) = marks.give(one).unwrap();
-        let (two, _, other) = marks.give(0).unwrap();
-        for (mark, room) in [(BASE, 0), (mark, one), (deeper, inner), (other, two)] {
-            assert_eq!(marks.room(marks.span(mark)), room);
+    fn a_process_with_a_badge_is_in_its_room_and_one_without_in_none() {
+        let mut badges = badges();
+        let (one, _, badge) = badges.give(0).unwrap();
+        let (inner, _, deeper) = badges.give(one).unwrap();
+        let (two, _, other) = badges.give(0).unwrap();
+        for (badge, room) in [(BASE, 0), (badge, one), (deeper, inner), (other, two)] {
+            assert_eq!(badges.room(badges.span(badge)), room);
         }
         assert_eq!([one, inner, two], [1, 2, 3]);
-        assert!(marks.is_inside(inner, one) && marks.is_inside(one, one));
-        assert!(marks.is_inside(two, 0) && !marks.is_inside(0, two));
-        assert!(!marks.is_inside(one, two) && !marks.is_inside(inner, CLOSED));
+        assert!(badges.is_inside(inner, one) && badges.is_inside(one, one));
+        assert!(badges.is_inside(two, 0) && !badges.is_inside(0, two));
+        assert!(!badges.is_inside(one, two) && !badges.is_inside(inner, CLOSED));
     }
 
     #[test]
     fn whoever_lowers_a_limit_never_comes_into_another_room_than_one_inside() {
-        let mut marks = marks();
+        let mut badges = badges();
         let mut given = vec![];
         for inside in [0, 0, 0, 1, 1, 2, 2, 3, 4, 6] {
-            let (number, span, mark) = marks.give(inside).unwrap();
-            given.push((number, span, mark));
+            let (number, span, badge) = badges.give(inside).unwrap();
+            given.push((number, span, badge));
         }
-        let all: Vec<Mark> = given.iter().map(|(_, _, mark)| *mark).collect();
-        let mut locks: Vec<u64> = all.iter().map(|mark| mark.locks).collect();
-        let mut times: Vec<u64> = all.iter().map(|mark| mark.real_time).collect();
+        let all: Vec<Badge> = given.iter().map(|(_, _, badge)| *badge).collect();
+        let mut locks: Vec<u64> = all.iter().map(|badge| badge.locks).collect();
+        let mut times: Vec<u64> = all.iter().map(|badge| badge.real_time).collect();
         locks.extend([0, 1, 1 << 61, 1 << 62]);
         times.extend([0, 1, 1 << 61, 1 << 62]);
         // Each limit at each value that any room has, and some beside.
         let every = |locks: &u64| times.iter().map(|&real_time| (*locks, real_time)).collect();
         let pairs: Vec<(u64, u64)> = locks.iter().flat_map::<Vec<_>, _>(every).collect();
-        for (number, span, mark) in &given {
-            let is_lower = |it: &&(u64, u64)| it.0 <= mark.locks && it.1 <= mark.real_time;
+        for (number, span, badge) in &given {
+            let is_lower = |it: &&(u64, u64)| it.0 <= badge.locks && it.1 <= badge.real_time;
             for &(locks, real_time) in pairs.iter().filter(is_lower) {
-                let room = marks.room(marks.span(Mark { locks, real_time }));
+                let room = badges.room(badges.span(Badge { locks, real_time }));
                 let inside = given.iter().find(|(other, ..)| *other == room);
                 let is_inside = inside.is_some_and(|(_, it, _)| it.is_in(*span));
                 assert!(room == CLOSED || is_inside, "{number} comes into {room}");
@@ -222,18 +222,18 @@ mod tests {
 
     #[test]
     fn rooms_run_out_and_none_is_given_twice() {
-        let mut marks = marks();
+        let mut badges = badges();
         let mut inside = 0;
-        while let Some((number, ..)) = marks.give(inside) {
+        while let Some((number, ..)) = badges.give(inside) {
             inside = number;
         }
         assert_eq!(inside, 5, "so deep");
-        let given = std::iter::from_fn(|| marks.give(0)).count();
+        let given = std::iter::from_fn(|| badges.give(0)).count();
         assert_eq!(given, (1 << PART) - 2);
     }
 
     #[test]
     fn below_low_limits_there_is_no_room() {
-        assert!(Marks::below(Mark { locks: 1 << 40, ..BASE }).is_none());
+        assert!(Badges::below(Badge { locks: 1 << 40, ..BASE }).is_none());
     }
 }
