@@ -12,9 +12,10 @@ use std::task::{Context, Poll, Waker, ready};
 
 use bytes::{Buf as _, Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, ReadBuf};
-use tokio::time::{Instant, Sleep, sleep_until};
+use tokio::time::Instant;
 
 use super::clock::Clock;
+use super::farewell::Farewell;
 use super::framing::{self, Chunks, Fault, Framing};
 use super::{Limits, respond};
 
@@ -121,17 +122,6 @@ enum Phase {
     HalfClosed,
     /// Nothing at all.
     Over,
-}
-
-/// The end of a connection whose client may still be sending.
-struct Farewell {
-    /// The answer to a head that never got to the service.
-    answer: Bytes,
-    /// How long and how many bytes more are read away: closing on unread bytes would reset the
-    /// connection, and the client might never see the answer.
-    until: Pin<Box<Sleep>>,
-    left: usize,
-    shut: bool,
 }
 
 impl<S> Heads<S> {
@@ -407,21 +397,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Heads<S> {
         let limits = &this.limits;
         let fault = this.turns.fault();
         let is_refused = matches!(this.phase, Phase::Refused);
-        let farewell = this.farewell.get_or_insert_with(|| Farewell {
-            answer: fault.filter(|_| is_refused).map(respond::fault).unwrap_or_default(),
-            until: Box::pin(sleep_until(Instant::now() + limits.linger)),
-            left: limits.linger_bytes,
-            shut: false,
+        let farewell = this.farewell.get_or_insert_with(|| {
+            let answer = fault.filter(|_| is_refused).map(respond::fault).unwrap_or_default();
+            Farewell::new(answer, (limits.linger, limits.linger_bytes))
         });
-        let mut stream = Pin::new(&mut this.stream);
-        while farewell.answer.has_remaining() {
-            let count = ready!(stream.as_mut().poll_write(cx, &farewell.answer))?;
-            farewell.answer.advance(count);
-        }
-        if !farewell.shut {
-            ready!(stream.as_mut().poll_shutdown(cx))?;
-            farewell.shut = true;
-        }
+        ready!(farewell.poll_say(&mut this.stream, cx))?;
         let is_at_rest = match this.phase {
             Phase::Head | Phase::Open => true,
             Phase::HalfClosed | Phase::Over => fault.is_none(),
@@ -431,15 +411,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Heads<S> {
         if is_done {
             return Poll::Ready(Ok(()));
         }
-        let mut away = [0; 4096];
-        while farewell.left > 0 && farewell.until.as_mut().poll(cx).is_pending() {
-            let mut away = ReadBuf::new(&mut away);
-            ready!(stream.as_mut().poll_read(cx, &mut away))?;
-            if away.filled().is_empty() {
-                break;
-            }
-            farewell.left = farewell.left.saturating_sub(away.filled().len());
-        }
-        Poll::Ready(Ok(()))
+        farewell.poll_listen(&mut this.stream, cx)
     }
 }

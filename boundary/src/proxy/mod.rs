@@ -10,6 +10,7 @@ mod correlation;
 mod crowd;
 mod doors;
 mod ending;
+mod farewell;
 mod flow;
 mod frames;
 mod framing;

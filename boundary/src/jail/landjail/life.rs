@@ -5,7 +5,7 @@
 //! *Never*: outlives the keeper, or leaves a process behind.
 
 use std::collections::HashSet;
-use std::fs::{self, OpenOptions};
+use std::fs;
 use std::io::{self, Read as _, Write as _};
 use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
 use std::os::unix::net::UnixStream;
@@ -20,14 +20,14 @@ use nix::sys::signal::{SigSet, Signal, kill, raise};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::socket::{MsgFlags, send};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
-use nix::unistd::{Pid, chdir, dup2_stderr, dup2_stdin, dup2_stdout, getpid, setsid};
+use nix::unistd::{Pid, getpid};
 
 use super::service::{Parts, Shared};
 use super::{END, family, rooms};
 use crate::jail::Call;
 use crate::jail::child::{Identity, ROOT_KEEPS};
 use crate::jail::filter;
-use crate::jail::usher::Seat;
+use crate::jail::usher::{Seat, leave_terminal};
 use crate::sys::{pass, process};
 
 /// The capabilities that the usher of a root command keeps, as far as it has them: those that it
@@ -230,17 +230,8 @@ impl<'a> Usher<'a> {
 
 /// Goes where it stands.
 fn take_place(kept: &[&[i32]]) -> io::Result<()> {
-    SigSet::all().thread_set_mask()?;
-    setsid()?;
-    prctl::set_dumpable(false)?;
+    leave_terminal()?;
     prctl::set_child_subreaper(true)?;
-    prctl::set_name(c"boundary-usher")?;
-    let null = OpenOptions::new().read(true).write(true).open("/dev/null")?;
-    dup2_stdin(&null)?;
-    dup2_stdout(&null)?;
-    dup2_stderr(&null)?;
-    drop(null);
-    chdir("/")?;
     process::keep_only(&kept.concat())
 }
 

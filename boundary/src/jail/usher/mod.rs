@@ -148,6 +148,18 @@ fn take_place(seat: &Seat<'_>, line: &UnixStream) -> io::Result<()> {
     if let Some(entrance) = seat.entrance {
         write(entrance, b"0")?;
     }
+    leave_terminal()?;
+    let kept: Vec<RawFd> = seat.descriptors().chain([line.as_raw_fd()]).collect();
+    process::keep_only(&kept)?;
+    // Every call that waits for a server needs some.
+    let (_, most) = getrlimit(Resource::RLIMIT_NOFILE)?;
+    setrlimit(Resource::RLIMIT_NOFILE, most, most)?;
+    process::bound_capabilities(KEEPS)?;
+    process::hold_capabilities(KEEPS)
+}
+
+/// Becomes a process of its own, which no signal stops, nobody looks into and no terminal reaches.
+pub(super) fn leave_terminal() -> io::Result<()> {
     SigSet::all().thread_set_mask()?;
     setsid()?;
     prctl::set_dumpable(false)?;
@@ -157,14 +169,7 @@ fn take_place(seat: &Seat<'_>, line: &UnixStream) -> io::Result<()> {
     dup2_stdout(&null)?;
     dup2_stderr(&null)?;
     drop(null);
-    chdir("/")?;
-    let kept: Vec<RawFd> = seat.descriptors().chain([line.as_raw_fd()]).collect();
-    process::keep_only(&kept)?;
-    // Every call that waits for a server needs some.
-    let (_, most) = getrlimit(Resource::RLIMIT_NOFILE)?;
-    setrlimit(Resource::RLIMIT_NOFILE, most, most)?;
-    process::bound_capabilities(KEEPS)?;
-    process::hold_capabilities(KEEPS)
+    Ok(chdir("/")?)
 }
 
 /// Takes what the command's process has open for us: it says its number, and waits.

@@ -15,6 +15,7 @@ use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::Limits;
+use super::farewell::Farewell;
 
 /// Bytes before a frame's payload (RFC 9113 §4.1).
 const HEAD: usize = 9;
@@ -125,14 +126,6 @@ pub(super) struct Frames<S> {
     farewell: Option<Farewell>,
     /// Whether what is to be written has waited for more.
     has_waited: bool,
-}
-
-/// The end of a connection whose other side may still be sending.
-struct Farewell {
-    goaway: Bytes,
-    until: Pin<Box<Sleep>>,
-    left: usize,
-    is_shut: bool,
 }
 
 impl<S> Frames<S> {
@@ -397,32 +390,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Frames<S> {
         let Some(&excess) = this.verdict.get() else {
             return Pin::new(&mut this.stream).poll_shutdown(cx);
         };
-        let (linger, left) = this.linger;
-        let farewell = this.farewell.get_or_insert_with(|| Farewell {
-            goaway: goaway(excess),
-            until: Box::pin(sleep_until(Instant::now() + linger)),
-            left,
-            is_shut: false,
-        });
-        let mut stream = Pin::new(&mut this.stream);
-        while farewell.goaway.has_remaining() {
-            let count = ready!(stream.as_mut().poll_write(cx, &farewell.goaway))?;
-            farewell.goaway.advance(count);
-        }
-        if !farewell.is_shut {
-            ready!(stream.as_mut().poll_shutdown(cx))?;
-            farewell.is_shut = true;
-        }
-        let mut away = [0; 4096];
-        while farewell.left > 0 && farewell.until.as_mut().poll(cx).is_pending() {
-            let mut away = ReadBuf::new(&mut away);
-            ready!(stream.as_mut().poll_read(cx, &mut away))?;
-            if away.filled().is_empty() {
-                break;
-            }
-            farewell.left = farewell.left.saturating_sub(away.filled().len());
-        }
-        Poll::Ready(Ok(()))
+        let linger = this.linger;
+        let farewell = this.farewell.get_or_insert_with(|| Farewell::new(goaway(excess), linger));
+        ready!(farewell.poll_say(&mut this.stream, cx))?;
+        farewell.poll_listen(&mut this.stream, cx)
     }
 }
 

@@ -10,6 +10,19 @@ fn get(authority: &str, fields: &str) -> String {
     format!("GET / HTTP/1.1\r\nHost: {authority}\r\n{fields}\r\n")
 }
 
+/// A stage whose only origin answers what the test says: where it listens, and its authority.
+async fn by_hand() -> (Stage, TcpListener, String) {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let rule = format!("host=127.0.0.1 port={}", address.port());
+    (Stage::redirected(address, &[rule]), listener, address.to_string())
+}
+
+/// The connection that boundary opens there.
+async fn accepted(listener: &TcpListener) -> Client<TcpStream> {
+    Client(soon(listener.accept()).await.unwrap().0)
+}
+
 #[tokio::test]
 async fn plain_fields_keep_their_order_and_their_case_both_ways() {
     let answer = "HTTP/1.1 299 Quite So\r\nx-CASE: a\r\nContent-Length: 3\r\nSet-Cookie: 1\r\n\
@@ -67,12 +80,10 @@ async fn an_answer_for_the_long_way_is_not_asked_for_again() {
 
 #[tokio::test]
 async fn a_request_that_was_sent_is_not_judged_once_more() {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
-    let address = listener.local_addr().unwrap();
-    let stage = Stage::redirected(address, &[format!("host=127.0.0.1 port={}", address.port())]);
+    let (stage, listener, host) = by_hand().await;
     let mut client = stage.connect().await;
-    client.say(get(&address.to_string(), "")).await;
-    let mut upstream = Client(soon(listener.accept()).await.unwrap().0);
+    client.say(get(&host, "")).await;
+    let mut upstream = accepted(&listener).await;
     upstream.head_of_request().await;
     // The policy changes before the answer, of which the first word is for the long way.
     stage.proxy.replace_rules(RuleSet::default());
@@ -81,7 +92,7 @@ async fn a_request_that_was_sent_is_not_judged_once_more() {
     let got = client.answer(false).await;
     assert_eq!((got.status, got.text()), (200, "ok"));
     // What is asked next is asked of the policy that there is.
-    assert_eq!(client.ask(get(&address.to_string(), "")).await.status, 403);
+    assert_eq!(client.ask(get(&host, "")).await.status, 403);
     let decisions = stage.decisions().await;
     let told: Vec<_> = decisions.iter().filter_map(|it| it.split(' ').next()).collect();
     assert_eq!(told, ["allow", "deny"], "{decisions:?}");
@@ -242,12 +253,10 @@ async fn chunks_come_as_they_were_sent_and_what_lies_behind_them_answers_nobody(
 
 #[tokio::test]
 async fn a_chunk_behind_its_head_may_have_white_space_behind_its_size() {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
-    let address = listener.local_addr().unwrap();
-    let stage = Stage::redirected(address, &[format!("host=127.0.0.1 port={}", address.port())]);
+    let (stage, listener, host) = by_hand().await;
     let mut client = stage.connect().await;
-    client.say(get(&address.to_string(), "")).await;
-    let mut upstream = Client(soon(listener.accept()).await.unwrap().0);
+    client.say(get(&host, "")).await;
+    let mut upstream = accepted(&listener).await;
     upstream.head_of_request().await;
     upstream.say("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n").await;
     // The head went on alone: from here there is no other way.
@@ -263,7 +272,7 @@ async fn a_chunk_behind_its_head_may_have_white_space_behind_its_size() {
     let end = [client.line().await, client.line().await, client.line().await];
     assert_eq!(end, ["abc\r\n", "0 \r\n", "\r\n"]);
     // And the connection goes on.
-    client.say(get(&address.to_string(), "")).await;
+    client.say(get(&host, "")).await;
     upstream.head_of_request().await;
     upstream.say("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").await;
     assert_eq!(client.answer(false).await.text(), "ok");
@@ -306,13 +315,10 @@ async fn an_event_arrives_before_the_next_is_sent_however_the_stream_is_framed()
         "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\n",
     ];
     for head in framings {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
-        let address = listener.local_addr().unwrap();
-        let rule = format!("host=127.0.0.1 port={}", address.port());
-        let stage = Stage::redirected(address, &[rule]);
+        let (stage, listener, host) = by_hand().await;
         let mut client = stage.connect().await;
-        client.say(get(&address.to_string(), "Accept: text/event-stream\r\n")).await;
-        let mut upstream = Client(soon(listener.accept()).await.unwrap().0);
+        client.say(get(&host, "Accept: text/event-stream\r\n")).await;
+        let mut upstream = accepted(&listener).await;
         upstream.head_of_request().await;
         upstream.say(head).await;
         assert_eq!(client.head().await.0, 200);
@@ -389,12 +395,10 @@ async fn a_body_behind_its_head_is_brought_along() {
 
 #[tokio::test]
 async fn a_head_whose_body_does_not_come_is_sent_without_it() {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
-    let address = listener.local_addr().unwrap();
-    let stage = Stage::redirected(address, &[format!("host=127.0.0.1 port={}", address.port())]);
+    let (stage, listener, host) = by_hand().await;
     let mut client = stage.connect().await;
-    client.say(format!("POST / HTTP/1.1\r\nHost: {address}\r\nContent-Length: 5\r\n\r\n")).await;
-    let mut upstream = Client(soon(listener.accept()).await.unwrap().0);
+    client.say(format!("POST / HTTP/1.1\r\nHost: {host}\r\nContent-Length: 5\r\n\r\n")).await;
+    let mut upstream = accepted(&listener).await;
     upstream.head_of_request().await;
     client.say("hello").await;
     let mut body = [0; 5];
