@@ -159,7 +159,8 @@ fn held() -> BTreeSet<(&'static str, u32)> {
     numbers.flat_map(|pid| held_by(Pid::from_raw(pid))).collect()
 }
 
-/// What a process has open of BPF, and the maps of its programs.
+/// What a process has open of BPF, the programs that share a map with it, and the maps of those: a
+/// program that is attached needs nobody who holds it.
 pub(super) fn held_by(process: Pid) -> BTreeSet<(&'static str, u32)> {
     let open = fs::read_dir(format!("/proc/{process}/fdinfo")).into_iter().flatten().flatten();
     let mut held = BTreeSet::new();
@@ -172,8 +173,14 @@ pub(super) fn held_by(process: Pid) -> BTreeSet<(&'static str, u32)> {
     if held.is_empty() {
         return held;
     }
-    let own = loaded_programs().flatten().filter(|it| held.contains(&("program", it.id())));
-    let maps: Vec<u32> = own.filter_map(|it| it.map_ids().ok()?).flatten().collect();
-    held.extend(maps.into_iter().map(|map| ("map", map)));
+    for program in loaded_programs().flatten() {
+        let maps = program.map_ids().ok().flatten().unwrap_or_default();
+        let is_own = held.contains(&("program", program.id()))
+            || maps.iter().any(|map| held.contains(&("map", *map)));
+        if is_own {
+            held.insert(("program", program.id()));
+            held.extend(maps.into_iter().map(|map| ("map", map)));
+        }
+    }
     held
 }

@@ -1,5 +1,6 @@
 //! Who lives in the host: every process in its network namespace, found from outside.
 
+use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::fs;
 use std::net::{IpAddr, SocketAddr};
@@ -75,8 +76,13 @@ impl World {
             let mut all = self.processes().into_iter();
             all.find(|process| process.exe.file_name().is_some_and(|exe| exe == name))
         };
-        eventually(&format!("{name} runs"), || found().is_some());
-        found().expect("just seen")
+        // What is seen once need not be seen the next time.
+        let seen = RefCell::new(None);
+        eventually(&format!("{name} runs"), || {
+            *seen.borrow_mut() = found();
+            seen.borrow().is_some()
+        });
+        seen.into_inner().expect("it was waited for")
     }
 }
 

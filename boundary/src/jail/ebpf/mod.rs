@@ -72,7 +72,7 @@ impl Walls {
         let (entrance, usher) = cgroup.make_room("usher")?;
         ports.usher = usher;
         let house = File::open(cgroup.path()).map_err(Call::to("open of a cgroup"))?;
-        let walls = Self { cgroup, kernel, entrance, house, reports: report_pair()? };
+        let mut walls = Self { cgroup, kernel, entrance, house, reports: report_pair()? };
         walls.kernel.set_doors(&ports)?;
         for door in sockets(doors) {
             walls.kernel.mark_door(door)?;

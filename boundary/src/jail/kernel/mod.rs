@@ -155,8 +155,12 @@ impl Kernel {
     }
 
     /// Attaches every program to a cgroup. What was attached before a failure goes with the cgroup.
-    pub(super) fn attach(&self, cgroup: BorrowedFd<'_>) -> Result<(), Error> {
-        let wanted = self.programs.iter().filter(|(name, _)| mutation::stands(name));
+    ///
+    /// The cgroup keeps them from here on. A handle of each here would be a descriptor less for
+    /// everybody who is forked from here.
+    pub(super) fn attach(&mut self, cgroup: BorrowedFd<'_>) -> Result<(), Error> {
+        let programs = std::mem::take(&mut self.programs);
+        let wanted = programs.iter().filter(|(name, _)| mutation::stands(name));
         wanted.into_iter().try_for_each(|(name, program)| {
             let (_, hook) = numbers(name).ok_or(Error::Misfit(name))?;
             bpf::attach(program.as_fd(), cgroup, hook).map_err(Error::call("BPF_PROG_ATTACH", name))
