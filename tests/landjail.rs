@@ -147,6 +147,33 @@ fn many_sockets_are_let_go_when_the_command_has_closed_them() {
 }
 
 #[test]
+fn an_usher_without_descriptors_has_some_again_when_the_command_has_closed_its_sockets() {
+    needs!(root, python3, prlimit);
+    let world = World::new();
+    let script = "import errno, http.client, socket\n\
+                  first = socket.socket()\n\
+                  for _ in range(3):\n\
+                  \x20 made = []\n\
+                  \x20 try:\n\
+                  \x20   while len(made) < 1000: made.append(socket.socket(type=socket.SOCK_DGRAM))\n\
+                  \x20   print('endless')\n\
+                  \x20 except OSError as error:\n\
+                  \x20   assert error.errno == errno.EMFILE, error\n\
+                  \x20 assert len(made) > 20, made\n\
+                  \x20 for one in made: one.close()\n\
+                  first.connect(('allowed.test', 80))\n\
+                  first.sendall(b'GET /a HTTP/1.1\\r\\nHost: allowed.test\\r\\n\\r\\n')\n\
+                  assert first.recv(12) == b'HTTP/1.1 200'\n\
+                  print('going on')";
+    let allow = ["--allow", "domain=allowed.test"];
+    let run = as_root(&world, &allow, &["/usr/bin/python3", "-c", script]);
+    // The command may have as many, and needs one a socket; its usher needs two.
+    let out = run.under(&["prlimit", "--nofile=128:128"]).output();
+    out.exits(0).says("going on");
+    out.expect(!out.stdout.contains("endless"), "there is an end");
+}
+
+#[test]
 fn what_the_command_leaves_running_ends_with_it() {
     needs!(root, setpriv);
     let world = World::new();

@@ -6,9 +6,10 @@
 //! *Never*: signals a process that does not descend from the caller.
 
 use std::collections::{HashMap, HashSet};
-use std::fs;
 use std::time::{Duration, Instant};
+use std::{fs, io};
 
+use nix::errno::Errno;
 use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
@@ -16,13 +17,23 @@ use nix::unistd::Pid;
 /// How long is waited between two looks, at most.
 const LOOK: Duration = Duration::from_millis(2);
 
-/// Every process that descends from one.
+/// Every process that descends from one, as far as they can be seen.
 pub(super) fn descendants(of: u32) -> Vec<u32> {
+    all_descendants(of).unwrap_or_default()
+}
+
+/// Every process that descends from one; an error where some may be missing.
+pub(super) fn all_descendants(of: u32) -> io::Result<Vec<u32>> {
     let mut children: HashMap<u32, Vec<u32>> = HashMap::new();
-    for entry in fs::read_dir("/proc").into_iter().flatten().flatten() {
+    for entry in fs::read_dir("/proc")? {
+        let entry = entry?;
         let number = entry.file_name().to_str().and_then(|name| name.parse().ok());
         let Some(number) = number else { continue };
-        let stat = fs::read_to_string(entry.path().join("stat")).unwrap_or_default();
+        let stat = match fs::read_to_string(entry.path().join("stat")) {
+            Err(error) if is_short(&error) => return Err(error),
+            // It has ended, or is nobody's business.
+            stat => stat.unwrap_or_default(),
+        };
         if let Some(parent) = parent(&stat) {
             children.entry(parent).or_default().push(number);
         }
@@ -33,7 +44,13 @@ pub(super) fn descendants(of: u32) -> Vec<u32> {
         found.extend(&below);
         next.extend(below);
     }
-    found
+    Ok(found)
+}
+
+/// Whether an error is about this process, or the machine, and not about what was looked at.
+fn is_short(error: &io::Error) -> bool {
+    let short = [Errno::EMFILE, Errno::ENFILE, Errno::ENOMEM].map(|errno| errno as i32);
+    error.raw_os_error().is_some_and(|number| short.contains(&number))
 }
 
 /// The parent of a process, by the text of its `stat` (proc(5)), if it has not ended.

@@ -2,21 +2,29 @@
 //!
 //! It keeps a handle of each until it is connected or listens, because it cannot get one again
 //! everywhere (`pidfd_getfd` is refused in ordinary containers). That the command has closed one
-//! nobody tells: what nobody has open any more is swept away, the less often the more there are.
+//! nobody tells: what nobody has open any more is swept away, the less often the more there are and
+//! the longer it takes.
 
 use std::collections::{HashMap, HashSet};
-use std::fs;
 use std::net::SocketAddr;
 use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::sync::Arc;
+use std::time::Instant;
+use std::{fs, io};
 
 use nix::sys::socket::{SockaddrIn, SockaddrIn6, SockaddrStorage, getsockname};
 
 use super::datagrams::Datagram;
 use super::family;
 
-/// How many sockets there are at least when they are swept.
+/// How many sockets there are at least when they are swept, however short a time after the last.
 const FEW: usize = 512;
+
+/// How many there are at least of those of which a handle is kept when they are swept in passing.
+const FEW_HELD: usize = 16;
+
+/// Of so many parts of the time, sweeps in passing take one.
+const SHARE: u32 = 100;
 
 /// What became of a socket.
 #[derive(Debug, Clone)]
@@ -33,6 +41,16 @@ pub(super) enum Entry {
     Datagram(Arc<Datagram>),
 }
 
+impl Entry {
+    /// Whether a handle of it is kept.
+    fn is_held(&self) -> bool {
+        match self {
+            Self::Stream(_) | Self::Unix(_) | Self::Datagram(_) => true,
+            Self::Connected(_) | Self::Listening => false,
+        }
+    }
+}
+
 /// A connection that was made for the command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Connected {
@@ -42,14 +60,23 @@ pub(super) struct Connected {
     pub(super) is_awaited: bool,
 }
 
+/// Descriptors that wait for a sweep, which may be wanted because there are none left: one for a
+/// folder, one for a file in it.
+type Spare = (io::PipeReader, io::PipeWriter);
+
 /// All of them.
 #[derive(Debug, Default)]
 pub(super) struct Sockets {
     entries: HashMap<u64, Entry>,
     /// In which room of boundary inside boundary they were made, if in any.
     rooms: HashMap<u64, u64>,
-    /// At how many they are swept next.
-    limit: usize,
+    /// Of how many a handle is kept.
+    held: usize,
+    /// At how many they are swept next, and at how many that are held.
+    limit: (usize, usize),
+    /// When they may be swept in passing.
+    due: Option<Instant>,
+    spare: Option<Spare>,
     /// Whether there ever was a datagram socket.
     has_datagrams: bool,
     /// The one that was made last: it may be on its way to the command still.
@@ -108,10 +135,19 @@ impl Sockets {
     /// Notes what became of a socket.
     pub(super) fn note(&mut self, inode: u64, entry: Entry) {
         self.has_datagrams |= matches!(entry, Entry::Datagram(_));
-        if self.entries.insert(inode, entry).is_none() {
-            self.latest = Some(inode);
+        self.held += usize::from(entry.is_held());
+        match self.entries.insert(inode, entry) {
+            Some(before) => self.held -= usize::from(before.is_held()),
+            None => self.latest = Some(inode),
         }
-        if self.entries.len() >= self.limit.max(FEW) {
+        if self.spare.is_none() {
+            // Without one a sweep has what is left.
+            self.spare = io::pipe().ok();
+        }
+        let is_due = || self.due.is_none_or(|due| Instant::now() >= due);
+        if self.entries.len() >= self.limit.0.max(FEW)
+            || self.held >= self.limit.1.max(FEW_HELD) && is_due()
+        {
             self.sweep();
         }
     }
@@ -126,12 +162,17 @@ impl Sockets {
     /// Lets go of what nobody has open. Where a process does not show what it has, nothing is known
     /// to be closed.
     pub(super) fn sweep(&mut self) {
+        let began = Instant::now();
+        drop(self.spare.take());
         if let Some(open) = open_sockets() {
             let latest = self.latest;
             self.entries.retain(|inode, _| open.contains(inode) || latest == Some(*inode));
             self.rooms.retain(|inode, _| self.entries.contains_key(inode));
         }
-        self.limit = self.entries.len() * 2;
+        self.spare = io::pipe().ok();
+        self.held = self.entries.values().filter(|entry| entry.is_held()).count();
+        self.limit = (self.entries.len() * 2, self.held * 2);
+        self.due = Some(began + began.elapsed() * SHARE);
     }
 
     /// Lets go of a socket that keeps an address which somebody else wants, if nobody has it open.
@@ -159,7 +200,8 @@ impl Sockets {
 /// tell.
 fn open_sockets() -> Option<HashSet<u64>> {
     let mut open = HashSet::new();
-    for process in family::descendants(std::process::id()) {
+    // Who is not found has closed nothing.
+    for process in family::all_descendants(std::process::id()).ok()? {
         let Ok(descriptors) = fs::read_dir(format!("/proc/{process}/fd")) else {
             // Gone, or not to be looked at.
             if fs::exists(format!("/proc/{process}")).unwrap_or(true) {
