@@ -93,10 +93,19 @@ impl Kept {
         }
     }
 
-    fn since(&mut self) -> &mut Instant {
+    /// Since when it waits.
+    fn since(&self) -> Instant {
         match self {
-            Self::Idle(idle) => &mut idle.since,
-            Self::Bare(bare) => &mut bare.since,
+            Self::Idle(idle) => idle.since,
+            Self::Bare(bare) => bare.since,
+        }
+    }
+
+    /// From now on it waits.
+    fn waits(&mut self) {
+        match self {
+            Self::Idle(idle) => idle.since = Instant::now(),
+            Self::Bare(bare) => bare.since = Instant::now(),
         }
     }
 
@@ -154,6 +163,45 @@ pub(super) struct Pool {
 struct Shelves {
     by_key: HashMap<Key, Vec<Kept>>,
     count: usize,
+}
+
+impl Shelves {
+    /// Puts one down behind all others of its key. What has to go for it, where there are as many as
+    /// there may be in all, and for one key.
+    fn put(&mut self, kept: Kept, (in_all, per_host): (usize, usize)) -> Option<Kept> {
+        let of_key = self.by_key.get(kept.key()).map_or(0, Vec::len);
+        let gone = if of_key >= per_host {
+            self.take_first(&kept.key().clone())
+        } else if self.count >= in_all {
+            self.longest().and_then(|key| self.take_first(&key))
+        } else {
+            None
+        };
+        match self.by_key.get_mut(kept.key()) {
+            Some(waiting) => waiting.push(kept),
+            None => drop(self.by_key.insert(kept.key().clone(), vec![kept])),
+        }
+        self.count += 1;
+        gone
+    }
+
+    /// What the one that waits for longest was opened for. Each key's stand in the order in which they
+    /// came.
+    fn longest(&self) -> Option<Key> {
+        let firsts = self.by_key.iter().filter_map(|(key, all)| Some((all.first()?.since(), key)));
+        firsts.min_by_key(|(since, _)| *since).map(|(_, key)| key.clone())
+    }
+
+    /// Takes the one of a key that waits for longest.
+    fn take_first(&mut self, key: &Key) -> Option<Kept> {
+        let waiting = self.by_key.get_mut(key).filter(|waiting| !waiting.is_empty())?;
+        let first = waiting.remove(0);
+        if waiting.is_empty() {
+            self.by_key.remove(key);
+        }
+        self.count = self.count.saturating_sub(1);
+        Some(first)
+    }
 }
 
 impl Pool {
@@ -224,21 +272,16 @@ impl Pool {
         });
     }
 
-    /// Puts a connection on its waiting, unless there are enough.
+    /// Has a connection wait. Where enough wait, the one that does for longest goes.
     pub(super) fn keep(&self, mut kept: Kept) {
-        *kept.since() = Instant::now();
-        let mut all = self.lock();
-        if all.count >= self.limits.idle_upstream {
+        let most = (self.limits.idle_upstream, self.limits.idle_per_host);
+        if most.0 == 0 || most.1 == 0 {
             return;
         }
-        if !all.by_key.contains_key(kept.key()) {
-            all.by_key.insert(kept.key().clone(), Vec::new());
-        }
-        let Some(waiting) = all.by_key.get_mut(kept.key()) else { return };
-        if waiting.len() < self.limits.idle_per_host {
-            waiting.push(kept);
-            all.count += 1;
-        }
+        kept.waits();
+        let gone = self.lock().put(kept, most);
+        // Closing takes its time, and nobody else has to wait for it.
+        drop(gone);
     }
 
     /// Lets connections go that were idle too long, for as long as the session lasts.

@@ -224,3 +224,29 @@ fn doors_open_on_loopback_for_both_families_on_one_port() {
     let others = Doors::bind(None).unwrap();
     assert_ne!(others.tcp[0].local_addr().unwrap().port(), ports[0]);
 }
+
+#[tokio::test]
+async fn where_enough_upstream_connections_wait_the_one_that_does_for_longest_goes() {
+    let origins = [Scripted::fine().await, Scripted::fine().await, Scripted::fine().await];
+    let rules: Vec<String> = origins.iter().flat_map(|origin| origin.rule("")).collect();
+    let limits = Limits { idle_upstream: 2, ..Limits::default() };
+    let stage = Setting { limits, ..Setting::explicit(&rules) }.start();
+    let mut client = stage.connect().await;
+    // Which is asked, how often it was dialled by then, and how many wait afterwards.
+    for (place, dialled, waiting) in
+        [(0, 1, 1), (1, 1, 2), (2, 1, 2), (1, 1, 2), (2, 1, 2), (0, 2, 2), (2, 1, 2), (1, 2, 2)]
+    {
+        let host = origins[place].authority();
+        let request = format!("GET http://{host}/ HTTP/1.1\r\nHost: {host}\r\n\r\n");
+        assert_eq!(client.ask(request).await.status, 200);
+        assert_eq!(origins[place].connections(), dialled, "{place}");
+        soon(has_waiting(&stage, waiting)).await;
+    }
+}
+
+/// Returns when so many upstream connections wait: one may a moment after its answer.
+async fn has_waiting(stage: &Stage, count: usize) {
+    while stage.proxy.load().idle != count {
+        tokio::task::yield_now().await;
+    }
+}
