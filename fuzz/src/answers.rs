@@ -21,6 +21,8 @@ pub struct Oracle {
 pub struct Answer {
     /// Its status.
     pub status: u16,
+    /// What is said beside it.
+    pub reason: String,
     /// Its fields, in small letters and in the order of the alphabet, but for those between two
     /// neighbours.
     pub fields: Vec<(String, Vec<u8>)>,
@@ -86,6 +88,7 @@ pub fn read(bytes: &[u8], is_head: bool) -> Option<Answer> {
         panic!("{parsed:?}: {}", String::from_utf8_lossy(bytes));
     };
     let status = response.code.expect("a status");
+    let reason = response.reason.expect("a reason, if an empty one").to_owned();
     let rest = &bytes[length..];
     if (100..200).contains(&status) && status != 101 {
         return read(rest, is_head);
@@ -106,7 +109,7 @@ pub fn read(bytes: &[u8], is_head: bool) -> Option<Answer> {
         ([], []) => (rest.to_vec(), true),
         other => panic!("two lengths: {other:?}"),
     };
-    let between = ["connection", "keep-alive", "date", "transfer-encoding", "content-length", "trailer"];
+    let between = ["connection", "keep-alive", "transfer-encoding"];
     let mut fields: Vec<(String, Vec<u8>)> = response
         .headers
         .iter()
@@ -114,7 +117,7 @@ pub fn read(bytes: &[u8], is_head: bool) -> Option<Answer> {
         .filter(|(name, _)| !between.contains(&&**name))
         .collect();
     fields.sort();
-    Some(Answer { status, fields, body, is_whole })
+    Some(Answer { status, reason, fields, body, is_whole })
 }
 
 /// Reads chunks, and whether the last one came.

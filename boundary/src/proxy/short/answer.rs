@@ -154,7 +154,8 @@ impl Fields {
             }
             10 if is("keep-alive") => return Some(()),
             2 if is("te") => return None,
-            7 if is("upgrade") => return None,
+            // What it announces is no more than a word where nothing comes in chunks.
+            7 if is("upgrade") || is("trailer") => return None,
             14 if is("http2-settings") => return None,
             6.. if name.get(..6).is_some_and(|start| start.eq_ignore_ascii_case("proxy-")) => {
                 return None;

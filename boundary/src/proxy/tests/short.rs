@@ -180,6 +180,8 @@ async fn an_answer_without_content_has_none_whatever_it_says() {
         ("204 No Content", "Content-Length: 5", None),
         ("204 No Content", "Transfer-Encoding: chunked", None),
         ("204 No Content", "X: y", None),
+        ("204 No Content", "Trailer: X", None),
+        ("304 Not Modified", "Trailer: X", None),
         ("304 Not Modified", "Content-Length: 5", Some("5")),
     ];
     for (status, field, length) in rows {
@@ -192,6 +194,7 @@ async fn an_answer_without_content_has_none_whatever_it_says() {
             assert!(status.starts_with(&got.status.to_string()), "{status} {field}: {}", got.head);
             assert_eq!(got.field("content-length"), length, "{status} {field}");
             assert_eq!(got.field("transfer-encoding"), None, "{status} {field}");
+            assert_eq!(got.field("trailer"), None, "{status} {field}");
         }
         assert_eq!(origin.requests().len(), 2, "{status} {field}");
     }
