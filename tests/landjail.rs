@@ -312,6 +312,39 @@ fn a_unix_socket_of_the_host_is_refused_and_one_of_the_command_is_not() {
     }
 }
 
+#[test]
+fn a_unix_datagram_is_refused_with_a_word_by_whichever_call_it_is_sent() {
+    needs!(root, python3, setpriv);
+    let world = World::new();
+    let path = world.folder().join("tmp/log");
+    let bound = path.clone();
+    let daemon = world
+        .host()
+        .run(move || std::os::unix::net::UnixDatagram::bind(bound))
+        .expect("it is ours");
+    daemon.set_nonblocking(true).expect("it does not wait");
+    let allow_all = std::os::unix::fs::PermissionsExt::from_mode(0o777);
+    std::fs::set_permissions(&path, allow_all).expect("it is ours");
+    let path = path.to_str().expect("our own name");
+    let script = format!(
+        "import socket\n\
+         s = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)\n\
+         calls = [lambda: s.connect('{path}'), lambda: s.sendto(b'x', '{path}'),\n\
+         \x20 lambda: s.sendmsg([b'x'], [], 0, '{path}'), lambda: s.bind('{path}.own')]\n\
+         for call in calls:\n\
+         \x20 try: call(); print('done')\n\
+         \x20 except PermissionError: print('refused')"
+    );
+    for run in EVERYBODY {
+        let out = run(&world, &[], &["python3", "-c", &script]).output();
+        out.exits(0).says("refused\nrefused\nrefused\nrefused\n");
+        let told = out.records.iter().filter(|record| record["code"] == "unix_socket").count();
+        out.expect(told == 3, "each that names somebody is on record");
+    }
+    let nothing = daemon.recv(&mut [0]).map_err(|error| error.kind());
+    assert_eq!(nothing, Err(std::io::ErrorKind::WouldBlock), "it hears nothing");
+}
+
 /// Fetches from what is allowed and from what is not, as everybody.
 fn fetches(world: &World, client: impl Fn(&str) -> Vec<String>) {
     for run in EVERYBODY {

@@ -13,6 +13,7 @@ use nix::sys::time::TimeValLike as _;
 use super::address::{self, Address, written};
 use super::datagrams::{Datagram, LONGEST, Received, is_readable};
 use super::service::{Asked, Reply, Shared};
+use super::unix;
 use crate::sys::notify::Answer;
 
 /// The size of `struct msghdr`, and of `struct mmsghdr`.
@@ -82,7 +83,7 @@ fn content(asked: &Asked, at: u64, length: u64) -> nix::Result<Vec<u8>> {
 /// `sendto(2)` with an address.
 pub(super) fn send_to(shared: &Shared, asked: &Asked) -> nix::Result<Reply> {
     let Some(socket) = shared.datagram(asked)? else { return Ok(Reply::Continue) };
-    let target = named(asked, asked.arguments[4], asked.arguments[5])?;
+    let target = whom(shared, (asked, &socket), (asked.arguments[4], asked.arguments[5]))?;
     let data = content(asked, asked.arguments[1], asked.arguments[2])?;
     let sent = shared.send(asked, (&socket, target), &data)?;
     Ok(done(sent))
@@ -95,7 +96,7 @@ pub(super) fn send_message(shared: &Shared, asked: &Asked) -> nix::Result<Reply>
     if header.name == 0 {
         return Ok(Reply::Continue);
     }
-    let target = named(asked, header.name, header.name_length)?;
+    let target = whom(shared, (asked, &socket), (header.name, header.name_length))?;
     Ok(done(shared.send(asked, (&socket, target), &header.data(asked)?)?))
 }
 
@@ -109,7 +110,7 @@ pub(super) fn send_messages(shared: &Shared, asked: &Asked) -> nix::Result<Reply
         let outcome = Header::read(asked, at).and_then(|header| {
             let target = match header.name {
                 0 => socket.peer().ok_or(Errno::EDESTADDRREQ)?,
-                name => named(asked, name, header.name_length)?,
+                name => whom(shared, (asked, &socket), (name, header.name_length))?,
             };
             shared.send(asked, (&socket, target), &header.data(asked)?)
         });
@@ -125,13 +126,25 @@ pub(super) fn send_messages(shared: &Shared, asked: &Asked) -> nix::Result<Reply
     Ok(done(sent))
 }
 
-/// Whom a message is for.
-pub(super) fn named(asked: &Asked, at: u64, length: u64) -> nix::Result<SocketAddr> {
-    let bytes = asked.thread.read(at, address::length(length)?)?;
-    match Address::read(&bytes)? {
-        Address::Inet(target) => Ok(target),
-        Address::Unix(_) | Address::Unspecified | Address::Other => Err(Errno::EAFNOSUPPORT),
+/// Whom a message of a socket is for. One of the unix family leads nowhere, which is told.
+fn whom(
+    shared: &Shared,
+    (asked, socket): (&Asked, &Datagram),
+    (at, length): (u64, u64),
+) -> nix::Result<SocketAddr> {
+    let is_unix = socket.family() == libc::AF_UNIX;
+    match named(asked, at, length)? {
+        Address::Inet(target) if !is_unix => Ok(target),
+        Address::Unix(name) if is_unix => Err(unix::refuse(shared, asked, &name)),
+        Address::Inet(_) | Address::Unix(_) | Address::Unspecified | Address::Other => {
+            Err(Errno::EAFNOSUPPORT)
+        }
     }
+}
+
+/// The address that a message names.
+pub(super) fn named(asked: &Asked, at: u64, length: u64) -> nix::Result<Address> {
+    Address::read(&asked.thread.read(at, address::length(length)?)?)
 }
 
 /// How somebody waits for a datagram.

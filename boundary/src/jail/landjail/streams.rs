@@ -245,7 +245,7 @@ fn aim(
             return Ok(Reply::Answer(Answer::Done(0)));
         }
         Address::Unix(name) if datagram.family() == libc::AF_UNIX => {
-            return unix::refuse(shared, asked, &name);
+            return Err(unix::refuse(shared, asked, &name));
         }
         Address::Inet(_) | Address::Unix(_) | Address::Other => return Err(Errno::EAFNOSUPPORT),
     };

@@ -41,7 +41,7 @@ pub(super) fn connect(
     };
     let room = shared.room(asked)?;
     if !may_be_reached((shared, room), &name, file.as_ref())? {
-        return refuse(shared, asked, &address);
+        return Err(refuse(shared, asked, &address));
     }
     let address = file.as_ref().map_or(address, address_of);
     let flags = OFlag::from_bits_retain(fcntl(socket, FcntlArg::F_GETFL)?);
@@ -65,11 +65,16 @@ fn finish(shared: &Shared, inode: u64, connected: nix::Result<()>) -> nix::Resul
     Ok(Reply::Answer(Answer::Done(0)))
 }
 
-/// Refuses a name, and tells of it.
-pub(super) fn refuse(shared: &Shared, asked: &Asked, address: &[u8]) -> nix::Result<Reply> {
+/// Tells of a name that leads nowhere; what the call fails with.
+pub(super) fn refuse(shared: &Shared, asked: &Asked, address: &[u8]) -> Errno {
     let shown = Name::in_address(address).shown();
-    shared.tell(shared.caller(asked)?, What::Named(shown));
-    Err(Errno::EPERM)
+    match shared.caller(asked) {
+        Ok(process) => {
+            shared.tell(process, What::Named(shown));
+            Errno::EPERM
+        }
+        Err(error) => error,
+    }
 }
 
 /// Whether a name leads to a socket of the session, or to one that is open to it.
