@@ -119,6 +119,8 @@ fn a27_f08_the_canary_ends_a_run_in_a_jail_that_leaks() {
     let [bundle, overlay] = [&bundle, &overlay].map(|path| path.to_str().expect("our own name"));
     let out = world.bare(&[env!("CARGO_BIN_EXE_hand"), "enclose", bundle, overlay]).output();
     out.exits(0).says("the jail is not tight").reached("192.0.2.1");
+    let left = world.processes().into_iter().filter(|it| it.exe.ends_with("hand"));
+    out.expect(left.count() == 0, "nothing of it runs on");
 }
 
 #[test]

@@ -36,6 +36,7 @@ fn main() -> anyhow::Result<()> {
     match std::env::args().nth(1).as_deref() {
         Some("raise") => return keeper::raise(),
         Some("enclose") => return enclosure::try_it(),
+        Some("inside") => return enclosure::go_in(),
         Some("kill") => return killer::end_at(Signal::SIGKILL, &arguments),
         Some("stop") => return killer::end_at(Signal::SIGSTOP, &arguments),
         _ => {}
