@@ -324,6 +324,7 @@ fn where_the_session_around_has_no_rooms_the_inner_command_does_not_run() {
     let run = world.boundary(&["--jail-type", "nsjail"], &["sh", "-c", &script]);
     let out = run.output();
     out.exits(125).complains("inside another session").complains("no command was run");
+    out.complains("its jail has no rooms (nsjail)");
     out.expect(!out.stdout.contains("ran"), "it is not run with less");
 }
 

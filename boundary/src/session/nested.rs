@@ -4,6 +4,7 @@
 //! *Standing*: where [`DOOR`] says that there is a session around. What is decided is on the record
 //! of that session. *Never*: runs the command without the room.
 
+use std::io;
 use std::os::fd::AsRawFd as _;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
@@ -46,7 +47,11 @@ pub(super) fn run(config: &Config, door: &Path) -> Result<Outcome, Error> {
         // The session around may well have it from the same place.
         tracing::warn!(%file, "the session around writes the record of this command");
     }
-    let absent = |error| Error::Nested(format!("{}: {error}", door.display()));
+    let absent = |error: io::Error| {
+        let has_none = error.kind() == io::ErrorKind::NotFound;
+        let why = if has_none { "its jail has no rooms (nsjail)" } else { "it does not answer" };
+        Error::Nested(format!("{}: {error}: {why}", door.display()))
+    };
     let mut stream = UnixStream::connect(door).map_err(absent)?;
     let signals = Signals::block()?;
     let (mut line, mut far) = Channel::pair().map_err(Call::to("socketpair"))?;
