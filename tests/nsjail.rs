@@ -120,3 +120,143 @@ fn a_server_may_take_a_port_to_which_connections_are_open() {
     let out = as_guest(&world, &["--allow", "domain=allowed.test"], &["python3", "-c", script]);
     out.output().exits(0).says("own");
 }
+
+#[test]
+fn shared_memory_of_the_same_user_is_out_of_reach() {
+    needs!(root, userns, setpriv, ipcmk, ipcs);
+    let world = World::new();
+    let id = GUEST.to_string();
+    let guest = ["setpriv", "--reuid", &id, "--regid", &id, "--clear-groups"];
+    let bare = |words: &[&str]| world.bare(words).under(&guest).output();
+    let made = bare(&["ipcmk", "--shmem", "4096"]);
+    let number = made.stdout.trim().rsplit(' ').next().unwrap_or_default().to_owned();
+    let seen = ["ipcs", "--shmems", "--id", &number];
+    let (outside, inside) = (bare(&seen), as_guest(&world, &[], &seen).output());
+    bare(&["ipcrm", "--shmem-id", &number]).exits(0);
+    outside.says("4096");
+    inside.expect(!inside.stdout.contains("4096"), "it is not there");
+}
+
+/// Whoever may raise this jail without a user namespace: root, and a user by root's help.
+const PRIVILEGED: [fn(Run<'_>) -> Run<'_>; 2] = [|run| run, |run| run.through_sudo()];
+
+/// What the options are, with which it is raised so.
+const WITHOUT_USERS: [&str; 5] =
+    ["--jail-type", "nsjail", "--no-user-namespace", "--allow", "domain=allowed.test"];
+
+#[test]
+fn without_a_user_namespace_the_verdicts_are_the_same() {
+    needs!(root, curl);
+    let world = World::new();
+    for started in PRIVILEGED {
+        for scheme in ["http", "https"] {
+            let allowed = format!("{scheme}://allowed.test/");
+            let out = started(world.boundary(&WITHOUT_USERS, &["curl", "-sS", &allowed])).output();
+            out.exits(0).says("this is allowed.test");
+            out.record(&[("decision", "allow"), ("jail", "nsjail"), ("comm", "curl")]);
+            let denied = format!("{scheme}://denied.test/");
+            let out = started(world.boundary(&WITHOUT_USERS, &["curl", "-sS", &denied])).output();
+            out.says("Request Blocked by Boundary").nothing_left();
+            out.record(&[("decision", "deny"), ("code", "no_rule"), ("host", "denied.test")]);
+        }
+    }
+}
+
+#[test]
+fn without_a_user_namespace_there_is_no_right_over_the_walls() {
+    needs!(root);
+    let world = World::new();
+    let machines = fs::read_link("/proc/self/ns/user").expect("every process has one");
+    let machines = machines.to_str().expect("the kernel's own name");
+    for (started, kept) in PRIVILEGED.into_iter().zip(["00000000000405fb", "0000000000000000"]) {
+        let script = "readlink /proc/self/ns/user; grep -h ^Cap /proc/self/status; \
+                      grep NoNewPrivs /proc/self/status; \
+                      echo x 2>&1 > /proc/sys/kernel/core_pattern || echo covered";
+        let out = started(world.boundary(&WITHOUT_USERS, &["sh", "-c", script])).output();
+        out.exits(0).says(machines).says("NoNewPrivs:\t1").says("covered");
+        for set in ["CapPrm", "CapEff", "CapBnd"] {
+            out.says(&format!("{set}:\t{kept}"));
+        }
+        for target in ["203.0.113.66", "2001:db8::66"] {
+            let attack = [world.attack(), "udp", "sendto", target, "9999"];
+            let out = started(world.boundary(&WITHOUT_USERS, &attack)).output();
+            out.refused(&["EPERM"]).nothing_left();
+        }
+    }
+}
+
+#[test]
+fn without_a_user_namespace_a_user_without_root_is_refused() {
+    needs!(root, setpriv);
+    let world = World::new();
+    let mark = world.folder().join("tmp/ran");
+    let touch = ["touch", mark.to_str().expect("our own name")];
+    let out = as_guest(&world, &["--no-user-namespace"], &touch).output();
+    out.exits(125).complains("jail nsjail: unshare(CLONE_NEWNET").complains("no command was run");
+    out.expect(!mark.exists(), "the command never ran");
+}
+
+/// A program that runs another as if no socket could be transparent.
+const OPAQUE: &str = include_str!("opaque.py");
+
+#[test]
+fn where_no_socket_is_transparent_targets_are_rewritten_and_verdicts_are_the_same() {
+    needs!(root, userns, curl, python3, setpriv);
+    let world = World::new();
+    let opaque = world.file("opaque.py", OPAQUE);
+    let opaque = ["python3", opaque.to_str().expect("our own name")];
+    let run = |options: &[&str], command: &[&str]| {
+        let options =
+            [&["--allow", "domain=allowed.test", "--log-level", "info"], options].concat();
+        as_guest(&world, &options, command).under(&opaque).output()
+    };
+    for (family, scheme) in [("-4", "http"), ("-6", "http"), ("-4", "https"), ("-6", "https")] {
+        let out = run(&[], &["curl", family, "-sS", &format!("{scheme}://allowed.test/")]);
+        out.exits(0).says("this is allowed.test").complains("without tproxy");
+        out.record(&[("decision", "allow"), ("jail", "nsjail"), ("comm", "curl")]);
+        let out = run(&[], &["curl", family, "-sS", &format!("{scheme}://denied.test/")]);
+        out.says("Request Blocked by Boundary").nothing_left();
+        out.record(&[("decision", "deny"), ("code", "no_rule"), ("host", "denied.test")]);
+    }
+    // An address by which nobody asked for a name, at a port that is no protocol's own.
+    let out = run(&[], &["curl", "-sS", "http://203.0.113.66:9123/"]);
+    out.says("Request Blocked by Boundary").nothing_left();
+    out.record(&[("decision", "deny"), ("host", "203.0.113.66")]);
+    // Told to the proxy, as to any.
+    let proxied = ["curl", "-sS", "-x", "http://127.0.0.1:8080", "http://allowed.test/"];
+    let out = run(&[], &proxied);
+    out.exits(0).says("this is allowed.test").record(&[("door", "explicit")]);
+}
+
+#[test]
+fn where_no_socket_is_transparent_loopback_is_the_commands_own() {
+    needs!(root, userns, curl, python3, setpriv);
+    let world = World::new();
+    world.loopback_service(9400);
+    let opaque = world.file("opaque.py", OPAQUE);
+    let opaque = ["python3", opaque.to_str().expect("our own name")];
+    let serve = "import http.server as h, threading as t, urllib.request as u\n\
+                 s = h.HTTPServer(('127.0.0.1', 0), h.SimpleHTTPRequestHandler)\n\
+                 t.Thread(target=s.serve_forever, daemon=True).start()\n\
+                 print(u.urlopen(f'http://127.0.0.1:{s.server_port}/').read().decode())";
+    let script = format!("python3 -c \"{serve}\"; curl -sS http://127.0.0.1:9400/");
+    let permit = ["--allow", "host=127.0.0.1 port=9400"];
+    let out = as_guest(&world, &permit, &["sh", "-c", &script]).under(&opaque).output();
+    out.exits(7).says("Directory listing").complains("Failed to connect to 127.0.0.1");
+    for target in ["203.0.113.66", "2001:db8::66"] {
+        let attack = [world.attack(), "udp", "sendto", target, "9999"];
+        let out = as_guest(&world, &[], &attack).under(&opaque).output();
+        out.refused(&["EPERM"]).nothing_left();
+        out.record(&[("decision", "deny"), ("proto", "udp"), ("address", target)]);
+    }
+}
+
+#[test]
+fn the_doctor_says_that_targets_can_be_rewritten() {
+    needs!(root, userns, python3);
+    let world = World::new();
+    let opaque = world.file("opaque.py", OPAQUE);
+    let opaque = ["python3", opaque.to_str().expect("our own name")];
+    let out = world.exact(&["doctor"]).under(&opaque).output();
+    out.says("nsjail    works").says("transparent listener");
+}

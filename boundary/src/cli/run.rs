@@ -51,6 +51,10 @@ pub struct Args {
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true,
           default_missing_value = "true", help_heading = "Jail and proxy")]
     pub use_real_dns: Option<OsString>,
+    /// Raise nsjail without a user namespace, which takes root
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true,
+          default_missing_value = "true", help_heading = "Jail and proxy")]
+    pub no_user_namespace: Option<OsString>,
 
     /// error, warn, info or debug [default: warn]
     #[arg(long, value_name = "LEVEL", help_heading = "Record")]
@@ -86,10 +90,6 @@ pub struct Args {
     #[arg(long, value_name = "RULE", help_heading = "Record")]
     pub session_id_inject_target: Vec<OsString>,
 
-    // Known for compatibility; `config` refuses a run that needs one of these.
-    /// Nsjail without a user namespace.
-    #[arg(long, hide = true, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
-    pub no_user_namespace: Option<OsString>,
     /// Send the record to URL by OTLP; default: OTEL_*
     #[arg(long, value_name = "URL", help_heading = "Record")]
     pub otlp_endpoint: Option<OsString>,

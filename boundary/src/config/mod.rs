@@ -31,7 +31,7 @@ use std::sync::Arc;
 
 use crate::audit::{Collector, Forward, Labels, Log, OnError, Rotation};
 use crate::cli::{self, Args, PolicyArgs, Setting, settings};
-use crate::jail::Choice;
+use crate::jail::{Choice, Users};
 use crate::proxy::{Egress, Gateways, Limits};
 use crate::rules::{DomainMatch, Mistake, RuleSet};
 use file::File;
@@ -86,6 +86,8 @@ pub struct Config {
     pub user: Invoker,
     /// Whether names that a rule covers are resolved by the host's resolver.
     pub real_dns: bool,
+    /// In whose user namespace `nsjail` has the command.
+    pub users: Users,
     /// What the user should know before the run.
     pub warnings: Vec<Warning>,
 }
@@ -141,6 +143,7 @@ impl Config {
             unix_sockets: reader.unix_sockets()?,
             limits: reader.limits()?,
             real_dns: reader.real_dns()?,
+            users: reader.users()?,
             user,
             warnings,
             command: Vec::new(),

@@ -340,8 +340,8 @@ refused! {
         => "SUDO_UID: not a user or group id";
     a_foreign_user_id: Machine::new().with_uid(0).env("SUDO_UID", "ann")
         => "SUDO_UID: not a user or group id";
-    no_user_namespace_by_file: Machine::new().yaml("no_user_namespace: true")
-        => "no_user_namespace in /home/ann/.config/coder_boundary/config.yaml: not available in this version";
+    pprof_by_file: Machine::new().yaml("pprof_enabled: true")
+        => "pprof_enabled in /home/ann/.config/coder_boundary/config.yaml: not available in this version";
     session_correlation_with_nobody: Machine::new().flag("--enable-session-correlation")
         => "CODER_AGENT_URL: session correlation needs this workspace's URL, or a target";
     session_correlation_without_a_host: correlated("https:///path")

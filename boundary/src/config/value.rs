@@ -6,7 +6,7 @@ use std::num::NonZeroU16;
 use std::path::PathBuf;
 
 use super::file::{File, Given, Read};
-use super::{Choice, DomainMatch, Environment, Error, Limits, Log, Prompt, Setting, System};
+use super::{Choice, DomainMatch, Environment, Error, Limits, Log, Prompt, Setting, System, Users};
 use crate::cli::{Args, settings};
 
 /// Who said something.
@@ -110,6 +110,14 @@ impl Reader<'_> {
                 values.log_dir.as_ref(),
             )?,
         })
+    }
+
+    /// In whose user namespace `nsjail` has the command.
+    pub(super) fn users(&self) -> Result<Users, Error> {
+        let flag = self.args.no_user_namespace.as_ref();
+        let given = self.word(settings::NO_USER_NAMESPACE, flag, parse_bool)?;
+        let has_none = given.or(self.file.values.no_user_namespace).unwrap_or(false);
+        Ok(if has_none { Users::Machine } else { Users::Own })
     }
 
     /// Whether the host's resolver is asked.
@@ -229,15 +237,9 @@ impl Reader<'_> {
     /// Refuses a run that asks for one of them, however it asks; type-checks the rest.
     pub(super) fn refuse_unavailable(&self) -> Result<(), Error> {
         let (args, values) = (self.args, &self.file.values);
-        let switches = [
-            (settings::NO_USER_NAMESPACE, &args.no_user_namespace, values.no_user_namespace),
-            (settings::PPROF, &args.pprof, values.pprof_enabled),
-        ];
-        for (setting, flag, key) in switches {
-            let given = self.word(setting, flag.as_ref(), parse_bool)?;
-            if given.or(key) == Some(true) {
-                return Err(self.unavailable(setting, flag.as_ref()));
-            }
+        let given = self.word(settings::PPROF, args.pprof.as_ref(), parse_bool)?;
+        if given.or(values.pprof_enabled) == Some(true) {
+            return Err(self.unavailable(settings::PPROF, args.pprof.as_ref()));
         }
         // Without the profile its port changes nothing.
         self.word(settings::PPROF_PORT, args.pprof_port.as_ref(), parse_port)?;

@@ -25,7 +25,7 @@ use nix::unistd::{Gid, Uid, execve, geteuid, getgrouplist, setgroups, setresgid,
 use super::certificates::Bundle;
 use super::filter::Beside;
 use super::usher::{Desk, Seat};
-use super::{Call, canary, filter, landjail, mounts, mutation};
+use super::{Call, Users, canary, filter, landjail, mounts, mutation};
 use crate::sys::{notify, process};
 
 /// Whom the command runs as.
@@ -107,6 +107,8 @@ pub enum Entry {
     Namespaces {
         /// The table.
         unix: Vec<u8>,
+        /// Whether a user namespace is among them.
+        users: Users,
     },
     /// It is where the caller is; who makes its sockets is its own parent.
     Supervised,
@@ -218,10 +220,13 @@ fn give_up(
             }
             limit_capabilities(ROOT_KEEPS)
         }
-        (Entry::Cgroup | Entry::Supervised, false) => enclosure.identity.assume(),
+        (
+            Entry::Cgroup | Entry::Supervised | Entry::Namespaces { users: Users::Machine, .. },
+            false,
+        ) => enclosure.identity.assume(),
         // The ids are the user's, and the user namespace is the session's.
         (Entry::Namespaces { .. } | Entry::Supervised, true) => limit_capabilities(ROOT_KEEPS),
-        (Entry::Namespaces { .. }, false) => {
+        (Entry::Namespaces { users: Users::Own, .. }, false) => {
             // Or the usher, which has no right outside, could not look into what taking on the ids
             // has closed. What is in here is the user's own.
             prctl::set_dumpable(true).map_err(Call::to("prctl(PR_SET_DUMPABLE)"))?;

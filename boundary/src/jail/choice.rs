@@ -35,6 +35,16 @@ impl fmt::Display for Choice {
     }
 }
 
+/// The user namespace that the command of a network namespace jail is in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Users {
+    /// One of its own, which is all that it takes.
+    #[default]
+    Own,
+    /// The machine's: it takes root to make the others, as where no user namespace may be made.
+    Machine,
+}
+
 /// Text that names no jail.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("not a jail: one of auto, ebpf, nsjail, landjail")]

@@ -19,7 +19,7 @@ pub mod usher;
 mod walls;
 
 pub use badge::Badge;
-pub use choice::{Choice, UnknownJail};
+pub use choice::{Choice, UnknownJail, Users};
 pub use walls::{Error, Lent, Refusals, Ring, Walls};
 
 use std::io;

@@ -100,16 +100,16 @@ pub(super) fn arrange(enclosure: &Enclosure<'_>) -> Result<(), Call> {
             few_devices()?;
         }
     }
-    for file in enclosure.guarded {
-        protect(file)?;
-    }
-    for (path, file) in &resolving {
+    let guarded = enclosure.guarded.iter().filter(|_| mutation::stands("guard"));
+    guarded.map(PathBuf::as_path).try_for_each(protect)?;
+    for (path, file) in resolving.iter().filter(|_| mutation::stands("resolving")) {
         if !path.exists() {
             uncover(path, file)?;
         }
         protect(path)?;
     }
-    fresh_proc()
+    fresh_proc()?;
+    if mutation::stands("settings") { keep_settings() } else { Ok(()) }
 }
 
 /// Has the door of the session's rooms stand in a folder that nobody outside sees: the door is open to
@@ -267,7 +267,7 @@ fn sockets(entry: &Entry) -> Result<Vec<PathBuf>, Call> {
         Entry::Cgroup | Entry::Supervised => {
             Cow::Owned(fs::read("/proc/net/unix").map_err(Call::to("read(/proc/net/unix)"))?)
         }
-        Entry::Namespaces { unix } => Cow::Borrowed(unix),
+        Entry::Namespaces { unix, .. } => Cow::Borrowed(unix),
     };
     let mut sockets: Vec<PathBuf> = bound_in(&table)
         .filter_map(|path| fs::canonicalize(path).ok())
@@ -308,8 +308,12 @@ fn sockets_below(directory: &Path, depth: u32, sockets: &mut Vec<PathBuf>) {
 /// Mounts a procfs of the command's own pid namespace, with what reaches the machine closed.
 fn fresh_proc() -> Result<(), Call> {
     let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
-    mount(Some("proc"), "/proc", Some("proc"), flags, None::<&str>)
-        .map_err(Call::to("mount(proc)"))?;
+    mount(Some("proc"), "/proc", Some("proc"), flags, None::<&str>).map_err(Call::to("mount(proc)"))
+}
+
+/// Lets nobody change the machine by its settings, nor read its memory and keys.
+fn keep_settings() -> Result<(), Call> {
+    let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
     for path in READ_ONLY_PROC.iter().filter(|path| Path::new(path).exists()) {
         bind(Path::new(path), Path::new(path))?;
         change(path, flags | MsFlags::MS_BIND | MsFlags::MS_REMOUNT | MsFlags::MS_RDONLY)?;

@@ -189,7 +189,7 @@ impl Walls {
                 let mut descriptors = vec![origin.descriptor(), reports.as_fd().as_raw_fd()];
                 descriptors.extend(refusals.descriptors());
                 let (origin, refusals) = (Arc::new(origin), Ring::Nsjail(refusals));
-                Ok(Lent { origin, refusals, reports, needs: &[], descriptors })
+                Ok(Lent { origin, refusals, reports, needs: walls.readers_need(), descriptors })
             }
             Self::Landjail(walls) => {
                 let nothing = EventFd::new().map(OwnedFd::from).map_err(Call::to("eventfd"));

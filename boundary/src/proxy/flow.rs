@@ -1,7 +1,9 @@
 //! Who, whither, by which door.
 
 use std::fmt;
+use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -28,8 +30,15 @@ pub trait Origin: fmt::Debug + Send + Sync {
     /// The flow behind an accepted connection, asked exactly once. `None` means that the
     /// session did not open it, and it is closed without a word.
     ///
-    /// `local` is the accepted socket's own address, `client` its peer's.
+    /// `local` is what [`Self::turned_from`] says, else the accepted socket's own address; `client` is
+    /// its peer's.
     fn flow(&self, client: SocketAddr, local: SocketAddr) -> Option<Flow>;
+
+    /// Where an accepted connection went before it was turned, where the jail's kernel rewrites that
+    /// and remembers it.
+    fn turned_from(&self, _accepted: BorrowedFd<'_>) -> io::Result<Option<SocketAddr>> {
+        Ok(None)
+    }
 
     /// The process behind a datagram to the resolver. `None` means that the session did not send
     /// it, and it is not answered. `asked` is the server that it was sent to, where the jail does

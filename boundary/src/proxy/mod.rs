@@ -53,6 +53,7 @@ pub use upstream::Egress;
 use std::collections::VecDeque;
 use std::io;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::os::fd::AsFd as _;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -235,8 +236,7 @@ impl Proxy {
         client: SocketAddr,
     ) {
         let room = Arc::clone(&self.room).try_acquire_owned();
-        let local = stream.local_addr();
-        let Some(flow) = local.ok().and_then(|local| self.flow(client, local)) else {
+        let Some(flow) = self.flow(&stream, client) else {
             tracing::debug!(%client, "a connection that the session did not open was closed");
             return;
         };
@@ -248,8 +248,13 @@ impl Proxy {
 
     /// What the jail knows of a connection. A fault in finding that out is this connection's end, and
     /// not that of everybody who comes after it.
-    fn flow(&self, client: SocketAddr, local: SocketAddr) -> Option<Flow> {
-        catch_unwind(AssertUnwindSafe(|| self.origin.flow(client, local))).ok().flatten()
+    fn flow(&self, stream: &TcpStream, client: SocketAddr) -> Option<Flow> {
+        let find = || {
+            let turned_from = self.origin.turned_from(stream.as_fd()).ok()?;
+            let local = turned_from.map_or_else(|| stream.local_addr(), Ok).ok()?;
+            self.origin.flow(client, local)
+        };
+        catch_unwind(AssertUnwindSafe(find)).ok().flatten()
     }
 
     /// Takes an accepted connection from its flow to its end.

@@ -41,7 +41,7 @@ use uuid::Uuid;
 use crate::audit::{Sinks, Usage};
 use crate::config::{Config, Invoker, Prompt};
 use crate::jail::child::Identity;
-use crate::jail::{self, Call};
+use crate::jail::{self, Call, mutation};
 use crate::sys::process;
 use command::{Held, Plan};
 use janitor::Remains;
@@ -64,7 +64,7 @@ pub fn run(config: &Config) -> Result<Outcome, Error> {
         return nested::run(config, Path::new(&door));
     }
     let identity = identity(&config.user)?;
-    outermost(config, &identity).map_err(|error| raise::explained(error, config.jail, &identity))
+    outermost(config, &identity).map_err(|error| raise::explained(error, config, &identity))
 }
 
 /// The policy's main file, if it is one that stays: not a pipe of the caller's.
@@ -99,7 +99,7 @@ fn outermost(config: &Config, identity: &Identity) -> Result<Outcome, Error> {
     let control =
         control::Door::bind(&remains.files, identity).map_err(Call::to("bind(control)"))?;
     let prompt = config.prompt.as_ref().map(|prompt| {
-        let is_guarded = walls.jail() != jail::Choice::Landjail;
+        let is_guarded = walls.jail() != jail::Choice::Landjail || !mutation::stands("prompt");
         Opened::open(prompt, is_guarded, &config.user)
     });
     let prompt = prompt.transpose().map_err(Error::Prompt)?;

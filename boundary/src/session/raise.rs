@@ -11,7 +11,7 @@ use super::janitor::{Janitor, Remains};
 use crate::config::Config;
 use crate::jail::child::Identity;
 use crate::jail::probe::{self, Found, ORDER, Report};
-use crate::jail::{self, Choice, Walls, landjail, nsjail};
+use crate::jail::{self, Choice, Users, Walls, landjail, nsjail};
 use crate::proxy::Doors;
 
 /// A jail that stands, with nobody in it yet.
@@ -95,7 +95,7 @@ fn of_landjail(config: &Config, remains: &Remains) -> Result<Raised, Error> {
 fn of_nsjail(config: &Config, remains: &Remains, identity: &Identity) -> Result<Raised, Error> {
     let is_proved = config.jail == Choice::Auto;
     let (janitor, alarm, walls, doors) = Janitor::start_in_namespaces(remains, is_proved, |init| {
-        nsjail::Walls::raise(identity, config.proxy_port, init)
+        nsjail::Walls::raise(identity, (config.proxy_port, config.users), init)
     })
     .map_err(jail::Error::Nsjail)?;
     Ok(Raised { janitor, alarm, doors, walls: Walls::Nsjail(walls) })
@@ -103,8 +103,11 @@ fn of_nsjail(config: &Config, remains: &Remains, identity: &Identity) -> Result<
 
 /// An error with the row of `boundary doctor` that decided it, where a jail has failed for want of
 /// what it is made of.
-pub(super) fn explained(error: Error, jail: Choice, identity: &Identity) -> Error {
-    if !matches!(error, Error::Call(_) | Error::Walls(_) | Error::Enclosure(_)) {
+pub(super) fn explained(error: Error, config: &Config, identity: &Identity) -> Error {
+    let jail = config.jail;
+    // The doctor tries nsjail as it is usually raised.
+    let is_unusual = jail == Choice::Nsjail && config.users == Users::Machine;
+    if is_unusual || !matches!(error, Error::Call(_) | Error::Walls(_) | Error::Enclosure(_)) {
         return error;
     }
     let report = Report::examine(identity);

@@ -17,6 +17,7 @@ use super::listeners::LOOPBACK;
 use super::post;
 use super::service::{Asked, Reply, Shared};
 use super::sockets::Entry;
+use crate::jail::mutation;
 use crate::jail::usher::report::What;
 use crate::sys::notify::{self, Answer};
 
@@ -56,7 +57,9 @@ pub(super) fn socket(shared: &Arc<Shared>, asked: &Asked) -> nix::Result<Reply> 
 /// A socket for streams that the kernel keeps to the loopback device, whatever is done to it.
 fn stream(shared: &Shared, family: AddressFamily) -> nix::Result<OwnedFd> {
     let socket = or_swept(shared, || open(family, SockType::Stream, SockFlag::SOCK_CLOEXEC, None))?;
-    setsockopt(&socket, sockopt::BindToDevice, &LOOPBACK.into())?;
+    if mutation::stands("loopback") {
+        setsockopt(&socket, sockopt::BindToDevice, &LOOPBACK.into())?;
+    }
     Ok(socket)
 }
 

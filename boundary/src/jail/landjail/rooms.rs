@@ -22,6 +22,7 @@ use nix::unistd::Pid;
 use super::family;
 use super::service::Shared;
 use crate::jail::badge::{Badge, Badges, CLOSED, Span};
+use crate::jail::mutation;
 use crate::jail::usher::{Answer, Entry, MAX_ROOMS, Request, question};
 
 /// How often the end of what is in a room is looked for, and how often at most.
@@ -79,7 +80,9 @@ impl Rooms {
     /// The room that a process is in, 0 if it is in none.
     pub(super) fn of(&self, process: u32) -> io::Result<u64> {
         match self.badges() {
-            Some(badges) if badges.are_given() => Ok(badges.room(badges.span(Badge::of(process)?))),
+            Some(badges) if badges.are_given() && mutation::stands("rooms") => {
+                Ok(badges.room(badges.span(Badge::of(process)?)))
+            }
             _ => Ok(0),
         }
     }

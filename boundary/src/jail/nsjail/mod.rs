@@ -3,7 +3,7 @@
 //!
 //! *Standing*: the keeper raises [`Walls`], which makes the namespaces and gets the doors from
 //! within, hands [`Members`] and [`Ring`] to the proxy, and lets the command fork into them.
-//! Needs user namespaces, or root; changes nothing of the machine; the kernel takes everything
+//! Needs user namespaces, or root, which can do without them; changes nothing of the machine; the kernel takes everything
 //! away with the last process. *Never*: half. Whatever fails while they are raised ends them.
 
 #[cfg(fuzzing)]
@@ -26,12 +26,13 @@ use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd, RawFd};
 
 use nix::unistd::Pid;
 
-use super::Call;
 use super::child::{Entry, Identity};
 use super::usher::{Reports, list_line, report_pair};
+use super::{Call, Users};
 use crate::proxy::Doors;
 use namespaces::{Namespaces, Raised};
 use netlink::Socket;
+use network::Way;
 
 /// Why the walls could not be raised.
 #[derive(Debug, thiserror::Error)]
@@ -66,6 +67,8 @@ pub struct Walls {
     identity: Identity,
     /// Where the doors stand.
     doors: Vec<SocketAddr>,
+    /// How connections come there.
+    way: Way,
     sock_diag: Socket,
     log: Socket,
     /// The usher's line to the reader of what it refuses: its end, and the reader's.
@@ -79,17 +82,24 @@ impl Walls {
     /// port.
     pub fn raise(
         identity: &Identity,
-        port: Option<u16>,
+        (port, users): (Option<u16>, Users),
         init: &Init<'_>,
     ) -> Result<(Self, Doors), Error> {
-        let Raised { namespaces, init, sockets } = namespaces::raise(identity, port, init)?;
-        let network::Sockets { tcp, dns, sock_diag, log } = sockets;
+        let Raised { namespaces, init, sockets } =
+            namespaces::raise(identity, (port, users), init)?;
+        let network::Sockets { tcp, dns, sock_diag, log, way } = sockets;
+        if way == Way::Rewritten {
+            tracing::info!(
+                "nsjail: without tproxy; targets are rewritten, and loopback is its own"
+            );
+        }
         let doors = tcp.iter().map(TcpListener::local_addr).collect::<io::Result<_>>();
         let doors = doors.map_err(Call::to("getsockname"))?;
         let identity = identity.clone();
         let reports = report_pair()?;
         let outside = list_line().map_err(Call::to("socket(sock_diag)"))?;
-        let walls = Self { namespaces, init, identity, doors, sock_diag, log, reports, outside };
+        let walls =
+            Self { namespaces, init, identity, doors, way, sock_diag, log, reports, outside };
         Ok((walls, Doors { tcp, dns }))
     }
 
@@ -107,7 +117,16 @@ impl Walls {
     pub fn members(&self) -> io::Result<Members> {
         let network = self.namespaces.network_number()?;
         let sock_diag = Socket::from_descriptor(clone(&self.sock_diag)?);
-        Ok(Members::new(sock_diag, network, self.doors.clone()))
+        Ok(Members::new(sock_diag, network, (self.doors.clone(), self.way)))
+    }
+
+    /// The capabilities without which the proxy could not see whose a connection is: root's command has
+    /// rights that the proxy has not, and only in a user namespace below the proxy's that is nothing.
+    pub fn readers_need(&self) -> &'static [u32] {
+        /// `CAP_SYS_PTRACE` of linux/capability.h.
+        const SYS_PTRACE: &[u32] = &[19];
+        let is_equal = self.namespaces.users() == Users::Machine && self.identity.is_root();
+        if is_equal { SYS_PTRACE } else { &[] }
     }
 
     /// What the usher stands with: its end of the line, and what asks for the host's unix sockets.

@@ -17,10 +17,10 @@ use nix::sys::wait::waitpid;
 use nix::unistd::{Pid, geteuid};
 
 use super::netlink::Socket;
-use super::network::{self, Sockets};
+use super::network::{self, Sockets, Way};
 use super::{Error, Init};
 use crate::jail::child::{Entry, Identity};
-use crate::jail::{Call, mounts};
+use crate::jail::{Call, Users, mounts, mutation};
 use crate::sys::{pass, process};
 
 /// `CAP_SETGID` of `linux/capability.h`.
@@ -31,14 +31,26 @@ const SETUID: u32 = 7;
 /// What a founder says when it waits for its maps, and what it is told then.
 const MAPS: &[u8; 4] = b"maps";
 
+/// What is made beside a user namespace.
+fn spaces() -> CloneFlags {
+    let ipc = if mutation::stands("ipc") { CloneFlags::CLONE_NEWIPC } else { CloneFlags::empty() };
+    CloneFlags::CLONE_NEWNET | CloneFlags::CLONE_NEWPID | ipc
+}
+
 /// The namespaces, by descriptors that keep them.
 #[derive(Debug)]
 pub(super) struct Namespaces {
-    user: OwnedFd,
+    /// None where the command is in the machine's.
+    user: Option<OwnedFd>,
     network: OwnedFd,
     ipc: OwnedFd,
     pid: OwnedFd,
 }
+
+/// What is handed over with the sockets where targets are rewritten on their way to them.
+const REWRITTEN: &[u8; 4] = b"nat!";
+/// What is handed over with them where targets are as they were.
+const TRANSPARENT: &[u8; 4] = b"asis";
 
 /// What was made.
 pub(super) struct Raised {
@@ -51,7 +63,7 @@ pub(super) struct Raised {
 /// Makes them, and their network.
 pub(super) fn raise(
     identity: &Identity,
-    port: Option<u16>,
+    (port, users): (Option<u16>, Users),
     init: &Init<'_>,
 ) -> Result<Raised, Error> {
     // Declared first, so that it is waited for last: it waits for the lines to end.
@@ -63,24 +75,26 @@ pub(super) fn raise(
             let kept = [&[founders.as_raw_fd(), inits.as_raw_fd()], init.keeps].concat();
             let kept = process::keep_only(&kept).map_err(Call::to("close_range"));
             let first = || arrange(port, &inits, init);
-            report(kept.and_then(|()| found(identity, &founders, first)), &founders)
+            report(kept.and_then(|()| found((identity, users), &founders, first)), &founders)
         })
         .map_err(Call::to("fork"))?,
     );
     drop((founders, inits));
-    if receive(&mut ours)? == Some(*MAPS) {
+    if users == Users::Own && receive(&mut ours)? == Some(*MAPS) {
         write_maps(founder.0, identity)?;
         ours.write_all(MAPS).map_err(Call::to("write(founder)"))?;
     }
     let init = receive(&mut ours)?.map(|pid| Pid::from_raw(i32::from_ne_bytes(pid)));
     let init = init.ok_or_else(|| Error::Inside(rest(&mut ours)))?;
-    take(&handed, init)
+    take(&handed, users, init)
 }
 
 /// Takes what the first process hands over.
-fn take(handed: &UnixStream, init: Pid) -> Result<Raised, Error> {
+fn take(handed: &UnixStream, users: Users, init: Pid) -> Result<Raised, Error> {
     let mut handed = handed;
-    let (_, taken) = pass::receive(handed.as_fd(), &mut [0]).map_err(Call::to("recvmsg"))?;
+    let mut told = [0; 4];
+    let (_, taken) = pass::receive(handed.as_fd(), &mut told).map_err(Call::to("recvmsg"))?;
+    let way = if &told == REWRITTEN { Way::Rewritten } else { Way::Transparent };
     let is_without_v6 = taken.len() == 8;
     let mut taken = taken.into_iter();
     let mut next = || taken.next();
@@ -95,29 +109,39 @@ fn take(handed: &UnixStream, init: Pid) -> Result<Raised, Error> {
     let tcp = taken.by_ref().take(each).map(Into::into).collect();
     let dns = taken.map(Into::into).collect();
     let (sock_diag, log) = (Socket::from_descriptor(sock_diag), Socket::from_descriptor(log));
+    let user = (users == Users::Own).then_some(user);
     let namespaces = Namespaces { user, network, ipc, pid };
-    Ok(Raised { namespaces, init, sockets: Sockets { tcp, dns, sock_diag, log } })
+    Ok(Raised { namespaces, init, sockets: Sockets { tcp, dns, sock_diag, log, way } })
 }
 
 /// The founder: makes the namespaces, gets its maps, and forks the first process.
-fn found(identity: &Identity, line: &UnixStream, first: impl FnOnce() -> u8) -> Result<(), Call> {
+fn found(
+    (identity, users): (&Identity, Users),
+    line: &UnixStream,
+    first: impl FnOnce() -> u8,
+) -> Result<(), Call> {
+    match users {
+        Users::Own => make_with_users(identity, line)?,
+        Users::Machine => unshare(spaces())
+            .map_err(Call::to("unshare(CLONE_NEWNET|CLONE_NEWIPC|CLONE_NEWPID)"))?,
+    }
+    let init = process::fork_sibling(first).map_err(Call::to("clone(CLONE_PARENT)"))?;
+    let mut line = line;
+    line.write_all(&init.as_raw().to_ne_bytes()).map_err(Call::to("write(keeper)"))
+}
+
+/// Makes the namespaces in a user namespace of their own.
+fn make_with_users(identity: &Identity, mut line: &UnixStream) -> Result<(), Call> {
     // The owner of the user namespace has every right in it. It is the user, so that the proxy,
     // which runs as the same, may look at what is inside; and it has no more rights by it, because
     // no ids are mapped but the user's own.
     become_user(identity)?;
-    let all = CloneFlags::CLONE_NEWUSER
-        | CloneFlags::CLONE_NEWNET
-        | CloneFlags::CLONE_NEWIPC
-        | CloneFlags::CLONE_NEWPID;
-    unshare(all)
+    unshare(CloneFlags::CLONE_NEWUSER | spaces())
         .map_err(Call::to("unshare(CLONE_NEWUSER|CLONE_NEWNET|CLONE_NEWIPC|CLONE_NEWPID)"))?;
-    let mut line = line;
     let mut told = [0; 4];
     line.write_all(MAPS)
         .and_then(|()| line.read_exact(&mut told))
-        .map_err(Call::to("write(uid_map)"))?;
-    let init = process::fork_sibling(first).map_err(Call::to("clone(CLONE_PARENT)"))?;
-    line.write_all(&init.as_raw().to_ne_bytes()).map_err(Call::to("write(keeper)"))
+        .map_err(Call::to("write(uid_map)"))
 }
 
 /// The first process: makes the network, hands it over, and lives its life.
@@ -141,7 +165,8 @@ fn hand_over(sockets: &Sockets, line: &UnixStream) -> Result<(), Call> {
     all.extend([sockets.sock_diag.as_fd(), sockets.log.as_fd()]);
     all.extend(sockets.tcp.iter().map(|socket| socket.as_fd()));
     all.extend(sockets.dns.iter().map(|socket| socket.as_fd()));
-    pass::send(line.as_fd(), &[0], &all).map_err(Call::to("sendmsg"))
+    let way = if sockets.way == Way::Rewritten { REWRITTEN } else { TRANSPARENT };
+    pass::send(line.as_fd(), way, &all).map_err(Call::to("sendmsg"))
 }
 
 impl Namespaces {
@@ -155,7 +180,7 @@ impl Namespaces {
         let (mut ours, heralds) = UnixStream::pair().map_err(Call::to("socketpair"))?;
         let forked = process::fork(|| {
             let announce = |unix| -> Result<(), Call> {
-                let body = || body(Entry::Namespaces { unix });
+                let body = || body(Entry::Namespaces { unix, users: self.users() });
                 let inside =
                     process::fork_sibling(body).map_err(Call::to("clone(CLONE_PARENT)"))?;
                 (&heralds).write_all(&inside.as_raw().to_ne_bytes()).map_err(Call::to("write"))
@@ -173,18 +198,29 @@ impl Namespaces {
     /// Enters them as the user. What unix sockets the network outside has bound can be read only
     /// before.
     fn enter(&self, identity: &Identity) -> Result<Vec<u8>, Call> {
-        become_user(identity)?;
         let unix = fs::read("/proc/net/unix").map_err(Call::to("read(/proc/net/unix)"))?;
+        if let Some(user) = &self.user {
+            become_user(identity)?;
+            setns(user, CloneFlags::CLONE_NEWUSER).map_err(Call::to("setns(CLONE_NEWUSER)"))?;
+        }
+        // Without one it takes root's rights to go on, and the way in gives them up.
         let spaces = [
-            (&self.user, CloneFlags::CLONE_NEWUSER, "setns(CLONE_NEWUSER)"),
             (&self.ipc, CloneFlags::CLONE_NEWIPC, "setns(CLONE_NEWIPC)"),
             (&self.network, CloneFlags::CLONE_NEWNET, "setns(CLONE_NEWNET)"),
             (&self.pid, CloneFlags::CLONE_NEWPID, "setns(CLONE_NEWPID)"),
         ];
         for (space, kind, call) in spaces {
+            if kind == CloneFlags::CLONE_NEWIPC && !mutation::stands("ipc") {
+                continue;
+            }
             setns(space, kind).map_err(Call::to(call))?;
         }
         Ok(unix)
+    }
+
+    /// In whose user namespace the command is.
+    pub(super) fn users(&self) -> Users {
+        if self.user.is_some() { Users::Own } else { Users::Machine }
     }
 
     /// The number of the network namespace, by which members know each other.

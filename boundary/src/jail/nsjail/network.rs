@@ -16,7 +16,7 @@ use nix::sys::socket::{
 
 use super::netlink::{ACK, Batch, Body, CREATE, REQUEST, Socket};
 use super::rules;
-use crate::jail::Call;
+use crate::jail::{Call, mutation};
 use crate::sys::option;
 
 /// The address that connections of the command come from: the IPv4 dummy address of RFC 7600.
@@ -45,26 +45,54 @@ pub(super) struct Sockets {
     pub(super) sock_diag: Socket,
     /// Tells which packets were refused.
     pub(super) log: Socket,
+    /// How TCP comes to the listeners.
+    pub(super) way: Way,
+}
+
+/// How TCP comes to the doors.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Way {
+    /// As it is, to a listener that stands for every address (`tproxy`).
+    Transparent,
+    /// With its target rewritten, which the kernel remembers (`redirect`): where the first way is not
+    /// to be had. Loopback is then the command's own alone.
+    Rewritten,
+}
+
+impl Way {
+    /// All of them, the better one first.
+    pub(super) const ALL: [Self; 2] = [Self::Transparent, Self::Rewritten];
 }
 
 /// Arranges the calling process's network namespace, which must be new.
 pub(super) fn arrange(port: Option<u16>) -> Result<Sockets, Call> {
     let families = families();
     route(&families).map_err(Call::to("netlink(route)"))?;
-    let port = port.unwrap_or(USUAL_PORT);
-    let mut tcp = Vec::new();
-    let mut dns = Vec::new();
-    for family in &families {
-        tcp.push(listener(*family, port).map_err(Call::to("listen"))?);
-        dns.push(resolver(*family).map_err(Call::to("bind(:53)"))?);
-    }
+    let dns = families.iter().map(|family| resolver(*family)).collect::<io::Result<Vec<_>>>();
+    let dns = dns.map_err(Call::to("bind(:53)"))?;
+    let (tcp, way) = doors(&families, port.unwrap_or(USUAL_PORT))?;
+    let log = refusals().map_err(Call::to("netlink(nfnetlink_log)"))?;
+    let sock_diag = sock_diag().map_err(Call::to("socket(sock_diag)"))?;
+    Ok(Sockets { tcp, dns, sock_diag, log, way })
+}
+
+/// The doors, and the first way to them that there is. What hinders the first is told where there is
+/// none.
+fn doors(families: &[Family], port: u16) -> Result<(Vec<TcpListener>, Way), Call> {
+    let [first, second] = Way::ALL;
+    doors_by(first, families, port)
+        .or_else(|error| doors_by(second, families, port).map_err(|_no_better| error))
+}
+
+/// The doors with this way to them.
+fn doors_by(way: Way, families: &[Family], port: u16) -> Result<(Vec<TcpListener>, Way), Call> {
+    let tcp = families.iter().map(|family| listener(way, *family, port));
+    let tcp = tcp.collect::<io::Result<Vec<_>>>().map_err(Call::to("listen"))?;
     // With port 0 the kernel chose one for each.
     let doors = tcp.iter().map(TcpListener::local_addr).collect::<io::Result<Vec<_>>>();
     let doors = doors.map_err(Call::to("getsockname"))?;
-    filter(&doors).map_err(Call::to("netlink(nf_tables)"))?;
-    let log = refusals().map_err(Call::to("netlink(nfnetlink_log)"))?;
-    let sock_diag = sock_diag().map_err(Call::to("socket(sock_diag)"))?;
-    Ok(Sockets { tcp, dns, sock_diag, log })
+    filter(way, &doors).map_err(Call::to("netlink(nf_tables)"))?;
+    Ok((tcp, way))
 }
 
 /// An address family of the machine.
@@ -193,15 +221,16 @@ pub(super) fn route(families: &[Family]) -> io::Result<()> {
     Socket::open(SockProtocol::NetlinkRoute)?.settle(&batch)
 }
 
-/// A listener that takes what is turned to it, with the address that it was meant for.
-pub(super) fn listener(family: Family, port: u16) -> io::Result<TcpListener> {
+/// A listener that takes what is turned to it.
+pub(super) fn listener(way: Way, family: Family, port: u16) -> io::Result<TcpListener> {
     let socket = family.socket(SockType::Stream)?;
     // Accepted sockets stand on the ports that they were meant for. A server of the command may
     // take such a port while they are open only if both sides say so.
     setsockopt(&socket, sockopt::ReuseAddr, &true)?;
-    match family {
-        Family::V4 => setsockopt(&socket, sockopt::IpTransparent, &true)?,
-        Family::V6 => option::ipv6_transparent(&socket)?,
+    match (way, family) {
+        (Way::Transparent, Family::V4) => setsockopt(&socket, sockopt::IpTransparent, &true)?,
+        (Way::Transparent, Family::V6) => option::ipv6_transparent(&socket)?,
+        (Way::Rewritten, _) => {}
     }
     bind(socket.as_raw_fd(), &SockaddrStorage::from(family.address(port)))?;
     listen(&socket, BACKLOG)?;
@@ -227,15 +256,28 @@ fn resolver(family: Family) -> io::Result<UdpSocket> {
 /// machine.
 ///
 /// Messages of `include/uapi/linux/netfilter/nf_tables.h`.
-pub(super) fn filter(doors: &[SocketAddr]) -> io::Result<()> {
+pub(super) fn filter(way: Way, doors: &[SocketAddr]) -> io::Result<()> {
     let mut batch = Batch::default();
     batch.message(0x10, REQUEST, |body| body.raw(&[0, 0, 0, 10]));
     rules::table(&mut batch);
-    rules::chain(&mut batch, "turn", rules::PREROUTING, -150, rules::ACCEPT);
-    rules::chain(&mut batch, "refuse", rules::OUTPUT, 0, rules::DROP);
+    match way {
+        Way::Transparent => {
+            rules::chain(
+                &mut batch,
+                "turn",
+                (rules::FILTER, rules::PREROUTING, -150),
+                rules::ACCEPT,
+            );
+        }
+        Way::Rewritten => {
+            rules::chain(&mut batch, "turn", (rules::NAT, rules::OUTPUT, -100), rules::ACCEPT);
+        }
+    }
+    let rest = if mutation::stands("refuse") { rules::DROP } else { rules::ACCEPT };
+    rules::chain(&mut batch, "refuse", (rules::FILTER, rules::OUTPUT, 0), rest);
     for door in doors {
         let family = if door.is_ipv4() { Family::V4 } else { Family::V6 };
-        turn(&mut batch, family, door.port());
+        turn(&mut batch, way, family, door.port());
         permit(&mut batch, family);
     }
     rules::rule(&mut batch, "refuse", |rule| rules::log(rule, LOG_GROUP));
@@ -244,7 +286,7 @@ pub(super) fn filter(doors: &[SocketAddr]) -> io::Result<()> {
 }
 
 /// The rules that turn what arrives: servers of the command are served, the rest goes to the door.
-fn turn(batch: &mut Batch, family: Family, door: u16) {
+fn turn(batch: &mut Batch, way: Way, family: Family, door: u16) {
     let is_tcp = |rule: &mut Body| {
         rules::family_is(rule, family.number());
         rules::protocol_is(rule, libc::IPPROTO_TCP);
@@ -258,13 +300,20 @@ fn turn(batch: &mut Batch, family: Family, door: u16) {
     rules::rule(batch, "turn", |rule| {
         is_tcp(rule);
         rules::network_is(rule, family.destination(), &family.loopback());
-        rules::has_socket(rule);
+        if way == Way::Transparent {
+            rules::has_socket(rule);
+        }
         rules::verdict(rule, rules::ACCEPT);
     });
     rules::rule(batch, "turn", |rule| {
         is_tcp(rule);
-        rules::turn_to(rule, family.number(), (&family.local(), door));
-        rules::verdict(rule, rules::ACCEPT);
+        match way {
+            Way::Transparent => {
+                rules::turn_to(rule, family.number(), (&family.local(), door));
+                rules::verdict(rule, rules::ACCEPT);
+            }
+            Way::Rewritten => rules::rewrite_to(rule, door),
+        }
     });
 }
 

@@ -6,15 +6,18 @@
 use std::collections::VecDeque;
 use std::fs;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
-use std::os::fd::{AsFd as _, AsRawFd as _, RawFd};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, RawFd};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use nix::sys::socket::MsgFlags;
+use nix::sys::socket::{
+    AddressFamily, MsgFlags, SockaddrLike as _, SockaddrStorage, getsockname, getsockopt, sockopt,
+};
 
 use super::netlink::{Batch, REQUEST, Socket, messages};
+use super::network::Way;
 use crate::audit::{Door, Process};
 use crate::jail::lineage;
 use crate::proxy::{Flow, Origin};
@@ -27,8 +30,9 @@ pub struct Members {
     descriptor: RawFd,
     /// The number of the network namespace.
     network: u64,
-    /// Where the doors stand.
+    /// Where the doors stand, and how connections come there.
     doors: Vec<SocketAddr>,
+    way: Way,
     /// Where sockets were found lately, the latest last.
     seen: Arc<Mutex<VecDeque<Place>>>,
 }
@@ -48,10 +52,14 @@ const BY_FAMILY: u16 = 20;
 
 impl Members {
     /// Asks through a socket of that namespace.
-    pub(super) fn new(sock_diag: Socket, network: u64, doors: Vec<SocketAddr>) -> Self {
+    pub(super) fn new(
+        sock_diag: Socket,
+        network: u64,
+        (doors, way): (Vec<SocketAddr>, Way),
+    ) -> Self {
         let descriptor = sock_diag.as_fd().as_raw_fd();
         let sock_diag = Arc::new(Mutex::new(sock_diag));
-        Self { sock_diag, descriptor, network, doors, seen: Arc::default() }
+        Self { sock_diag, descriptor, network, doors, way, seen: Arc::default() }
     }
 
     /// The descriptor that a process which forks must keep open for it.
@@ -167,11 +175,32 @@ impl Origin for Members {
         })
     }
 
+    /// Where targets are rewritten, the kernel remembers them.
+    fn turned_from(&self, accepted: BorrowedFd<'_>) -> io::Result<Option<SocketAddr>> {
+        match self.way {
+            Way::Transparent => Ok(None),
+            Way::Rewritten => rewritten_from(accepted).map(Some),
+        }
+    }
+
     /// Nobody else is in the namespace; who it was may be gone by now.
     fn asker(&self, client: SocketAddr, asked: Option<IpAddr>) -> Option<Process> {
         let holder = self.holder(libc::IPPROTO_UDP, client, SocketAddr::new(asked?, 53));
         Some(holder.unwrap_or_default())
     }
+}
+
+/// What an accepted connection's target was before it was rewritten (`SO_ORIGINAL_DST`).
+fn rewritten_from(accepted: BorrowedFd<'_>) -> io::Result<SocketAddr> {
+    let own: SockaddrStorage = getsockname(accepted.as_raw_fd())?;
+    if own.family() == Some(AddressFamily::Inet6) {
+        let target = getsockopt(&accepted, sockopt::Ip6tOriginalDst)?;
+        let (address, port) = (target.sin6_addr.s6_addr, u16::from_be(target.sin6_port));
+        return Ok((Ipv6Addr::from(address), port).into());
+    }
+    let target = getsockopt(&accepted, sockopt::OriginalDst)?;
+    let address = Ipv4Addr::from(u32::from_be(target.sin_addr.s_addr));
+    Ok((address, u16::from_be(target.sin_port)).into())
 }
 
 /// What procfs tells of a process.
@@ -240,7 +269,8 @@ mod tests {
 
     fn members() -> Members {
         let network = fs::metadata("/proc/self/ns/net").unwrap().ino();
-        Members::new(Socket::open(SockProtocol::NetlinkSockDiag).unwrap(), network, Vec::new())
+        let sock_diag = Socket::open(SockProtocol::NetlinkSockDiag).unwrap();
+        Members::new(sock_diag, network, (Vec::new(), Way::Transparent))
     }
 
     /// The connection to be looked up.

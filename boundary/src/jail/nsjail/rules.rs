@@ -10,6 +10,10 @@ use super::netlink::{ACK, APPEND, Batch, Body, CREATE, REQUEST};
 pub(super) const PREROUTING: u32 = 0;
 /// The hook that sees what is sent here.
 pub(super) const OUTPUT: u32 = 3;
+/// A chain that lets pass or not.
+pub(super) const FILTER: &str = "filter";
+/// A chain that rewrites addresses: it sees the first packet of a connection.
+pub(super) const NAT: &str = "nat";
 /// Lets a packet go on.
 pub(super) const ACCEPT: u32 = 1;
 /// Ends it; whoever sends gets `EPERM`.
@@ -43,8 +47,13 @@ pub(super) fn table(batch: &mut Batch) {
     });
 }
 
-/// A chain of filters on a hook.
-pub(super) fn chain(batch: &mut Batch, name: &str, hook: u32, priority: i32, policy: u32) {
+/// A chain of a kind on a hook, with its priority there.
+pub(super) fn chain(
+    batch: &mut Batch,
+    name: &str,
+    (kind_of_chain, hook, priority): (&str, u32, i32),
+    policy: u32,
+) {
     batch.message(kind(3), REQUEST | ACK | CREATE, |body| {
         general(body);
         body.text(1, TABLE);
@@ -54,7 +63,7 @@ pub(super) fn chain(batch: &mut Batch, name: &str, hook: u32, priority: i32, pol
             body.big(2, priority.cast_unsigned());
         });
         body.big(5, policy);
-        body.text(7, "filter");
+        body.text(7, kind_of_chain);
     });
 }
 
@@ -156,6 +165,12 @@ pub(super) fn turn_to(rule: &mut Body, family: u8, (address, port): (&[u8], u16)
         body.big(2, VALUE);
         body.big(3, PORT);
     });
+}
+
+/// Rewrites the packet's target to this port of loopback, here and in all that follows it.
+pub(super) fn rewrite_to(rule: &mut Body, port: u16) {
+    put(rule, PORT, &port.to_be_bytes());
+    expression(rule, "redir", |body| body.big(1, PORT));
 }
 
 /// Tells a group of the log about the packet.

@@ -9,12 +9,15 @@ use nix::errno::Errno;
 use nix::unistd::Pid;
 
 use super::namespaces;
-use super::network;
+use super::network::{self, Way};
 use crate::jail::child::Identity;
 
-/// The steps of the network, in order.
-pub(in crate::jail) const NETWORK: [fn() -> Result<(), Errno>; 5] =
-    [route, listen, filter, log, list];
+/// A step of the network.
+pub(in crate::jail) type Step = fn() -> Result<(), Errno>;
+
+/// The steps of the network, in order, with whether there is a way without each.
+pub(in crate::jail) const NETWORK: [(Step, bool); 5] =
+    [(route, false), (listen, true), (filter, false), (log, false), (list, false)];
 
 /// Becomes the user, where root was lent by sudo.
 pub(in crate::jail) fn become_user(identity: &Identity) -> Result<(), Errno> {
@@ -32,7 +35,7 @@ fn route() -> Result<(), Errno> {
 
 fn listen() -> Result<(), Errno> {
     for family in network::families() {
-        network::listener(family, 0).map_err(|error| number(&error))?;
+        network::listener(Way::Transparent, family, 0).map_err(|error| number(&error))?;
     }
     Ok(())
 }
@@ -40,7 +43,11 @@ fn listen() -> Result<(), Errno> {
 fn filter() -> Result<(), Errno> {
     let doors: Vec<SocketAddr> =
         network::families().into_iter().map(|family| family.address(1)).collect();
-    network::filter(&doors).map_err(|error| number(&error))
+    // As the jail does it: the second way where the first is not to be had in full.
+    let [first, second] = Way::ALL;
+    let tried =
+        listen().and_then(|()| network::filter(first, &doors).map_err(|error| number(&error)));
+    tried.or_else(|_refused| network::filter(second, &doors).map_err(|error| number(&error)))
 }
 
 fn log() -> Result<(), Errno> {
