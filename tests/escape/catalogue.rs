@@ -21,7 +21,12 @@ struct Line<'a> {
 /// The lines about techniques.
 fn lines() -> Vec<Line<'static>> {
     let lines = CATALOGUE.lines().filter(|line| !line.starts_with('#') && !line.is_empty());
-    lines.filter(|line| !line.starts_with("wall ")).map(line).collect()
+    lines.filter(|line| !is_of_wall(line)).map(line).collect()
+}
+
+/// Whether a line is about a wall, of every jail or of one.
+fn is_of_wall(line: &str) -> bool {
+    ["wall ", "nsjail ", "landjail "].iter().any(|kind| line.starts_with(kind))
 }
 
 /// Reads one.
@@ -107,6 +112,17 @@ fn every_test_is_of_a_line_and_every_name_in_a_line_is_there() {
         }
         for test in &line.elsewhere {
             assert!(tests.contains(*test), "{}: no test {test}", line.id);
+        }
+    }
+}
+
+#[test]
+fn every_wall_has_tests_that_are_there() {
+    let tests = tests();
+    for line in CATALOGUE.lines().filter(|line| is_of_wall(line)) {
+        let filters = line.rsplit('|').next().unwrap_or_default().split_whitespace();
+        for filter in filters {
+            assert!(tests.iter().any(|test| test.contains(filter)), "no test {filter}: {line}");
         }
     }
 }

@@ -12,6 +12,8 @@ pub(crate) const PLACE: &str = "tests/escape/catalogue.txt";
 pub(crate) struct Catalogue {
     /// The walls by name, in the catalogue's order.
     pub(crate) walls: Vec<Wall>,
+    /// The walls that only another jail has, or that are to be missed there, with its name.
+    pub(crate) elsewhere: Vec<(String, Wall)>,
     /// The ways out, in the catalogue's order.
     pub(crate) ways: Vec<Way>,
 }
@@ -67,7 +69,37 @@ impl Kind {
     }
 }
 
+/// The walls that only the usual jail has: its hooks, its cgroup and its doors on the host.
+const USUAL_ALONE: [&str; 10] = [
+    "connect",
+    "sendmsg",
+    "sock_create",
+    "setsockopt",
+    "egress",
+    "ingress",
+    "device",
+    "cgroup",
+    "door",
+    "flow",
+];
+
 impl Catalogue {
+    /// The walls of another jail, its own first.
+    pub(crate) fn walls_of(&self, jail: &str) -> impl Iterator<Item = &Wall> {
+        let own = self.elsewhere.iter().filter(move |(whose, _)| whose == jail);
+        let shared = self.walls.iter().filter(|wall| !USUAL_ALONE.contains(&wall.name.as_str()));
+        own.map(|(_, wall)| wall).chain(shared)
+    }
+
+    /// Takes in a wall of a kind: of every jail, or of one.
+    fn stand(&mut self, kind: &str, wall: Wall) {
+        if kind == "wall" {
+            self.walls.push(wall);
+        } else {
+            self.elsewhere.push((kind.to_owned(), wall));
+        }
+    }
+
     /// Reads it.
     pub(crate) fn parse(text: &str) -> Result<Self> {
         let mut catalogue = Self::default();
@@ -76,13 +108,14 @@ impl Catalogue {
             let fields: Vec<&str> = line.split('|').map(str::trim).collect();
             match fields.as_slice() {
                 [name, words, switches, tests] => {
-                    let name = name.strip_prefix("wall ").context("a wall has four fields")?;
-                    catalogue.walls.push(Wall {
+                    let (kind, name) = name.split_once(' ').context("a wall has a name")?;
+                    let wall = Wall {
                         name: name.to_owned(),
                         words: (*words).to_owned(),
                         switches: (*switches).to_owned(),
                         tests: tests.split_whitespace().map(str::to_owned).collect(),
-                    });
+                    };
+                    catalogue.stand(kind, wall);
                 }
                 [id, outcome, walls, elsewhere, words] => catalogue.ways.push(Way {
                     id: (*id).to_owned(),
@@ -156,9 +189,12 @@ mod tests {
     #[test]
     fn walls_and_ways_are_told_apart() {
         let text = "# note\n\nwall egress | reads headers | egress | a08_\n\
+                    nsjail ipc | a namespace | ipc | x\nwall seccomp | a filter | seccomp | y\n\
                     A-8 | held | egress | kernel::x | UDP-Lite\nB-4 | info | | | a reason\n";
         let read = Catalogue::parse(text).unwrap();
-        assert_eq!((read.walls.len(), read.ways.len()), (1, 2));
+        assert_eq!((read.walls.len(), read.ways.len()), (2, 2));
+        let of = |jail| read.walls_of(jail).map(|wall| wall.name.as_str()).collect::<Vec<_>>();
+        assert_eq!((of("nsjail"), of("landjail")), (vec!["ipc", "seccomp"], vec!["seccomp"]));
         assert!(read.ways[0].is_shown_by("escape::x::a08_y"));
         assert!(read.ways[0].is_shown_by("kernel::x"));
         assert_eq!([&read.ways[0], &read.ways[1]].map(|way| way.kind), [Kind::Held, Kind::Info]);

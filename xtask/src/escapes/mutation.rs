@@ -207,7 +207,7 @@ pub(crate) fn each(
     let trial = Trial::mutable(workspace)?.behind(jail);
     let mut course = Course { trial, catalogue, fit: BTreeMap::new(), mutants: Mutants::default() };
     let wanted = |wall: &&Wall| asked.is_empty() || asked.contains(&wall.name);
-    for wall in catalogue.walls.iter().rev().filter(wanted) {
+    for wall in catalogue.walls_of(jail).filter(wanted) {
         course.try_without(&[wall], &wall.tests)?;
     }
     Ok(course.mutants)
