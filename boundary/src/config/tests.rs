@@ -667,6 +667,9 @@ fn every_shipped_preset_is_described_has_sources_and_no_fault() {
         let Ok(rules) = rules else { continue };
         assert!(!preset.description().is_empty(), "{}", preset.name);
         assert!(!preset.sources().is_empty(), "{}", preset.name);
+        // A page by its title, and where it is.
+        let is_page = |source: &String| source.contains(", ") && source.contains(": https://");
+        assert!(preset.sources().iter().all(is_page), "{}", preset.name);
         for reading in [DomainMatch::Subdomains, DomainMatch::Exact] {
             let rules: Vec<_> = rules.iter().collect();
             assert_eq!(crate::rules::lint(&rules, reading), [], "{}", preset.name);
