@@ -124,10 +124,14 @@ s.bind(folder + '/control/socket'); s.listen(9)
 print('posing', flush=True)
 told = {'id': 'zz-fake', 'pid': victim, 'jail': 'ebpf', 'command': '\\x1b]0;owned\\x07',
         'rules': 3, 'generation': 0, 'learning': False}
+denied = {'sequence': 1, 'asked': 'GET http://x/\\x1b]0;owned\\x07\\x9b2J', 'code': '\\x1b[2J',
+          'rule': 'path=/\\x1b[8m\\x7f'}
 while True:
     line, _ = s.accept()
     try:
-        if line.recv(4096): line.sendall(json.dumps({'session': told}).encode() + b'\\n')
+        asked = line.recv(4096)
+        answer = {'denied': [denied]} if b'denied' in asked else {'session': told}
+        if asked: line.sendall(json.dumps(answer).encode() + b'\\n')
     except OSError: pass
     line.close()";
 
@@ -146,6 +150,7 @@ fn pose<'w>(
         let told = world.exact(&[&["ctl", "--session", "zz"], words].concat());
         if is_guests { as_guest(told).output() } else { told.output() }
     };
+    let shown = [&["ps", "--json"][..], &["denied"], &["denied", "--json"]].map(tell);
     let (seen, stopped) = (tell(&["ps"]), tell(&["stop"]));
     let is_alive = kill(victim.pid(), None).is_ok();
     victim.kill();
@@ -157,7 +162,14 @@ fn pose<'w>(
     let it_posed = world.host().run(move || fs::remove_dir_all(left).is_ok());
     seen.expect(it_posed, "its socket was there all the time");
     seen.expect(is_alive, "who was named lives");
-    seen.expect(!seen.stdout.contains(['\x1b', '\x07']), "nothing moves a cursor");
+    for out in shown.iter().chain([&seen]) {
+        let moves = ['\x1b', '\x07', '\x7f', '\u{9b}'];
+        out.expect(!out.stdout.contains(moves), "nothing moves a cursor");
+    }
+    let is_shown = seen.stdout.contains("zz-fake");
+    for out in &shown {
+        out.expect(out.stdout.contains("owned") == is_shown, "it is heard by all, or by none");
+    }
     (seen, stopped)
 }
 

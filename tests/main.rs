@@ -30,6 +30,9 @@ mod deploy;
 /// Names: answered inside, never asked outside for what is denied.
 #[cfg(test)]
 mod dns;
+/// What is written for people works as it is written.
+#[cfg(test)]
+mod documents;
 /// Every known way out, one test each, named for the technique.
 #[cfg(test)]
 mod escape;
@@ -75,6 +78,9 @@ mod nsjail;
 /// Requests that mean two things, or nothing.
 #[cfg(test)]
 mod parsing;
+/// Where agents run: the files for it speak of what there is, and run.
+#[cfg(test)]
+mod places;
 /// Writing a policy: what it says beforehand is what it does.
 #[cfg(test)]
 mod policy;

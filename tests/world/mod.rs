@@ -33,7 +33,7 @@ mod toll;
 mod wire;
 
 pub(crate) use output::{Output, lines, records};
-pub(crate) use run::{Run, Session, has_walls, jail};
+pub(crate) use run::{Run, Session, binary, has_walls, jail};
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;

@@ -308,7 +308,7 @@ impl<'w> Session<'w> {
 }
 
 /// The binary under test: named by `BOUNDARY_BIN`, else beside this test's folder.
-fn binary() -> PathBuf {
+pub(crate) fn binary() -> PathBuf {
     std::env::var_os("BOUNDARY_BIN").map_or_else(
         || {
             let own = std::env::current_exe().expect("the test's own path");

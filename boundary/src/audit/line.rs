@@ -200,6 +200,14 @@ pub fn printable(text: &str) -> Cow<'_, str> {
     Cow::Owned(out)
 }
 
+/// A value as a line of JSON that a terminal may show: what does not print is escaped.
+pub fn printable_json(value: &impl serde::Serialize) -> Vec<u8> {
+    let mut line = Vec::new();
+    write_json(value, &mut line);
+    line.push(b'\n');
+    line
+}
+
 /// Whether a terminal shows it as itself: no control, no format character, nothing unassigned.
 fn is_printable(c: char) -> bool {
     if c.is_ascii() {

@@ -26,7 +26,7 @@ mod tests;
 #[cfg(fuzzing)]
 pub use agent::fuzzing;
 pub use life::Usage;
-pub use line::printable;
+pub use line::{printable, printable_json};
 pub use meters::{Meters, Stopwatch};
 pub use record::{Record, Session};
 pub use recorder::{Clock, Entry, Recorder, Totals};

@@ -1,6 +1,6 @@
 //! Memory that nobody uses, given back to the system.
 
-#![expect(unsafe_code, reason = "the C library is asked for it")]
+#![cfg_attr(target_env = "gnu", expect(unsafe_code, reason = "the C library is asked for it"))]
 
 /// Gives back what was freed. GNU's C library keeps the most of it else; others give it back by
 /// themselves.

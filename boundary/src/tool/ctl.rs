@@ -3,10 +3,9 @@
 use std::path::{Path, PathBuf};
 
 use nix::sys::signal::Signal;
-use serde_json::json;
 
 use super::{Error, Page, answer};
-use crate::audit::printable;
+use crate::audit::{printable, printable_json};
 use crate::cli::{Ctl, CtlVerb};
 use crate::control::{self, Answer, Ask, Denied, Peer, Session};
 
@@ -65,7 +64,7 @@ fn one(mut found: Vec<(PathBuf, Session)>) -> Result<(PathBuf, Session), Error> 
 fn ps(found: &[(PathBuf, Session)], as_json: bool) -> Result<u8, Error> {
     if as_json {
         let sessions: Vec<&Session> = found.iter().map(|(_, session)| session).collect();
-        answer(format!("{}\n", json!(sessions)).as_bytes())?;
+        answer(&printable_json(&sessions))?;
         return Ok(0);
     }
     let mut page = Page::default();
@@ -90,7 +89,7 @@ fn denied(socket: &Path, as_json: bool) -> Result<u8, Error> {
         Answer::Session(_) | Answer::Done(_) | Answer::Failed(_) => Vec::new(),
     };
     if as_json {
-        answer(format!("{}\n", json!(all)).as_bytes())?;
+        answer(&printable_json(&all))?;
         return Ok(0);
     }
     let mut page = Page::default();

@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use super::{Error, Page, answer};
+use crate::audit::printable_json;
 use crate::cli::Presets;
 use crate::config::preset::{self, Preset};
 use crate::config::{Environment, Host as Machine, Invoker};
@@ -21,7 +22,7 @@ pub(super) fn presets(asked: &Presets) -> Result<u8, Error> {
     let user = Invoker::resolve(&environment, &Machine)?;
     if asked.json {
         let presets: Vec<Value> = found.iter().map(|preset| as_json(preset, &user)).collect();
-        answer(format!("{}\n", json!(presets)).as_bytes())?;
+        answer(&printable_json(&presets))?;
         return Ok(0);
     }
     let mut page = Page::default();

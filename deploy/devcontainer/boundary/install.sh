@@ -1,6 +1,7 @@
 #!/bin/sh
 # Installs boundary into a dev container: the release that the feature's option names, by the
-# installer of that release. The option arrives as $VERSION.
+# installer of that release. The option arrives as $VERSION. The container keeps its engine's own walls, so
+# that `auto` takes `landjail` in it.
 set -eu
 releases=${BOUNDARY_RELEASES:-https://github.com/coder/boundary/releases}
 version=${VERSION:-latest}

@@ -2,6 +2,7 @@
 
 use std::ffi::OsString;
 use std::fmt::Write as _;
+use std::fs;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -40,7 +41,9 @@ pub(crate) fn measure(workspace: &Workspace, runs: u32) -> Result<String> {
     let built = Built::build(workspace, &["--quiet", "--release", "--package", "boundary"])?;
     built.require_kernel_half()?;
     let machine = machine::describe();
-    let mut contestants = contestants(built.program("boundary")?)?;
+    let policy = workspace.target().join("bench-policy.yaml");
+    fs::write(&policy, policy_of(DOMAINS)).with_context(|| policy.display().to_string())?;
+    let mut contestants = contestants(built.program("boundary")?, &policy)?;
     for round in 0..WARM_UP + runs {
         for contestant in &mut contestants {
             let time = run_once(workspace, contestant)?;
@@ -53,7 +56,7 @@ pub(crate) fn measure(workspace: &Workspace, runs: u32) -> Result<String> {
 }
 
 /// Who takes part: plain first, then bubblewrap, to which the ratio is taken, then boundary.
-fn contestants(boundary: &Path) -> Result<Vec<Contestant>> {
+fn contestants(boundary: &Path, policy: &Path) -> Result<Vec<Contestant>> {
     let inside = find("true").context("there is no program `true`")?.into_os_string();
     let contestant = |name, words: &[&str]| {
         let words = words.iter().map(OsString::from).chain([inside.clone()]).collect();
@@ -70,8 +73,28 @@ fn contestants(boundary: &Path) -> Result<Vec<Contestant>> {
     } else {
         say("bench: no bwrap here, so there is nothing to compare with");
     }
-    all.push(contestant("`boundary`, jail `ebpf`", &[boundary, "--jail-type", "ebpf", "--"]));
+    let ebpf = [boundary, "--jail-type", "ebpf"];
+    all.push(contestant("`boundary`, jail `ebpf`", &[&ebpf[..], &["--"]].concat()));
+    let policy = ["--config", policy.to_str().context("the path of the policy is not text")?, "--"];
+    all.push(contestant("the same, a policy of 180 domains", &[&ebpf[..], &policy].concat()));
     Ok(all)
+}
+
+/// How many rules the long policy has, each with a domain of its own.
+const DOMAINS: usize = 180;
+
+/// A policy of rules in the shapes that long ones have.
+fn policy_of(rules: usize) -> String {
+    let shapes = [
+        "domain=site{n}.example",
+        "method=GET,HEAD domain=cdn{n}.example.com",
+        "domain=*.tenant{n}.example.net",
+        "method=POST domain=api{n}.example.org path=/v1/*,/v2/models",
+        "host=db{n}.example port=8443",
+    ];
+    let rules = shapes.iter().cycle().take(rules).enumerate();
+    let rules = rules.map(|(n, shape)| format!("  - {}\n", shape.replace("{n}", &n.to_string())));
+    std::iter::once("allowlist:\n".to_owned()).chain(rules).collect()
 }
 
 /// Runs a contestant once, from before it is started until it has been waited for.
