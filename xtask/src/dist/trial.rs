@@ -58,6 +58,11 @@ fn try_rpm(release: &Release<'_>, arch: Arch) -> Result<()> {
     Ok(())
 }
 
+/// Makes a folder the root of everything, and runs what follows.
+const PIVOT: &str = "root=$1; shift; mount --rbind \"$root\" \"$root\"; cd \"$root\"; \
+                     mkdir -p .before; pivot_root . .before; umount -l /.before; rmdir /.before; \
+                     cd /; exec \"$@\"";
+
 /// A root of Debian, with what was built in `/dist`.
 #[derive(Debug)]
 struct Root(PathBuf);
@@ -94,13 +99,15 @@ impl Root {
         Ok(Self(root))
     }
 
-    /// A command in there.
+    /// A command in there, whose root it is as a machine's is: a program in a `chroot` may make no
+    /// namespaces.
     fn run<I: AsRef<OsStr>>(&self, words: impl IntoIterator<Item = I>) -> Command {
-        let mut chroot = Command::new(crate::setup::find("chroot").unwrap_or("chroot".into()));
-        chroot.arg(&self.0).args(words);
-        chroot.env_clear().env("PATH", "/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
-        chroot.env("HOME", "/root");
-        chroot
+        let mut unshare = Command::new(crate::setup::find("unshare").unwrap_or("unshare".into()));
+        unshare.args(["--mount", "--propagation", "private", "sh", "-ec", PIVOT, "sh"]);
+        unshare.arg(&self.0).args(words);
+        unshare.env_clear().env("PATH", "/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
+        unshare.env("HOME", "/root");
+        unshare
     }
 
     /// Installs the package, runs what it brought, and removes it.
