@@ -1,8 +1,8 @@
 //! A program of the system, run to hear what it is configured for.
 //!
 //! *Standing*: [`System::ask`](super::System::ask) of the real machine. *Never*: runs with more rights
-//! than the user who called, or in the folder that the command works in: a project's own files would
-//! answer there.
+//! than the user who called, or in a folder that a command may have worked in, be it the user's home:
+//! what lies there would answer. Leaves anything running that stays in the program's process group.
 
 use std::io::{self, Read as _};
 use std::os::fd::AsFd as _;
@@ -11,7 +11,11 @@ use std::process::{Child, ChildStdout, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::signal::{Signal, killpg};
+use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
+use nix::unistd::Pid;
 
 use super::system::{Question, Unasked};
 
@@ -22,7 +26,7 @@ const LONGEST: usize = 1 << 20;
 /// How often it is looked whether a program that has answered is gone.
 const LOOK: Duration = Duration::from_millis(5);
 
-/// Asks, and waits for the answer.
+/// Asks, and waits for the answer. Nothing that the program started is left behind.
 pub(super) fn ask(question: &Question<'_>) -> Result<String, Unasked> {
     let program = || question.program.to_owned();
     let call = |error| Unasked::Call { program: program(), error };
@@ -30,31 +34,32 @@ pub(super) fn ask(question: &Question<'_>) -> Result<String, Unasked> {
         let is_missing = error.kind() == io::ErrorKind::NotFound;
         if is_missing { Unasked::Missing { program: program() } } else { call(error) }
     })?;
+    let group = Pid::from_raw(i32::try_from(child.id()).unwrap_or_default());
     let until = Instant::now() + PATIENCE;
-    let answered = hear(&mut child, until);
-    if !matches!(answered, Ok(Some(_))) {
-        // It may have ended by itself, and is collected in any case.
-        drop(child.kill());
-    }
-    let status = wait(&mut child, until).map_err(call)?;
-    match (answered, status) {
-        (Err(error), _) => Err(call(error)),
-        (Ok(Some(text)), Some(status)) if status.success() => {
+    let heard = hear(&mut child, until);
+    let has_ended = matches!(heard, Ok(Heard::All(_))) && ends(group, until);
+    // The program is not collected yet, so that the group's number is nobody else's.
+    killpg(group, Signal::SIGKILL).unwrap_or_default();
+    let status = child.wait().map_err(call)?;
+    match heard.map_err(call)? {
+        Heard::All(text) if has_ended && status.success() => {
             Ok(String::from_utf8_lossy(&text).into_owned())
         }
-        (Ok(Some(_)), Some(status)) => Err(Unasked::Failed { program: program(), status }),
-        (Ok(_), _) => Err(Unasked::Late { program: program(), after: PATIENCE }),
+        Heard::All(_) if has_ended => Err(Unasked::Failed { program: program(), status }),
+        Heard::TooMuch => Err(Unasked::Long { program: program(), most: LONGEST }),
+        Heard::All(_) | Heard::Late => Err(Unasked::Late { program: program(), after: PATIENCE }),
     }
 }
 
-/// The program in its user's home, with nothing to read and nobody to complain to.
+/// The program in the root folder, with nothing to read and nobody to complain to. Not in its user's
+/// home: what a project has left there (`pip/`, `go.mod`, `rust-toolchain.toml`) would be run.
 fn command(question: &Question<'_>) -> Command {
     let Question { program, arguments, variables, user } = question;
     let mut command = Command::new(program);
     command
         .args(*arguments)
         .envs(variables.iter().copied())
-        .current_dir(if user.home.is_dir() { user.home.as_path() } else { "/".as_ref() })
+        .current_dir("/")
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::null())
@@ -65,18 +70,31 @@ fn command(question: &Question<'_>) -> Command {
     command
 }
 
-/// What it writes until it is done; nothing where that is too late or too much.
-fn hear(child: &mut Child, until: Instant) -> io::Result<Option<Vec<u8>>> {
+/// What a program had to say.
+enum Heard {
+    /// All of it.
+    All(Vec<u8>),
+    /// More than anybody has to say of a configuration.
+    TooMuch,
+    /// It was not done in time.
+    Late,
+}
+
+/// What it writes until it is done.
+fn hear(child: &mut Child, until: Instant) -> io::Result<Heard> {
     let mut text = Vec::new();
-    let Some(mut output) = child.stdout.take() else { return Ok(None) };
-    while text.len() < LONGEST && comes(&output, until)? {
+    let Some(mut output) = child.stdout.take() else { return Ok(Heard::Late) };
+    while comes(&output, until)? {
         let mut part = [0; 8192];
         match output.read(&mut part)? {
-            0 => return Ok(Some(text)),
+            0 => return Ok(Heard::All(text)),
             length => text.extend_from_slice(part.get(..length).unwrap_or_default()),
         }
+        if text.len() > LONGEST {
+            return Ok(Heard::TooMuch);
+        }
     }
-    Ok(None)
+    Ok(Heard::Late)
 }
 
 /// Whether there is something to read, be it the end, before it is too late.
@@ -87,15 +105,60 @@ fn comes(output: &ChildStdout, until: Instant) -> io::Result<bool> {
     Ok(poll(&mut waiting, left)? > 0)
 }
 
-/// How it ended; nothing, where it has to be killed for that.
-fn wait(child: &mut Child, until: Instant) -> io::Result<Option<std::process::ExitStatus>> {
+/// Whether it ends in time. It is left for its parent to collect.
+fn ends(child: Pid, until: Instant) -> bool {
+    let look = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
     while Instant::now() < until {
-        if let Some(status) = child.try_wait()? {
-            return Ok(Some(status));
+        match waitid(Id::Pid(child), look) {
+            Ok(WaitStatus::StillAlive) | Err(Errno::EINTR) => thread::sleep(LOOK),
+            Ok(_) => return true,
+            Err(_) => return false,
         }
-        thread::sleep(LOOK);
     }
-    child.kill()?;
-    child.wait()?;
-    Ok(None)
+    false
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::path::PathBuf;
+
+    use super::*;
+    use crate::config::Invoker;
+
+    /// Asks a shell, for a user whose home is not there.
+    fn ask_shell(script: &str) -> Result<String, Unasked> {
+        let home = PathBuf::from("/nonexistent");
+        let user = Invoker { uid: 1, gid: 1, name: None, home, sudo: false };
+        let arguments = ["-c", script];
+        ask(&Question { program: "sh", arguments: &arguments, variables: &[], user: &user })
+    }
+
+    /// Waits until nobody has a file open any more, which a shared lock of theirs would show.
+    fn is_let_go(path: &std::path::Path) -> bool {
+        let file = fs::File::open(path).unwrap();
+        let deadline = Instant::now() + Duration::from_secs(60);
+        while Instant::now() < deadline {
+            if file.try_lock().is_ok() {
+                return true;
+            }
+            thread::sleep(LOOK);
+        }
+        false
+    }
+
+    #[test]
+    fn what_a_program_starts_ends_with_its_answer() {
+        let path = std::env::temp_dir().join(format!("boundary-ask-{}", uuid::Uuid::new_v4()));
+        fs::write(&path, "").unwrap();
+        let lock = format!("exec 9<'{}'; flock -s 9; sleep 600 >&- &", path.display());
+        let answers = ["echo told", "yes | head -c 3000000", "exit 3"]
+            .map(|then| (ask_shell(&format!("{lock} {then}")), is_let_go(&path)));
+        fs::remove_file(&path).unwrap();
+        let [(told, one), (long, two), (failed, three)] = answers;
+        assert_eq!(told.unwrap(), "told\n");
+        assert!(matches!(long, Err(Unasked::Long { .. })), "{long:?}");
+        assert!(matches!(failed, Err(Unasked::Failed { .. })), "{failed:?}");
+        assert_eq!([one, two, three], [true; 3], "nothing of it runs on");
+    }
 }

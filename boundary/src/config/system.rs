@@ -123,7 +123,7 @@ pub struct Question<'a> {
     pub arguments: &'a [&'a str],
     /// What it finds in its environment besides.
     pub variables: &'a [(&'a str, &'a str)],
-    /// As whom it runs, and in whose home.
+    /// As whom it runs, and whose home it finds.
     pub user: &'a Invoker,
 }
 
@@ -161,5 +161,13 @@ pub enum Unasked {
         program: String,
         /// How long it was waited for.
         after: Duration,
+    },
+    /// It has too much to say.
+    #[error("{program} said more than {} KiB of what it is configured for", .most / 1024)]
+    Long {
+        /// The program.
+        program: String,
+        /// How many bytes are taken.
+        most: usize,
     },
 }
