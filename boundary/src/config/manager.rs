@@ -94,7 +94,17 @@ struct Asks<'a> {
 impl Asks<'_> {
     /// What a program says.
     fn ask(&self, program: &str, arguments: &[&str]) -> Result<String, Missing> {
-        let question = Question { program, arguments, variables: &[], user: self.user };
+        self.ask_with(program, arguments, &[])
+    }
+
+    /// What a program says that finds some variables besides.
+    fn ask_with(
+        &self,
+        program: &str,
+        arguments: &[&str],
+        variables: &[(&str, &str)],
+    ) -> Result<String, Missing> {
+        let question = Question { program, arguments, variables, user: self.user };
         self.system.ask(&question).map_err(|error| error.to_string())
     }
 
@@ -107,7 +117,9 @@ impl Asks<'_> {
     /// The module proxies, and the server of sums. What go gets from a repository itself (`direct`)
     /// is nobody's mirror, and left out.
     fn go(&self) -> Result<Vec<String>, Missing> {
-        let said = self.ask("go", &["env", "GOPROXY", "GOSUMDB"])?;
+        // By the installed one: `go env -w` may have named another that lies in the user's home.
+        let own = [("GOTOOLCHAIN", "local")];
+        let said = self.ask_with("go", &["env", "GOPROXY", "GOSUMDB"], &own)?;
         let mut lines = said.lines();
         let (proxies, sums) = (lines.next().unwrap_or_default(), lines.next().unwrap_or_default());
         let mut places: Vec<String> =
@@ -144,7 +156,7 @@ impl Asks<'_> {
             named.flat_map(|(_, list)| elements(list)).collect()
         };
         let mut places = indexes("index-url");
-        let own = self.ask("python3", &["-c", PIPS_OWN]).unwrap_or_default();
+        let own = self.pips_own();
         let own: Vec<&str> = own.split_ascii_whitespace().collect();
         match own.as_slice() {
             [index, files] => {
@@ -162,17 +174,18 @@ impl Asks<'_> {
         Ok(places.iter().map(|place| above(place)).collect())
     }
 
+    /// What pip takes by itself, if it tells: python is isolated (`-I`), so that no package of the folder
+    /// it runs in, of the user or of a variable answers.
+    fn pips_own(&self) -> String {
+        self.ask("python3", &["-I", "-c", PIPS_OWN]).unwrap_or_default()
+    }
+
     /// The registries that are configured in the public one's place or beside it, and where each
     /// keeps its crates, which only the registry itself tells.
     fn cargo(&self) -> Result<Vec<String>, Missing> {
-        let question = Question {
-            program: "cargo",
-            arguments: &["-Zunstable-options", "config", "get", "--format", "json-value"],
-            // The question is one of those that are not yet asked without.
-            variables: &[("RUSTC_BOOTSTRAP", "1")],
-            user: self.user,
-        };
-        let said = self.system.ask(&question).map_err(|error| error.to_string())?;
+        let asked = ["-Zunstable-options", "config", "get", "--format", "json-value"];
+        // The question is one of those that are not yet asked without.
+        let said = self.ask_with("cargo", &asked, &[("RUSTC_BOOTSTRAP", "1")])?;
         let said: Value = serde_json::from_str(said.trim())
             .map_err(|error| format!("what cargo said of its configuration: {error}"))?;
         let known = self.registries_of_cargo();

@@ -88,7 +88,7 @@ fn pip_names_its_indexes_and_what_lies_beside_them() {
             "global.index-url='https://mirror.test/pypi/simple'\nglobal.timeout='5'\n\
              install.extra-index-url='\\nhttps://one.test/simple/\\nhttps://two.test/x/simple'\n",
         )
-        .says("python3 -c", "https://index.test/simple files.test\n");
+        .says("python3 -I -c", "https://index.test/simple files.test\n");
     let expected = reads(&[
         "host=mirror.test port=443 path=/pypi,/pypi/*",
         "host=one.test port=443",
@@ -101,7 +101,7 @@ fn pip_names_its_indexes_and_what_lies_beside_them() {
 fn pip_that_is_not_configured_takes_its_own_index_and_the_host_of_its_files() {
     let machine = Machine::default().says("pip config", "global.timeout='5'\n");
     assert!(machine.rules(Manager::Pip).unwrap_err().contains("index-url"));
-    let machine = machine.says("python3 -c", "https://index.test/simple files.test\n");
+    let machine = machine.says("python3 -I -c", "https://index.test/simple files.test\n");
     let expected = reads(&["host=index.test port=443", "host=files.test port=443"]);
     assert_eq!(machine.rules(Manager::Pip), Ok(expected));
 }
@@ -193,4 +193,26 @@ fn a_client_that_is_not_there_is_said_to_be_missing() {
         let missing = Machine::default().rules(manager).unwrap_err();
         assert!(missing.contains("not installed here"), "{missing}");
     }
+}
+
+/// Asks the package managers of this machine for a user whose home holds what a project left there.
+#[test]
+fn nothing_that_lies_in_the_home_runs_when_a_preset_asks() {
+    let home = std::env::temp_dir().join(format!("boundary-home-{}", uuid::Uuid::new_v4()));
+    let ran = home.join("ran");
+    let planted = format!("open({:?}, 'a').write(__name__)\n", ran.display().to_string());
+    for module in ["pip/__init__.py", "json/__init__.py", "platform.py"] {
+        let file = home.join(module);
+        std::fs::create_dir_all(file.parent().unwrap()).unwrap();
+        std::fs::write(file, &planted).unwrap();
+    }
+    let user = Invoker { uid: 1, gid: 1, name: None, home: home.clone(), sudo: false };
+    let asked = Asks { system: &crate::config::Host, user: &user };
+    let folder = asked.ask("sh", &["-c", "pwd"]);
+    // Where python3 is not installed this shows nothing more.
+    let (own, all) = (asked.pips_own(), asked.pip());
+    let ran = std::fs::read_to_string(&ran);
+    std::fs::remove_dir_all(&home).unwrap();
+    assert_eq!(folder.as_deref(), Ok("/\n"));
+    assert!(ran.is_err(), "{ran:?}, and the answers were {own:?} {all:?}");
 }
