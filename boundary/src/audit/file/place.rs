@@ -4,10 +4,13 @@
 //! Where files are set aside, all of them are there from the start, empty at first, and only change
 //! their names: `FILE` becomes `FILE.1`, that `FILE.2`, and the last, emptied, `FILE`. What keeps the
 //! command's hands off a file stands on the file and goes with it, so that a new one would be without.
-//! At every moment each name is there.
+//! At every moment each name is there. Nothing is emptied before all names have changed: where they
+//! cannot (a folder of somebody else's, a file system that does not exchange names), the record goes on
+//! in the file that it has.
 //!
 //! *Standing*: the session opens it while it may; the record's writer asks before each batch whether to
-//! go on elsewhere. *Never*: follows a link; waits for somebody who holds a lock.
+//! go on elsewhere. *Never*: follows a link; waits for somebody who holds a lock, but a moment when it
+//! opens.
 
 use std::ffi::{CString, OsStr, OsString};
 use std::fs::{File, Metadata, OpenOptions, TryLockError};
@@ -17,6 +20,7 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use nix::fcntl::{AtFlags, OFlag, openat};
@@ -28,6 +32,9 @@ use crate::sys::swap;
 
 /// How often the name is looked up: somebody else may have given it to another file.
 const LOOK: Duration = Duration::from_secs(1);
+/// How often it is looked whether a file is free to begin with, and how often that is done at most.
+/// Emptying one takes less.
+const FREE: (Duration, usize) = (Duration::from_millis(5), 100);
 
 /// A name in a folder, and the file that is written.
 #[derive(Debug)]
@@ -83,6 +90,10 @@ impl Place {
         let file = Arc::new(open(&folder, &name)?);
         // A device has no size and no successors.
         let is_file = file.metadata()?.is_file();
+        let (often, most) = FREE;
+        for _ in (0..most).take_while(|_| is_file && is_being_emptied(&file)) {
+            thread::sleep(often);
+        }
         let rotation = rotation.filter(|_| is_file);
         let others = 1..rotation.map_or(1, |rotation| rotation.files);
         let ring =
@@ -159,6 +170,10 @@ impl Place {
                     Some(known) => (Arc::clone(known), Turn::Begin),
                     None => (Arc::new(open(&self.folder, &self.name)?), Turn::Follow),
                 };
+                // What is written before it is empty would go with the rest: next time, then.
+                if is_being_emptied(&next.0) {
+                    return Ok(Turn::Stay);
+                }
                 self.go_on(next.0)?;
                 Ok(next.1)
             }
@@ -185,10 +200,8 @@ impl Place {
     /// Gives every file the next name. Whoever holds the lock is about to do so, or only says that
     /// they are: next time, then.
     fn set_aside(&self, file: &Arc<File>) -> io::Result<Turn> {
-        match file.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => return Ok(Turn::Stay),
-            Err(TryLockError::Error(error)) => return Err(error),
+        if !is_locked_by_us(file)? {
+            return Ok(Turn::Stay);
         }
         let turned = self.change_names(file);
         file.unlock()?;
@@ -211,13 +224,42 @@ impl Place {
         let last = names.last().and_then(|name| self.of_ring(name)).ok_or_else(|| {
             io::Error::new(io::ErrorKind::NotFound, "the oldest file is not the one that was there")
         })?;
-        last.set_len(0)?;
-        for pair in names.windows(2).rev() {
-            if let [newer, older] = pair {
-                swap::names(self.folder.as_fd(), newer, older)?;
+        // Nobody else writes to it from the moment it has the name until it is empty.
+        if !is_locked_by_us(&last)? {
+            return Ok(Turn::Stay);
+        }
+        let length = last.metadata()?.len();
+        let turned = self.exchange(&names).and_then(|()| self.begin(&last, length));
+        if !Arc::ptr_eq(&last, file) {
+            last.unlock()?;
+        }
+        turned
+    }
+
+    /// Gives each name's file to the next, and the last one's to the first. Where one cannot be given
+    /// they are given back.
+    fn exchange(&self, names: &[CString]) -> io::Result<()> {
+        let folder = self.folder.as_fd();
+        let pairs: Vec<(&CString, &CString)> =
+            names.iter().zip(names.iter().skip(1)).rev().collect();
+        for (done, (newer, older)) in pairs.iter().enumerate() {
+            if let Err(error) = swap::names(folder, newer, older) {
+                for (newer, older) in pairs.iter().take(done).rev() {
+                    swap::names(folder, newer, older)?;
+                }
+                return Err(error);
             }
         }
-        self.go_on(last)?;
+        Ok(())
+    }
+
+    /// Empties a file that has got the name, and goes on in it. Where somebody did not wait for that,
+    /// it stays as it is: it is large enough to be set aside next time.
+    fn begin(&self, file: &Arc<File>, length: u64) -> io::Result<Turn> {
+        if file.metadata()?.len() == length {
+            file.set_len(0)?;
+        }
+        self.go_on(Arc::clone(file))?;
         Ok(Turn::Begin)
     }
 
@@ -235,6 +277,27 @@ impl Place {
         let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
         *current = Current { file, looked: Instant::now(), written: 0, length };
         Ok(())
+    }
+}
+
+/// Locks a file for ourselves, if nobody else has.
+fn is_locked_by_us(file: &File) -> io::Result<bool> {
+    match file.try_lock() {
+        Ok(()) => Ok(true),
+        Err(TryLockError::WouldBlock) => Ok(false),
+        Err(TryLockError::Error(error)) => Err(error),
+    }
+}
+
+/// Whether somebody who sets files aside is at this one. Where there are no locks nobody is.
+fn is_being_emptied(file: &File) -> bool {
+    match file.try_lock_shared() {
+        Ok(()) => {
+            drop(file.unlock());
+            false
+        }
+        Err(TryLockError::WouldBlock) => true,
+        Err(TryLockError::Error(_)) => false,
     }
 }
 

@@ -1,6 +1,7 @@
 //! A session that outlives its files: set aside by size, by somebody else, and shared.
 
 use std::fs;
+use std::os::fd::AsFd as _;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -13,6 +14,7 @@ use crate::audit::{
     Decision, Door, Format, Log, Recorder, Rotation, Session, Sinks, Subject, Usage,
 };
 use crate::rules::Code;
+use crate::sys::swap;
 
 /// A generous deadline on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -223,4 +225,57 @@ fn whoever_holds_a_lock_holds_nobody_up() {
     });
     drop(started(&folder.file(), rotation));
     assert!(verified(&folder.file()).is_intact());
+}
+
+/// What a file holds.
+fn text_of(path: &Path) -> String {
+    fs::read_to_string(path).expect("text")
+}
+
+#[test]
+fn files_that_cannot_change_their_names_lose_nothing() {
+    let folder = Folder::new();
+    let numbered = |number: u32| folder.0.join(format!("audit.jsonl.{number}"));
+    let recorder = started(&folder.file(), Some(Rotation { size: 2000, files: 4 }));
+    let old = "what was written before\n";
+    for number in [2, 3] {
+        fs::write(numbered(number), format!("{number}: {old}")).expect("written");
+    }
+    // One name is missing, so that the oldest two can be exchanged and the next two cannot: what a
+    // folder without rights, or a file system without such exchanges, does to the first already.
+    fs::remove_file(numbered(1)).expect("removed");
+    refuse_until(&recorder, || fs::metadata(folder.file()).is_ok_and(|it| it.len() > 4000));
+    for number in [2, 3] {
+        assert_eq!(text_of(&numbered(number)), format!("{number}: {old}"));
+    }
+    fs::write(numbered(1), "").expect("made");
+    assert!(recorder.finish(PATIENCE, Usage::default()));
+    let mut alone = Sessions::default();
+    alone.read(&*fs::read(folder.file()).expect("read")).expect("lines");
+    assert!(alone.is_intact() && alone.is_ended(), "it went on where it was: {:?}", alone.findings);
+}
+
+#[test]
+fn nobody_writes_to_a_file_that_is_about_to_be_emptied() {
+    let folder = Folder::new();
+    let next = folder.0.join("audit.jsonl.1");
+    // This one never sets anything aside; somebody else does, and takes long for it.
+    let recorder = started(&folder.file(), Some(Rotation { size: u64::MAX, files: 2 }));
+    refuse(&recorder);
+    fs::write(&next, "of last week\n").expect("written");
+    let other = fs::OpenOptions::new().append(true).open(&next).expect("opened");
+    other.lock().expect("free");
+    let names = fs::File::open(&folder.0).expect("a folder");
+    swap::names(names.as_fd(), c"audit.jsonl", c"audit.jsonl.1").expect("exchanged");
+    let begin = Instant::now();
+    while begin.elapsed() < Duration::from_millis(2500) {
+        refuse(&recorder);
+    }
+    assert_eq!(text_of(&folder.file()), "of last week\n");
+    other.set_len(0).expect("emptied");
+    other.unlock().expect("locked");
+    refuse_until(&recorder, || text_of(&folder.file()).contains("\"event\":\"continued\""));
+    assert!(recorder.finish(PATIENCE, Usage::default()));
+    let sessions = verified(&folder.file());
+    assert!(sessions.is_intact() && sessions.is_ended(), "{:?}", sessions.findings);
 }
