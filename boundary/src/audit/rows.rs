@@ -38,9 +38,13 @@ pub(super) fn start_file(
     let (session, clock) = (Arc::clone(session), Arc::clone(clock));
     let mut writer = Writer::new(file);
     let mut complaints = Complaints { log, clock: Arc::clone(&clock), said: Vec::new() };
+    // Whether the file does not yet say that the session goes on in it: until it does, a reader has to
+    // take what comes first for something that was cut.
+    let mut begins = false;
     Lane::start("records", (BOUND, GATHER), move |batch: Batch<Row>| {
         let count = batch.items.len() as u64;
-        let begun = turned(&mut writer, &mut complaints).then(|| {
+        begins |= turned(&mut writer, &mut complaints);
+        let begun = begins.then(|| {
             let (session, time) = (Arc::clone(&session), clock.now());
             Row::Life(Life { session, time, moment: Moment::Continued })
         });
@@ -49,8 +53,10 @@ pub(super) fn start_file(
         let lost = (batch.lost > 0).then(|| confession(&session, &*clock, batch.lost));
         let rows = begun.iter().chain(&batch.items).chain(&lost);
         let Err(Short { written, error }) = writer.append(rows) else {
+            begins = false;
             return Written { items: count, is_told: true };
         };
+        begins &= written == 0;
         let written = written.saturating_sub(extra);
         complaints.say(Level::ERROR, "the audit file cannot be written", Some(&error));
         Written { items: written.min(count), is_told: written > count }

@@ -306,7 +306,7 @@ impl Target {
             Self::Named(place) => place.turn(),
             Self::Stderr(_) | Self::File(_) => Ok(Turn::Stay),
             #[cfg(test)]
-            Self::Memory(_) => Ok(Turn::Stay),
+            Self::Memory(memory) => Ok(memory.turn()),
         }
     }
 
@@ -424,6 +424,8 @@ pub(crate) struct Memory {
     pub(crate) broken: Arc<std::sync::atomic::AtomicBool>,
     /// How many bytes are still taken of a write that fails.
     pub(crate) room: Arc<std::sync::atomic::AtomicUsize>,
+    /// Whether it is to be taken for another file, an empty one, from the next batch on.
+    pub(crate) is_turned: Arc<std::sync::atomic::AtomicBool>,
 }
 
 #[cfg(test)]
@@ -437,6 +439,14 @@ impl Memory {
         self.bytes.lock().expect("no panic").extend_from_slice(&bytes[..length]);
         let outcome = if is_broken { Err(io::ErrorKind::StorageFull.into()) } else { Ok(()) };
         (length, outcome)
+    }
+
+    fn turn(&self) -> Turn {
+        if !self.is_turned.swap(false, std::sync::atomic::Ordering::SeqCst) {
+            return Turn::Stay;
+        }
+        self.bytes.lock().expect("no panic").clear();
+        Turn::Begin
     }
 
     /// The lines so far.

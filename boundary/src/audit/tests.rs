@@ -293,6 +293,29 @@ fn a_full_disk_is_told_once_in_the_log_and_counted() {
 }
 
 #[test]
+fn a_file_that_begins_on_a_full_disk_says_so_once_there_is_room() {
+    let stage = Stage::new(Level::ERROR, Format::Text);
+    stage.refuse_datagram();
+    assert!(stage.recorder.flush(PATIENCE));
+    stage.records.is_turned.store(true, Ordering::SeqCst);
+    stage.records.broken.store(true, Ordering::SeqCst);
+    for _ in 0..2 {
+        stage.refuse_datagram();
+        assert!(stage.recorder.flush(PATIENCE));
+    }
+    stage.records.broken.store(false, Ordering::SeqCst);
+    stage.refuse_datagram();
+    stage.refuse_datagram();
+    assert!(stage.recorder.flush(PATIENCE));
+    let events: Vec<_> = stage.records.json().iter().map(|row| row["event"].clone()).collect();
+    assert_eq!(events[0], "continued", "{events:?}");
+    assert_eq!(events.iter().filter(|event| **event == "continued").count(), 1, "{events:?}");
+    let mut alone = file::Sessions::default();
+    alone.read(&**stage.records.bytes.lock().expect("no panic")).expect("memory");
+    assert!(alone.is_intact(), "{:?}", alone.findings);
+}
+
+#[test]
 fn the_end_says_how_many_there_were() {
     let stage = Stage::new(Level::INFO, Format::Text);
     stage.refuse_datagram();
