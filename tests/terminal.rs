@@ -109,6 +109,20 @@ fn a_full_screen_program_has_the_terminal_to_itself() {
     assert!(places[0].is_some() && places[0] < places[1], "told when it had ended: {text}");
 }
 
+/// Not with the next line, nor at the end: the session goes on until it was told.
+#[test]
+fn what_was_held_back_is_told_when_the_program_has_ended() {
+    needs!(root, bpf, curl, setsid, bash);
+    let world = World::new();
+    let script = format!("{DRAW}; head -n 1");
+    let (session, mut terminal) = world.boundary(&[], &["bash", "-c", &script]).on_terminal();
+    terminal.wait_for("asked");
+    terminal.type_in("x");
+    terminal.wait_for("msg=DENY");
+    terminal.type_in("later\n");
+    session.finish().exits(0);
+}
+
 #[test]
 fn who_asks_for_lines_has_them_whoever_draws() {
     needs!(root, bpf, curl, setsid, bash);
