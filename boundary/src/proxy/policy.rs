@@ -8,7 +8,7 @@ use super::flow::Call;
 use super::peek::Rewind;
 use super::{Proxy, Stream};
 use crate::audit::{Decision, Entry};
-use crate::rules::{Denial, Host, Intent, Lessons, Permit, RuleSet, Scheme, lesson_of};
+use crate::rules::{Denial, Host, Intent, Lessons, Permit, RuleSet, Scheme};
 
 /// How many refusals are kept in mind.
 const MOST_DENIED: usize = 1024;
@@ -78,10 +78,10 @@ impl Proxy {
 
     /// The permit for a stream that is neither TLS nor HTTP, where the session learns.
     pub(super) fn learned(&self, call: &Call) -> Option<Permit> {
-        self.lessons.as_ref()?;
+        let lessons = self.lessons.as_ref()?;
         let (host, port) = call.target.host()?;
         let intent = Intent::stream(Scheme::Tcp, host.clone(), port);
-        self.learn(&intent);
+        self.learn(&mut lessons.lock().unwrap_or_else(PoisonError::into_inner), &intent);
         self.rules_of(call).decide(intent).ok()
     }
 
@@ -90,16 +90,19 @@ impl Proxy {
     /// another reason.
     pub(super) fn learn_pinned(&self, host: &Host, port: u16) {
         let Some(lessons) = &self.lessons else { return };
-        let lessons = lessons.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut lessons = lessons.lock().unwrap_or_else(PoisonError::into_inner);
         if !lessons.has_seen_inside(host) {
-            drop(lessons);
-            self.learn(&Intent::stream(Scheme::Tls, host.clone(), port));
+            self.learn(&mut lessons, &Intent::stream(Scheme::Tls, host.clone(), port));
         }
     }
 
-    /// Adds the rule for a stream, if there may be one.
-    fn learn(&self, intent: &Intent) {
-        if let Some(rule) = lesson_of(intent) {
+    /// Adds the rule for a stream, if there may be one and there is none. The lessons are held
+    /// meanwhile, so that of two that are added at once none is lost.
+    fn learn(&self, lessons: &mut Lessons, intent: &Intent) {
+        if self.rules.outer().decide(intent.clone()).is_ok() {
+            return;
+        }
+        if let Some(rule) = lessons.stream(intent) {
             tracing::info!(%rule, "learned");
             self.replace_rules(self.rules.outer().with(rule));
         }

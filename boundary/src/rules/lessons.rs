@@ -20,6 +20,9 @@ const FEW_HOSTS: usize = 8;
 const MOST_PATHS: usize = 4096;
 /// How many bytes of names, methods and paths are remembered in all; beyond, nothing new is learned.
 const MOST_BYTES: usize = 64 << 20;
+/// How many rules for streams are learned. They are in force while the session learns, and each is one
+/// that every later decision passes by; beyond, a stream that no rule permits is refused.
+const MOST_STREAMS: usize = 4096;
 /// What remembering something takes beside its text.
 const BESIDE: usize = 128;
 /// How many programs a comment names.
@@ -31,7 +34,9 @@ pub struct Lessons {
     owners: BTreeMap<String, Owner>,
     /// About how much of the memory is taken.
     held: usize,
-    /// How many permits were not noted for want of room.
+    /// How many rules for streams were learned.
+    streams: usize,
+    /// How many requests were not noted for want of room.
     missed: u64,
 }
 
@@ -53,11 +58,19 @@ struct Place {
     port: Option<u16>,
 }
 
+impl Place {
+    /// Where an intent leads.
+    fn of(intent: &Intent) -> Self {
+        let is_usual = intent.scheme().default_port() == Some(intent.port());
+        Self { host: intent.host().to_string(), port: (!is_usual).then_some(intent.port()) }
+    }
+}
+
 impl Lessons {
     /// Notes a permit and the program that asked.
     pub fn note(&mut self, permit: &Permit, program: Option<&str>) {
         let intent = permit.intent();
-        if self.held > MOST_BYTES {
+        if self.held > MOST_BYTES && !self.knows(permit) {
             self.missed += 1;
             return;
         }
@@ -68,9 +81,7 @@ impl Lessons {
         }
         match (permit.rule(), intent.method(), intent.path()) {
             (EVERYTHING, Some(method), Some(path)) => {
-                let is_usual = intent.scheme().default_port() == Some(intent.port());
-                let port = (!is_usual).then_some(intent.port());
-                let place = Place { host: intent.host().to_string(), port };
+                let place = Place::of(intent);
                 let text = place.host.len() + path.len();
                 let methods = owner.asked.entry(place).or_default();
                 let paths = methods.entry(method.to_string()).or_default();
@@ -78,8 +89,38 @@ impl Lessons {
                     self.held += text + BESIDE;
                 }
             }
-            (rule, ..) => drop(owner.kept.insert(rule.to_owned())),
+            (rule, ..) => {
+                if owner.kept.insert(rule.to_owned()) {
+                    self.held += rule.len() + BESIDE;
+                }
+            }
         }
+    }
+
+    /// Whether what is learned permits this already.
+    fn knows(&self, permit: &Permit) -> bool {
+        let intent = permit.intent();
+        let Some(owner) = self.owners.get(&owner_of(intent.host())) else { return false };
+        match (permit.rule(), intent.method(), intent.path()) {
+            (EVERYTHING, Some(method), Some(path)) => {
+                let methods = owner.asked.get(&Place::of(intent));
+                let paths = methods.and_then(|methods| methods.get(method.as_str()));
+                paths.is_some_and(|paths| paths.len() >= MOST_PATHS || paths.contains(path))
+            }
+            (rule, ..) => owner.kept.contains(rule),
+        }
+    }
+
+    /// The rule for a stream that is not opened, where a session that learns comes upon one, and may
+    /// learn it. It is noted when it permits something.
+    pub fn stream(&mut self, intent: &Intent) -> Option<Rule> {
+        let rule = lesson_of(intent)?;
+        if self.streams >= MOST_STREAMS || self.held > MOST_BYTES {
+            self.missed += 1;
+            return None;
+        }
+        self.streams += 1;
+        Some(rule)
     }
 
     /// Whether something was asked of a host over HTTP, opened where it was TLS.
@@ -275,8 +316,8 @@ fn owner_of(host: &Host) -> String {
     }
 }
 
-/// The rule for a stream that is not opened, where a session that learns comes upon one.
-pub fn lesson_of(intent: &Intent) -> Option<Rule> {
+/// The rule for a stream that is not opened, if there may be one.
+fn lesson_of(intent: &Intent) -> Option<Rule> {
     let is_stream = matches!(intent.scheme(), Scheme::Tls | Scheme::Tcp);
     if !is_stream || intent.host().is_guarded() || intent.port() == 0 {
         return None;
@@ -350,6 +391,42 @@ mod tests {
         }
         assert_eq!((lessons.owners.len(), lessons.missed), (1, 8));
         assert!(lessons.yaml(&[]).starts_with("# Too much was asked: 8 requests"));
+    }
+
+    #[test]
+    fn what_was_learned_before_the_end_is_not_missed_after_it() {
+        let rule = "proto=tcp host=db.test port=1-65535";
+        let rules = [rule, EVERYTHING].map(|rule| rule.parse().unwrap()).to_vec();
+        let set = RuleSet::new(rules, DomainMatch::Subdomains);
+        let host = |name: &str| Host::parse(name).unwrap();
+        let get = |path| Intent::http(Scheme::Https, "GET", host("a.test"), 443, path).unwrap();
+        let stream = |port| Intent::stream(Scheme::Tcp, host("db.test"), port);
+        let mut lessons = Lessons::default();
+        let note = |lessons: &mut Lessons, intent| {
+            lessons.note(&set.decide(intent).unwrap(), None);
+        };
+        note(&mut lessons, get("/x"));
+        let held = lessons.held;
+        note(&mut lessons, stream(1));
+        assert_eq!(lessons.held, held + rule.len() + BESIDE, "rules for streams count too");
+        lessons.held = MOST_BYTES + 1;
+        for intent in [get("/x"), stream(1), stream(2), get("/y")] {
+            note(&mut lessons, intent);
+        }
+        assert_eq!(lessons.missed, 1, "{lessons:?}");
+        assert!(lessons.yaml(&[]).contains("a.test: twice"), "{}", lessons.yaml(&[]));
+        assert_eq!(lessons.stream(&stream(3)), None);
+    }
+
+    #[test]
+    fn streams_that_are_learned_have_an_end() {
+        let mut lessons = Lessons::default();
+        let stream = |port| Intent::stream(Scheme::Tls, Host::parse("a.test").unwrap(), port);
+        let learned = (1..=5000).filter_map(|port| lessons.stream(&stream(port))).count();
+        assert_eq!((learned, lessons.missed), (MOST_STREAMS, (5000 - MOST_STREAMS) as u64));
+        // What there may be no rule for is not missed.
+        let guarded = Intent::stream(Scheme::Tcp, Host::parse("127.0.0.1").unwrap(), 1);
+        assert_eq!((lessons.stream(&guarded), lessons.missed), (None, 904));
     }
 
     #[test]

@@ -25,7 +25,7 @@ pub use difference::{Side, difference};
 pub use grammar::{Mistake, Part, Rule};
 pub use host::{Host, Name};
 pub use intent::{Intent, Method, Scheme, Unclear};
-pub use lessons::{EVERYTHING, Lessons, lesson_of, readable_below};
+pub use lessons::{EVERYTHING, Lessons, readable_below};
 pub use lint::{Finding, Kind, lint};
 pub use nearest::{Near, nearest};
 pub use policies::Policies;
