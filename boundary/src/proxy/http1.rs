@@ -59,6 +59,9 @@ async fn go_on<S: Stream>(proxy: Arc<Proxy>, rest: Rest<S>, call: Call, heard: H
     }
     let mut connection = pin!(builder.serve_connection(TokioIo::new(io), service).with_upgrades());
     let ended = tokio::select! {
+        // The connection first: told to shut down before it has read anything, the parser's library
+        // closes it, with the request that the short way has begun unanswered.
+        biased;
         ended = connection.as_mut() => ended,
         () = proxy.closing() => {
             connection.as_mut().graceful_shutdown();

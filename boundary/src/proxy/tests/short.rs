@@ -98,6 +98,29 @@ async fn a_request_that_was_sent_is_not_judged_once_more() {
     assert_eq!(told, ["allow", "deny"], "{decisions:?}");
 }
 
+/// Tried often: what is at fault in the order of two things that are due fails every other time.
+#[tokio::test]
+async fn a_request_that_was_sent_is_answered_when_the_session_ends_meanwhile() {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let rules = [format!("host=127.0.0.1 port={}", address.port())];
+    for _ in 0..12 {
+        let limits = Limits { drain: DEADLINE, ..Limits::default() };
+        let mut stage = Setting { limits, ..Setting::redirected(address, &rules) }.start();
+        let mut client = stage.connect().await;
+        client.say(get(&address.to_string(), "")).await;
+        let mut upstream = Client(soon(listener.accept()).await.unwrap().0);
+        upstream.head_of_request().await;
+        drop(stage.shutdown.take());
+        soon(stage.proxy.closing()).await;
+        // The first word of the answer is for the long way, which begins when the end is due.
+        let hints = "HTTP/1.1 103 Early Hints\r\n\r\n";
+        upstream.say(format!("{hints}HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")).await;
+        let got = client.answer(false).await;
+        assert_eq!((got.status, got.text()), (200, "ok"));
+    }
+}
+
 /// How often a decision, and how often an upstream, was timed.
 fn timed(meters: &Arc<Meters>) -> (usize, usize) {
     let mut registry = Registry::default();
