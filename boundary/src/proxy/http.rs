@@ -154,7 +154,10 @@ impl Talk {
     /// Finds how a permitted request gets out, and puts it on record.
     async fn begin(&self, order: &mut Order<'_>) -> Result<Errand, Denial> {
         let meant = self.proxy.meant(&self.heard.target, order.permit);
-        let way = match self.proxy.upstream.way(order, meant).await {
+        let promise = self.proxy.promise(&self.call, order.permit);
+        let found = self.proxy.upstream.way(order, meant).await;
+        promise.taken_over();
+        let way = match found {
             Ok(way) => Ok((way, self.proxy.recorder.time())),
             Err(Stop::Failed(failure)) => Err(failure),
             Err(Stop::Denied(denial)) => return Err(denial),

@@ -4,6 +4,7 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
+use super::body::Account;
 use super::flow::Call;
 use super::peek::Rewind;
 use super::{Proxy, Stream};
@@ -34,6 +35,12 @@ impl Proxy {
             lessons.lock().unwrap_or_else(PoisonError::into_inner).note(permit, program);
         }
         call.record(&self.recorder, Decision::Allow(permit.clone()))
+    }
+
+    /// Sees to it that a permitted request is on record, also where its client leaves, or the session
+    /// ends, before there is a way for it.
+    pub(super) fn promise<'a>(&'a self, call: &'a Call, permit: &'a Permit) -> Promise<'a> {
+        Promise { proxy: self, call, permit, is_open: true }
     }
 
     /// How often the policy was replaced.
@@ -117,6 +124,29 @@ impl Proxy {
         match self.ask_unclear(call).await {
             Ok(permit) => self.pass(stream, call, permit).await,
             Err(denial) => self.cut_off(call, denial),
+        }
+    }
+}
+
+/// The word that a permitted request will be on record.
+pub(super) struct Promise<'a> {
+    proxy: &'a Proxy,
+    call: &'a Call,
+    permit: &'a Permit,
+    is_open: bool,
+}
+
+impl Promise<'_> {
+    /// Whoever has it goes on.
+    pub(super) fn taken_over(mut self) {
+        self.is_open = false;
+    }
+}
+
+impl Drop for Promise<'_> {
+    fn drop(&mut self) {
+        if self.is_open {
+            drop(Account::new(self.proxy.allow(self.call, self.permit)));
         }
     }
 }

@@ -167,7 +167,15 @@ impl<S: Stream> Talk<'_, S> {
         let (proxy, permit, late) = (self.proxy, &question.permit, question.late);
         let order = Order { permit, speech: Speech::Http1, switch: None, correlation: None, late };
         let meant = proxy.meant(&self.heard.target, permit);
-        let near = match proxy.upstream.near(&order, meant).await {
+        let promise = proxy.promise(self.call, permit);
+        let found = proxy.upstream.near(&order, meant);
+        let found = match self.client.attend(found, late, &proxy.limits).await {
+            Ok(found) => found,
+            Err(Left::Late) => Err(Stop::Failed(Failure::Unanswered)),
+            Err(Left::Gone) => return Turn::Broken,
+        };
+        promise.taken_over();
+        let near = match found {
             Ok(Near::Far) => return Turn::begun(Begun::Judged(question.permit)),
             Ok(near) => Ok(near),
             Err(Stop::Denied(denial)) => return Turn::begun(Begun::Denied(denial)),

@@ -260,3 +260,96 @@ async fn a_certificate_that_changes_is_verified_anew_and_a_wrong_one_gets_no_req
         assert_eq!(secure.requests().len(), asked);
     }
 }
+
+/// Longer than any test.
+const HOURS: Duration = Duration::from_secs(3600);
+/// What sends a request the short way, and the long one.
+const BOTH_WAYS: [&str; 2] = ["", "TE: trailers\r\n"];
+
+#[tokio::test]
+async fn an_upstream_that_says_nothing_in_its_handshake_is_waited_for_as_long_as_a_dial_may_take() {
+    let (_, root) = vouched(NAME);
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let secure = Secure::at(address, Arc::new(vouched(NAME).0), &root);
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            tokio::spawn(stop(stream, Way::Stalls));
+        }
+    });
+    let port = address.port();
+    let limits = Limits { dial: PATIENCE, answer_time: None, ..Limits::default() };
+    let rules = [format!("host={NAME} port={port}")];
+    let stage = secure.stage(Setting { limits, ..Setting::to_name(NAME, port, &rules) });
+    for odd in BOTH_WAYS {
+        let mut client = secured(&stage, stage.connect().await.0, NAME).await;
+        let request = format!("GET / HTTP/1.1\r\nHost: {NAME}:{port}\r\n{odd}\r\n");
+        assert_eq!(client.ask(&request).await.status, 504, "{odd:?}");
+    }
+}
+
+/// The name that nobody resolves.
+const LOST: &str = "stalled.test";
+
+/// A stage whose one permitted name nobody resolves, and a request for it.
+fn unresolved(limits: Limits, odd: &str) -> (Stage, String) {
+    let rules = [format!("host={LOST} port=80")];
+    let limits = Limits { dial: HOURS, ..limits };
+    let stage = Setting { limits, ..Setting::to_name(LOST, 80, &rules) }.start();
+    stage.proxy.upstream.stall(LOST);
+    (stage, format!("GET / HTTP/1.1\r\nHost: {LOST}\r\n{odd}Connection: close\r\n\r\n"))
+}
+
+/// The outcomes of what was permitted, of which there is one each.
+fn outcomes(records: &[serde_json::Value]) -> Vec<serde_json::Value> {
+    let (closed, opened): (Vec<_>, Vec<_>) =
+        records.iter().partition(|record| record.get("duration_ms").is_some());
+    assert!(opened.iter().all(|record| record["decision"] == "allow"), "{records:?}");
+    assert_eq!(opened.len(), closed.len(), "{records:?}");
+    closed.iter().map(|record| record["http_status"].clone()).collect()
+}
+
+#[tokio::test]
+async fn a_name_that_nobody_resolves_is_waited_for_as_long_as_an_answer_may_take() {
+    for odd in BOTH_WAYS {
+        let limits = Limits { answer_time: Some(PATIENCE), ..Limits::default() };
+        let (stage, request) = unresolved(limits, odd);
+        let answer = got(stage.address, request, usize::MAX).await;
+        assert!(answer.starts_with("HTTP/1.1 504 "), "{odd:?} {answer:?}");
+        assert_eq!(outcomes(&stage.records().await), [504], "{odd:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_client_that_leaves_while_its_name_is_resolved_is_on_record_and_not_waited_for() {
+    for odd in BOTH_WAYS {
+        let (stage, request) =
+            unresolved(Limits { half_closed: PATIENCE, ..Limits::default() }, odd);
+        let mut client = stage.connect().await;
+        client.say(request).await;
+        soon(client.0.shutdown()).await.unwrap();
+        soon(async {
+            while stage.records.decisions().len() < 2 {
+                sleep(Duration::from_millis(5)).await;
+            }
+        })
+        .await;
+        assert_eq!(outcomes(&stage.records().await), [serde_json::Value::Null], "{odd:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_request_whose_name_is_resolved_when_the_session_ends_is_on_record() {
+    for odd in BOTH_WAYS {
+        let (stage, request) = unresolved(Limits { drain: PATIENCE, ..Limits::default() }, odd);
+        let mut client = stage.connect().await;
+        client.say(request).await;
+        soon(async {
+            while stage.proxy.upstream.waiting(LOST) == 0 {
+                sleep(Duration::from_millis(5)).await;
+            }
+        })
+        .await;
+        assert_eq!(outcomes(&stage.records().await), [serde_json::Value::Null], "{odd:?}");
+    }
+}

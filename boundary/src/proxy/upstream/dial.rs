@@ -236,6 +236,19 @@ impl Dialler {
     }
 }
 
+#[cfg(test)]
+impl super::Upstream {
+    /// Has nobody answer what is asked about a name.
+    pub(in crate::proxy) fn stall(&self, name: &str) {
+        self.dialler.questions.stall(name);
+    }
+
+    /// How many wait for that.
+    pub(in crate::proxy) fn waiting(&self, name: &str) -> usize {
+        self.dialler.questions.waiting(name)
+    }
+}
+
 /// As if nobody listened there.
 fn nobody(address: SocketAddr) -> Failure {
     Failure::Unreachable { address, source: io::ErrorKind::ConnectionRefused.into() }

@@ -17,7 +17,7 @@ use hyper::header::HeaderValue;
 use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::sync::Notify;
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 
 use super::{Failure, Route, Stop, Upstream, tunnel};
 use crate::proxy::body::Upload;
@@ -139,13 +139,21 @@ pub(in crate::proxy) struct Reply {
 }
 
 impl Upstream {
-    /// How a permitted HTTP request gets out. `meant` is the address that the program connected
-    /// to, where it did not get it from us: the host must be there, or the two disagree.
+    /// How a permitted HTTP request gets out, by when its answer has to begin. `meant` is the address
+    /// that the program connected to, where it did not get it from us: the host must be there, or the
+    /// two disagree.
     pub(in crate::proxy) async fn way(
         &self,
         order: &Order<'_>,
         meant: Option<IpAddr>,
     ) -> Result<Way, Stop> {
+        let Some(late) = order.late else { return self.ways(order, meant).await };
+        let found = timeout_at(late, self.ways(order, meant));
+        found.await.unwrap_or(Err(Stop::Failed(Failure::Unanswered)))
+    }
+
+    /// The same, whenever that is.
+    async fn ways(&self, order: &Order<'_>, meant: Option<IpAddr>) -> Result<Way, Stop> {
         let permit = order.permit;
         if self.dialler.gateway(order.intent()).is_some() {
             // The address is the gateway's, which no permit is asked about.

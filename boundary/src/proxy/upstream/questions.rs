@@ -30,6 +30,23 @@ impl Questions {
         asked.answer.get_or_try_init(|| look_up(name)).await.cloned()
     }
 
+    /// Asks somebody who never answers, and whom everybody else waits for.
+    #[cfg(test)]
+    pub(super) fn stall(&self, name: &str) {
+        let answer = Arc::clone(self.open().entry(name.into()).or_default());
+        tokio::spawn(async move {
+            let never = std::future::pending::<io::Result<Vec<IpAddr>>>;
+            drop(answer.get_or_try_init(never).await);
+        });
+    }
+
+    /// How many wait for an answer about a name of that kind.
+    #[cfg(test)]
+    pub(super) fn waiting(&self, name: &str) -> usize {
+        // The table, and whom everybody waits for.
+        self.open().get(name).map_or(0, |answer| Arc::strong_count(answer).saturating_sub(2))
+    }
+
     /// Nothing panics while it is held.
     fn open(&self) -> MutexGuard<'_, HashMap<Box<str>, Answer>> {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
