@@ -29,9 +29,9 @@ fn closed_with(out: &Output, status: u64) {
     out.expect(is_told, &format!("it is closed with {status}"));
 }
 
-/// Which resolver the host is told to ask.
-fn ask_at(world: &World, address: &str) {
-    let text = format!("nameserver {address}\noptions timeout:5\n");
+/// Which resolver the host is told to ask, and how.
+fn ask_at(world: &World, address: &str, options: &str) {
+    let text = format!("nameserver {address}\noptions {options}\n");
     world.host().cover(&world.file("other-resolv.conf", &text), "/etc/resolv.conf");
 }
 
@@ -40,7 +40,7 @@ fn a_resolver_that_says_nothing_is_waited_for_as_long_as_a_dial_may_take() {
     needs!(root, bpf, curl);
     let world = World::new();
     let silent = world.host().run(|| UdpSocket::bind("127.0.0.9:53").expect("the host's own"));
-    ask_at(&world, "127.0.0.9");
+    ask_at(&world, "127.0.0.9", "timeout:5");
     // Whoever needs no name goes on meanwhile.
     let script = "curl -sS http://allowed.test/a -w '%{http_code}\\n' & \
                   curl -sS http://203.0.113.10/b -w '%{http_code}\\n'; wait";
@@ -52,10 +52,25 @@ fn a_resolver_that_says_nothing_is_waited_for_as_long_as_a_dial_may_take() {
 }
 
 #[test]
+fn a_resolver_that_says_nothing_is_a_failure_when_the_system_gives_up() {
+    needs!(root, bpf, curl);
+    let world = World::new();
+    let silent = world.host().run(|| UdpSocket::bind("127.0.0.9:53").expect("the host's own"));
+    ask_at(&world, "127.0.0.9", "timeout:1 attempts:1");
+    // Longer than the system waits, whatever it makes of these options.
+    let options = [&ALLOW[..], &["--limit", "dial=1h"]].concat();
+    let curl = ["curl", "-sS", "http://allowed.test/a", "-w", "%{http_code}"];
+    let out = world.boundary(&options, &curl).output();
+    out.exits(0).says("502").nothing_left();
+    closed_with(&out, 502);
+    drop(silent);
+}
+
+#[test]
 fn a_resolver_that_is_not_there_is_a_failure_at_once() {
     needs!(root, bpf, curl);
     let world = World::new();
-    ask_at(&world, "127.0.0.9");
+    ask_at(&world, "127.0.0.9", "timeout:5");
     let curl = ["curl", "-sS", "http://allowed.test/a", "-w", "%{http_code}"];
     let out = world.boundary(&ALLOW, &curl).output();
     out.exits(0).says("502").nothing_left();
