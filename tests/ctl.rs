@@ -114,6 +114,57 @@ fn a_hangup_changes_nothing_where_the_command_may_have_sent_it() {
     session.finish().exits(143);
 }
 
+/// Whoever replaces a policy's file from outside takes off what keeps the command from it, and a file
+/// that is included is a policy's file too.
+#[test]
+fn what_the_command_may_have_written_is_not_the_policy_after_a_reload() {
+    needs!(root, bpf, userns);
+    for jail in ["ebpf", "nsjail"] {
+        for replaced in ["policy.yaml", "more.yaml"] {
+            replace(jail, replaced);
+        }
+    }
+}
+
+/// Has somebody outside replace one of two files, and the command write to both.
+fn replace(jail: &str, replaced: &str) {
+    let world = World::new();
+    let main = "include: [./more.yaml]\nallowlist:\n  - domain=four.test\n";
+    let files = [("policy.yaml", main), ("more.yaml", "allowlist:\n  - domain=six.test\n")]
+        .map(|(name, text)| world.file(name, text));
+    let go = world.folder().join("go");
+    let [policy, more] = files.each_ref().map(|file| file.to_str().expect("our own name"));
+    let script = format!(
+        "add() {{ for file in {policy} {more}; do echo '  - domain=*' >> $file && echo $1 $file; done; }}
+        add early; echo tried; until [ -e {} ]; do sleep 0.05; done; add late; echo added
+        exec sleep 1000",
+        go.display()
+    );
+    let options = ["--jail-type", jail, "--config", policy];
+    let session = world.boundary(&options, &["bash", "-c", &script]).start();
+    session.wait_for("tried");
+    let id = id_of(&world, session.pid());
+    tell(&world, &id, &["reload"]).exits(0).says("2 rules in force");
+    let file = world.folder().join(replaced);
+    let new = world.folder().join("new.yaml");
+    fs::copy(&file, &new).expect("copied");
+    fs::rename(&new, &file).expect("renamed");
+    fs::write(&go, "").expect("written");
+    session.wait_for("added");
+    let told = tell(&world, &id, &["reload"]);
+    told.exits(1).says(replaced).says("--replaced").says("stays in force");
+    assert_eq!(rules(&world, &id), 2, "{jail} {replaced}");
+    // Whoever has looked at it may say so, once.
+    tell(&world, &id, &["reload", "--replaced"]).exits(0).says("3 rules in force");
+    tell(&world, &id, &["reload"]).exits(1);
+    tell(&world, &id, &["stop"]).exits(0).says("stopped");
+    let out = session.finish();
+    out.exits(143).says(&format!("late {}", file.display()));
+    out.expect(!out.stdout.contains("early"), "files in force are not written");
+    let late = out.stdout.matches("late ").count();
+    out.expect(late == 1, "nor is the one that is as it was");
+}
+
 /// Poses as a session at a folder, and says that another process keeps it.
 const POSE: &str = "
 import json, os, socket, sys

@@ -43,7 +43,11 @@ pub enum Ask {
     /// What it is.
     Ps,
     /// To read its policy again.
-    Reload,
+    Reload {
+        /// Whether files that are not those of its beginning are taken, whoever wrote them.
+        #[serde(default)]
+        replaced: bool,
+    },
     /// What it denied last.
     Denied,
     /// To permit what was denied under a number, by this rule or the narrowest there is.

@@ -21,7 +21,11 @@ pub enum CtlVerb {
         json: bool,
     },
     /// Read the policy again; one that does not parse changes nothing
-    Reload,
+    Reload {
+        /// Take files that were replaced since the session began; its command may have written them
+        #[arg(long)]
+        replaced: bool,
+    },
     /// List what was denied last, with the number by which it may be permitted
     Denied {
         /// Answer as JSON

@@ -49,6 +49,8 @@ pub struct Policy {
     pub reading: DomainMatch,
     /// Its main file, if there is one.
     pub file: Option<PathBuf>,
+    /// Every file that it was read from.
+    pub files: Vec<PathBuf>,
 }
 
 impl Policy {
@@ -139,13 +141,16 @@ struct Gathered<'a> {
     settled: Option<&'a Policy>,
     /// What was included: once is enough, and a circle ends.
     seen: Vec<PathBuf>,
+    /// Those of it that are files.
+    files: Vec<PathBuf>,
     rules: Vec<Written>,
 }
 
 impl<'a> Gathered<'a> {
     /// Nothing yet.
     fn new(system: &'a dyn System, user: &'a Invoker) -> Self {
-        Self { system, user, settled: None, seen: Vec::new(), rules: Vec::new() }
+        let (seen, files, rules) = (Vec::new(), Vec::new(), Vec::new());
+        Self { system, user, settled: None, seen, files, rules }
     }
 
     /// The policy of a file, the environment and flags.
@@ -172,7 +177,8 @@ impl<'a> Gathered<'a> {
             None => read(values.domain_match),
         };
         let path = (!file.path.as_os_str().is_empty()).then(|| file.path.clone());
-        Ok(Policy { rules: self.rules, reading: reading.unwrap_or_default(), file: path })
+        let files = path.iter().cloned().chain(self.files).collect();
+        Ok(Policy { rules: self.rules, reading: reading.unwrap_or_default(), file: path, files })
     }
 
     /// The rules of a list of a file.
@@ -248,6 +254,7 @@ impl<'a> Gathered<'a> {
             path: path.to_owned(),
             error,
         })?;
+        self.files.push(path.to_owned());
         let included = Included::parse(path, &content)?;
         let key = |name| Source::Key(name, path.to_owned());
         let rules = included.allowlist.unwrap_or_default();

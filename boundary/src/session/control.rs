@@ -21,9 +21,10 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Semaphore;
 use tokio::time::{sleep, timeout};
 
+use super::guard::Guarded;
 use super::save::{self, Unsaved};
 use crate::cli::PolicyArgs;
-use crate::config::{Config, Environment, Host as Machine, Invoker, Policy, System};
+use crate::config::{Config, Environment, Invoker, Policy, System};
 use crate::control::{self, Answer, Ask, Denied, FOLDER, LONGEST, Session, socket};
 use crate::jail::Choice;
 use crate::jail::child::Identity;
@@ -76,8 +77,9 @@ pub(super) struct Control {
     session: Session,
     wanted: PolicyArgs,
     user: Invoker,
-    /// The policy with which the command was started.
+    /// The policy with which the command was started, and its files.
     first: Policy,
+    guarded: Guarded,
     learns: bool,
     now: Mutex<Now>,
 }
@@ -128,7 +130,9 @@ impl Control {
         let rules = policy.rules.iter().map(|written| written.rule.clone()).collect();
         let now = Now { rules, reading: policy.reading, added: Vec::new() };
         let learns = session.learning;
-        Self { proxy, learns, session, wanted, user, first: policy, now: Mutex::new(now) }
+        let guarded = Guarded::open(&policy, user.uid);
+        let (first, now) = (policy, Mutex::new(now));
+        Self { proxy, learns, session, wanted, user, first, guarded, now }
     }
 
     /// Answers until the session ends. A hangup of this process, which has no terminal, is the same
@@ -169,7 +173,7 @@ impl Control {
                 "a hangup reloads nothing in this jail: use `boundary ctl reload`"
             );
         }
-        drop(self.reload());
+        drop(self.reload(false));
     }
 
     /// Whether a caller is the session's user, or root, and in our own pid namespace.
@@ -187,7 +191,7 @@ impl Control {
         let answer = match serde_json::from_str(&line) {
             Ok(Ask::Ps) => Answer::Session(self.describe()),
             Ok(Ask::Denied) => self.denied(),
-            Ok(Ask::Reload) => self.reload(),
+            Ok(Ask::Reload { replaced }) => self.reload(replaced),
             Ok(Ask::Allow { sequence, rule, save }) => self.allow(sequence, rule.as_deref(), save),
             Err(error) => Answer::Failed(format!("not understood: {error}")),
         };
@@ -218,10 +222,12 @@ impl Control {
         Answer::Denied(all.filter(is_short).collect())
     }
 
-    /// Reads the policy again. One that cannot be read changes nothing, and is told.
-    fn reload(&self) -> Answer {
+    /// Reads the policy again. One that cannot be read changes nothing, and is told; nor does one that
+    /// the command may have put in the place of the first, unless the user says that it did not.
+    fn reload(&self, is_replaced: bool) -> Answer {
         let environment = Environment::own();
-        let at = (&Machine as &dyn System, &self.user);
+        let machine = self.guarded.reading(is_replaced);
+        let at = (&machine as &dyn System, &self.user);
         let read = self.first.again(&self.wanted, &environment, at, self.learns);
         let policy = match read {
             Ok(policy) => policy,

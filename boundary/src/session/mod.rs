@@ -18,6 +18,7 @@ mod control;
 mod faults;
 mod frugal;
 mod gauges;
+mod guard;
 mod janitor;
 mod keeper;
 mod keystore;
@@ -67,10 +68,10 @@ pub fn run(config: &Config) -> Result<Outcome, Error> {
     outermost(config, &identity).map_err(|error| raise::explained(error, config, &identity))
 }
 
-/// The policy's main file, if it is one that stays: not a pipe of the caller's.
-fn policy_file(config: &Config) -> Option<PathBuf> {
-    let path = fs::canonicalize(config.policy.file.as_ref()?).ok()?;
-    path.is_file().then_some(path)
+/// The policy's files, as far as they stay: no pipe of the caller's.
+fn policy_files(config: &Config) -> impl Iterator<Item = PathBuf> {
+    let paths = config.policy.files.iter().filter_map(|path| fs::canonicalize(path).ok());
+    paths.filter(|path| path.is_file())
 }
 
 /// What the command may read and not change: the record, the policy, and who answers for the user.
@@ -79,7 +80,7 @@ fn guarded(config: &Config, sinks: &Sinks) -> Vec<PathBuf> {
         Some(Prompt::Program(program)) => fs::canonicalize(program).ok(),
         Some(Prompt::Terminal | Prompt::Nobody) | None => None,
     };
-    sinks.files().iter().cloned().chain(policy_file(config)).chain(program).collect()
+    sinks.files().iter().cloned().chain(policy_files(config)).chain(program).collect()
 }
 
 /// Runs it in walls of its own.

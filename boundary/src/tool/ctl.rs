@@ -20,7 +20,7 @@ pub(super) fn ctl(asked: &Ctl) -> Result<u8, Error> {
     match &asked.verb {
         CtlVerb::Ps { json } => ps(&found, *json),
         CtlVerb::Denied { json } => denied(&one(found)?.0, *json),
-        CtlVerb::Reload => tell(&one(found)?.0, &Ask::Reload),
+        CtlVerb::Reload { replaced } => tell(&one(found)?.0, &Ask::Reload { replaced: *replaced }),
         CtlVerb::Allow { sequence, rule, save } => {
             let ask = Ask::Allow { sequence: *sequence, rule: rule.clone(), save: *save };
             tell(&one(found)?.0, &ask)
