@@ -346,7 +346,7 @@ fn whatever_an_inner_command_does_to_its_limits_it_stays_narrower() {
          \x20   line = ['curl', '-s', '-o', '/dev/null', '-w', '%{http_code}', 'http://x.test/']\n\
          \x20   return subprocess.run(line, preexec_fn=lower, capture_output=True, text=True).stdout\n\
          found = set()\n\
-         for by in [0, 1, 2**50 - 1, 2**50, 2**50 + 1, 2**51, 2**62, 2**63]:\n\
+         for by in [0, 1, 2**22, 2**42 - 1, 2**42, 2**42 + 1, 2**43, 2**62, 2**63]:\n\
          \x20   found.add(ask((10, max(own[0] - by, 0))))\n\
          \x20   found.add(ask((15, max(own[1] - by, 0))))\n\
          \x20   found.add(ask((10, max(own[0] - by, 0)), (15, max(own[1] - by, 0))))\n\
@@ -377,4 +377,125 @@ fn an_inner_command_is_not_run_without_landlock() {
     let out = run(&world, &["*"], &script);
     out.exits(0).says("status 125").complains("landlock: it is not in force here");
     out.expect(!out.stdout.contains("ran"), "the command never ran");
+}
+
+#[test]
+fn a_badge_that_was_not_given_opens_nothing() {
+    needs!(root, python3);
+    let world = world();
+    // The badges of the rooms inside its own follow from its own. One is for a room whose policy was not
+    // taken, and the others are for rooms that there never were.
+    let attempts = world.file(
+        "badges.py",
+        "import json, os, resource, socket, urllib.error, urllib.request\n\
+         locks, time = [resource.getrlimit(it)[1] % 2**64 for it in (10, 15)]\n\
+         signed = lambda it: it - 2**64 if it >= 2**63 else it\n\
+         def ask():\n\
+         \x20   try: return urllib.request.urlopen('http://x.test/').status\n\
+         \x20   except urllib.error.HTTPError as error: return error.code\n\
+         print('before', ask())\n\
+         door = socket.socket(socket.AF_UNIX)\n\
+         door.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)\n\
+         door.connect(os.environ['BOUNDARY_SESSION_DOOR'])\n\
+         door.sendall(json.dumps({'pid': 1, 'rules': ['no rule'], 'exact': False}).encode() + b'\\n')\n\
+         print('answer', door.recv(256).decode().strip())\n\
+         own = 2**62 - (2**64 - 1 - time) - (2**64 - 1 - locks)\n\
+         inner = own >> 20\n\
+         for place in (1, 2, 3):\n\
+         \x20   if os.fork(): os.wait(); continue\n\
+         \x20   limits = (10, locks - place * inner), (15, time - (own - (place + 1) * inner))\n\
+         \x20   for kind, value in limits: resource.setrlimit(kind, [signed(value)] * 2)\n\
+         \x20   print('after', ask(), flush=True)\n\
+         \x20   os._exit(0)\n",
+    );
+    let narrow = under(&world, &["y.test"]);
+    let script = format!("{narrow} /usr/bin/python3 {}; {ASK}", attempts.display());
+    let options = ["--jail-type", "landjail", "--allow", "domain=*"];
+    let out = world.boundary(&options, &["sh", "-c", &script]).output();
+    out.says("before 403").says("answer the policy was not taken");
+    out.expect(out.stdout.matches("after 403").count() == 3, "none of them is granted it");
+    permits(&out, &HOSTS);
+}
+
+#[test]
+fn a_room_inherits_no_socket_from_around_it() {
+    needs!(root, rooms, python3);
+    let world = world();
+    let hand_on = world.file(
+        "hand-on.py",
+        "import socket, subprocess, sys\n\
+         stream = socket.create_connection(('x.test', 80))\n\
+         datagram = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)\n\
+         one, other = socket.socketpair()\n\
+         for name, line in ('stream', stream), ('datagram', datagram), ('pair', one):\n\
+         \x20   for where in 'stdin', 'stdout', 'stderr':\n\
+         \x20       status = subprocess.run(sys.argv[1:], **{where: line}).returncode\n\
+         \x20       print(name, where, status, flush=True)\n",
+    );
+    let inner = under(&world, &[]);
+    let script = format!("/usr/bin/python3 {} {inner} sh -c 'exit 7'", hand_on.display());
+    let out = run(&world, &["*"], &script);
+    for place in ["stdin", "stdout", "stderr"] {
+        out.says(&format!("stream {place} 125")).says(&format!("datagram {place} 125"));
+        out.says(&format!("pair {place} 7"));
+    }
+    out.complains("is a network socket");
+}
+
+/// Makes datagram sockets with names, and has the usher wait in a call of one of them.
+const WAITER: &str = "
+import os, socket, sys, threading
+folder = sys.argv[1]
+def bound(name):
+    made = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    made.bind(folder + '/' + name)
+    os.chmod(folder + '/' + name, 0o777)
+    return made
+full, outer = bound('full'), bound('outer')
+def fill():
+    for _ in range(1000): outer.sendto(b'x', folder + '/full')
+threading.Thread(target=fill, daemon=True).start()
+while True:
+    told = outer.recv(100)
+    print('told', told.decode(), flush=True)
+    if told == b'end': os._exit(0)";
+
+/// Sends to one of them, often enough that the call above is waiting by then.
+const SENDER: &str = "
+import socket, sys, time
+line = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+for _ in range(int(sys.argv[2])):
+    try: line.sendto(sys.argv[3].encode(), sys.argv[1] + '/outer')
+    except OSError as error: print('refused', error.errno, flush=True)
+    time.sleep(0.05)";
+
+#[test]
+fn a_socket_around_a_room_stays_out_of_reach_while_the_usher_works_with_it() {
+    needs!(root, ebpf, rooms, python3);
+    let world = world();
+    let (waiter, sender) = (world.file("waiter.py", WAITER), world.file("sender.py", SENDER));
+    let folder = world.folder().join("tmp").display().to_string();
+    let send = format!("/usr/bin/python3 {} {folder}", sender.display());
+    let script = format!(
+        "/usr/bin/python3 {} {folder} & until test -e {folder}/outer; do sleep 0.05; done; \
+         {} {send} 40 inside; {send} 1 end; wait",
+        waiter.display(),
+        under(&world, &["y.test"])
+    );
+    let out = run(&world, &["*"], &script);
+    out.says("told end");
+    out.expect(out.stdout.matches("refused").count() == 40, "the room is refused each time");
+    out.expect(!out.stdout.contains("told inside"), "and nothing arrived");
+}
+
+#[test]
+fn an_inner_command_changes_no_limit_around_it() {
+    needs!(root, rooms, prlimit);
+    let world = World::new();
+    let inner = under(&world, &[]);
+    let change = "prlimit --pid $PPID --core=0:0; echo around $?; prlimit --pid $PPID --nofile; \
+                  ulimit -n 99; ulimit -n; prlimit --nofile=98 sh -c 'ulimit -n'";
+    let change = world.file("change.sh", change);
+    let out = run(&world, &[], &format!("{inner} sh {}; ulimit -c", change.display()));
+    out.says("around 1").says("99").says("98");
 }

@@ -22,12 +22,15 @@ use super::Call;
 /// How wide the span of a session is.
 const WHOLE: u64 = 1 << 62;
 
-/// A room has this part of the span of the room around it, as a power of two.
-const PART: u32 = 12;
+/// In how many parts, as a power of two, a span is given away: that of the session, that of a room in it,
+/// that of a room in that one. There is none so deep that it is not here.
+///
+/// An agent may have boundary before each of its tools, and be under one itself.
+const PARTS: [u32; 4] = [20, 20, 12, 10];
 
-/// The room of whoever has made its span so small, or so odd, that it may be of several: nothing is
-/// permitted there.
-pub(super) const CLOSED: u64 = u64::MAX;
+/// The room of whoever has made its span so small that it is none, or has that of a room that is over:
+/// nothing is permitted there.
+const CLOSED: u64 = u64::MAX;
 
 /// The two limits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -84,31 +87,50 @@ impl Span {
 struct Room {
     number: u64,
     span: Span,
+    /// How many are around it.
+    depth: usize,
     /// How many it has inside it, and ever had.
     given: u64,
 }
 
-/// The rooms of a session, those that were left among them: a span is never given away twice.
+impl Room {
+    /// How wide the span of each room inside it is. None if there can be none.
+    fn width(&self) -> Option<u64> {
+        PARTS.get(self.depth).map(|part| (self.span.to - self.span.from) >> part)
+    }
+
+    /// Whether a span in its own is in one that it has given away.
+    fn has_given(&self, span: Span) -> bool {
+        let Some(width) = self.width() else { return false };
+        let place = |at: u64| (at - self.span.from) / width;
+        let (first, last) = (place(span.from), place(span.to - 1));
+        first == last && (1..=self.given).contains(&first)
+    }
+}
+
+/// The rooms of a session. A span is never given away twice.
 #[derive(Debug)]
 pub(super) struct Badges {
     /// What a process of the session has that is in no room.
     base: Badge,
     /// The first is the session itself. What is inside a room comes after it.
     rooms: Vec<Room>,
+    /// The number of the next one.
+    next: u64,
 }
 
 impl Badges {
     /// No rooms yet, below the limits that a process of the session begins with. None if they are too
     /// low for any.
     pub(super) fn below(base: Badge) -> Option<Self> {
-        let session = Room { number: 0, span: Span { from: 0, to: WHOLE }, given: 0 };
+        let session = Room { number: 0, span: Span { from: 0, to: WHOLE }, depth: 0, given: 0 };
         let is_high = base.locks >= WHOLE && base.real_time >= WHOLE;
-        is_high.then(|| Self { base, rooms: vec![session] })
+        is_high.then(|| Self { base, rooms: vec![session], next: 1 })
     }
 
     /// Whether there ever was a room.
     pub(super) fn are_given(&self) -> bool {
-        self.rooms.len() > 1
+        self.next > 1
     }
 
     /// The span that a badge is.
@@ -128,8 +150,9 @@ impl Badges {
             return CLOSED;
         }
         // Of those around it, each of which is inside the next, the innermost was given last.
-        let mut rooms = self.rooms.iter().rev();
-        rooms.find(|room| span.is_in(room.span)).map_or(CLOSED, |room| room.number)
+        let innermost = self.rooms.iter().rev().find(|room| span.is_in(room.span));
+        // What it has given to a room that is not there any more is nobody's.
+        innermost.filter(|room| !room.has_given(span)).map_or(CLOSED, |room| room.number)
     }
 
     /// Whether a room is another one, or inside it.
@@ -141,25 +164,33 @@ impl Badges {
     /// Gives away a room inside another: its number, its span and the badge of its processes. None if
     /// there is none to be had.
     pub(super) fn give(&mut self, inside: u64) -> Option<(u64, Span, Badge)> {
-        let number = u64::try_from(self.rooms.len()).ok()?;
+        let number = self.next;
         let around = self.rooms.iter_mut().find(|room| room.number == inside)?;
-        let width = (around.span.to - around.span.from) >> PART;
+        let (width, part) = (around.width()?, PARTS.get(around.depth)?);
         let place = around.given + 1;
         // The first part is nobody's, so that no room begins where the one around it does.
-        if width == 0 || place >= 1 << PART {
+        if place >= 1 << part {
             return None;
         }
         around.given = place;
-        let from = around.span.from + place * width;
+        let (from, depth) = (around.span.from + place * width, around.depth + 1);
         let span = Span { from, to: from + width };
-        self.rooms.push(Room { number, span, given: 0 });
+        self.rooms.push(Room { number, span, depth, given: 0 });
+        self.next += 1;
         let real_time = self.base.real_time - (WHOLE - span.to);
         Some((number, span, Badge { locks: self.base.locks - span.from, real_time }))
+    }
+
+    /// Takes a room back: whoever still has its badge is in none, and nobody gets it again.
+    pub(super) fn take_back(&mut self, number: u64) {
+        self.rooms.retain(|room| room.number != number);
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::collections::HashSet;
+
     use super::*;
 
     const BASE: Badge = Badge { locks: u64::MAX, real_time: u64::MAX };
@@ -221,15 +252,37 @@ mod tests {
     }
 
     #[test]
+    fn whoever_is_in_a_room_that_was_taken_back_is_in_none() {
+        let mut badges = badges();
+        let (one, _, badge) = badges.give(0).unwrap();
+        let (inner, _, deeper) = badges.give(one).unwrap();
+        badges.take_back(one);
+        assert!(badges.are_given());
+        assert_eq!(badges.room(badges.span(badge)), CLOSED);
+        assert_eq!(badges.room(badges.span(deeper)), inner, "until it is taken back as well");
+        badges.take_back(inner);
+        let (next, _, other) = badges.give(0).unwrap();
+        let room = |badge| badges.room(badges.span(badge));
+        assert_eq!([room(badge), room(deeper), room(other), room(BASE)], [CLOSED, CLOSED, next, 0]);
+        assert!(!badges.is_inside(one, 0) && badges.is_inside(next, 0));
+    }
+
+    #[test]
     fn rooms_run_out_and_none_is_given_twice() {
         let mut badges = badges();
         let mut inside = 0;
         while let Some((number, ..)) = badges.give(inside) {
             inside = number;
         }
-        assert_eq!(inside, 5, "so deep");
-        let given = std::iter::from_fn(|| badges.give(0)).count();
-        assert_eq!(given, (1 << PART) - 2);
+        assert_eq!(inside, 4, "so deep");
+        let mut spans = HashSet::new();
+        for _ in 0..(1 << PARTS[2]) - 2 {
+            let (number, span, _) = badges.give(2).unwrap();
+            badges.take_back(number);
+            assert!(spans.insert((span.from, span.to)));
+        }
+        assert_eq!(badges.give(2), None);
+        assert_eq!(PARTS.iter().sum::<u32>(), 62, "all of it is used");
     }
 
     #[test]

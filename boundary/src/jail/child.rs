@@ -18,7 +18,9 @@ use landlock::{
 use nix::errno::Errno;
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::prctl;
-use nix::sys::socket::{AddressFamily, SockaddrLike as _, SockaddrStorage, getsockname};
+use nix::sys::socket::{
+    AddressFamily, SockType, SockaddrLike as _, SockaddrStorage, getsockname, getsockopt, sockopt,
+};
 use nix::sys::stat::{SFlag, fstat};
 use nix::unistd::{Gid, Uid, execve, geteuid, getgrouplist, setgroups, setresgid, setresuid};
 
@@ -247,7 +249,7 @@ pub(super) fn limit_capabilities(keep: &[u32]) -> Result<(), Call> {
 /// Refuses descriptors 0 to 2 that lead past the walls: sockets of any family but unix, since what
 /// is written to them leaves by no door (those of a wire, a virtual machine's host or the kernel as
 /// much as TCP's), and directories, through which files are opened below whatever covers them.
-pub(super) fn refuse_ways_out() -> Result<(), Error> {
+pub fn refuse_ways_out() -> Result<(), Error> {
     let stdin = io::stdin();
     let stdout = io::stdout();
     let stderr = io::stderr();
@@ -257,6 +259,28 @@ pub(super) fn refuse_ways_out() -> Result<(), Error> {
             SFlag::S_IFDIR => return Err(Error::Directory(number)),
             SFlag::S_IFSOCK if !is_unix(fd) => return Err(Error::Socket(number)),
             _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// Refuses descriptors 0 to 2 that are sockets for datagrams: of the unix family they take the name of
+/// whoever is to get it with each, and in landjail the kernel would look for it.
+pub(super) fn refuse_datagrams() -> Result<(), Error> {
+    refuse_kinds(&[SockType::Datagram])
+}
+
+/// Refuses those that keep the bounds of what is sent: to a command in landjail its usher gives them in
+/// place of sockets for datagrams.
+pub fn refuse_messages() -> Result<(), Error> {
+    refuse_kinds(&[SockType::Datagram, SockType::SeqPacket])
+}
+
+fn refuse_kinds(kinds: &[SockType]) -> Result<(), Error> {
+    let (stdin, stdout, stderr) = (io::stdin(), io::stdout(), io::stderr());
+    for (number, fd) in [(0, stdin.as_fd()), (1, stdout.as_fd()), (2, stderr.as_fd())] {
+        if getsockopt(&fd, sockopt::SockType).is_ok_and(|kind| kinds.contains(&kind)) {
+            return Err(Error::Socket(number));
         }
     }
     Ok(())

@@ -130,6 +130,26 @@ pub fn program(beside: Beside) -> Vec<sock_filter> {
     program
 }
 
+/// The filter of a room, beside that of the session: a process in it changes no limit of one around it.
+/// Landlock keeps it from others in everything else.
+pub fn of_a_room() -> Vec<sock_filter> {
+    const NEW: u32 = 2;
+    let mut program = Vec::new();
+    only_this_architecture(&mut program);
+    let body = [
+        load(argument_offset(0)),
+        jump(libc::BPF_JEQ, 0, 5, 0),
+        load(argument_offset(NEW)),
+        jump(libc::BPF_JEQ, 0, 0, 2),
+        load(argument_offset(NEW) + 4),
+        jump(libc::BPF_JEQ, 0, 1, 0),
+        refuse(libc::EPERM),
+    ];
+    when_call(&mut program, libc::SYS_prlimit64, &body);
+    program.push(allow());
+    program
+}
+
 /// A filter that asks about one call, to see whether there can be such a filter.
 pub fn asking(call: c_long) -> Vec<sock_filter> {
     let mut program = Vec::new();

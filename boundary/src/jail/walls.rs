@@ -80,6 +80,11 @@ pub struct Lent {
     pub reports: Reports,
     /// The capabilities without which these cannot be read here.
     pub needs: &'static [u32],
+    /// Where the processes of the session are that are in no room, by [`Process::place`]; none where
+    /// there can be no rooms.
+    ///
+    /// [`Process::place`]: crate::audit::Process::place
+    pub home: Option<u64>,
     /// The descriptors behind both, which a process that forks must keep open.
     pub descriptors: Vec<RawFd>,
 }
@@ -179,7 +184,8 @@ impl Walls {
                 descriptors.push(reports.as_fd().as_raw_fd());
                 let (origin, refusals) = (Arc::new(origin), Ring::Ebpf(refusals));
                 let needs = walls.readers_need()?;
-                Ok(Lent { origin, refusals, reports, needs, descriptors })
+                let home = Some(walls.cgroup().number().map_err(ebpf::Error::Cgroup)?);
+                Ok(Lent { origin, refusals, reports, needs, home, descriptors })
             }
             Self::Nsjail(walls) => {
                 let lend =
@@ -189,7 +195,8 @@ impl Walls {
                 let mut descriptors = vec![origin.descriptor(), reports.as_fd().as_raw_fd()];
                 descriptors.extend(refusals.descriptors());
                 let (origin, refusals) = (Arc::new(origin), Ring::Nsjail(refusals));
-                Ok(Lent { origin, refusals, reports, needs: walls.readers_need(), descriptors })
+                let needs = walls.readers_need();
+                Ok(Lent { origin, refusals, reports, needs, home: None, descriptors })
             }
             Self::Landjail(walls) => {
                 let nothing = EventFd::new().map(OwnedFd::from).map_err(Call::to("eventfd"));
@@ -200,7 +207,7 @@ impl Walls {
                 let reader = reports.as_fd().as_raw_fd();
                 let descriptors = vec![origin.descriptor(), reader, nothing.as_raw_fd()];
                 let (origin, refusals) = (Arc::new(origin), Ring::Landjail(nothing));
-                Ok(Lent { origin, refusals, reports, needs: &[], descriptors })
+                Ok(Lent { origin, refusals, reports, needs: &[], home: Some(0), descriptors })
             }
         }
     }

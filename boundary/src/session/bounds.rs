@@ -10,8 +10,12 @@ use crate::jail::mutation;
 use crate::proxy::Limits;
 use crate::rules::{DomainMatch, Mistake, Policies, Rule, RuleSet};
 
-/// What may be asked, and how much of it; or everything, where [`mutation`] leaves a wall off.
-pub(super) fn bounds(config: &Config) -> Result<(Arc<Policies>, Limits), Mistake> {
+/// What may be asked by processes at home, and how much of it; or everything, where [`mutation`] leaves
+/// a wall off.
+pub(super) fn bounds(
+    config: &Config,
+    home: Option<u64>,
+) -> Result<(Arc<Policies>, Limits), Mistake> {
     const EVERYTHING: [&str; 2] = ["domain=*", "domain=test,127.0.0.1,169.254.169.254"];
     const LONG: Duration = Duration::from_hours(1);
     const MANY: usize = 1 << 24;
@@ -23,5 +27,5 @@ pub(super) fn bounds(config: &Config) -> Result<(Arc<Policies>, Limits), Mistake
     if !mutation::stands("limits") {
         limits = Limits { head_bytes: MANY, head_time: LONG, silence: LONG, ..limits };
     }
-    Ok((Arc::new(Policies::new(rules)), limits))
+    Ok((Arc::new(Policies::around(rules, home)), limits))
 }

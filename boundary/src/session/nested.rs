@@ -17,11 +17,11 @@ use super::keeper::{Family, Signals};
 use super::{END, Error, Outcome, status};
 use crate::audit::Sinks;
 use crate::config::Config;
-use crate::jail::child;
 use crate::jail::usher::{Answer, Request};
 use crate::jail::{Badge, Call, Choice};
+use crate::jail::{child, filter};
 use crate::rules::DomainMatch;
-use crate::sys::process;
+use crate::sys::{notify, process};
 
 /// The variable that names the door of the session around.
 pub(super) const DOOR: &str = "BOUNDARY_SESSION_DOOR";
@@ -118,7 +118,7 @@ fn let_go(config: &Config, line: &mut Channel, badge: Option<Badge>) -> Result<(
     }
 }
 
-/// The child's side: waits until it is in its room, keeps off what is outside it, becomes the
+/// The child's side: waits until it is in its room, keeps off what is around it, becomes the
 /// command.
 fn become_command(config: &Config, line: &mut Channel) -> u8 {
     let badge = match line.receive() {
@@ -129,17 +129,30 @@ fn become_command(config: &Config, line: &mut Channel) -> u8 {
     if process::reset_signals().is_err() {
         return FAILED;
     }
-    if let Err(error) = badge.map_or(Ok(()), Badge::take) {
+    if let Err(error) = badge.as_ref().map_or(Ok(()), |badge| badge.take()) {
         drop(line.send(&Message::Failed(error.to_string())));
         return FAILED;
     }
-    // The filter is the outer session's already; the domain keeps this command from its processes.
-    if let Err(error) = child::restrict() {
-        drop(line.send(&Message::Failed(format!("landlock: {error}"))));
+    if let Err(why) = enclose(badge.is_some()) {
+        drop(line.send(&Message::Failed(why)));
         return FAILED;
     }
     let environment: Vec<_> = std::env::vars_os().collect();
     let error = child::start(&config.command, &environment);
     drop(line.send(&Message::NotStarted(error as i32)));
     127
+}
+
+/// Keeps this process off what is around its room. The walls are the session's already.
+///
+/// What was opened outside the room would be judged by what is in force there; and behind sockets that a
+/// usher made, what looks like a line to another process may lead to any.
+fn enclose(is_of_usher: bool) -> Result<(), String> {
+    let said = |error: &dyn std::error::Error| error.to_string();
+    child::refuse_ways_out().map_err(|error| said(&error))?;
+    if is_of_usher {
+        child::refuse_messages().map_err(|error| said(&error))?;
+    }
+    child::restrict().map_err(|error| format!("landlock: {error}"))?;
+    notify::install_silent(&filter::of_a_room()).map_err(|error| format!("seccomp: {error}"))
 }

@@ -168,7 +168,8 @@ impl Setup<'_> {
 
     /// Gives up every right, then makes everything that serves.
     fn prepare(mut self, line: &Channel) -> Result<(Service, Vec<u8>), Said> {
-        let Lent { origin, refusals, reports, needs, descriptors: mut kept } = self.walls.lend()?;
+        let Lent { origin, refusals, reports, needs, home, descriptors: mut kept } =
+            self.walls.lend()?;
         kept.push(line.as_raw_fd());
         kept.extend(self.descriptors());
         process::keep_only(&kept)?;
@@ -189,7 +190,7 @@ impl Setup<'_> {
         let authority = Arc::new(Authority::new()?);
         let certificate = authority.certificate_pem().as_bytes().to_vec();
         let pins = Arc::new(Pins::default());
-        let (rules, limits) = bounds(self.config)?;
+        let (rules, limits) = bounds(self.config, home)?;
         let resolver = resolver(self.config, &pins, &rules, &recorder);
         let parts = Parts {
             rules: Arc::clone(&rules),
@@ -274,9 +275,8 @@ impl Setup<'_> {
         book.map(Some).map_err(|error| format!("--learn {}: {error}", path.display()).into())
     }
 
-    /// Gives up every right, but what reading of the walls takes. What the record is written to
-    /// was opened by the keeper, so that the
-    /// user's own command cannot open it again.
+    /// Gives up every right, but what reading of the walls takes. What the record is written to was
+    /// opened by the keeper, so that the user's own command cannot open it again.
     fn give_up(&self, needs: &[u32]) -> Result<(), Said> {
         setsid()?;
         SigSet::empty().thread_set_mask()?;
@@ -453,18 +453,18 @@ fn heed(
             }
             Told::Refused(subject, decision) => drop(recorder.decide(&subject, decision)),
             Told::Entered(entry) => reports.answer(has_entered(entry, rules)),
+            Told::Left(place) => reports.answer(rules.leave(place)),
         }
     }
     Ok(())
 }
 
-/// Enters the policy of a room, if it can be understood.
-fn has_entered(Entry { cgroup, inside, rules: texts, exact }: Entry, rules: &Policies) -> bool {
+/// Enters the policy of a room, if it can be understood and the room is new.
+fn has_entered(Entry { place, inside, rules: texts, exact }: Entry, rules: &Policies) -> bool {
     let parsed: Result<Vec<_>, _> = texts.iter().map(|text| text.parse()).collect();
     let Ok(parsed) = parsed else { return false };
     let reading = if exact { DomainMatch::Exact } else { DomainMatch::Subdomains };
-    rules.enter(cgroup, inside, parsed, reading);
-    true
+    rules.enter(place, inside, parsed, reading)
 }
 
 /// Records every refusal that is there now.

@@ -59,21 +59,28 @@ pub enum Answer {
 pub fn install(program: &[libc::sock_filter]) -> io::Result<OwnedFd> {
     /// `SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV` of linux/seccomp.h.
     const WAIT_KILLABLE: libc::c_ulong = 1 << 5;
-    let len = u16::try_from(program.len()).map_err(io::Error::other)?;
-    let program = libc::sock_fprog { len, filter: program.as_ptr().cast_mut() };
-    let install = |flags: libc::c_ulong| {
-        let mode = libc::SECCOMP_SET_MODE_FILTER;
-        // SAFETY: the program outlives the call, and the kernel copies it without writing to it.
-        let fd = unsafe { libc::syscall(libc::SYS_seccomp, mode, flags, &raw const program) };
-        i32::try_from(fd).ok().filter(|fd| *fd >= 0).ok_or_else(io::Error::last_os_error)
-    };
     let listens = libc::SECCOMP_FILTER_FLAG_NEW_LISTENER;
-    let fd = match install(listens | WAIT_KILLABLE) {
-        Err(error) if error.raw_os_error() == Some(libc::EINVAL) => install(listens),
+    let fd = match set(program, listens | WAIT_KILLABLE) {
+        Err(error) if error.raw_os_error() == Some(libc::EINVAL) => set(program, listens),
         fd => fd,
     }?;
     // SAFETY: the descriptor is new, and nobody else has seen it.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// Installs a filter that asks nobody.
+pub fn install_silent(program: &[libc::sock_filter]) -> io::Result<()> {
+    set(program, 0).map(drop)
+}
+
+/// Sets a filter, and returns what the kernel does.
+fn set(program: &[libc::sock_filter], flags: libc::c_ulong) -> io::Result<i32> {
+    let len = u16::try_from(program.len()).map_err(io::Error::other)?;
+    let program = libc::sock_fprog { len, filter: program.as_ptr().cast_mut() };
+    let mode = libc::SECCOMP_SET_MODE_FILTER;
+    // SAFETY: the program outlives the call, and the kernel copies it without writing to it.
+    let done = unsafe { libc::syscall(libc::SYS_seccomp, mode, flags, &raw const program) };
+    i32::try_from(done).ok().filter(|done| *done >= 0).ok_or_else(io::Error::last_os_error)
 }
 
 /// Has whoever asks and whoever answers take turns on one processor (Linux 6.6), which is most of

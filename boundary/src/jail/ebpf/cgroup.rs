@@ -123,6 +123,11 @@ impl Cgroup {
         self.path.file_name().and_then(OsStr::to_str).unwrap_or_default()
     }
 
+    /// The number by which the kernel half knows it.
+    pub fn number(&self) -> Result<u64, Call> {
+        Ok(self.folder.metadata().map_err(Call::to("stat of a cgroup"))?.ino())
+    }
+
     /// Moves the calling process into it. For the forked child, which may have no right to open
     /// anything here by then.
     pub fn enter(&self) -> io::Result<()> {

@@ -4,13 +4,10 @@
 //! *Standing*: [`child::enclose`] calls this for an entry of its kind.
 
 use std::fs::OpenOptions;
-use std::io;
-use std::os::fd::AsFd as _;
 
 use landlock::{AccessNet, CompatLevel, Compatible as _, Ruleset, RulesetAttr as _};
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::prctl;
-use nix::sys::socket::{SockType, getsockopt, sockopt};
 
 use super::life::Desk;
 use crate::jail::child::{self, Enclosure, Error, Identity, Unrestricted};
@@ -27,7 +24,7 @@ const SYS_ADMIN: u32 = 21;
 pub fn enclose(enclosure: &Enclosure<'_>) -> Result<(), Error> {
     if mutation::stands("descriptors") {
         child::refuse_ways_out()?;
-        refuse_datagrams()?;
+        child::refuse_datagrams()?;
     }
     child::no_core_files()?;
     let has_mounts = arrange(enclosure)?;
@@ -55,18 +52,6 @@ pub fn enclose(enclosure: &Enclosure<'_>) -> Result<(), Error> {
         canary::sing(enclosure.entry)?;
     }
     if mutation::stands("seccomp") { Ok(desk.speak()?) } else { Ok(()) }
-}
-
-/// Refuses descriptors 0 to 2 that are sockets for datagrams: of the unix family they take the name of
-/// whoever is to get it with each, and here the kernel would look for it.
-fn refuse_datagrams() -> Result<(), Error> {
-    let (stdin, stdout, stderr) = (io::stdin(), io::stdout(), io::stderr());
-    for (number, fd) in [(0, stdin.as_fd()), (1, stdout.as_fd()), (2, stderr.as_fd())] {
-        if getsockopt(&fd, sockopt::SockType).is_ok_and(|kind| kind == SockType::Datagram) {
-            return Err(Error::Socket(number));
-        }
-    }
-    Ok(())
 }
 
 /// Arranges the mounts, where this process may. Root must have it, where the machine's settings are

@@ -87,7 +87,8 @@ fn give(
     }
     let inode = fstat(&socket)?.st_ino;
     let socket = Arc::new(socket);
-    // Noted first: the command may have it before we are told that it does.
+    // Noted first: the command may have it before we are told that it does. It gets it if it is there
+    // still, and then the room was its own.
     let room = shared.room(asked)?;
     shared.sockets().made(inode, entry(Arc::clone(&socket)), room);
     let closes = kind & libc::SOCK_CLOEXEC != 0;

@@ -17,11 +17,12 @@ use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::sys::signal::{Signal, kill};
+use nix::sys::socket::{getsockopt, sockopt};
 use nix::unistd::Pid;
 
 use super::family;
 use super::service::Shared;
-use crate::jail::badge::{Badge, Badges, CLOSED, Span};
+use crate::jail::badge::{Badge, Badges, Span};
 use crate::jail::mutation;
 use crate::jail::usher::{Answer, Entry, MAX_ROOMS, Request, question};
 
@@ -40,8 +41,8 @@ pub(super) struct Rooms {
 /// A room that somebody is in.
 struct Room {
     number: u64,
-    inside: u64,
     span: Span,
+    badge: Badge,
 }
 
 /// The door to a session's rooms, where one can be made.
@@ -62,12 +63,22 @@ pub(super) fn open(shared: &Arc<Shared>, door: UnixListener) -> io::Result<()> {
     let shared = Arc::clone(shared);
     let host = move || {
         for stream in door.incoming().flatten() {
+            // The door may be seen from outside the session, and there is only so much room.
+            if !is_guest(&stream) {
+                continue;
+            }
             let shared = Arc::clone(&shared);
             // Without a thread nobody is let in, and whoever asked is hung up on.
             drop(std::thread::Builder::new().spawn(move || host(&shared, stream)));
         }
     };
     std::thread::Builder::new().spawn(host).map(drop)
+}
+
+/// Whether who connected is of the session: then it was this process that did so.
+fn is_guest(stream: &UnixStream) -> bool {
+    let who = getsockopt(stream, sockopt::PeerCredentials).map(|who| who.pid().unsigned_abs());
+    who == Ok(std::process::id())
 }
 
 impl Rooms {
@@ -131,16 +142,12 @@ fn host(shared: &Shared, mut stream: UnixStream) {
     let rooms = &shared.rooms;
     if rooms.taken.fetch_add(1, Ordering::Relaxed) < MAX_ROOMS {
         match admit(shared, &stream) {
-            Ok((room, badge)) => {
-                if Answer::Badged(badge).give(&mut stream).is_ok() {
+            Ok(room) => {
+                if Answer::Badged(room.badge).give(&mut stream).is_ok() {
                     // Until it hangs up, however that comes.
                     drop(stream.read(&mut [0]));
                 }
-                let nothing = entry((room.number, room.inside), Vec::new(), true);
-                if !matches!(shared.enter(nothing), Ok(true)) {
-                    tracing::error!("a room was not closed");
-                }
-                rooms.clear(room.span);
+                close(shared, &room);
             }
             Err(error) => drop(Answer::Refused(error.to_string()).give(&mut stream)),
         }
@@ -151,31 +158,35 @@ fn host(shared: &Shared, mut stream: UnixStream) {
 }
 
 /// Gives whoever asks a room inside its own, with the policy that it asks for.
-fn admit(shared: &Shared, stream: &UnixStream) -> io::Result<(Room, Badge)> {
+///
+/// Anybody in the session can take a badge that was not given yet, because each follows from the one
+/// before: until its policy is entered nothing is granted to whoever has it.
+fn admit(shared: &Shared, stream: &UnixStream) -> io::Result<Room> {
     let (asker, line) = question(stream)?;
     let Request { pid: _, rules, exact } = serde_json::from_slice(&line)?;
     if !family::descendants(std::process::id()).contains(&asker) {
         return Err(Errno::EPERM.into());
     }
     let inside = shared.rooms.of(asker)?;
-    let none_left = || io::Error::from(Errno::ENOSPC);
-    let mut badges = shared.rooms.badges().ok_or_else(none_left)?;
-    if !badges.are_given() {
-        enter(shared, entry((CLOSED, 0), Vec::new(), true))?;
+    let given = shared.rooms.badges().and_then(|mut badges| badges.give(inside));
+    let (number, span, badge) = given.ok_or_else(|| io::Error::from(Errno::ENOSPC))?;
+    let room = Room { number, span, badge };
+    let entered = match shared.enter(Entry { place: number, inside, rules, exact }) {
+        Ok(true) => return Ok(room),
+        Ok(false) => io::Error::other("the policy was not taken"),
+        Err(error) => error,
+    };
+    close(shared, &room);
+    Err(entered)
+}
+
+/// Grants nothing in a room any more, and ends what is in it.
+fn close(shared: &Shared, room: &Room) {
+    if !matches!(shared.leave(room.number), Ok(true)) {
+        tracing::error!("the policy of a room was not forgotten");
     }
-    // Nobody has its badge before it is told, and then the policy is there.
-    let (number, span, badge) = badges.give(inside).ok_or_else(none_left)?;
-    drop(badges);
-    enter(shared, entry((number, inside), rules, exact))?;
-    Ok((Room { number, inside, span }, badge))
-}
-
-/// Has a policy entered.
-fn enter(shared: &Shared, entry: Entry) -> io::Result<()> {
-    if shared.enter(entry)? { Ok(()) } else { Err(io::Error::other("the policy was not taken")) }
-}
-
-/// A policy for a room inside another.
-fn entry((room, inside): (u64, u64), rules: Vec<String>, exact: bool) -> Entry {
-    Entry { cgroup: room, inside, rules, exact }
+    shared.rooms.clear(room.span);
+    if let Some(mut badges) = shared.rooms.badges() {
+        badges.take_back(room.number);
+    }
 }

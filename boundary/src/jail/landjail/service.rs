@@ -259,6 +259,11 @@ impl Shared {
         self.line.enter(entry)
     }
 
+    /// Has the proxy grant nothing any more to what comes from a room.
+    pub(super) fn leave(&self, room: u64) -> io::Result<bool> {
+        self.line.leave(room)
+    }
+
     /// Tells what was refused.
     pub(super) fn tell(&self, process: Process, what: What) {
         if !self.is_silent.load(Ordering::Relaxed) {

@@ -75,6 +75,10 @@ fn stream(
         return Err(Errno::EAFNOSUPPORT);
     }
     let room = shared.room(asked)?;
+    // It was the caller's if the caller is there still.
+    if !shared.is_waiting(asked) {
+        return Ok(Reply::Given);
+    }
     let (address, turned) = match shared.steer_stream(target, room)? {
         Decision::Pass => (spelled(loopback(target), family), None),
         Decision::Turn(_) => (shared.doors.for_family(target, family), Some(target)),

@@ -30,7 +30,8 @@ pub(super) fn connect(
     address: Vec<u8>,
 ) -> nix::Result<Reply> {
     let rights = asked.thread.rights().map_err(|error| errno(&error))?;
-    let view = asked.thread.view()?;
+    let (view, room) = (asked.thread.view()?, shared.room(asked)?);
+    // All of that was the caller's if the caller is there still.
     if !shared.is_waiting(asked) {
         return Ok(Reply::Given);
     }
@@ -39,7 +40,6 @@ pub(super) fn connect(
         Name::Path(path) => Some(borrow(&rights, || view.open(path))?),
         Name::Abstract(_) | Name::Unnamed => None,
     };
-    let room = shared.room(asked)?;
     if !may_be_reached((shared, room), &name, file.as_ref())? {
         return Err(refuse(shared, asked, &address));
     }

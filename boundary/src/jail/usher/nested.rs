@@ -17,14 +17,14 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, openat};
 use nix::sys::socket::{
     ControlMessageOwned, MsgFlags, UnixCredentials, recvmsg, setsockopt, sockopt,
 };
-use nix::sys::stat::{Mode, mkdirat};
+use nix::sys::stat::{Mode, fstat, mkdirat};
 use nix::unistd::{UnlinkatFlags, unlinkat};
 use serde::{Deserialize, Serialize};
 
@@ -37,6 +37,9 @@ pub(in crate::jail) const MAX_ROOMS: usize = 64;
 
 /// The longest request.
 const MAX_REQUEST: usize = 192 * 1024;
+
+/// How long a question may take: who asks for a room takes one of their number while it does.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// How often the end of the processes in a room is looked for, and how often at most.
 const LOOK: Duration = Duration::from_millis(20);
@@ -112,11 +115,12 @@ pub(super) struct Rooms {
     moving: Mutex<()>,
 }
 
-/// A room: the cgroup that it is in, and its own name there.
+/// A room: the cgroup that it is in, and its own name and number there.
 struct Room {
     inside: OwnedFd,
     name: String,
     folder: OwnedFd,
+    number: u64,
 }
 
 impl Rooms {
@@ -133,9 +137,10 @@ impl Rooms {
         }))
     }
 
-    /// Opens the door, to every user of the session.
-    pub(super) fn open(self, door: &Path) -> io::Result<()> {
+    /// Opens the door, to every user of the session. Returns the inode of its socket.
+    pub(super) fn open(self, door: &Path) -> io::Result<u32> {
         let listener = UnixListener::bind(door)?;
+        let inode = fstat(&listener)?.st_ino;
         fs::set_permissions(door, Permissions::from_mode(0o666))?;
         let rooms = Arc::new(self);
         std::thread::Builder::new().spawn(move || {
@@ -145,7 +150,7 @@ impl Rooms {
                 drop(std::thread::Builder::new().spawn(move || rooms.host(stream)));
             }
         })?;
-        Ok(())
+        u32::try_from(inode).map_err(io::Error::other)
     }
 
     /// Sees to one guest from the question to the end.
@@ -162,7 +167,7 @@ impl Rooms {
                 // Until it hangs up, however that comes.
                 drop(stream.read(&mut [0]));
             }
-            room.clear();
+            self.close(&room);
         }
         self.taken.fetch_sub(1, Ordering::Relaxed);
     }
@@ -177,18 +182,27 @@ impl Rooms {
             return Err(Errno::EPERM.into());
         }
         let room = self.make(&place)?;
-        let (cgroup, inside) = (number(&room.folder)?, number(&room.inside)?);
-        if !self.line.enter(Entry { cgroup, inside, rules, exact })? {
-            room.clear();
-            return Err(io::Error::other("the policy was not taken"));
-        }
-        match room.write("cgroup.procs", &pid.to_string()) {
+        let entry = Entry { place: room.number, inside: number(&room.inside)?, rules, exact };
+        let entered = match self.line.enter(entry) {
+            Ok(true) => room.write("cgroup.procs", &pid.to_string()),
+            Ok(false) => Err(io::Error::other("the policy was not taken")),
+            Err(error) => Err(error),
+        };
+        match entered {
             Ok(()) => Ok(room),
             Err(error) => {
-                room.clear();
+                self.close(&room);
                 Err(error)
             }
         }
+    }
+
+    /// Grants nothing in a room any more, and ends what is in it.
+    fn close(&self, room: &Room) {
+        if !matches!(self.line.leave(room.number), Ok(true)) {
+            tracing::error!("the policy of a room was not forgotten");
+        }
+        room.clear();
     }
 
     /// The cgroup that a process is in, from the session's own.
@@ -204,7 +218,8 @@ impl Rooms {
         let inside = openat(self.house.as_fd(), place, folder, Mode::empty())?;
         mkdirat(inside.as_fd(), name.as_str(), Mode::from_bits_truncate(0o755))?;
         let folder = openat(inside.as_fd(), name.as_str(), folder, Mode::empty())?;
-        Ok(Room { inside, name, folder })
+        let number = number(&folder)?;
+        Ok(Room { inside, name, folder, number })
     }
 }
 
@@ -237,8 +252,12 @@ impl Room {
 /// the last.
 pub(in crate::jail) fn question(stream: &UnixStream) -> io::Result<(u32, Vec<u8>)> {
     setsockopt(stream, sockopt::PassCred, &true)?;
+    let until = Instant::now() + PATIENCE;
     let (mut asker, mut line) = (None, Vec::new());
     while line.last() != Some(&b'\n') {
+        // A wait of no length would be one without an end.
+        let left = until.saturating_duration_since(Instant::now()).max(Duration::from_millis(1));
+        stream.set_read_timeout(Some(left))?;
         let (sender, piece) = piece(stream)?;
         let is_other = asker.is_some_and(|asker| asker != sender);
         if is_other || sender == 0 || line.len() + piece.len() > MAX_REQUEST {
@@ -247,6 +266,7 @@ pub(in crate::jail) fn question(stream: &UnixStream) -> io::Result<(u32, Vec<u8>
         asker = Some(sender);
         line.extend(piece);
     }
+    stream.set_read_timeout(None)?;
     Ok((asker.unwrap_or_default(), line))
 }
 

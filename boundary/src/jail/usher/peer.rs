@@ -34,25 +34,29 @@ pub(in crate::jail) struct Own {
 pub(in crate::jail) enum Reach {
     /// Those of every process of the session.
     Session,
-    /// Those of the processes in a cgroup or inside it, and the usher's, who has the session's door:
-    /// what is around a room has a wider policy than it.
-    Room(String),
+    /// Those of the processes in a cgroup or inside it, and the session's door, by its inode: what is
+    /// around a room has a wider policy than it.
+    Room(String, Option<u32>),
 }
 
 impl Reach {
-    /// That of a process, by the text of its `cgroup` (proc(5)) and the name of the session's own.
-    pub(in crate::jail) fn of(text: &str, session: &str) -> Option<Self> {
+    /// That of a process, by the text of its `cgroup` (proc(5)), the name of the session's own and its
+    /// door.
+    pub(in crate::jail) fn of(text: &str, session: &str, door: Option<u32>) -> Option<Self> {
         let path = cgroup(text)?;
         let is_room = Path::new(path).file_name() != Some(session.as_ref());
-        Some(if is_room { Self::Room(path.to_owned()) } else { Self::Session })
+        Some(if is_room { Self::Room(path.to_owned(), door) } else { Self::Session })
+    }
+
+    /// Whether a socket is own, whoever has it open: the door. The usher has others open as well,
+    /// while it makes a call for somebody.
+    fn has(&self, socket: u32) -> bool {
+        matches!(self, Self::Room(_, Some(door)) if *door == socket)
     }
 
     /// Whether it takes in the process of which this is the folder in procfs.
     fn covers(&self, process: &Path) -> bool {
-        let Self::Room(room) = self else { return true };
-        if process.ends_with(std::process::id().to_string()) {
-            return true;
-        }
+        let Self::Room(room, _) = self else { return true };
         let text = fs::read_to_string(process.join("cgroup")).unwrap_or_default();
         cgroup(&text).is_some_and(|path| Path::new(path).starts_with(room))
     }
@@ -230,6 +234,9 @@ fn holds_all(bound: &[&Bound], reach: &Reach) -> bool {
 
 /// Whether a process of this pid namespace that is in reach has a socket open.
 fn is_held(socket: u32, reach: &Reach) -> bool {
+    if reach.has(socket) {
+        return true;
+    }
     let link = format!("socket:[{socket}]");
     let Ok(processes) = fs::read_dir("/proc") else { return false };
     let is_number = |name: &OsStr| name.as_bytes().iter().all(u8::is_ascii_digit);
@@ -307,9 +314,15 @@ fn read_answer(mut bytes: &[u8], all: &mut Vec<Bound>) -> nix::Result<bool> {
     Ok(true)
 }
 
-/// One socket (`struct unix_diag_msg`, then attributes), if it has a name.
+/// One socket (`struct unix_diag_msg`, then attributes), if it has a name and a call could lead to it: what
+/// a server has accepted has the server's name as well.
 fn bound(message: &[u8]) -> Option<Bound> {
     const MESSAGE: usize = 16;
+    const ESTABLISHED: u8 = 1;
+    let (kind, state) = (i32::from(*message.get(1)?), *message.get(2)?);
+    if kind != libc::SOCK_DGRAM && state == ESTABLISHED {
+        return None;
+    }
     const NAME: u32 = 0;
     const FILE: u32 = 1;
     let mut found = Bound { socket: word(message, 4)?, ..Bound::default() };
@@ -368,14 +381,18 @@ mod tests {
 
     #[test]
     fn a_room_reaches_what_is_inside_it_and_not_what_is_around() {
-        let of = |text: &str| Reach::of(text, "boundary-7");
+        let of = |text: &str| Reach::of(text, "boundary-7", Some(7));
         assert_eq!(of("1:cpu:/\n0::/user.slice/boundary-7\n"), Some(Reach::Session));
         let room = "/boundary-7/nested-0";
-        assert_eq!(of(&format!("0::{room}\n")), Some(Reach::Room(room.to_owned())));
+        assert_eq!(of(&format!("0::{room}\n")), Some(Reach::Room(room.to_owned(), Some(7))));
         assert_eq!(of("1:cpu:/boundary-7\n"), None, "no cgroup of version 2, no answer");
         let folder = std::env::temp_dir().join(format!("reach-{}", std::process::id()));
         fs::create_dir_all(&folder).unwrap();
-        let reach = Reach::Room(room.to_owned());
+        let reach = Reach::Room(room.to_owned(), Some(7));
+        assert!(
+            reach.has(7) && !reach.has(8) && !Reach::Session.has(7),
+            "the door, and nothing else"
+        );
         for (path, is_inside) in [
             ("/boundary-7/nested-0", true),
             ("/boundary-7/nested-0/nested-3", true),

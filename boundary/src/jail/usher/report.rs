@@ -60,12 +60,12 @@ struct Report {
     lost: u64,
 }
 
-/// A policy inside another, for a cgroup inside another.
+/// A policy for a room, inside that of another place.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Entry {
-    /// The cgroup, by number.
-    pub cgroup: u64,
-    /// The one that it is in.
+    /// The room, by number: that of its cgroup, where it has one.
+    pub place: u64,
+    /// The place that it is in: a room, or the session itself.
     pub inside: u64,
     /// The rules, as they were written.
     pub rules: Vec<String>,
@@ -78,6 +78,7 @@ pub struct Entry {
 enum Message {
     Refused(Report),
     Entered(Entry),
+    Left(u64),
 }
 
 /// The answer to a policy that was understood.
@@ -125,9 +126,15 @@ impl Line {
         }
     }
 
-    /// Has a policy entered for a cgroup. False if it was not understood, or nobody answers.
+    /// Has a policy entered for a room. False if it was not understood, or nobody answers.
     pub(in crate::jail) fn enter(&self, entry: Entry) -> io::Result<bool> {
         Ok(self.ask(&Message::Entered(entry), &[], PATIENCE_TO_ENTER)? == Some(TAKEN))
+    }
+
+    /// Has the policy of a room forgotten, so that nothing is granted there any more. False if nobody
+    /// answers.
+    pub(in crate::jail) fn leave(&self, place: u64) -> io::Result<bool> {
+        Ok(self.ask(&Message::Left(place), &[], PATIENCE_TO_ENTER)? == Some(TAKEN))
     }
 
     /// Sends a message and waits for its answer, but not for ever.
@@ -172,6 +179,8 @@ pub enum Told {
     Dropped(Refused),
     /// A policy to enter. [`Reports::answer`] says whether it was.
     Entered(Entry),
+    /// A room whose policy is to be forgotten, which is to be answered too.
+    Left(u64),
 }
 
 impl Reports {
@@ -190,6 +199,7 @@ impl Reports {
         };
         let report = match serde_json::from_slice(message.get(..length).unwrap_or_default())? {
             Message::Entered(entry) => return Ok(Some(Told::Entered(entry))),
+            Message::Left(place) => return Ok(Some(Told::Left(place))),
             Message::Refused(report) => report,
         };
         let Report { what, known, uid, comm, exe, lost } = report;

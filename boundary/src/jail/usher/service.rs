@@ -42,6 +42,8 @@ struct Shared {
     own: Own,
     /// The name of the session's cgroup, where there are rooms in it.
     house: Option<String>,
+    /// The inode of the socket at which they are asked for.
+    door: Option<u32>,
     line: Arc<Line>,
     /// The sockets of the host that the command may use.
     open: Vec<Listed>,
@@ -73,14 +75,14 @@ impl Service {
     pub(super) fn new(listener: OwnedFd, seat: &Seat<'_>) -> io::Result<Self> {
         notify::take_turns(listener.as_fd());
         let line = Arc::new(Line::new(seat.reports.try_clone_to_owned()?));
-        if let Some(rooms) = Rooms::new(seat, Arc::clone(&line))? {
-            rooms.open(seat.door)?;
-        }
+        let rooms = Rooms::new(seat, Arc::clone(&line))?;
+        let door = rooms.map(|rooms| rooms.open(seat.door)).transpose()?;
         let outside = seat.outside.map(|outside| outside.try_clone_to_owned()).transpose()?;
         let host = Host::by(outside);
         let shared = Shared {
             own: Own::default(),
             house: seat.house.map(|(_, name)| name.to_owned()),
+            door,
             line: Arc::clone(&line),
             open: seat.open.iter().map(|path| Listed::at(path, &host)).collect(),
             at_work: AtomicUsize::new(0),
@@ -216,6 +218,8 @@ impl Shared {
         let handle = reach::open_thread(request.number)?;
         let (view, rights) = (request.thread.view()?, request.thread.rights());
         let rights = rights.map_err(|error| as_errno(&error))?;
+        let reach = self.reach_of(request.thread)?;
+        // All of that was the caller's if the caller is there still.
         if !notify::is_waiting(listener, request.id) {
             return Err(Errno::EINTR);
         }
@@ -229,7 +233,7 @@ impl Shared {
             Name::Path(path) => Place::File(borrow(&rights, || view.open(path))?),
             Name::Abstract(_) | Name::Unnamed => Place::Name,
         };
-        if !self.may_be_reached(&name, &place, request.thread)? {
+        if !self.may_be_reached(&name, &place, &reach)? {
             self.line.tell(request.thread, handle.as_fd(), What::Named(name.shown()));
             return Err(Errno::EPERM);
         }
@@ -247,25 +251,24 @@ impl Shared {
     fn reach_of(&self, thread: Thread) -> nix::Result<Reach> {
         let Some(session) = &self.house else { return Ok(Reach::Session) };
         let text = thread.cgroup().map_err(|error| as_errno(&error))?;
-        Reach::of(&text, session).ok_or(Errno::ESRCH)
+        Reach::of(&text, session, self.door).ok_or(Errno::ESRCH)
     }
 
-    /// Whether a name leads to a socket that is own to a thread, or to one that is open to all.
-    fn may_be_reached(&self, name: &Name, place: &Place, by: Thread) -> nix::Result<bool> {
+    /// Whether a name leads to a socket that is in reach, or to one that is open to all.
+    fn may_be_reached(&self, name: &Name, place: &Place, reach: &Reach) -> nix::Result<bool> {
         match (name, place) {
             (Name::Path(_), Place::File(file)) => {
                 let at = fstat(file)?;
                 if peer::is_socket(&at) {
                     let node = Node::of(&at, file);
-                    let reach = self.reach_of(by)?;
-                    Ok(self.own.has_file(&node, file, &reach)? || self.is_open(&at, &node)?)
+                    Ok(self.own.has_file(&node, file, reach)? || self.is_open(&at, &node)?)
                 } else if is_cover(&at) {
                     Ok(false)
                 } else {
                     Err(Errno::ECONNREFUSED)
                 }
             }
-            (Name::Abstract(name), _) => peer::has_name(name, &self.reach_of(by)?),
+            (Name::Abstract(name), _) => peer::has_name(name, reach),
             (Name::Path(_) | Name::Unnamed, _) => Ok(true),
         }
     }
