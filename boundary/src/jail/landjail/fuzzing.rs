@@ -22,7 +22,7 @@ pub fn address(bytes: &[u8], length: u64) {
             assert_eq!(again, Ok(Address::Inet(target)), "written as it was read");
             let one = canonical(target);
             assert_eq!(canonical(one), one);
-            for family in [nix::libc::AF_INET, nix::libc::AF_INET6] {
+            for family in [libc::AF_INET, libc::AF_INET6] {
                 assert_eq!(canonical(spelled(target, family)), one, "another spelling");
             }
             assert_eq!(is_own(target), is_own(one), "{target}");
