@@ -225,10 +225,13 @@ for number in range(1000):
             assert os.wait()[1] == 0
 print('a thousand in %.1f s' % (time.monotonic() - began))
 ";
-    let options = ["--allow", "host=203.0.113.10"];
-    let out = world.boundary(&options, &["/usr/bin/python3", "-c", script]).output();
+    let (options, line) = (["--allow", "host=203.0.113.10"], ["/usr/bin/python3", "-c", script]);
+    // As many at once as the machine gives: how many that is, it says without boundary.
+    let without = world.bare(&line).output();
+    without.exits(0).says("a thousand");
+    let out = world.boundary(&options, &line).output();
     out.exits(0).says("a thousand");
-    println!("{}", out.stdout.trim());
+    println!("without boundary {}, behind it {}", without.stdout.trim(), out.stdout.trim());
     let decided: Vec<_> =
         out.records.iter().filter(|record| record.get("duration_ms").is_none()).collect();
     out.expect(decided.len() == 1000, "each is on record once");

@@ -174,6 +174,25 @@ fn an_usher_without_descriptors_has_some_again_when_the_command_has_closed_its_s
 }
 
 #[test]
+fn so_many_calls_wait_at_once_and_the_next_is_told_to_try_again() {
+    needs!(root, python3);
+    let world = World::new();
+    let script = "import errno, os, socket, threading, time\n\
+                  told = []\n\
+                  def wait():\n\
+                  \x20 try: socket.socket(type=socket.SOCK_DGRAM).recvfrom(1)\n\
+                  \x20 except OSError as error: told.append(error.errno)\n\
+                  for _ in range(300): threading.Thread(target=wait, daemon=True).start()\n\
+                  until = time.monotonic() + 60\n\
+                  while len(told) < 44 and time.monotonic() < until: time.sleep(0.05)\n\
+                  assert told == [errno.EAGAIN] * 44, told\n\
+                  print('at most 256', flush=True)\n\
+                  os._exit(0)";
+    let out = as_root(&world, &[], &["/usr/bin/python3", "-c", script]).output();
+    out.exits(0).says("at most 256").nothing_left();
+}
+
+#[test]
 fn what_the_command_leaves_running_ends_with_it() {
     needs!(root, setpriv);
     let world = World::new();

@@ -1,5 +1,9 @@
 //! What operators see while a session runs: counts, and no door for the command.
 
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
+use std::time::Duration;
+
 use serde_json::Value;
 
 use crate::world::needs::needs;
@@ -42,6 +46,10 @@ fn decisions_bytes_times_and_sizes_are_counted_and_told() {
         "boundary_tasks ",
         "boundary_names ",
         "boundary_upstream_idle ",
+        "boundary_records_undelivered_total 0\n",
+        "boundary_hosts_http1 ",
+        "boundary_answered_addresses ",
+        "boundary_questions 0\n",
     ] {
         assert!(told.contains(line), "{line} in\n{told}");
     }
@@ -64,6 +72,32 @@ fn requests_of_http1_are_timed_like_any() {
     let told = read(&world, &format!("http://127.0.0.1:{PORT}/metrics"));
     for line in ["boundary_decision_seconds_count 2\n", "boundary_upstream_seconds_count 1\n"] {
         assert!(told.contains(line), "{line} in\n{told}");
+    }
+    world.open("gate");
+    session.finish().exits(0);
+}
+
+#[test]
+fn eight_may_look_at_once_and_the_next_is_turned_away() {
+    needs!(root, bpf, curl);
+    let world = World::new();
+    let session = held(&world, &[]);
+    #[expect(clippy::disallowed_methods, reason = "operators look, from the host itself")]
+    let connect = || {
+        let stream = TcpStream::connect(("127.0.0.1", 9464)).expect("it listens");
+        stream.set_read_timeout(Some(Duration::from_secs(20))).expect("there are timers");
+        stream
+    };
+    let mut lookers: Vec<TcpStream> = world.host().run(move || (0..9).map(|_| connect()).collect());
+    let mut ninth = lookers.pop().expect("just made");
+    let turned_away = ninth.read(&mut [0; 1]);
+    assert!(matches!(turned_away, Ok(0)), "{turned_away:?}");
+    let request = b"GET /metrics HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n";
+    for mut looker in lookers {
+        looker.write_all(request).expect("it is held");
+        let mut told = String::new();
+        looker.read_to_string(&mut told).expect("it is answered");
+        assert!(told.contains("boundary_connections 1\n"), "{told}");
     }
     world.open("gate");
     session.finish().exits(0);

@@ -1,7 +1,8 @@
 """The clients of the soak, one thread each, until a file says that it is enough.
 
 Every attempt has a number of its own, in its path where there is one, and a line in the results:
-kind, number, and `ok`, `denied`, `cut` (an answer began, and broke off) or `failed` (no answer).
+kind, number, `ok`, `denied`, `cut` (an answer began, and broke off) or `failed` (no answer), and when
+that was so.
 """
 
 import base64
@@ -212,7 +213,7 @@ def live(kind, ask):
             if isinstance(error, (AssertionError, TypeError, NameError, AttributeError)):
                 print(f"{kind} {number}: {error!r}", file=sys.stderr, flush=True)
         with LOCK:
-            RESULTS.write(f"{kind} {number} {outcome}\n")
+            RESULTS.write(f"{kind} {number} {outcome} {time.time():.3f}\n")
         time.sleep(PAUSE)
 
 

@@ -15,6 +15,13 @@ pub(super) struct Ledger {
     /// By kind, and by outcome.
     outcomes: BTreeMap<String, BTreeMap<String, usize>>,
     differences: Vec<String>,
+    /// Which kind got what it wanted, and when, in seconds of the epoch.
+    fine: Vec<(String, f64)>,
+}
+
+/// What an attempt of a kind should come to.
+fn wanted(kind: &str) -> &'static str {
+    if ["refused", "stray"].contains(&kind) { "denied" } else { "ok" }
 }
 
 /// Whether an outcome means that somebody answered, so that there must be a record.
@@ -27,10 +34,14 @@ impl Ledger {
     pub(super) fn of(results: &str, records: &[Value]) -> Self {
         let mut outcomes: BTreeMap<String, BTreeMap<String, usize>> = BTreeMap::new();
         let mut attempts: BTreeMap<String, String> = BTreeMap::new();
+        let mut fine = Vec::new();
         for line in results.lines() {
-            let [kind, number, outcome] = line.split(' ').collect::<Vec<_>>()[..] else {
+            let [kind, number, outcome, at] = line.split(' ').collect::<Vec<_>>()[..] else {
                 panic!("a client wrote {line:?}");
             };
+            if outcome == wanted(kind) {
+                fine.push((kind.to_owned(), at.parse().expect("a time")));
+            }
             let row = outcomes.entry(kind.to_owned()).or_default();
             *row.entry(outcome.to_owned()).or_default() += 1;
             attempts.insert(format!("{kind}-{number}"), outcome.to_owned());
@@ -40,7 +51,7 @@ impl Ledger {
             COUNTED.iter().filter_map(|kind| by_count(kind, &outcomes, records)).collect(),
             open(records),
         ];
-        Self { outcomes, differences: differences.concat() }
+        Self { outcomes, differences: differences.concat(), fine }
     }
 
     /// Where the two sides differ.
@@ -48,10 +59,20 @@ impl Ledger {
         &self.differences
     }
 
+    /// How many seconds after a moment the first client got what it wanted, and how many until every
+    /// kind of them had.
+    pub(super) fn recovered(&self, since: f64) -> (f64, f64) {
+        let mut first: BTreeMap<&str, f64> = BTreeMap::new();
+        for (kind, at) in self.fine.iter().filter(|(_, at)| *at >= since) {
+            let after = first.entry(kind).or_insert(f64::INFINITY);
+            *after = after.min(at - since);
+        }
+        let least = first.values().copied().fold(f64::INFINITY, f64::min);
+        (least, first.values().copied().fold(0.0, f64::max))
+    }
+
     /// The kinds of which no attempt came to what it should.
     pub(super) fn idle(&self) -> Vec<&str> {
-        let wanted =
-            |kind: &str| if ["refused", "stray"].contains(&kind) { "denied" } else { "ok" };
         let is_idle = |(kind, row): &(&String, &BTreeMap<String, usize>)| {
             kind.as_str() != "broken" && !row.contains_key(wanted(kind))
         };

@@ -11,7 +11,7 @@ use std::fs;
 use std::io::{Read as _, Write as _};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use self::faults::Fault;
 use self::ledger::Ledger;
@@ -54,8 +54,8 @@ struct Soak<'w> {
     samples: Vec<Sample>,
     /// Packets and requests that should not have arrived.
     leaks: Vec<String>,
-    /// How often each fault struck.
-    struck: Vec<(Fault, usize)>,
+    /// When each fault was over that struck, in seconds of the epoch.
+    struck: Vec<(Fault, Vec<f64>)>,
     sessions: usize,
 }
 
@@ -73,7 +73,7 @@ fn everything_at_once_with_faults_in_between_leaks_nothing_and_grows_nowhere() {
         soak.strike(fault, if minutes.is_some() { 4 } else { 1 });
         soak.run_beside(&beside);
         let is_once_round =
-            soak.struck.iter().map(|(_, times)| times).sum::<usize>() % Fault::ALL.len() == 0;
+            soak.struck.iter().map(|(_, times)| times.len()).sum::<usize>() % Fault::ALL.len() == 0;
         if is_once_round && Instant::now() >= until {
             break;
         }
@@ -97,7 +97,7 @@ impl<'w> Soak<'w> {
         let command = ["/usr/bin/python3", "-u", &clients, &folder, pause];
         let session = world.boundary(&OPTIONS, &command).start();
         session.wait_for("ready");
-        let struck = Fault::ALL.map(|fault| (fault, 0)).to_vec();
+        let struck = Fault::ALL.map(|fault| (fault, vec![])).to_vec();
         Self { world, session, agent, samples: vec![], leaks: vec![], struck, sessions: 1 }
     }
 
@@ -111,7 +111,8 @@ impl<'w> Soak<'w> {
         self.look();
         fault.strike(self.world, &mut self.agent, Duration::from_secs(seconds.min(2)));
         if let Some((_, times)) = self.struck.iter_mut().find(|(it, _)| *it == fault) {
-            *times += 1;
+            let now = SystemTime::now().duration_since(UNIX_EPOCH);
+            times.push(now.expect("later than 1970").as_secs_f64());
         }
     }
 
@@ -187,7 +188,10 @@ impl<'w> Soak<'w> {
         let ledger = Ledger::of(&results.expect("the clients wrote it"), &out.records);
         let [first, last] = [early(&self.samples), late(&self.samples)];
         let faults: Vec<String> =
-            self.struck.iter().map(|(fault, times)| format!("{fault:?} {times}")).collect();
+            self.struck.iter().map(|(fault, times)| format!("{fault:?} {}", times.len())).collect();
+        for (fault, times) in &self.struck {
+            println!("{}", recovery(*fault, times, &ledger));
+        }
         println!(
             "soak: {:.1} min, {} sessions, {ledger}, faults [{}], memory {} -> {} KiB, descriptors \
              {} -> {}, leaks {}, record difference {}",
@@ -232,6 +236,19 @@ impl<'w> Soak<'w> {
             text
         })
     }
+}
+
+/// How long it took after a fault until the first client, and one of every kind, was served again.
+fn recovery(fault: Fault, times: &[f64], ledger: &Ledger) -> String {
+    let all: Vec<(f64, f64)> = times.iter().map(|ended| ledger.recovered(*ended)).collect();
+    let of = |figure: fn(&(f64, f64)) -> f64| {
+        let mut all: Vec<f64> = all.iter().map(figure).collect();
+        all.sort_unstable_by(f64::total_cmp);
+        let last = all.last().copied().unwrap_or(f64::NAN);
+        format!("{:.2} s, at most {last:.2} s", all.get(all.len() / 2).copied().unwrap_or(f64::NAN))
+    };
+    let (first, every) = (of(|it| it.0), of(|it| it.1));
+    format!("recovered: after {fault:?} the first client in {first}; one of every kind in {every}")
 }
 
 /// The middle of the samples after the first fifth, in which everything is opened for the first time.

@@ -45,6 +45,11 @@ impl Answered {
         self.lock().get(&address.to_canonical()).cloned().unwrap_or_default()
     }
 
+    /// How many addresses are known.
+    pub(super) fn count(&self) -> usize {
+        self.lock().len()
+    }
+
     /// No code panics while it holds the lock.
     fn lock(&self) -> MutexGuard<'_, HashMap<IpAddr, Vec<Host>>> {
         self.names.lock().unwrap_or_else(PoisonError::into_inner)

@@ -7,6 +7,7 @@
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
+use std::sync::Arc;
 use std::time::Duration;
 
 use hickory_proto::op::{Edns, Message, MessageType, OpCode, Query, ResponseCode};
@@ -53,7 +54,8 @@ pub(super) enum Transport {
 #[derive(Debug)]
 pub struct Forwarder {
     servers: Vec<SocketAddr>,
-    room: Semaphore,
+    /// Room for those that are under way.
+    pub(super) room: Arc<Semaphore>,
 }
 
 /// A question that is to be asked outside.
@@ -92,7 +94,12 @@ impl Forwarder {
 
     /// These resolvers.
     pub(super) fn to(servers: Vec<SocketAddr>) -> Self {
-        Self { servers, room: Semaphore::new(UNDER_WAY) }
+        Self { servers, room: Arc::new(Semaphore::new(UNDER_WAY)) }
+    }
+
+    /// How many questions are under way.
+    fn under_way(&self) -> usize {
+        UNDER_WAY.saturating_sub(self.room.available_permits())
     }
 
     /// Asks one server after the other.
@@ -118,6 +125,11 @@ impl Forwarder {
 }
 
 impl Resolver {
+    /// How many questions are being asked outside.
+    pub fn forwarded(&self) -> usize {
+        self.forwarder.as_ref().map_or(0, Forwarder::under_way)
+    }
+
     /// The errand that a message means, if it is a question to be asked outside.
     pub(super) fn errand(&self, query: &[u8]) -> Option<Errand> {
         self.forwarder.as_ref()?;

@@ -88,6 +88,11 @@ impl Pins {
         self.lock().by_number.len()
     }
 
+    /// How many addresses of real answers are known.
+    pub fn answered(&self) -> usize {
+        self.answered.count()
+    }
+
     /// The name that a synthetic address stands for.
     pub fn name(&self, address: IpAddr) -> Option<Host> {
         let index = Pin::number(address)?.checked_sub(1)?;

@@ -15,6 +15,12 @@ pub struct Load {
     pub leaves: usize,
     /// Names that have an address of their own.
     pub names: usize,
+    /// Hosts that are known to speak HTTP/1.1 alone.
+    pub plain: usize,
+    /// Addresses of real answers that are known.
+    pub answered: usize,
+    /// Questions that are being asked outside.
+    pub forwarded: usize,
     /// Flows that the jail knows and nobody has taken yet.
     pub flows: Option<usize>,
 }
@@ -35,6 +41,9 @@ impl Proxy {
             shared: pool.lanes().count(),
             leaves: self.authority.count(),
             names: self.pins.count(),
+            plain: pool.lanes().plain(),
+            answered: self.pins.answered(),
+            forwarded: self.resolver.forwarded(),
             flows: self.origin.count(),
         }
     }

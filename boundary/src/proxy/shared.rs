@@ -195,6 +195,11 @@ impl Lanes {
         self.lock().by_key.values().map(Vec::len).sum()
     }
 
+    /// How many hosts are known to speak HTTP/1.1 alone.
+    pub(super) fn plain(&self) -> usize {
+        self.lock().plain.len()
+    }
+
     /// A lane for this key on a connection whose address is admitted.
     pub(super) fn take(
         &self,
@@ -307,5 +312,18 @@ mod tests {
         let need = Need { only: false, connect: false };
         assert!(lanes.take(&key(4), need, |_| true).is_some(), "the last is kept");
         assert!(lanes.take(&key(1), need, |_| true).is_none(), "the first is gone");
+    }
+
+    #[tokio::test]
+    async fn so_many_hosts_are_known_to_share_nothing_and_the_next_is_asked_each_time() {
+        let lanes = Arc::new(Lanes::new(2));
+        for port in 1..=5000 {
+            lanes.is_plain(&key(port));
+        }
+        assert_eq!(lanes.plain(), 4096);
+        assert!(lanes.opening(&key(4096)).await.is_none(), "there is nothing to wait for");
+        for _ in 0..2 {
+            assert!(lanes.opening(&key(4097)).await.is_some(), "it may share one now");
+        }
     }
 }

@@ -65,6 +65,9 @@ impl Collector for Now {
             ),
             ("boundary_leaves", "Certificates in the cache", Some(load.leaves)),
             ("boundary_names", "Names with an address of their own", Some(load.names)),
+            ("boundary_hosts_http1", "Hosts known to speak HTTP/1.1 alone", Some(load.plain)),
+            ("boundary_answered_addresses", "Addresses of real answers", Some(load.answered)),
+            ("boundary_questions", "Questions being asked outside", Some(load.forwarded)),
             ("boundary_descriptors", "Descriptors that the proxy has open", descriptors()),
             ("boundary_memory_bytes", "Memory of the proxy that is resident", memory()),
             ("boundary_flows", "Entries of the kernel's table of flows", load.flows),
@@ -74,18 +77,29 @@ impl Collector for Now {
             let gauge = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
             ConstGauge::new(i64::try_from(value).unwrap_or(i64::MAX)).encode(gauge)?;
         }
-        let help = "Records and lines that a sink could not take";
-        let dropped = encoder.encode_descriptor(
-            "boundary_records_dropped",
-            help,
-            None,
-            MetricType::Counter,
-        )?;
-        ConstCounter::new(self.recorder.totals().dropped).encode(dropped)?;
-        let help = "Tasks that ended by a fault of boundary's own, each with one connection";
-        let descriptor =
-            encoder.encode_descriptor("boundary_faults", help, None, MetricType::Counter)?;
-        ConstCounter::new(faults::count()).encode(descriptor)
+        let totals = self.recorder.totals();
+        let counters = [
+            (
+                "boundary_records_dropped",
+                "Records and lines that a sink could not take",
+                totals.dropped,
+            ),
+            (
+                "boundary_records_undelivered",
+                "Requests that the workspace agent was not told of",
+                totals.undelivered,
+            ),
+            (
+                "boundary_faults",
+                "Tasks that ended by a fault of boundary's own, each with one connection",
+                faults::count(),
+            ),
+        ];
+        for (name, help, value) in counters {
+            let counter = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
+            ConstCounter::new(value).encode(counter)?;
+        }
+        Ok(())
     }
 }
 

@@ -1,7 +1,7 @@
 //! Questions that are passed on, to servers of the test's own.
 
 use tokio::net::TcpListener;
-use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
+use tokio::sync::mpsc::{Receiver, channel};
 
 use super::*;
 use crate::dns::forward::Transport;
@@ -10,7 +10,7 @@ use crate::dns::forward::Transport;
 struct Server {
     address: SocketAddr,
     /// What reached it.
-    asked: UnboundedReceiver<Message>,
+    asked: Receiver<Message>,
 }
 
 impl Server {
@@ -19,7 +19,7 @@ impl Server {
         let streams = TcpListener::bind("127.0.0.1:0").await.expect("a listener");
         let address = streams.local_addr().expect("an address");
         let datagrams = tokio::net::UdpSocket::bind(address).await.expect("the port is free");
-        let (heard, asked) = unbounded_channel();
+        let (heard, asked) = channel(64);
         tokio::spawn(async move {
             let mut buffer = [0; 4096];
             loop {
@@ -32,7 +32,7 @@ impl Server {
                             #[expect(clippy::disallowed_methods, reason = "the test's own server")]
                             datagrams.send_to(&bytes, client).await.expect("sent");
                         }
-                        heard.send(query).expect("the test listens");
+                        heard.send(query).await.expect("the test listens");
                     }
                     got = streams.accept() => {
                         let (mut stream, _) = got.expect("accepted");
@@ -44,7 +44,7 @@ impl Server {
                             stream.write_u16(u16::try_from(bytes.len()).expect("short")).await.expect("written");
                             stream.write_all(&bytes).await.expect("written");
                         }
-                        heard.send(query).expect("the test listens");
+                        heard.send(query).await.expect("the test listens");
                     }
                 }
             }
@@ -71,9 +71,14 @@ fn answer(query: &Message, addresses: &[[u8; 4]]) -> Message {
 
 /// A stage in front of these servers.
 fn before(servers: Vec<SocketAddr>) -> Stage {
+    before_of(Forwarder::to(servers))
+}
+
+/// A stage in front of a forwarder.
+fn before_of(servers: Forwarder) -> Stage {
     let Stage { resolver, recorder, records } = plain();
     let resolver = Arc::into_inner(resolver).expect("nobody else has it");
-    let resolver = Arc::new(resolver.forwarding(Forwarder::to(servers)));
+    let resolver = Arc::new(resolver.forwarding(servers));
     Stage { resolver, recorder, records }
 }
 
@@ -203,6 +208,24 @@ async fn the_next_server_is_asked_when_one_is_silent_or_gone_and_none_is_a_failu
 }
 
 #[tokio::test]
+async fn with_too_many_questions_under_way_the_next_is_told_to_try_again() {
+    let server = Server::with(&[[203, 0, 113, 7]]).await;
+    let servers = Forwarder::to(vec![server.address]);
+    let room = Arc::clone(&servers.room);
+    let stage = before_of(servers);
+    let asked = query("example.com.", RecordType::A);
+    let others = room.acquire_many(512).await.expect("as many as there may be");
+    assert_eq!(stage.resolver.forwarded(), 512);
+    for over in [Transport::Datagram, Transport::Stream] {
+        assert_eq!(code(&stage.outside(&asked, over).await), ResponseCode::ServFail);
+    }
+    drop(others);
+    let answer = stage.outside(&asked, Transport::Datagram).await;
+    assert_eq!(data(&answer).to_string(), "203.0.113.7");
+    assert_eq!(stage.resolver.forwarded(), 0);
+}
+
+#[tokio::test]
 async fn an_answer_that_does_not_fit_is_cut_short_and_whole_by_stream() {
     static MANY: [[u8; 4]; 80] = [[203, 0, 113, 7]; 80];
     let server = Server::with(&MANY).await;
@@ -270,6 +293,7 @@ fn an_address_with_many_names_forgets_the_oldest_and_there_are_not_too_many_addr
     }
     assert!(pins.names_at([10, 0, 0, 0].into()).contains(&host(1)));
     assert!(pins.names_at([10, 1, 17, 0].into()).is_empty());
+    assert_eq!(pins.answered(), 65_536);
 }
 
 #[test]
