@@ -90,6 +90,7 @@ fn written(text: &str) -> Vec<Vec<String>> {
     let mut found: Vec<_> = joined.lines().flat_map(commands).collect();
     let spans = outside.split('`').skip(1).step_by(2).filter(|span| span.starts_with("boundary "));
     let simple = |span: &str| {
+        let span = span.replace("SHELL", "bash").replace("SEQUENCE", "1");
         let words = span.split_whitespace().filter(|word| !word.contains(['[', ']', '…']));
         words.map(|word| word.split('|').next().unwrap_or_default()).collect::<Vec<_>>().join(" ")
     };

@@ -1,7 +1,7 @@
 //! Through sudo the command is the invoking user's; by root itself it is a root without teeth.
 
 use crate::world::needs::needs;
-use crate::world::{CREW, GUEST, World};
+use crate::world::{CREW, GUEST, World, binary};
 
 #[test]
 fn through_sudo_the_command_has_the_users_ids_groups_and_home() {
@@ -57,4 +57,38 @@ fn root_itself_keeps_its_files() {
     let script =
         format!("id -u; touch {0} && chown {GUEST} {0} && rm {0} && echo done", mine.display());
     world.boundary(&[], &["sh", "-c", &script]).output().exits(0).says("0\n").says("done");
+}
+
+/// Lets a group have the jail `ebpf` without sudo.
+const CAPABILITIES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../deploy/capabilities.sh");
+
+#[test]
+fn with_file_capabilities_a_group_has_ebpf_and_what_it_runs_has_no_right() {
+    needs!(root, bpf, curl, setcap, setpriv);
+    let world = World::new();
+    let copy = world.folder().join("boundary-of-crew").display().to_string();
+    let own = binary().display().to_string();
+    world.bare(&["install", "-m", "755", &own, &copy]).output().exits(0);
+    world.bare(&["sh", CAPABILITIES, "crew", &copy]).output().exits(0);
+    let authority = world.folder().join("ca.pem").display().to_string();
+    let (guest, crew) = (GUEST.to_string(), CREW.to_string());
+    let script = "id -u; grep -E 'Cap(Prm|Eff|Bnd)' /proc/self/status; curl -sS https://allowed.test/; \
+                  curl -sS http://denied.test/";
+    let run = |groups: &[&str]| {
+        // Who executes it has lost root's rights, which go with the execution of the shell.
+        let shell = ["sh", "-c", "exec \"$0\" \"$@\""];
+        let who = [&["setpriv", "--reuid", &guest, "--regid", &guest], groups, &shell].concat();
+        let options = ["--jail-type", "ebpf", "--upstream-ca", &authority];
+        let rest = ["--allow", "domain=allowed.test", "--", "sh", "-c", script];
+        world.bare(&[&who[..], &[&copy], &options, &rest].concat()).output()
+    };
+    let out = run(&["--groups", &crew]);
+    out.exits(0).says(&guest).says("this is allowed.test").says("Request Blocked by Boundary");
+    let none = out.stdout.lines().filter(|line| line.ends_with("\t0000000000000000"));
+    out.expect(none.count() == 3, "what runs has no capability, and can get none");
+    let out = run(&["--clear-groups"]);
+    out.expect(out.stdout.is_empty(), "who is not of the group cannot run it");
+    world.bare(&["sh", CAPABILITIES, "--off", &copy]).output().exits(0);
+    let out = run(&["--clear-groups"]);
+    out.exits(125).complains("jail ebpf");
 }

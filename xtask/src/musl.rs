@@ -30,7 +30,7 @@ impl Static {
     /// Finds or installs the means.
     pub(crate) fn prepare(workspace: &Workspace, arch: Arch) -> Result<Self> {
         add_target(workspace, arch)?;
-        let mut variables = vec![("CARGO_ENCODED_RUSTFLAGS".to_owned(), flags(workspace))];
+        let mut variables = vec![("CARGO_ENCODED_RUSTFLAGS".to_owned(), flags(workspace)?)];
         if arch.is_host() {
             require("musl-gcc", "musl-tools")?;
         } else {
@@ -50,7 +50,7 @@ impl Static {
 
 /// The flags that keep the paths of this machine out of what is built, so that it is the same from
 /// every checkout.
-fn flags(workspace: &Workspace) -> OsString {
+fn flags(workspace: &Workspace) -> Result<OsString> {
     let home = std::env::var_os("CARGO_HOME").map(Into::into).or_else(|| {
         let home = std::env::home_dir()?;
         Some(home.join(".cargo"))
@@ -64,7 +64,12 @@ fn flags(workspace: &Workspace) -> OsString {
         flags.push(home.join("registry/src"));
         flags.push("=registry");
     }
-    flags
+    // Where the library's source is there, the compiler names it as it lies here.
+    flags.push(SEPARATOR);
+    flags.push("--remap-path-prefix=");
+    flags.push(sysroot(workspace)?.join("lib/rustlib/src/rust"));
+    flags.push("=rust");
+    Ok(flags)
 }
 
 /// Adds Rust's own part of a target.

@@ -19,7 +19,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
 use clap::Args;
 use sha2::{Digest as _, Sha256};
 
@@ -99,6 +99,7 @@ const FILES: &[(&str, &str)] = &[
     ("CHANGELOG.md", "usr/share/doc/boundary/CHANGELOG.md"),
     ("README.md", "usr/share/doc/boundary/README.md"),
     ("deploy/apparmor/boundary", "usr/share/apparmor/extra-profiles/boundary"),
+    ("deploy/capabilities.sh", "usr/share/boundary/capabilities"),
     ("deploy/systemd/boundary@.service", "usr/lib/systemd/system/boundary@.service"),
 ];
 
@@ -120,7 +121,19 @@ pub(crate) fn program(workspace: &Workspace, arch: Arch) -> Result<PathBuf> {
     say(format_args!("dist: building for {arch}"));
     let means = Static::prepare(workspace, arch)?;
     let built = means.build(workspace, &["--release", "--package", "boundary"])?;
-    checked(&built, arch)
+    let program = checked(&built, arch)?;
+    let bytes = fs::read(&program).with_context(|| program.display().to_string())?;
+    let places = [Some(workspace.root().to_path_buf()), std::env::home_dir()];
+    if let Some(place) = places.iter().flatten().find(|place| names(&bytes, place)) {
+        bail!("{} names {}, a place of this machine", program.display(), place.display());
+    }
+    Ok(program)
+}
+
+/// Whether a program has a path below a folder in it.
+fn names(bytes: &[u8], folder: &Path) -> bool {
+    let path = format!("{}/", folder.display());
+    path.len() > 2 && bytes.windows(path.len()).any(|window| window == path.as_bytes())
 }
 
 /// The program, if it is whole and needs nothing of a machine; where it can run here, it has.
@@ -200,4 +213,19 @@ fn sums(folder: &Path) -> Result<()> {
     }
     ensure!(!sums.is_empty(), "nothing was built");
     fs::write(folder.join("SHA256SUMS"), sums).context("SHA256SUMS")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::names;
+
+    #[test]
+    fn a_program_that_has_a_path_of_this_machine_in_it_is_noticed() {
+        let program = b"\x7fELF\0/home/ann/lib.rs\0registry/a/b.rs\0";
+        assert!(names(program, Path::new("/home/ann")));
+        assert!(!names(program, Path::new("/home/an")));
+        assert!(!names(program, Path::new("/")));
+    }
 }

@@ -1,0 +1,23 @@
+#!/bin/sh
+# Lets a group have the jail `ebpf` without sudo, by file capabilities on the program; nobody else may run
+# it then. An upgrade puts another program in its place: do it again.
+#
+#   capabilities.sh GROUP [PROGRAM]
+#   capabilities.sh --off [PROGRAM]
+#
+# Take people into the group who may be root: boundary reads and writes the files that they name with more
+# rights than they have. What runs behind it has none of them.
+set -eu
+group=${1:?a group, or --off}
+program=${2:-$(command -v boundary)}
+if [ "$group" = --off ]; then
+  setcap -r "$program" 2>/dev/null || :
+  chgrp root "$program"
+  chmod 755 "$program"
+  exit 0
+fi
+# In this order: whoever may not run it must not be able to for a moment, and chgrp takes capabilities off.
+chmod 750 "$program"
+chgrp "$group" "$program"
+# The kernel half and the session's cgroup; the command's mounts, processes and user.
+setcap cap_bpf,cap_net_admin,cap_sys_admin,cap_sys_ptrace,cap_dac_override,cap_setuid,cap_setgid,cap_setpcap,cap_kill,cap_chown+ep "$program"
