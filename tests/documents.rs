@@ -85,9 +85,12 @@ fn of_boundary(words: &[String]) -> Option<Vec<String>> {
 /// Every command of boundary's in a document: those in blocks as they are, and those in a sentence,
 /// which may say what else could stand in a place (`reload|ps`, `[METHOD]`, `…`).
 fn written(text: &str) -> Vec<Vec<String>> {
-    let (blocks, outside) = blocks(text, &["sh", "console"]);
-    let joined = blocks.concat().replace("\\\n", " ");
+    let (scripts, outside) = blocks(text, &["sh"]);
+    let joined = scripts.concat().replace("\\\n", " ");
     let mut found: Vec<_> = joined.lines().flat_map(commands).collect();
+    // The rest of a console is what was answered.
+    let consoles = blocks(text, &["console"]).0.concat();
+    found.extend(consoles.lines().filter_map(|line| line.strip_prefix("$ ")).flat_map(commands));
     let spans = outside.split('`').skip(1).step_by(2).filter(|span| span.starts_with("boundary "));
     let simple = |span: &str| {
         let span = span.replace("SHELL", "bash").replace("SEQUENCE", "1");
