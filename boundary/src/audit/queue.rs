@@ -1,5 +1,8 @@
 //! A bounded queue with a writer at its end: putting something in never waits, what does not fit is
 //! counted, and the count is written as soon as something fits again.
+//!
+//! Whoever puts something in pays for a lock and a copy: the writer looks by itself after every batch,
+//! and is woken only when it went to sleep before an empty queue.
 
 use std::collections::VecDeque;
 use std::io;
@@ -8,6 +11,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
+
+/// For how many items room is kept from one batch to the next.
+const KEPT: usize = 1024;
 
 /// What the writer takes out in one go.
 pub(super) struct Batch<T> {
@@ -38,7 +44,7 @@ impl<T: Send + 'static> Lane<T> {
     pub(super) fn start(
         name: &str,
         (bound, gather): (usize, Duration),
-        mut write: impl FnMut(Batch<T>) -> Written + Send + 'static,
+        mut write: impl FnMut(&mut Batch<T>) -> Written + Send + 'static,
     ) -> io::Result<Self> {
         let queue = Arc::new(Queue {
             bound,
@@ -51,6 +57,7 @@ impl<T: Send + 'static> Lane<T> {
                 lost: 0,
                 lost_in_all: 0,
                 flushing: 0,
+                is_asleep: false,
                 closed: false,
             }),
             more: Condvar::new(),
@@ -58,10 +65,14 @@ impl<T: Send + 'static> Lane<T> {
         });
         let end = Arc::clone(&queue);
         thread::Builder::new().name(name.to_owned()).spawn(move || {
-            while let Some(batch) = end.take() {
+            let mut room = VecDeque::new();
+            while let Some(mut batch) = end.take(room) {
                 let (told, count) = (batch.lost, batch.items.len() as u64);
-                let written = write(batch);
+                let written = write(&mut batch);
                 end.settle(count, told, written);
+                room = batch.items;
+                room.clear();
+                room.shrink_to(KEPT);
             }
         })?;
         Ok(Self { queue })
@@ -71,12 +82,11 @@ impl<T: Send + 'static> Lane<T> {
     pub(super) fn push(&self, item: T) {
         let mut state = self.queue.lock();
         if state.waiting.len() < self.queue.bound {
-            // The writer sleeps only before an empty queue, or while a batch gathers: one wake-up a
-            // batch, not one an item.
             let waiting = state.waiting.len();
             state.waiting.push_back(item);
             state.accepted += 1;
-            if waiting == 0 || waiting == self.queue.bound / 2 {
+            // Waking somebody is a system call, even where nobody waits.
+            if mem::take(&mut state.is_asleep) || waiting == self.queue.bound / 2 {
                 self.queue.more.notify_one();
             }
         } else {
@@ -148,28 +158,42 @@ struct State<T> {
     lost_in_all: u64,
     /// How many wait for what is in the queue.
     flushing: usize,
+    /// Whether the writer sleeps until something is put in.
+    is_asleep: bool,
     closed: bool,
 }
 
 impl<T> Queue<T> {
-    /// Everything that waits, as soon as something does. `None` when nothing ever will.
-    fn take(&self) -> Option<Batch<T>> {
-        let mut state = self.lock();
+    /// Everything that waits, when it has gathered for a while. `None` when nothing ever will. What
+    /// comes meanwhile goes where there is room already.
+    fn take(&self, room: VecDeque<T>) -> Option<Batch<T>> {
+        let mut state = self.gathered(self.lock());
         while state.waiting.is_empty() {
             if state.closed {
                 return None;
             }
+            state.is_asleep = true;
             state = self.more.wait(state).unwrap_or_else(PoisonError::into_inner);
+            state.is_asleep = false;
+            if !state.waiting.is_empty() {
+                state = self.gathered(state);
+            }
         }
-        if !self.gather.is_zero() {
-            let half = self.bound / 2;
-            let may_gather = |state: &mut State<T>| {
-                !state.closed && state.flushing == 0 && state.waiting.len() <= half
-            };
-            let gathered = self.more.wait_timeout_while(state, self.gather, may_gather);
-            state = gathered.unwrap_or_else(PoisonError::into_inner).0;
+        let items = mem::replace(&mut state.waiting, room);
+        Some(Batch { lost: mem::take(&mut state.lost), items })
+    }
+
+    /// Lets a batch gather.
+    fn gathered<'a>(&self, state: MutexGuard<'a, State<T>>) -> MutexGuard<'a, State<T>> {
+        if self.gather.is_zero() {
+            return state;
         }
-        Some(Batch { lost: mem::take(&mut state.lost), items: mem::take(&mut state.waiting) })
+        let half = self.bound / 2;
+        let may_gather = |state: &mut State<T>| {
+            !state.closed && state.flushing == 0 && state.waiting.len() <= half
+        };
+        let gathered = self.more.wait_timeout_while(state, self.gather, may_gather);
+        gathered.unwrap_or_else(PoisonError::into_inner).0
     }
 
     /// Counts a batch as done with. What could not be written of it is lost, and its own message
@@ -191,5 +215,33 @@ impl<T> Queue<T> {
     /// No code panics while it holds the lock; if it did, the counts would still be the best there are.
     fn lock(&self) -> MutexGuard<'_, State<T>> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+
+    use super::*;
+
+    #[test]
+    fn a_writer_that_went_to_sleep_is_woken() {
+        const DEADLINE: Duration = Duration::from_mins(1);
+        let (tell, told) = mpsc::channel();
+        let write = move |batch: &mut Batch<u8>| {
+            let items = batch.items.len() as u64;
+            batch.items.drain(..).for_each(|item| tell.send(item).unwrap());
+            Written { items, is_told: true }
+        };
+        let lane = Lane::start("test", (8, Duration::from_millis(1)), write).unwrap();
+        for number in 0..3 {
+            let until = Instant::now() + DEADLINE;
+            while !lane.queue.lock().is_asleep {
+                assert!(Instant::now() < until, "it does not go to sleep");
+                thread::yield_now();
+            }
+            lane.push(number);
+            assert_eq!(told.recv_timeout(DEADLINE), Ok(number));
+        }
     }
 }

@@ -25,7 +25,7 @@ const BOUND: usize = 8192;
 
 /// How long the writer lets records gather before it writes them: waking it for each would cost the
 /// request more than the record does.
-const GATHER: Duration = Duration::from_millis(2);
+const GATHER: Duration = Duration::from_millis(5);
 
 /// Starts the writer of the JSON Lines file. It complains in the log, once, when it cannot write.
 pub(super) fn start_file(
@@ -41,7 +41,7 @@ pub(super) fn start_file(
     // Whether the file does not yet say that the session goes on in it: until it does, a reader has to
     // take what comes first for something that was cut.
     let mut begins = false;
-    Lane::start("records", (BOUND, GATHER), move |batch: Batch<Row>| {
+    Lane::start("records", (BOUND, GATHER), move |batch: &mut Batch<Row>| {
         let count = batch.items.len() as u64;
         begins |= turned(&mut writer, &mut complaints);
         let begun = begins.then(|| {

@@ -29,7 +29,10 @@ const BOUND: usize = 8192;
 
 /// How long lines gather before they are written: a person does not see it, and waking the writer for
 /// each would cost the request more than the line does.
-const GATHER: Duration = Duration::from_millis(2);
+const GATHER: Duration = Duration::from_millis(5);
+
+/// How much room for lines is kept from one batch to the next.
+const KEPT: usize = 64 * 1024;
 
 /// A sink that cannot be opened.
 #[derive(Debug, thiserror::Error)]
@@ -204,8 +207,9 @@ impl Output {
     /// Puts a queue in front. Only the first call counts.
     pub(super) fn queue(&self) -> io::Result<()> {
         let (target, format, zone) = (Arc::clone(&self.target), self.format, self.zone.clone());
-        let lane = Lane::start("log", (BOUND, GATHER), move |batch: Batch<Said>| {
-            let mut bytes = Vec::new();
+        let mut bytes = Vec::new();
+        let lane = Lane::start("log", (BOUND, GATHER), move |batch: &mut Batch<Said>| {
+            bytes.clear();
             for said in &batch.items {
                 said.render(format, &zone, &mut bytes);
             }
@@ -213,6 +217,7 @@ impl Output {
                 lost(batch.lost).render(format, &zone, &mut bytes);
             }
             let is_told = target.write(&bytes).is_ok();
+            bytes.shrink_to(KEPT);
             Written { items: if is_told { batch.items.len() as u64 } else { 0 }, is_told }
         })?;
         // A second recorder on the same output shares the first one's queue; its own ends at once.

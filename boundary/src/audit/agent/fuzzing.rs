@@ -17,7 +17,7 @@ pub fn frames(
     let logs: Vec<Log> =
         requests.into_iter().zip(0..).map(|(texts, number)| Log::made_up(texts, number)).collect();
     let mut frames = Vec::new();
-    Reporter { session_id, process }.frames(tag, &logs, &mut frames);
+    Reporter { session_id, process }.frames(tag, logs, &mut frames);
     let (channel_full, batch_full) = dropped;
     message::status(tag, Status { channel_full, batch_full }, &mut frames);
     frames

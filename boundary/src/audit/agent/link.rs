@@ -4,6 +4,7 @@
 
 use std::collections::VecDeque;
 use std::io::{self, Write as _};
+use std::mem;
 use std::os::fd::{AsFd as _, AsRawFd as _};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -25,8 +26,12 @@ const WINDOW: usize = 64;
 /// How long one write may take.
 const WRITE: Duration = Duration::from_secs(5);
 
-/// How soon an agent that was just written to is looked at again.
-const MOMENT: Duration = Duration::from_millis(1);
+/// How much is written at once, or little more.
+const PIECE: usize = 16 * 1024;
+
+/// How soon an agent that was just written to is looked at again: at its busiest a session fills a
+/// hundred batches in the time, and each look costs as much as a batch.
+const MOMENT: Duration = Duration::from_millis(4);
 
 /// How long an agent that does not know a tag may take to hang up on it; and when the session is
 /// over.
@@ -127,14 +132,20 @@ impl Link {
                 Some(Connection { stream, tag: self.tag, spoke: None, wrote: Instant::now() });
         }
         let Some(connection) = &mut self.connection else { return Ok(()) };
-        while let Some(batch) = self.batches.get(self.sent) {
-            let mut frames = Vec::new();
-            self.reporter.frames(connection.tag, &batch.logs, &mut frames);
+        // Several go in one piece, and count as sent when all of it is written.
+        let (mut frames, mut held) = (Vec::new(), self.sent);
+        while let Some(batch) = self.batches.get_mut(held) {
+            let logs = mem::take(&mut batch.logs);
+            batch.logs = self.reporter.frames(connection.tag, logs, &mut frames);
             if let Some(status) = batch.status {
                 message::status(connection.tag, status, &mut frames);
             }
-            connection.write(&frames, queue)?;
-            self.sent += 1;
+            held += 1;
+            if frames.len() >= PIECE || held == self.batches.len() {
+                connection.write(&frames, queue)?;
+                frames.clear();
+                self.sent = held;
+            }
         }
         Ok(())
     }

@@ -145,41 +145,53 @@ pub(super) struct Reporter {
 }
 
 impl Reporter {
-    /// The frames that carry logs, in their order: one, or as many as it takes.
-    pub(super) fn frames(&self, tag: Tag, logs: &[Log], frames: &mut Vec<u8>) {
-        if let Some(payload) = self.payload(tag, logs.to_vec()) {
-            return frame(tag, &payload, frames);
+    /// The frames that carry logs, in their order: one, or as many as it takes. The logs come back.
+    pub(super) fn frames(&self, tag: Tag, logs: Vec<Log>, frames: &mut Vec<u8>) -> Vec<Log> {
+        let (payload, logs) = self.payload(tag, logs);
+        if let Some(payload) = payload {
+            frame(tag, &payload, frames);
+            return logs;
         }
-        match logs {
+        match logs.as_slice() {
             [] => {}
             [log] => {
                 // What surrounds the log takes a few bytes for lengths that grow with it.
-                let around = self.payload(tag, Vec::new()).map_or(0, |payload| payload.len()) + 16;
+                let around =
+                    self.payload(tag, Vec::new()).0.map_or(0, |payload| payload.len()) + 16;
                 let short = log.shortened(MAX_PAYLOAD.saturating_sub(around));
-                if let Some(payload) = self.payload(tag, vec![short]) {
+                if let (Some(payload), _) = self.payload(tag, vec![short]) {
                     frame(tag, &payload, frames);
                 }
             }
             _ => {
                 let (first, second) = logs.split_at(logs.len() / 2);
-                self.frames(tag, first, frames);
-                self.frames(tag, second, frames);
+                self.frames(tag, first.to_vec(), frames);
+                self.frames(tag, second.to_vec(), frames);
             }
         }
+        logs
     }
 
-    /// The payload for logs, if a reader would take it.
-    fn payload(&self, tag: Tag, logs: Vec<Log>) -> Option<Vec<u8>> {
+    /// The payload for logs, if a reader would take it; and the logs.
+    fn payload(&self, tag: Tag, logs: Vec<Log>) -> (Option<Vec<u8>>, Vec<Log>) {
         let report = Report {
             logs,
             session_id: self.session_id.clone(),
             confined_process_name: self.process.clone(),
         };
-        let payload = match tag {
-            Tag::Bare => report.encode_to_vec(),
-            Tag::Message => Envelope { content: Some(Content::Logs(report)) }.encode_to_vec(),
+        let (payload, logs) = match tag {
+            Tag::Bare => (report.encode_to_vec(), report.logs),
+            Tag::Message => {
+                let envelope = Envelope { content: Some(Content::Logs(report)) };
+                let payload = envelope.encode_to_vec();
+                let logs = match envelope.content {
+                    Some(Content::Logs(report)) => report.logs,
+                    Some(Content::Status(_)) | None => Vec::new(),
+                };
+                (payload, logs)
+            }
         };
-        (payload.len() <= MAX_PAYLOAD).then_some(payload)
+        ((payload.len() <= MAX_PAYLOAD).then_some(payload), logs)
     }
 }
 

@@ -66,7 +66,7 @@ fn reporter(process: &str) -> Reporter {
 
 fn framed(tag: Tag, process: &str, logs: &[Log]) -> Vec<u8> {
     let mut frames = Vec::new();
-    reporter(process).frames(tag, logs, &mut frames);
+    reporter(process).frames(tag, logs.to_vec(), &mut frames);
     frames
 }
 

@@ -58,11 +58,10 @@ impl<T: Line> Export<T> {
     ) -> io::Result<Self> {
         let runtime = Builder::new_current_thread().enable_all().build()?;
         let mut sender = Sender::new(to, session, runtime)?;
-        let lane = Lane::start("otlp", (BOUND, GATHER), move |batch: Batch<T>| {
+        let lane = Lane::start("otlp", (BOUND, GATHER), move |batch: &mut Batch<T>| {
             let count = batch.items.len() as u64;
-            let mut items = Vec::from(batch.items);
-            items.extend((batch.lost > 0).then(|| lost(batch.lost)));
-            let sent = sender.send(&items);
+            batch.items.extend((batch.lost > 0).then(|| lost(batch.lost)));
+            let sent = sender.send(batch.items.make_contiguous());
             Written { items: sent.min(count), is_told: sent > count }
         })?;
         Ok(Self { lane })
