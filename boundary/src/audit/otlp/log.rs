@@ -1,37 +1,51 @@
-//! A line of the record as a log: its fields are the attributes, under the same names.
+//! A line of the record as a log (`LogRecord`): its fields are the attributes, under the same names.
 
-use opentelemetry::Key;
-use opentelemetry::logs::{AnyValue, LogRecord as _, Severity};
-use opentelemetry_sdk::logs::SdkLogRecord;
+use std::borrow::Cow;
+
+use jiff::Timestamp;
 use tracing::Level;
 
 use super::Line;
+use super::wire::Message;
 use crate::audit::object::Value;
 
-/// Puts a line into an empty log.
-pub(super) fn fill(record: &mut SdkLogRecord, line: &impl Line) {
-    let time = std::time::SystemTime::from(line.time());
-    record.set_timestamp(time);
-    record.set_observed_timestamp(time);
+/// Writes a line as a log.
+pub(super) fn write(log: &mut Message, line: &impl Line) {
+    let time = nanoseconds(line.time());
+    log.fixed(1, time);
+    log.fixed(11, time);
     let (severity, name) = severity(line.level());
-    record.set_severity_number(severity);
-    record.set_severity_text(name);
+    log.number(2, severity);
+    log.text(3, name);
     let mut words = Words::default();
+    let (mut attribute, mut held) = (Message::default(), Message::default());
     line.fields(&mut |name, value| {
         words.note(name, &value);
-        record.add_attribute(Key::from_static_str(name), any(value));
+        attribute.clear();
+        attribute.text(1, name);
+        held.clear();
+        any(value, &mut held);
+        attribute.message(2, held.bytes());
+        log.message(6, attribute.bytes());
     });
-    record.set_event_name(words.event);
-    record.set_body(AnyValue::from(words.body()));
+    log.text(12, words.event);
+    held.clear();
+    held.text(1, &words.body());
+    log.message(5, held.bytes());
 }
 
-/// The level in the standard's words.
-fn severity(level: Level) -> (Severity, &'static str) {
+/// A time as logs have it. No clock says one before 1970 or after 2262.
+fn nanoseconds(time: Timestamp) -> u64 {
+    u64::try_from(time.as_nanosecond()).unwrap_or(0)
+}
+
+/// The level as the standard numbers it, and its name.
+fn severity(level: Level) -> (u64, &'static str) {
     match level {
-        Level::ERROR => (Severity::Error, "ERROR"),
-        Level::WARN => (Severity::Warn, "WARN"),
-        Level::INFO => (Severity::Info, "INFO"),
-        Level::DEBUG | Level::TRACE => (Severity::Debug, "DEBUG"),
+        Level::ERROR => (17, "ERROR"),
+        Level::WARN => (13, "WARN"),
+        Level::INFO => (9, "INFO"),
+        Level::DEBUG | Level::TRACE => (5, "DEBUG"),
     }
 }
 
@@ -86,22 +100,23 @@ fn text(value: &Value<'_>) -> Option<String> {
     }
 }
 
-/// A field's value. What is made of several is written as JSON, which every store can search; times and
-/// ids as they stand in the file.
-fn any(value: Value<'_>) -> AnyValue {
-    match value {
-        Value::Text(text) => AnyValue::from(text.into_owned()),
-        Value::Number(number) => match i64::try_from(number) {
-            Ok(number) => AnyValue::from(number),
-            Err(_) => AnyValue::from(number.to_string()),
-        },
-        Value::Address(address) => AnyValue::from(address.to_string()),
-        Value::Id(id) => AnyValue::from(id.to_string()),
+/// A field's value as an `AnyValue`. What is made of several is written as JSON, which every store can
+/// search; times and ids as they stand in the file. A number that the standard has no room for is text.
+fn any(value: Value<'_>, to: &mut Message) {
+    let text: Cow<'_, str> = match value {
+        Value::Text(text) => text,
+        Value::Number(number) if i64::try_from(number).is_ok() => {
+            return to.number(3, number);
+        }
+        Value::Number(number) => number.to_string().into(),
+        Value::Address(address) => address.to_string().into(),
+        Value::Id(id) => id.to_string().into(),
         value @ (Value::Time(_) | Value::Texts(_) | Value::Parents(_)) => {
             let mut json = Vec::new();
             value.write(&mut json);
             let json = String::from_utf8_lossy(&json);
-            AnyValue::from(json.trim_matches('"').to_owned())
+            json.trim_matches('"').to_owned().into()
         }
-    }
+    };
+    to.text(1, &text);
 }

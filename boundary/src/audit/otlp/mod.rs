@@ -6,25 +6,24 @@
 
 mod client;
 mod log;
+mod request;
+mod wire;
 
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use opentelemetry::KeyValue;
-use opentelemetry::logs::{Logger as _, LoggerProvider as _};
-use opentelemetry::{InstrumentationScope, Key};
+use opentelemetry::{Key, KeyValue};
 use opentelemetry_otlp::{LogExporter, Protocol, WithExportConfig as _, WithHttpConfig as _};
 use opentelemetry_sdk::Resource;
-use opentelemetry_sdk::logs::{
-    LogBatch, LogExporter as _, SdkLogRecord, SdkLogger, SdkLoggerProvider,
-};
+use opentelemetry_sdk::logs::{LogBatch, LogExporter as _};
 use tokio::runtime::{Builder, Runtime};
 
 use super::object::Fields;
 use super::queue::{Batch, Lane, Written};
 use super::{Collector, Session};
-use client::Client;
+use client::{Client, Content};
+use request::Requests;
 
 /// How many lines may wait for a slow collector.
 const BOUND: usize = 8192;
@@ -83,12 +82,12 @@ impl<T: Line> Export<T> {
     }
 }
 
-/// What sends.
+/// What sends. The library knows whither, how, and how often it is tried; what is sent we write.
 struct Sender {
     runtime: Runtime,
     exporter: LogExporter,
-    logger: SdkLogger,
-    scope: InstrumentationScope,
+    content: Content,
+    requests: Requests,
     /// Whether the last try failed, so that a collector that is gone is told of once.
     is_failing: bool,
 }
@@ -96,30 +95,25 @@ struct Sender {
 impl Sender {
     /// Prepares what sends to a collector. Nothing is sent yet.
     fn new(to: &Collector, session: &Session, runtime: Runtime) -> io::Result<Self> {
-        let client = Client::new(to.certificate.as_deref())?;
+        let content = Content::default();
+        let client = Client::new(to.certificate.as_deref(), content.clone())?;
         let exporter = LogExporter::builder()
             .with_http()
             .with_http_client(client)
             .with_protocol(Protocol::HttpBinary)
             .with_endpoint(&to.endpoint)
             .with_timeout(PATIENCE);
-        let mut exporter = exporter.build().map_err(io::Error::other)?;
-        exporter.set_resource(&resource(session));
-        let scope = InstrumentationScope::builder("boundary")
-            .with_version(env!("CARGO_PKG_VERSION"))
-            .build();
-        // It only makes empty records; none goes through it.
-        let logger = SdkLoggerProvider::builder().build().logger("boundary");
-        Ok(Self { runtime, exporter, logger, scope, is_failing: false })
+        let exporter = exporter.build().map_err(io::Error::other)?;
+        let requests = Requests::new(&resource(session));
+        Ok(Self { runtime, exporter, content, requests, is_failing: false })
     }
 
     /// Sends lines; how many of them were taken, from the first on.
     fn send(&mut self, lines: &[impl Line]) -> u64 {
         let mut sent = 0;
         for some in lines.chunks(MOST) {
-            let records: Vec<SdkLogRecord> = some.iter().map(|line| self.record(line)).collect();
-            let pairs: Vec<_> = records.iter().map(|record| (record, &self.scope)).collect();
-            let outcome = self.runtime.block_on(self.exporter.export(LogBatch::new(&pairs)));
+            self.content.set(self.requests.request(some));
+            let outcome = self.runtime.block_on(self.exporter.export(LogBatch::new(&[])));
             let has_failed = outcome.is_err();
             if let Err(error) = outcome
                 && !self.is_failing
@@ -133,13 +127,6 @@ impl Sender {
             sent += some.len() as u64;
         }
         sent
-    }
-
-    /// A line as a log.
-    fn record(&self, line: &impl Line) -> SdkLogRecord {
-        let mut record = self.logger.create_log_record();
-        log::fill(&mut record, line);
-        record
     }
 }
 
