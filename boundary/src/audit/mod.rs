@@ -46,7 +46,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use tracing::Level;
 
-use crate::rules::{Code, Denial, Host, Permit};
+use crate::rules::{Code, Denial, Host, Intent, Permit};
 
 /// By which door a flow came.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -117,8 +117,8 @@ pub struct Parent {
 pub struct Subject {
     /// By which door.
     pub door: Door,
-    /// Who, if the jail knows.
-    pub process: Option<Process>,
+    /// Who, if the jail knows. All requests of a connection share it.
+    pub process: Option<Arc<Process>>,
     /// The address the program meant to reach.
     pub target: Option<SocketAddr>,
 }
@@ -167,6 +167,20 @@ impl Decision {
             Self::Dns { refused, .. } => refused.is_none(),
             Self::Deny(_) | Self::Dropped { .. } | Self::Withheld { .. } => false,
         }
+    }
+
+    /// What was asked for, where it was understood.
+    fn intent(&self) -> Option<&Intent> {
+        match self {
+            Self::Allow(permit) => Some(permit.intent()),
+            Self::Deny(denial) => denial.intent.as_ref(),
+            Self::Dns { .. } | Self::Dropped { .. } | Self::Withheld { .. } => None,
+        }
+    }
+
+    /// Whether it is about a request.
+    fn is_request(&self) -> bool {
+        self.intent().is_some_and(|intent| intent.method().is_some())
     }
 
     /// Why it was refused; none if it was not.

@@ -51,7 +51,6 @@ pub struct Record {
 
 /// What a record is about.
 #[derive(Debug)]
-#[expect(clippy::large_enum_variant, reason = "nearly all are the large one")]
 enum What {
     /// Who asked, and what was decided. Its words are put together where they are written.
     Decided(Subject, Decision),
@@ -89,9 +88,8 @@ impl Record {
     /// What was asked for, where it was understood.
     fn intent(&self) -> Option<&Intent> {
         match &self.what {
-            What::Decided(_, Decision::Allow(permit)) => Some(permit.intent()),
-            What::Decided(_, Decision::Deny(denial)) => denial.intent.as_ref(),
-            What::Decided(..) | What::Lost(..) => None,
+            What::Decided(_, decision) => decision.intent(),
+            What::Lost(..) => None,
         }
     }
 
@@ -103,7 +101,7 @@ impl Record {
 
     /// Whether it is about a request.
     pub(super) fn is_request(&self) -> bool {
-        self.intent().is_some_and(|intent| intent.method().is_some())
+        matches!(&self.what, What::Decided(_, decision) if decision.is_request())
     }
 
     /// The rule that granted it.

@@ -168,7 +168,8 @@ impl Recorder {
         let allowed = decision.is_allowed();
         let is_said = shared.log.takes(decision.level());
         // Putting together what nobody takes costs every request a dozen allocations.
-        let is_told = is_said || shared.is_written() || shared.agent.is_some();
+        let is_forwarded = shared.agent.is_some() && decision.is_request();
+        let is_told = is_said || shared.is_written() || is_forwarded;
         let record = is_told.then(|| Record::opening(&shared.session, subject, decision));
         let sequence = self.number(record, (allowed, is_question), is_said);
         Entry {

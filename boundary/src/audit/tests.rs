@@ -95,7 +95,7 @@ fn session() -> Session {
 fn subject(door: Door) -> Subject {
     Subject {
         door,
-        process: Some(Process {
+        process: Some(Arc::new(Process {
             pid: 42,
             uid: 1000,
             comm: "curl".to_owned(),
@@ -103,7 +103,7 @@ fn subject(door: Door) -> Subject {
             cgroup: 7,
             room: 0,
             parents: [Parent { pid: 41, comm: "sh".to_owned() }].into(),
-        }),
+        })),
         target: Some("203.0.113.9:53".parse().expect("an address")),
     }
 }

@@ -191,7 +191,7 @@ impl Resolver {
         kind: String,
         refused: Option<Code>,
     ) {
-        let subject = Subject { door: Door::Dns, process, target };
+        let subject = Subject { door: Door::Dns, process: process.map(Arc::new), target };
         self.recorder
             .decide(&subject, Decision::Dns { name, kind, refused })
             .close(Tally::default());

@@ -28,7 +28,7 @@ impl Proxy {
         flow: Flow,
     ) {
         let Flow { door, client: _, target, process } = flow;
-        let subject = Subject { door, process, target: Some(target) };
+        let subject = Subject { door, process: process.map(Arc::new), target: Some(target) };
         let denial = Denial::new(Code::OverLimit);
         drop(self.recorder.decide(&subject, Decision::Deny(denial)));
         if let Ok(place) = Arc::clone(&self.porch).try_acquire_owned() {

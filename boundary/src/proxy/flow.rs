@@ -78,6 +78,7 @@ impl Call {
     /// Understands a flow. A synthetic address that stands for no name goes nowhere.
     pub(super) fn new(flow: Flow, pins: &Pins) -> Result<Self, Box<(Subject, Denial)>> {
         let Flow { door, client: _, target, process } = flow;
+        let process = process.map(Arc::new);
         let subject = Subject { door, process, target: Some(target) };
         if door == Door::Explicit {
             return Ok(Self::with(subject, Target::Open, Cut::default()));

@@ -336,7 +336,8 @@ impl Proxy {
 
     /// Lets the resolver answer a stream of questions. One of anything else is cut off.
     async fn resolve<S: Stream>(&self, mut stream: S, call: Call) {
-        if let Err(error) = self.resolver.serve_stream(&mut stream, call.subject.process).await {
+        let process = call.subject.process.map(Arc::unwrap_or_clone);
+        if let Err(error) = self.resolver.serve_stream(&mut stream, process).await {
             tracing::debug!(%error, "a stream of questions broke");
             if error.kind() == io::ErrorKind::InvalidData {
                 call.cut.mark();
@@ -346,7 +347,7 @@ impl Proxy {
 
     /// The policy for whoever opened a call: boundary inside boundary has one of its own.
     fn rules_of(&self, call: &Call) -> Arc<RuleSet> {
-        self.rules.of(call.subject.process.as_ref().map_or(0, Process::place))
+        self.rules.of(call.subject.process.as_deref().map_or(0, Process::place))
     }
 
     /// The permit to pass a stream on unopened, if a rule says so.

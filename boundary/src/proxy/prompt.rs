@@ -68,7 +68,7 @@ impl Proxy {
         let patience = self.limits.prompt_time;
         let (answer, answered) = oneshot::channel();
         let until = Instant::now() + patience;
-        let process = call.subject.process.clone();
+        let process = call.subject.process.as_deref().cloned();
         let question = Question { denial: denial.clone(), process, until, answer };
         if prompt.try_send(question).is_err() {
             tracing::warn!(url = intent.url(false), "too many questions wait: it was not asked");

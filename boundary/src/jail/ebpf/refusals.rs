@@ -43,7 +43,7 @@ impl Refused {
             Why::Aim => Code::DatagramConnect,
         };
         let subject =
-            Subject { door: Door::Kernel, process: Some(self.process), target: self.target };
+            Subject { door: Door::Kernel, process: Some(self.process.into()), target: self.target };
         (subject, Decision::Dropped { proto: self.proto, code, host })
     }
 }

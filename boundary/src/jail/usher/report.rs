@@ -255,7 +255,7 @@ fn told(process: Process, what: What) -> Told {
             return Told::Dropped(Refused { process, proto: "udp", target, why, option: None });
         }
     };
-    let subject = Subject { door: Door::Kernel, process: Some(process), target: None };
+    let subject = Subject { door: Door::Kernel, process: Some(process.into()), target: None };
     Told::Refused(subject, decision)
 }
 
