@@ -13,7 +13,8 @@ use anyhow::{Context as _, Result};
 pub(super) struct Usage {
     /// Memory now, each page divided among those who share it, in KiB.
     pub(super) now: u64,
-    /// The most that was resident since it was last forgotten, in KiB.
+    /// The most that was resident since it was last forgotten, in KiB; of pages that several share
+    /// the part that each has of them now.
     pub(super) peak: u64,
     /// Open descriptors.
     pub(super) descriptors: usize,
@@ -27,8 +28,11 @@ pub(super) fn usage(root: u32) -> Result<Usage> {
         // One that ended in between holds nothing.
         let Ok(now) = fs::read_to_string(format!("{folder}/smaps_rollup")) else { continue };
         let status = fs::read_to_string(format!("{folder}/status")).unwrap_or_default();
-        sum.now += kibibytes(&now, "Pss:");
-        sum.peak += kibibytes(&status, "VmHWM:");
+        let own = kibibytes(&now, "Pss:");
+        // What it shares is resident in each that shares it, and there only once.
+        let counted_elsewhere = kibibytes(&now, "Rss:").saturating_sub(own);
+        sum.now += own;
+        sum.peak += kibibytes(&status, "VmHWM:").saturating_sub(counted_elsewhere);
         sum.descriptors += fs::read_dir(format!("{folder}/fd")).map_or(0, Iterator::count);
     }
     Ok(sum)

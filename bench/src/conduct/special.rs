@@ -48,7 +48,10 @@ pub(super) fn of_memory(contestants: &mut [Contestant]) -> Result<String> {
     let held = format!("for an idle connection (of {HELD}), KiB");
     text.push_str(&line(&held, &idle)?);
     text.push_str(&line("most in a download of 100 MiB, MiB", &peak)?);
-    writeln!(text, "\nOf all processes of a proxy; an idle connection has had one request.")?;
+    writeln!(
+        text,
+        "\nOf all processes of a proxy, what they share counted once; an idle connection has had one request."
+    )?;
     Ok(text)
 }
 
