@@ -122,6 +122,16 @@ fn a_server_may_take_a_port_to_which_connections_are_open() {
 }
 
 #[test]
+fn an_ordinary_user_can_open_terminals() {
+    needs!(root, userns, python3, setpriv);
+    let world = World::new();
+    let script = "import os, pty; near, far = pty.openpty(); print(os.ttyname(far)); \
+                  os.write(far, b'said'); print(os.read(near, 9))";
+    let out = as_guest(&world, &[], &["python3", "-c", script]).output();
+    out.exits(0).says("/dev/pts/").says("b'said'");
+}
+
+#[test]
 fn shared_memory_of_the_same_user_is_out_of_reach() {
     needs!(root, userns, setpriv, ipcmk, ipcs);
     let world = World::new();

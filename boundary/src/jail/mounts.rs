@@ -97,7 +97,7 @@ pub(super) fn arrange(enclosure: &Enclosure<'_>) -> Result<(), Call> {
         hide_control(enclosure.bundle)?;
         hide_daemons(enclosure, &pinned(enclosure.usher.open))?;
         if let Entry::Namespaces { .. } | Entry::Supervised = enclosure.entry {
-            few_devices()?;
+            few_devices(enclosure.identity.is_root())?;
         }
     }
     let guarded = enclosure.guarded.iter().filter(|_| mutation::stands("guard"));
@@ -332,7 +332,7 @@ fn protect(file: &Path) -> Result<(), Call> {
 
 /// Replaces `/dev` by one with the devices that every program expects, and no other: what the
 /// device hook does where there is one.
-fn few_devices() -> Result<(), Call> {
+fn few_devices(is_roots: bool) -> Result<(), Call> {
     let (old, new) = (Path::new("/dev"), Path::new("/dev/shm"));
     if !new.is_dir() {
         return cover(old);
@@ -352,7 +352,7 @@ fn few_devices() -> Result<(), Call> {
     mount(Some("tmpfs"), &new.join("shm"), Some("tmpfs"), shared, Some("mode=1777"))
         .map_err(Call::to("mount(tmpfs)"))?;
     if old.join("pts").is_dir() {
-        bind(&old.join("pts"), &new.join("pts"))?;
+        terminals((old, new), is_roots)?;
     }
     for (name, to) in DEVICE_LINKS {
         symlink(to, new.join(name)).map_err(Call::to("symlink(/dev)"))?;
@@ -361,6 +361,25 @@ fn few_devices() -> Result<(), Call> {
         .map_err(Call::to("mount(MS_MOVE)"))?;
     // A device that is not there must not be taken for one that may be made.
     read_only(old)
+}
+
+/// Lets terminals be opened: among the machine's, where the device that makes them is for root alone, or
+/// a user's own. The one that somebody sits at has no name among those, and gets that of the console.
+fn terminals((old, new): (&Path, &Path), is_roots: bool) -> Result<(), Call> {
+    if is_roots {
+        return bind(&old.join("pts"), &new.join("pts"));
+    }
+    let flags = MsFlags::MS_NOSUID | MsFlags::MS_NOEXEC;
+    let own = Some("newinstance,ptmxmode=0666,mode=0620");
+    mount(Some("devpts"), &new.join("pts"), Some("devpts"), flags, own)
+        .map_err(Call::to("mount(devpts)"))?;
+    let names = (0..3).filter_map(|fd| fs::read_link(format!("/proc/self/fd/{fd}")).ok());
+    let Some(seat) = names.into_iter().find(|name| name.starts_with(old.join("pts"))) else {
+        return Ok(());
+    };
+    let console = new.join("console");
+    fs::write(&console, "").map_err(Call::to("write(/dev)"))?;
+    bind(&seat, &console)
 }
 
 /// Makes a mount read-only, and leaves its other flags: in a user namespace they are locked.
