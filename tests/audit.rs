@@ -4,9 +4,9 @@ use std::os::unix::fs::PermissionsExt as _;
 
 use serde_json::Value;
 
-use crate::world::jail;
 use crate::world::needs::needs;
 use crate::world::{Output, World};
+use crate::world::{jail, user};
 
 /// The opening records: those that decide.
 fn openings(out: &Output) -> Vec<&Value> {
@@ -42,7 +42,7 @@ fn an_allowed_request_is_on_record_with_who_asked_and_what_became_of_it() {
         ("comm", "curl"),
         ("exe", "/usr/bin/curl"),
         ("pid", &pid),
-        ("uid", "0"),
+        ("uid", &user()),
     ]);
     // A process that asks has a cgroup of the session's only where the jail is one.
     let cgroup = if jail() == "ebpf" { "cgroup" } else { "jail" };
@@ -88,7 +88,7 @@ fn a_dropped_datagram_is_on_record_with_who_sent_it() {
         ("address", "203.0.113.66"),
         ("port", "9999"),
         ("door", "kernel"),
-        ("uid", "0"),
+        ("uid", &user()),
     ]);
     // Elsewhere the kernel tells later, and a program that has ended by then has no name.
     if jail() != "ebpf" {
@@ -233,7 +233,7 @@ fn a_full_disk_lets_nothing_out_where_nothing_may_go_unrecorded() {
     let place = disk.clone();
     world.host().run(move || {
         let (kind, flags) = (Some("tmpfs"), nix::mount::MsFlags::empty());
-        nix::mount::mount(kind, &place, kind, flags, Some("size=32k")).expect("a mount");
+        nix::mount::mount(kind, &place, kind, flags, Some("size=32k,mode=0777")).expect("a mount");
     });
     let config =
         world.file("deny.yaml", "audit_on_error: deny\nallowlist: [domain=allowed.test]\n");

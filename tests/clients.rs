@@ -25,7 +25,7 @@ fn serving(world: &World, script: &str) -> PathBuf {
 /// Checks a client bare, allowed and denied.
 #[track_caller]
 fn is_at_home(world: &World, client: &[&str], says: &str) {
-    world.bare(client).output().exits(0).says(says);
+    world.bare(client).by_the_same_user().output().exits(0).says(says);
     let out = world.boundary(&ALLOW, client).output();
     out.exits(0).says(says).record(&[("decision", "allow"), ("host", "allowed.test")]);
     let out = world.boundary(&["--allow", "domain=elsewhere.test"], client).output();

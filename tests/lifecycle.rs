@@ -292,7 +292,7 @@ fn programs(world: &World) -> BTreeSet<u64> {
 
 #[test]
 fn a_normal_end_leaves_nothing_behind() {
-    needs!(root, bpf);
+    needs!(root, bpf, privilege);
     leaves_nothing(|world, _| {
         let attack = world.process("attack");
         kill(attack.pid, Signal::SIGUSR1).expect("it is there");
@@ -301,7 +301,7 @@ fn a_normal_end_leaves_nothing_behind() {
 
 #[test]
 fn an_interrupt_leaves_nothing_behind() {
-    needs!(root, bpf);
+    needs!(root, bpf, privilege);
     leaves_nothing(|_, keeper| kill(keeper, Signal::SIGINT).expect("it is there"));
 }
 

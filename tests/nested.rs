@@ -28,7 +28,8 @@ fn world() -> World {
 
 /// What is written before a command to run it under boundary with a policy of these hosts.
 fn under(world: &World, hosts: &[&str]) -> String {
-    let binary = world.boundary(&[], &["true"]).words()[0].clone();
+    let mut words = world.exact(&[]).words();
+    let binary = words.remove(0);
     let rules = hosts.iter().map(|host| format!("--allow domain={host} "));
     format!("{binary} {}--", rules.collect::<String>())
 }

@@ -57,7 +57,7 @@ fn verified(world: &World, path: &str) {
 
 #[test]
 fn nobody_who_has_mounts_of_their_own_changes_a_file_of_the_record() {
-    needs!(root, bpf, userns, setpriv, curl, sudo);
+    needs!(root, bpf, privilege, userns, setpriv, curl, sudo);
     let world = World::new();
     for (number, (jail, owner, run)) in KEPT_OUT.into_iter().enumerate() {
         let folder = folder(&world, &format!("kept-{number}"), owner);
@@ -96,7 +96,7 @@ fn nobody_who_has_mounts_of_their_own_changes_a_file_of_the_record() {
 
 #[test]
 fn a_session_goes_on_in_files_that_the_command_cannot_change_either() {
-    needs!(root, bpf, userns, setpriv, curl, sudo);
+    needs!(root, bpf, privilege, userns, setpriv, curl, sudo);
     let world = World::new();
     let config = world.file("small.yaml", "audit_max_size: 6KiB\naudit_files: 3\n");
     let config = config.to_str().expect("our own name");
@@ -124,7 +124,7 @@ fn a_session_goes_on_in_files_that_the_command_cannot_change_either() {
 
 #[test]
 fn whose_files_are_whose_own_is_found_out_by_verify() {
-    needs!(root, setpriv, curl);
+    needs!(root, privilege, setpriv, curl);
     let world = World::new();
     let folder = folder(&world, "own", GUEST);
     let audit = format!("{folder}/audit.jsonl");

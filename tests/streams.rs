@@ -195,7 +195,7 @@ c.recv(99)";
 
 #[test]
 fn git_clones_over_ssh() {
-    needs!(root, bpf, git, ssh, sshd);
+    needs!(root, bpf, privilege, git, ssh, sshd);
     let world = World::new();
     world.internet().own("/run");
     let made = "mkdir -p /run/sshd; ssh-keygen -qt ed25519 -N '' -f key; ssh-keygen -qt ed25519 -N '' -f hostkey

@@ -319,7 +319,7 @@ fn a26_a27_a_policy_that_is_empty_or_wrong_opens_nothing() {
 
 #[test]
 fn a28_walls_that_cannot_be_raised_are_not_replaced_by_weaker_ones() {
-    needs!(root, bpf, setpriv);
+    needs!(root, bpf, privilege, setpriv);
     let world = World::new();
     let run = world.boundary(&ALLOW, &["echo", "ran"]);
     let out = run.under(&["setpriv", "--inh-caps=-all", "--bounding-set=-all"]).output();

@@ -109,7 +109,7 @@ fn a18_a19_a_daemon_that_binds_after_the_start_is_out_of_reach_wherever_it_is() 
 
 #[test]
 fn a18_no_spelling_and_no_link_leads_to_a_socket_of_the_host() {
-    needs!(root, bpf);
+    needs!(root, bpf, privilege);
     let world = World::new();
     let project = world.folder().join("tmp");
     let place = project.join("deep/daemon");

@@ -33,7 +33,7 @@ mod toll;
 mod wire;
 
 pub(crate) use output::{Output, lines, records};
-pub(crate) use run::{Run, Session, binary, has_walls, jail};
+pub(crate) use run::{Run, Session, binary, has_walls, jail, user};
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -98,6 +98,14 @@ pub(crate) struct World {
     internet: Place,
 }
 
+/// Gives a file, and what is in it if it is a folder, to the user. What is gone meanwhile is nobody's.
+fn give(path: &Path) {
+    std::os::unix::fs::lchown(path, Some(GUEST), Some(GUEST)).unwrap_or_default();
+    let is_folder = fs::symlink_metadata(path).is_ok_and(|it| it.is_dir());
+    let inside = is_folder.then(|| fs::read_dir(path).ok()).flatten();
+    inside.into_iter().flatten().flatten().for_each(|entry| give(&entry.path()));
+}
+
 impl World {
     /// A world with the usual names.
     pub(crate) fn new() -> Self {
@@ -132,7 +140,9 @@ impl World {
         for shared in ["tmp", "logs"] {
             let shared = self.folder.0.join(shared);
             fs::create_dir(&shared).expect("the folder is ours");
-            let mode = fs::Permissions::from_mode(0o1777);
+            // Where a user starts boundary, what a test puts there for it is not another's.
+            let mode = if run::is_users() { 0o777 } else { 0o1777 };
+            let mode = fs::Permissions::from_mode(mode);
             fs::set_permissions(&shared, mode).expect("it is ours");
         }
         self.host.own("/run");
@@ -144,6 +154,13 @@ impl World {
         self.host.cover(&self.file("passwd", &passwd), "/etc/passwd");
         self.host.cover(&self.file("group", &group), "/etc/group");
         self.file("ca.pem", &Authority::the().pem());
+    }
+
+    /// Gives what tests have put into the world to the user, where a user starts boundary.
+    fn hand_over(&self) {
+        if run::is_users() {
+            give(&self.folder.0);
+        }
     }
 
     /// Runs boundary in the host, with these options and this command.

@@ -23,7 +23,7 @@ use super::output::{KernelLog, Output, is_of_session, lines};
 use super::screen::Screen;
 use super::terminal::Terminal;
 use super::toll;
-use super::{GUEST, World};
+use super::{CREW, GUEST, World};
 
 /// How long any run may take unless the test says otherwise.
 const PATIENCE: Duration = Duration::from_mins(1);
@@ -88,11 +88,18 @@ impl<'w> Run<'w> {
 
     /// As a user starts it: through sudo where the jail needs root, else without any right.
     fn for_user(self) -> Self {
-        if jail() == "ebpf" {
-            return self.through_sudo();
-        }
-        let id = GUEST.to_string();
-        self.under(&["setpriv", "--reuid", &id, "--regid", &id, "--init-groups"])
+        if jail() == "ebpf" { self.through_sudo() } else { self.by_guest() }
+    }
+
+    /// As the user `guest`, without any right.
+    fn by_guest(self) -> Self {
+        let (id, groups) = (GUEST.to_string(), format!("{GUEST},{CREW}"));
+        self.under(&["setpriv", "--reuid", &id, "--regid", &id, "--groups", &groups])
+    }
+
+    /// A command without boundary, as whoever runs it with boundary here.
+    pub(crate) fn by_the_same_user(self) -> Self {
+        if is_users() { self.by_guest() } else { self }
     }
 
     /// A command alone, which trusts the simulated internet.
@@ -157,6 +164,7 @@ impl<'w> Run<'w> {
     pub(crate) fn start(self) -> Session<'w> {
         let kernel = KernelLog::open();
         self.world.settle();
+        self.world.hand_over();
         let (line, input) = (self.line.clone(), self.input.clone());
         let (environment, folder) = (self.environment.clone(), self.world.folder().to_owned());
         let child = self.world.host().run(move || {
@@ -180,6 +188,7 @@ impl<'w> Run<'w> {
     pub(crate) fn on_terminal(self) -> (Session<'w>, Terminal) {
         let kernel = KernelLog::open();
         self.world.settle();
+        self.world.hand_over();
         let (terminal, [stdin, stdout, stderr]) = Terminal::open();
         let (line, environment) = (self.line.clone(), self.environment.clone());
         let child = self.world.host().run(move || {
@@ -324,8 +333,13 @@ pub(crate) fn jail() -> String {
 }
 
 /// Whether boundary is started as a user rather than as root (`BOUNDARY_TEST_AS=user`).
-fn is_users() -> bool {
+pub(super) fn is_users() -> bool {
     std::env::var_os("BOUNDARY_TEST_AS").is_some_and(|who| who == "user")
+}
+
+/// The number of whom a command runs as where a test does not say so.
+pub(crate) fn user() -> String {
+    if is_users() { GUEST.to_string() } else { "0".to_owned() }
 }
 
 /// What every run starts with: nothing of the test process's own proxies and bundles.
