@@ -227,7 +227,7 @@ mod tests {
     #[test]
     fn a_writer_that_went_to_sleep_is_woken() {
         const DEADLINE: Duration = Duration::from_mins(1);
-        let (tell, told) = mpsc::channel();
+        let (tell, told) = mpsc::sync_channel(1);
         let write = move |batch: &mut Batch<u8>| {
             let items = batch.items.len() as u64;
             batch.items.drain(..).for_each(|item| tell.send(item).unwrap());
