@@ -22,7 +22,9 @@ pub(super) const READ: usize = 4 * 1024;
 const BEHIND: Duration = Duration::from_millis(5);
 /// What is taken of a client that goes on asking before it is answered.
 const AHEAD: usize = 16 * 1024;
-/// Room for a body: at first, and where more comes than fits.
+/// Room for a body: at first, and where more comes than fits. TLS reads its socket a record at a time,
+/// 100 MiB in 6400 reads, and what is here leaves in 1650 writes. Reading ahead of it would save half of
+/// the reads, and copy every byte once more.
 const ROOM: (usize, usize) = (16 * 1024, 64 * 1024);
 
 /// What was heard.
