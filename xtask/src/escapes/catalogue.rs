@@ -69,8 +69,9 @@ impl Kind {
     }
 }
 
-/// The walls that only the usual jail has: its hooks, its cgroup and its doors on the host.
-const USUAL_ALONE: [&str; 10] = [
+/// The walls that only the usual jail has: its hooks, its cgroup, its doors on the host, and what it
+/// takes besides where others are made of it (a user and a process namespace in `nsjail`).
+const USUAL_ALONE: [&str; 12] = [
     "connect",
     "sendmsg",
     "sock_create",
@@ -81,6 +82,8 @@ const USUAL_ALONE: [&str; 10] = [
     "cgroup",
     "door",
     "flow",
+    "userns",
+    "processes",
 ];
 
 impl Catalogue {
