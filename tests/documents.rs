@@ -35,8 +35,11 @@ fn blocks(text: &str, languages: &[&str]) -> (Vec<String>, String) {
                 }
                 within = None;
             }
-            (None, Some((_, block))) => *block += &format!("{line}\n"),
-            (None, None) => outside += &format!("{line}\n"),
+            (None, place) => {
+                let text = place.as_mut().map_or(&mut outside, |(_, block)| block);
+                text.push_str(line);
+                text.push('\n');
+            }
         }
     }
     (wanted, outside)
@@ -49,7 +52,6 @@ fn commands(line: &str) -> Vec<Vec<String>> {
     for c in line.chars() {
         match (quote, c) {
             (Some(open), c) if c == open => quote = None,
-            (Some(_), c) => word.get_or_insert_default().push(c),
             (None, '\'' | '"') => {
                 quote = Some(c);
                 word.get_or_insert_default();
@@ -61,7 +63,7 @@ fn commands(line: &str) -> Vec<Vec<String>> {
                     all.push(std::mem::take(&mut words));
                 }
             }
-            (None, c) => word.get_or_insert_default().push(c),
+            (_, c) => word.get_or_insert_default().push(c),
         }
     }
     words.extend(word);

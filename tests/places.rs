@@ -105,7 +105,7 @@ fn entry_point() -> Vec<String> {
     [words(&entry), command.to_vec()].concat()
 }
 
-/// The policy that the files of a place have: beside it, or in the ConfigMap.
+/// The policy that the files of a place have: beside it, or in the `ConfigMap`.
 fn policy(file: &str) -> String {
     if file.starts_with("kubernetes") {
         let map = document("deploy/kubernetes/restricted.yaml", "ConfigMap");
@@ -367,7 +367,9 @@ fn leaves(value: &Value, path: &str, found: &mut Vec<(String, Value)>) {
             fields.iter().for_each(|(name, value)| leaves(value, &below(name), found));
         }
         Value::Array(elements) => elements.iter().for_each(|it| leaves(it, &below("[]"), found)),
-        leaf => found.push((path.to_owned(), leaf.clone())),
+        leaf @ (Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_)) => {
+            found.push((path.to_owned(), leaf.clone()));
+        }
     }
 }
 
