@@ -137,7 +137,7 @@ mod tests {
     /// Waits until nobody has a file open any more, which a shared lock of theirs would show.
     fn is_let_go(path: &std::path::Path) -> bool {
         let file = fs::File::open(path).unwrap();
-        let deadline = Instant::now() + Duration::from_secs(60);
+        let deadline = Instant::now() + Duration::from_mins(1);
         while Instant::now() < deadline {
             if file.try_lock().is_ok() {
                 return true;

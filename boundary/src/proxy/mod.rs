@@ -386,7 +386,10 @@ impl Proxy {
             Err(denial) => return self.cut_off(call, denial),
         };
         let meant = self.meant(&call.target, &permit);
-        let route = match self.upstream.route(&permit, meant).await {
+        let promise = self.promise(call, &permit);
+        let found = self.upstream.route(&permit, meant).await;
+        promise.taken_over();
+        let route = match found {
             Err(Stop::Denied(denial)) => return self.cut_off(call, denial),
             Err(Stop::Failed(failure)) => Err(failure),
             Ok(route) => Ok(route),

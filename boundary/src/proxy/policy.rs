@@ -37,7 +37,7 @@ impl Proxy {
         call.record(&self.recorder, Decision::Allow(permit.clone()))
     }
 
-    /// Sees to it that a permitted request is on record, also where its client leaves, or the session
+    /// Sees to it that what is permitted is on record, also where its client leaves, or the session
     /// ends, before there is a way for it.
     pub(super) fn promise<'a>(&'a self, call: &'a Call, permit: &'a Permit) -> Promise<'a> {
         Promise { proxy: self, call, permit, is_open: true }
@@ -128,7 +128,7 @@ impl Proxy {
     }
 }
 
-/// The word that a permitted request will be on record.
+/// The word that what is permitted will be on record.
 pub(super) struct Promise<'a> {
     proxy: &'a Proxy,
     call: &'a Call,

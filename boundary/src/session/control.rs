@@ -132,7 +132,7 @@ impl Control {
         let learns = session.learning;
         let guarded = Guarded::open(&policy, user.uid);
         let (first, now) = (policy, Mutex::new(now));
-        Self { proxy, learns, session, wanted, user, first, guarded, now }
+        Self { proxy, session, wanted, user, first, guarded, learns, now }
     }
 
     /// Answers until the session ends. A hangup of this process, which has no terminal, is the same

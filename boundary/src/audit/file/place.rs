@@ -239,14 +239,13 @@ impl Place {
     /// Gives each name's file to the next, and the last one's to the first. Where one cannot be given
     /// they are given back.
     fn exchange(&self, names: &[CString]) -> io::Result<()> {
-        let folder = self.folder.as_fd();
         let pairs: Vec<(&CString, &CString)> =
             names.iter().zip(names.iter().skip(1)).rev().collect();
-        for (done, (newer, older)) in pairs.iter().enumerate() {
-            if let Err(error) = swap::names(folder, newer, older) {
-                for (newer, older) in pairs.iter().take(done).rev() {
-                    swap::names(folder, newer, older)?;
-                }
+        let swap =
+            |(one, other): &(&CString, &CString)| swap::names(self.folder.as_fd(), one, other);
+        for (done, pair) in pairs.iter().enumerate() {
+            if let Err(error) = swap(pair) {
+                pairs.iter().take(done).rev().try_for_each(swap)?;
                 return Err(error);
             }
         }

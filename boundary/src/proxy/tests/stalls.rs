@@ -262,7 +262,7 @@ async fn a_certificate_that_changes_is_verified_anew_and_a_wrong_one_gets_no_req
 }
 
 /// Longer than any test.
-const HOURS: Duration = Duration::from_secs(3600);
+const HOURS: Duration = Duration::from_hours(1);
 /// What sends a request the short way, and the long one.
 const BOTH_WAYS: [&str; 2] = ["", "TE: trailers\r\n"];
 
@@ -292,9 +292,9 @@ async fn an_upstream_that_says_nothing_in_its_handshake_is_waited_for_as_long_as
 const LOST: &str = "stalled.test";
 
 /// A stage whose one permitted name nobody resolves, and a request for it.
-fn unresolved(limits: Limits, odd: &str) -> (Stage, String) {
+fn unresolved(limits: &Limits, odd: &str) -> (Stage, String) {
     let rules = [format!("host={LOST} port=80")];
-    let limits = Limits { dial: HOURS, ..limits };
+    let limits = Limits { dial: HOURS, ..limits.clone() };
     let stage = Setting { limits, ..Setting::to_name(LOST, 80, &rules) }.start();
     stage.proxy.upstream.stall(LOST);
     (stage, format!("GET / HTTP/1.1\r\nHost: {LOST}\r\n{odd}Connection: close\r\n\r\n"))
@@ -309,11 +309,21 @@ fn outcomes(records: &[serde_json::Value]) -> Vec<serde_json::Value> {
     closed.iter().map(|record| record["http_status"].clone()).collect()
 }
 
+/// Waits until something is so.
+async fn until(is_so: impl Fn() -> bool) {
+    let wait = async {
+        while !is_so() {
+            sleep(Duration::from_millis(5)).await;
+        }
+    };
+    soon(wait).await;
+}
+
 #[tokio::test]
 async fn a_name_that_nobody_resolves_is_waited_for_as_long_as_an_answer_may_take() {
     for odd in BOTH_WAYS {
         let limits = Limits { answer_time: Some(PATIENCE), ..Limits::default() };
-        let (stage, request) = unresolved(limits, odd);
+        let (stage, request) = unresolved(&limits, odd);
         let answer = got(stage.address, request, usize::MAX).await;
         assert!(answer.starts_with("HTTP/1.1 504 "), "{odd:?} {answer:?}");
         assert_eq!(outcomes(&stage.records().await), [504], "{odd:?}");
@@ -324,32 +334,33 @@ async fn a_name_that_nobody_resolves_is_waited_for_as_long_as_an_answer_may_take
 async fn a_client_that_leaves_while_its_name_is_resolved_is_on_record_and_not_waited_for() {
     for odd in BOTH_WAYS {
         let (stage, request) =
-            unresolved(Limits { half_closed: PATIENCE, ..Limits::default() }, odd);
+            unresolved(&Limits { half_closed: PATIENCE, ..Limits::default() }, odd);
         let mut client = stage.connect().await;
         client.say(request).await;
         soon(client.0.shutdown()).await.unwrap();
-        soon(async {
-            while stage.records.decisions().len() < 2 {
-                sleep(Duration::from_millis(5)).await;
-            }
-        })
-        .await;
+        until(|| stage.records.decisions().len() == 2).await;
         assert_eq!(outcomes(&stage.records().await), [serde_json::Value::Null], "{odd:?}");
     }
 }
 
 #[tokio::test]
+async fn a_stream_whose_name_is_resolved_when_the_session_ends_is_on_record() {
+    let limits = Limits { dial: HOURS, drain: PATIENCE, ..Limits::default() };
+    let rules = [format!("proto=tcp host={LOST} port=7")];
+    let stage = Setting { limits, ..Setting::to_name(LOST, 7, &rules) }.start();
+    stage.proxy.upstream.stall(LOST);
+    let _client = stage.connect().await;
+    until(|| stage.proxy.upstream.waiting(LOST) == 1).await;
+    assert_eq!(outcomes(&stage.records().await), [serde_json::Value::Null]);
+}
+
+#[tokio::test]
 async fn a_request_whose_name_is_resolved_when_the_session_ends_is_on_record() {
     for odd in BOTH_WAYS {
-        let (stage, request) = unresolved(Limits { drain: PATIENCE, ..Limits::default() }, odd);
+        let (stage, request) = unresolved(&Limits { drain: PATIENCE, ..Limits::default() }, odd);
         let mut client = stage.connect().await;
         client.say(request).await;
-        soon(async {
-            while stage.proxy.upstream.waiting(LOST) == 0 {
-                sleep(Duration::from_millis(5)).await;
-            }
-        })
-        .await;
+        until(|| stage.proxy.upstream.waiting(LOST) == 1).await;
         assert_eq!(outcomes(&stage.records().await), [serde_json::Value::Null], "{odd:?}");
     }
 }
