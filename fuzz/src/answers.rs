@@ -110,11 +110,13 @@ pub fn read(bytes: &[u8], is_head: bool) -> Option<Answer> {
         other => panic!("two lengths: {other:?}"),
     };
     let between = ["connection", "keep-alive", "transfer-encoding"];
+    // Without content a length is a word about another answer, which may be left out (RFC 9110 §8.6).
+    let is_void = is_head || status == 204 || status == 304;
     let mut fields: Vec<(String, Vec<u8>)> = response
         .headers
         .iter()
         .map(|field| (field.name.to_ascii_lowercase(), field.value.to_vec()))
-        .filter(|(name, _)| !between.contains(&&**name))
+        .filter(|(name, _)| !between.contains(&&**name) && !(is_void && name == "content-length"))
         .collect();
     fields.sort();
     Some(Answer { status, reason, fields, body, is_whole })
