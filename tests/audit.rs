@@ -156,7 +156,7 @@ fn the_file_is_the_owners_alone() {
 
 #[test]
 fn the_command_cannot_change_the_record_it_is_on() {
-    needs!(root, bpf);
+    needs!(root, covers, bpf);
     for through_sudo in [false, true] {
         let world = World::new();
         let path = world.folder().join("own.jsonl");

@@ -178,7 +178,7 @@ fn a_record_that_an_outsider_moves_away_loses_nothing() {
 
 #[test]
 fn a_proxy_without_memory_ends_the_session_and_nothing_gets_out() {
-    needs!(root, bpf, python3, prlimit);
+    needs!(root, privilege, bpf, python3, prlimit);
     let world = World::new();
     // Connections that wait in the middle of a head, each of which takes memory.
     let script = "

@@ -307,13 +307,13 @@ fn an_interrupt_leaves_nothing_behind() {
 
 #[test]
 fn killing_the_keeper_ends_the_command_and_leaves_nothing_behind() {
-    needs!(root, bpf);
+    needs!(root, bpf, privilege);
     leaves_nothing(|_, keeper| kill(keeper, Signal::SIGKILL).expect("it is there"));
 }
 
 #[test]
 fn killing_any_other_process_of_boundary_ends_the_command_and_leaves_nothing_behind() {
-    needs!(root, bpf);
+    needs!(root, bpf, privilege);
     let others = |world: &World, keeper| {
         let mut all = world.processes();
         all.retain(|process| process.is_boundary() && process.pid != keeper);

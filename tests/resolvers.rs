@@ -71,7 +71,7 @@ fn a_resolver_of_any_family_and_place_is_answered_for() {
 
 #[test]
 fn a_resolv_conf_beside_a_daemons_sockets_is_seen_and_its_search_list_counts() {
-    needs!(root, bpf);
+    needs!(root, covers, bpf);
     let world = World::new();
     // As systemd-resolved has it: a link into a directory that is covered.
     let etc = world.folder().join("etc");

@@ -5,7 +5,7 @@ use crate::world::{CREW, GUEST, World, binary};
 
 #[test]
 fn through_sudo_the_command_has_the_users_ids_groups_and_home() {
-    needs!(root, bpf);
+    needs!(root, bpf, privilege);
     let world = World::new();
     let script =
         "id -u; id -g; id -G; echo home=$HOME user=$USER; test -w /etc/passwd || echo tame";
@@ -16,7 +16,7 @@ fn through_sudo_the_command_has_the_users_ids_groups_and_home() {
 
 #[test]
 fn through_sudo_the_configuration_is_the_users() {
-    needs!(root, bpf, curl);
+    needs!(root, bpf, privilege, curl);
     let world = World::new();
     let folder = world.folder().join("home/.config/coder_boundary");
     std::fs::create_dir_all(&folder).expect("the folder is ours");
@@ -51,7 +51,7 @@ fn the_core_limit_that_sudo_leaves_is_no_hindrance() {
 
 #[test]
 fn root_itself_keeps_its_files() {
-    needs!(root, bpf);
+    needs!(root, bpf, privilege);
     let world = World::new();
     let mine = world.folder().join("mine");
     let script =

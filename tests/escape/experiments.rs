@@ -74,7 +74,7 @@ fn a11_h13_a_frame_of_ones_own_making_is_refused() {
 
 #[test]
 fn a15_h09_the_walls_cannot_be_seen_or_written_in_the_file_system() {
-    needs!(root, bpf);
+    needs!(root, covers, bpf);
     let world = World::new();
     for attempt in [
         "echo $$ > /sys/fs/cgroup/cgroup.procs",
@@ -95,7 +95,7 @@ fn a15_h09_the_walls_cannot_be_seen_or_written_in_the_file_system() {
 
 #[test]
 fn a15_h09_a_directory_that_is_covered_is_not_stood_in() {
-    needs!(root, bpf);
+    needs!(root, covers, bpf);
     let world = World::new();
     let groups = cgroup2().expect("needed above");
     for (place, attempt) in [

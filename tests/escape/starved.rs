@@ -217,7 +217,7 @@ fn failing((call, error, _): (&str, &str, u32), when: u32, world: &World, ground
 
 #[test]
 fn f03_a28_a_call_that_fails_at_the_start_ends_it_or_changes_nothing() {
-    needs!(root, bpf, strace);
+    needs!(root, privilege, bpf, strace);
     let world = World::new();
     let ground = Ground::below(&world);
     for call in CALLS {

@@ -9,7 +9,8 @@ use nix::unistd::geteuid;
 ///
 /// `needs!(root, bpf, curl)`: `root`, `bpf` (the capabilities and a cgroup2 that root may write),
 /// `ebpf` (those, and that this is the jail of the run), `rooms` (that it has room for boundary inside
-/// boundary), `privilege` (that nobody but root starts boundary), `userns`, `loopdev` (files as disks), the name
+/// boundary), `privilege` (that nobody but root starts boundary), `covers` (that the jail of the
+/// run has mounts of its own), `userns`, `loopdev` (files as disks), the name
 /// of a Python package, or that of a program. Under `BOUNDARY_TEST_PROMISE=root,bpf,…` the lack of what
 /// was promised is a failure.
 macro_rules! needs {
@@ -46,6 +47,8 @@ fn is_there(what: &str) -> bool {
         "rooms" => is_there("bpf") && super::run::jail() != "nsjail",
         // A test about what root can do to the place, or that whoever starts boundary has rights to lose.
         "privilege" => geteuid().is_root() && super::run::user() == "0",
+        // A test about what a mount covers: landjail has mounts where root starts it, and none for a user.
+        "covers" => super::run::jail() != "landjail" || super::run::user() == "0",
         "userns" => Path::new("/proc/self/ns/user").exists() && user_namespaces() > 0,
         "loopdev" => Path::new("/dev/loop-control").exists(),
         "grpcio" => has_module("grpc"),
