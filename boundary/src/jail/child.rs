@@ -246,9 +246,11 @@ pub(super) fn limit_capabilities(keep: &[u32]) -> Result<(), Call> {
     process::hold_capabilities(keep).map_err(Call::to("capset"))
 }
 
-/// Refuses descriptors 0 to 2 that lead past the walls: sockets of any family but unix, since what
-/// is written to them leaves by no door (those of a wire, a virtual machine's host or the kernel as
-/// much as TCP's), and directories, through which files are opened below whatever covers them.
+/// Refuses descriptors 0 to 2 that lead past the walls.
+///
+/// Those are sockets of any family but unix, since what is written to them leaves by no door (those of
+/// a wire, a virtual machine's host or the kernel as much as TCP's), and directories, through which
+/// files are opened below whatever covers them.
 pub fn refuse_ways_out() -> Result<(), Error> {
     let stdin = io::stdin();
     let stdout = io::stdout();

@@ -319,12 +319,12 @@ fn read_answer(mut bytes: &[u8], all: &mut Vec<Bound>) -> nix::Result<bool> {
 fn bound(message: &[u8]) -> Option<Bound> {
     const MESSAGE: usize = 16;
     const ESTABLISHED: u8 = 1;
+    const NAME: u32 = 0;
+    const FILE: u32 = 1;
     let (kind, state) = (i32::from(*message.get(1)?), *message.get(2)?);
     if kind != libc::SOCK_DGRAM && state == ESTABLISHED {
         return None;
     }
-    const NAME: u32 = 0;
-    const FILE: u32 = 1;
     let mut found = Bound { socket: word(message, 4)?, ..Bound::default() };
     let mut rest = message.get(MESSAGE..)?;
     while let Some(head) = word(rest, 0) {
