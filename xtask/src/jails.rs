@@ -32,7 +32,7 @@ const RESULTS: &str = "jails.json";
 const THREADS: &str = "--test-threads=6";
 
 /// What is the same behind every jail, or is about one that it names itself.
-const ELSEWHERE: [&str; 13] = [
+const ELSEWHERE: [&str; 12] = [
     "kernel::",
     "nsjail::",
     "landjail::",
@@ -45,7 +45,6 @@ const ELSEWHERE: [&str; 13] = [
     "ctl::",
     "deploy::",
     "reconcile::",
-    "soak::",
 ];
 
 /// What begins the names of tests that try to get out.

@@ -24,7 +24,7 @@ const FEW: usize = 512;
 const FEW_HELD: usize = 16;
 
 /// Of so many parts of the time, sweeps in passing take one.
-const SHARE: u32 = 100;
+const SHARE: u32 = 20;
 
 /// What became of a socket.
 #[derive(Debug, Clone)]
