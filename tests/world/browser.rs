@@ -8,7 +8,7 @@ use std::fs::{File, OpenOptions};
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::mpsc::{Receiver, channel};
+use std::sync::mpsc::{Receiver, sync_channel};
 use std::time::{Duration, Instant};
 
 use nix::sys::stat::Mode;
@@ -147,7 +147,7 @@ impl<'w> Browser<'w> {
 
 /// Reads the browser's messages, each up to a nought, in a thread of its own.
 fn listen(pipe: &Path) -> Receiver<Value> {
-    let (found, messages) = channel();
+    let (found, messages) = sync_channel(256);
     let pipe = pipe.to_owned();
     std::thread::spawn(move || {
         let mut reader = BufReader::new(File::open(pipe).expect("the browser writes"));

@@ -11,7 +11,7 @@ use std::io::Write as _;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::Path;
 use std::process::{Command, Stdio};
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::JoinHandle;
 
 use nix::mount::{MsFlags, mount};
@@ -23,7 +23,7 @@ type Job = Box<dyn FnOnce() + Send>;
 
 /// A thread in a network namespace and a mount namespace of its own.
 pub(crate) struct Place {
-    jobs: Option<Sender<Job>>,
+    jobs: Option<SyncSender<Job>>,
     thread: Option<JoinHandle<()>>,
     netns: String,
 }
@@ -31,8 +31,8 @@ pub(crate) struct Place {
 impl Place {
     /// Makes the namespaces, with the loopback interface up and the mounts private.
     pub(crate) fn make() -> Self {
-        let (jobs, work) = channel();
-        let (report, made) = channel();
+        let (jobs, work) = sync_channel(1);
+        let (report, made) = sync_channel(1);
         let thread = std::thread::spawn(move || live(&report, &work));
         let netns = made.recv().expect("the namespaces are made");
         let place = Self { jobs: Some(jobs), thread: Some(thread), netns };
@@ -42,7 +42,7 @@ impl Place {
 
     /// Runs a job there and hands back what it makes. A panic in it is a panic here.
     pub(crate) fn run<T: Send + 'static>(&self, job: impl FnOnce() -> T + Send + 'static) -> T {
-        let (done, result) = channel();
+        let (done, result) = sync_channel(1);
         let job = move || {
             let outcome = catch_unwind(AssertUnwindSafe(job));
             done.send(outcome).expect("somebody waits for the job");
@@ -102,7 +102,7 @@ impl Drop for Place {
 }
 
 /// The thread's life: leave the test's namespaces, say where, work until nobody asks any more.
-fn live(report: &Sender<String>, work: &Receiver<Job>) {
+fn live(report: &SyncSender<String>, work: &Receiver<Job>) {
     unshare(CloneFlags::CLONE_FS | CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWNET)
         .expect("root makes namespaces");
     let none: Option<&str> = None;

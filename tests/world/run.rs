@@ -13,7 +13,7 @@ use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::mpsc::{Receiver, channel};
+use std::sync::mpsc::{Receiver, sync_channel};
 use std::time::Duration;
 
 use nix::errno::Errno;
@@ -238,7 +238,7 @@ impl<'w> Session<'w> {
         let pid = Pid::from_raw(i32::try_from(child.id()).expect("a pid"));
         let stdout = child.stdout.take().map_or_else(Screen::empty, Screen::collect);
         let stderr = child.stderr.take().map_or_else(Screen::empty, Screen::collect);
-        let (report, ended) = channel();
+        let (report, ended) = sync_channel(1);
         let guard = Guard { pid, has_ended: Arc::default() };
         let has_ended = Arc::clone(&guard.has_ended);
         std::thread::spawn(move || {

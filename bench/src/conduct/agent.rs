@@ -7,7 +7,7 @@ use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
 use std::process::{Child, ChildStdin, Command, Stdio};
-use std::sync::mpsc::{Receiver, channel};
+use std::sync::mpsc::{Receiver, sync_channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -106,7 +106,7 @@ impl Agent {
         let mut child = command.spawn().context("a load")?;
         let tell = child.stdin.take();
         let out = child.stdout.take().context("a pipe")?;
-        let (report, reports) = channel();
+        let (report, reports) = sync_channel(16);
         thread::spawn(move || {
             let mut lines = BufReader::new(out).lines().map_while(Result::ok);
             // Nobody listens any more when the load was given up.

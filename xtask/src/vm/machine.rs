@@ -4,7 +4,7 @@
 use std::io::{BufRead as _, BufReader};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
@@ -12,6 +12,9 @@ use anyhow::{Context as _, Result};
 use super::kernel::Kernel;
 use crate::arch::Arch;
 use crate::musl::require;
+
+/// How many lines a machine may be ahead of whoever follows it.
+const AHEAD: usize = 1024;
 
 /// How long a machine may be silent: no single test takes as long.
 const SILENCE: Duration = Duration::from_mins(4);
@@ -67,7 +70,7 @@ impl Machine {
         qemu.stdin(Stdio::null()).stdout(Stdio::piped());
         let mut child = qemu.spawn().with_context(|| program.to_owned())?;
         let output = BufReader::new(child.stdout.take().context("QEMU has no output")?);
-        let (sender, lines) = channel();
+        let (sender, lines) = sync_channel(AHEAD);
         std::thread::spawn(move || {
             // Until the machine ends, or nobody listens any more.
             let lines = output.split(b'\n').map_while(Result::ok);
