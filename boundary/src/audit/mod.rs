@@ -19,7 +19,10 @@ mod rows;
 mod settings;
 mod sink;
 mod terminal;
+mod threads;
 
+#[cfg(test)]
+mod model;
 #[cfg(test)]
 mod tests;
 

@@ -2,15 +2,17 @@
 //! counted, and the count is written as soon as something fits again.
 //!
 //! Whoever puts something in pays for a lock and a copy: the writer looks by itself after every batch,
-//! and is woken only when it went to sleep before an empty queue.
+//! and is woken only when it went to sleep before an empty queue. That nobody is forgotten asleep is
+//! checked over every order of its steps (`model`), which is why it takes its threads from beside it.
 
 use std::collections::VecDeque;
 use std::io;
 use std::mem;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::thread;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
+
+use super::threads::{AtomicBool, Builder, Condvar, Mutex, MutexGuard};
 
 /// For how many items room is kept from one batch to the next.
 const KEPT: usize = 1024;
@@ -64,7 +66,7 @@ impl<T: Send + 'static> Lane<T> {
             idle: Condvar::new(),
         });
         let end = Arc::clone(&queue);
-        thread::Builder::new().name(name.to_owned()).spawn(move || {
+        Builder::new().name(name.to_owned()).spawn(move || {
             let mut room = VecDeque::new();
             while let Some(mut batch) = end.take(room) {
                 let (told, count) = (batch.lost, batch.items.len() as u64);
@@ -184,16 +186,20 @@ impl<T> Queue<T> {
     }
 
     /// Lets a batch gather.
-    fn gathered<'a>(&self, state: MutexGuard<'a, State<T>>) -> MutexGuard<'a, State<T>> {
+    fn gathered<'a>(&self, mut state: MutexGuard<'a, State<T>>) -> MutexGuard<'a, State<T>> {
         if self.gather.is_zero() {
             return state;
         }
-        let half = self.bound / 2;
-        let may_gather = |state: &mut State<T>| {
-            !state.closed && state.flushing == 0 && state.waiting.len() <= half
-        };
-        let gathered = self.more.wait_timeout_while(state, self.gather, may_gather);
-        gathered.unwrap_or_else(PoisonError::into_inner).0
+        let until = Instant::now() + self.gather;
+        while !state.closed && state.flushing == 0 && state.waiting.len() <= self.bound / 2 {
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                break;
+            }
+            let waited = self.more.wait_timeout(state, left);
+            state = waited.unwrap_or_else(PoisonError::into_inner).0;
+        }
+        state
     }
 
     /// Counts a batch as done with. What could not be written of it is lost, and its own message
@@ -215,33 +221,5 @@ impl<T> Queue<T> {
     /// No code panics while it holds the lock; if it did, the counts would still be the best there are.
     fn lock(&self) -> MutexGuard<'_, State<T>> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::sync::mpsc;
-
-    use super::*;
-
-    #[test]
-    fn a_writer_that_went_to_sleep_is_woken() {
-        const DEADLINE: Duration = Duration::from_mins(1);
-        let (tell, told) = mpsc::sync_channel(1);
-        let write = move |batch: &mut Batch<u8>| {
-            let items = batch.items.len() as u64;
-            batch.items.drain(..).for_each(|item| tell.send(item).unwrap());
-            Written { items, is_told: true }
-        };
-        let lane = Lane::start("test", (8, Duration::from_millis(1)), write).unwrap();
-        for number in 0..3 {
-            let until = Instant::now() + DEADLINE;
-            while !lane.queue.lock().is_asleep {
-                assert!(Instant::now() < until, "it does not go to sleep");
-                thread::yield_now();
-            }
-            lane.push(number);
-            assert_eq!(told.recv_timeout(DEADLINE), Ok(number));
-        }
     }
 }
