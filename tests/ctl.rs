@@ -320,3 +320,37 @@ print('tried')";
         out.expect(!out.stdout.contains("reached"), jail);
     }
 }
+
+/// Calls the session of this world as often as it may be at once, and once more; says what came of it.
+const CALLERS: &str = "
+import glob, socket, sys, time
+path, = glob.glob('/run/boundary-*/control/socket')
+def call():
+    line = socket.socket(socket.AF_UNIX)
+    line.settimeout(30)
+    line.connect(path)
+    return line
+def ask(line):
+    try:
+        line.sendall(b'{\"ask\":\"ps\"}\\n')
+        return line.recv(1) == b'{'
+    except (BrokenPipeError, ConnectionResetError): return False
+waiting = [call() for _ in range(16)]
+print('one more', ask(call()), flush=True)
+print('the first', [ask(line) for line in waiting].count(True), flush=True)
+deadline = time.monotonic() + 30
+while not ask(call()):
+    if time.monotonic() > deadline: sys.exit('the room does not come back')
+print('room again')";
+
+#[test]
+fn sixteen_may_call_at_once_and_the_next_is_turned_away() {
+    needs!(root, bpf, python3);
+    let world = World::new();
+    let session = world.boundary(&[], &["sh", "-c", "echo ready; exec sleep 1000"]).start();
+    session.wait_for("ready");
+    let out = world.bare(&["python3", "-c", CALLERS]).output();
+    session.kill();
+    drop(session.finish());
+    out.exits(0).says("one more False").says("the first 16").says("room again");
+}

@@ -500,3 +500,37 @@ fn an_inner_command_changes_no_limit_around_it() {
     let out = run(&world, &[], &format!("{inner} sh {}; ulimit -c", change.display()));
     out.says("around 1").says("99").says("98");
 }
+
+/// Asks for as many rooms as there may be, each for a child of its own, then for one more as a person
+/// does; and again when one of them is given back.
+const GUESTS: &str = "
+import json, os, socket, subprocess, sys, time
+def guest():
+    child = subprocess.Popen(['sleep', '1000'])
+    line = socket.socket(socket.AF_UNIX)
+    line.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
+    line.connect(os.environ['BOUNDARY_SESSION_DOOR'])
+    line.sendall(json.dumps({'pid': child.pid, 'rules': [], 'exact': False}).encode() + b'\\n')
+    return child, line, line.recv(256).decode().split()[:1] == ['ok']
+guests = [guest() for _ in range(64)]
+print('granted', sum(granted for _, _, granted in guests), flush=True)
+print('one more', subprocess.run(sys.argv[1:]).returncode, flush=True)
+guests[7][1].close()
+deadline = time.monotonic() + 60
+while subprocess.run(sys.argv[1:], stderr=subprocess.DEVNULL).returncode == 125:
+    if time.monotonic() > deadline: sys.exit('the room does not come back')
+print('in its place', flush=True)
+for child, _, _ in guests: child.kill()";
+
+#[test]
+fn so_many_rooms_are_taken_at_once_and_the_next_guest_is_refused() {
+    needs!(root, rooms, python3);
+    let world = world();
+    let guests = world.file("guests.py", GUESTS);
+    let inner = under(&world, &[]);
+    let out =
+        run(&world, &["*"], &format!("/usr/bin/python3 {} {inner} echo ran", guests.display()));
+    out.exits(0).says("granted 64").says("one more 125").says("in its place");
+    out.complains("as many sessions inside as there may be (64)").complains("no command was run");
+    out.expect(out.stdout.matches("ran\n").count() == 1, "what is refused is not run with less");
+}

@@ -24,7 +24,7 @@ use super::family;
 use super::service::Shared;
 use crate::jail::badge::{Badge, Badges, Span};
 use crate::jail::mutation;
-use crate::jail::usher::{Answer, Entry, MAX_ROOMS, Request, question};
+use crate::jail::usher::{Answer, Entry, FULL, MAX_ROOMS, Request, question};
 
 /// How often the end of what is in a room is looked for, and how often at most.
 const LOOK: Duration = Duration::from_millis(20);
@@ -152,7 +152,7 @@ fn host(shared: &Shared, mut stream: UnixStream) {
             Err(error) => drop(Answer::Refused(error.to_string()).give(&mut stream)),
         }
     } else {
-        drop(Answer::Refused(Errno::EAGAIN.to_string()).give(&mut stream));
+        drop(Answer::Refused(FULL.to_owned()).give(&mut stream));
     }
     rooms.taken.fetch_sub(1, Ordering::Relaxed);
 }

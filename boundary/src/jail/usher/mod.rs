@@ -22,7 +22,7 @@ mod service;
 pub(super) mod thread;
 
 pub use nested::{Answer, Request};
-pub(super) use nested::{MAX_ROOMS, question};
+pub(super) use nested::{FULL, MAX_ROOMS, question};
 pub use report::{Entry, Reports, Told};
 
 pub(crate) use peer::line as list_line;

@@ -35,6 +35,9 @@ use crate::jail::badge::Badge;
 /// How many rooms there are at once.
 pub(in crate::jail) const MAX_ROOMS: usize = 64;
 
+/// What is answered when there are so many.
+pub(in crate::jail) const FULL: &str = "it has as many sessions inside as there may be (64)";
+
 /// The longest request.
 const MAX_REQUEST: usize = 192 * 1024;
 
@@ -63,10 +66,14 @@ impl Request {
         setsockopt(stream, sockopt::PassCred, &true)?;
         let mut line = serde_json::to_vec(self)?;
         line.push(b'\n');
-        stream.write_all(&line)?;
+        let asked = stream.write_all(&line);
+        // Where there is no room it is answered, and hung up, before anything was asked.
         let mut answer = String::new();
         BufReader::new(stream).read_line(&mut answer)?;
-        Ok(Answer::parse(answer.trim_end()))
+        match asked {
+            Err(error) if answer.is_empty() => Err(error),
+            Ok(()) | Err(_) => Ok(Answer::parse(answer.trim_end())),
+        }
     }
 }
 
@@ -156,7 +163,7 @@ impl Rooms {
     /// Sees to one guest from the question to the end.
     fn host(&self, mut stream: UnixStream) {
         let is_full = self.taken.fetch_add(1, Ordering::Relaxed) >= MAX_ROOMS;
-        let room = if is_full { Err(io::Error::from(Errno::EAGAIN)) } else { self.admit(&stream) };
+        let room = if is_full { Err(io::Error::other(FULL)) } else { self.admit(&stream) };
         let answer = match &room {
             Ok(_) => Answer::Moved,
             Err(error) => Answer::Refused(error.to_string()),
