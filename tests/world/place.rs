@@ -5,8 +5,6 @@
 //! the last of those, even after a panic.
 //! *Never*: touches the namespaces of the test process itself.
 
-#![expect(clippy::disallowed_methods, reason = "whoever reads the stage's channels waits for them")]
-
 use std::io::Write as _;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::Path;

@@ -4,8 +4,6 @@
 //! as a whole or started as a [`Session`] that a test signals and talks to.
 //! *Never*: waits for ever. What hangs is killed and reported.
 
-#![expect(clippy::disallowed_methods, reason = "whoever reads the stage's channels waits for them")]
-
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::io::Write as _;
