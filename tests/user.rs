@@ -92,3 +92,37 @@ fn with_file_capabilities_a_group_has_ebpf_and_what_it_runs_has_no_right() {
     let out = run(&["--clear-groups"]);
     out.exits(125).complains("jail ebpf");
 }
+
+#[test]
+fn a_program_that_cannot_have_capabilities_is_left_to_everybody() {
+    needs!(root, setcap);
+    let world = World::new();
+    let copy = world.file("boundary-of-crew", "#!/bin/sh\n");
+    let copy = copy.to_str().expect("our own name");
+    let (empty, broken) = (world.folder().join("empty"), world.folder().join("broken"));
+    let tools =
+        "for it in sh id stat chmod chgrp getent echo; do ln -s \"$(command -v $it)\" $0/; done";
+    for folder in [&empty, &broken] {
+        std::fs::create_dir(folder).expect("the folder is ours");
+        let folder = folder.to_str().expect("our own name");
+        world.bare(&["sh", "-ec", tools, folder]).output().exits(0);
+    }
+    let setcap = broken.join("setcap");
+    let setcap = setcap.to_str().expect("our own name");
+    let cannot = "printf '#!/bin/sh\\nexit 1\\n' >$0 && chmod 755 $0";
+    world.bare(&["sh", "-ec", cannot, setcap]).output().exits(0);
+    let mine = std::env::var_os("PATH").expect("there is one").into_string().expect("text");
+    let path = |folder: &std::path::Path| folder.display().to_string();
+    let cases = [
+        ("no-such-group", mine, "there is no group no-such-group; make it with: groupadd"),
+        ("crew", path(&empty), "setcap is needed"),
+        ("crew", path(&broken), "has no capabilities"),
+    ];
+    for (group, path, why) in cases {
+        let line = "chmod 755 $2 && PATH=$0 exec sh \"$1\" \"$3\" $2";
+        let words = ["sh", "-c", line, &path, CAPABILITIES, copy, group];
+        world.bare(&words).output().exits(1).complains(why);
+        let mode = world.bare(&["stat", "-c", "%a %G", copy]).output();
+        mode.exits(0).says("755 root");
+    }
+}
