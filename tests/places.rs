@@ -12,7 +12,7 @@ use serde_json::Value;
 
 use crate::world::container::{Container, Kind};
 use crate::world::needs::needs;
-use crate::world::{Output, World, binary};
+use crate::world::{GUEST, Output, Run, World, binary};
 
 /// The checkout.
 const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
@@ -103,6 +103,14 @@ fn entry_point() -> Vec<String> {
     let entry = serde_json::from_str(entry.expect("it has one")).expect("a list");
     let command = ["bash", "-c", "curl -sS https://example.com/"].map(str::to_owned);
     [words(&entry), command.to_vec()].concat()
+}
+
+#[test]
+fn the_image_is_of_the_architecture_that_it_is_built_for() {
+    let text = text("deploy/docker/Dockerfile");
+    // A default is stronger than what the builder says of itself.
+    assert!(text.lines().any(|line| line == "ARG TARGETARCH"), "{text}");
+    assert!(!text.contains("ARG TARGETARCH="), "{text}");
 }
 
 /// The policy that the files of a place have: beside it, or in the `ConfigMap`.
@@ -414,24 +422,46 @@ fn every_field_in_a_file_is_one_that_its_engine_knows() {
     assert_eq!(faults(&pod, POD).len(), 3, "{:?}", faults(&pod, POD));
 }
 
-/// A release of the binary under test, as `file://` has it, and a workspace's home with boundary set up.
-fn workspace(world: &World, policy: &str) -> PathBuf {
+/// Makes a release of the binary under test, and says where, as `file://` has it.
+fn releases(world: &World) -> String {
     let arch = if cfg!(target_arch = "aarch64") { "arm64" } else { "amd64" };
     let script = format!(
         "mkdir -p releases/latest/download && cd releases/latest/download && \
          install -m 755 {} boundary-linux-{arch} && tar -czf boundary-linux-{arch}.tar.gz \
-         boundary-linux-{arch} && sha256sum *.tar.gz >SHA256SUMS && cp {ROOT}/deploy/install.sh . && \
-         cd ../../../home && POLICY=$(printf '%s' '{policy}' | base64 -w0) sh {ROOT}/deploy/coder/setup.sh",
+         boundary-linux-{arch} && sha256sum *.tar.gz >SHA256SUMS && cp {ROOT}/deploy/install.sh .",
         binary().display()
     );
-    let home = world.folder().join("home");
-    let releases = format!("file://{}/releases", world.folder().display());
-    let mut setup = Command::new("sh");
-    setup.args(["-ec", &script]).current_dir(world.folder());
-    let out = setup.env("HOME", &home).env("BOUNDARY_RELEASES", releases).output();
-    let out = out.expect("it starts");
-    assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
-    home
+    let made = Command::new("sh").args(["-ec", &script]).current_dir(world.folder()).status();
+    assert!(made.expect("it starts").success());
+    format!("file://{}/releases", world.folder().display())
+}
+
+/// Runs the setup of a workspace, as root or as its user, who has no sudo, into a place of the world's.
+fn set_up(world: &World, policy: &str, place: &str, is_root: bool) -> Output {
+    let releases = releases(world);
+    let script = "POLICY=$(printf '%s' \"$0\" | base64 -w0) exec sh \"$1\"";
+    let setup = format!("{ROOT}/deploy/coder/setup.sh");
+    let setup = world.file("setup.sh", &fs::read_to_string(setup).expect("it is there"));
+    let setup = setup.to_str().expect("our own name").to_owned();
+    let line = ["sh", "-ec", script, policy, &setup];
+    let run = if is_root { world.bare(&line) } else { as_guest(world, &line) };
+    let text = |path: PathBuf| path.to_str().expect("our own name").to_owned();
+    let run =
+        run.env("HOME", &text(world.folder().join("home"))).env("BOUNDARY_RELEASES", &releases);
+    run.env("PLACE", &text(world.folder().join(place))).output()
+}
+
+/// A run without boundary as the user of a workspace.
+fn as_guest<'w>(world: &'w World, line: &[&str]) -> Run<'w> {
+    let id = GUEST.to_string();
+    let who = ["setpriv", "--reuid", &id, "--regid", &id, "--clear-groups", "--no-new-privs"];
+    world.bare(&[&who[..], line].concat())
+}
+
+/// A workspace's home, where root has set boundary up beside it.
+fn workspace(world: &World, policy: &str) -> PathBuf {
+    set_up(world, policy, "place", true).exits(0);
+    world.folder().join("home")
 }
 
 /// The hosts in the records of a workspace, by file.
@@ -452,7 +482,7 @@ fn in_a_workspace_of_coders_each_tool_call_is_a_session_of_its_own() {
     let home = workspace(&world, "allowlist: [domain=allowed.test]");
     let authority = world.folder().join("ca.pem");
     let call = |line: &str| {
-        let tool = home.join(".boundary/bin/tool");
+        let tool = world.folder().join("place/bin/tool");
         // As Claude Code calls it: the whole line is one word.
         let run = world.bare(&[tool.to_str().expect("our own name"), line]);
         let run = run.env("HOME", home.to_str().expect("our own name"));
@@ -476,7 +506,8 @@ fn in_a_workspace_of_coders_the_whole_agent_runs_behind_boundary() {
     let script = format!(
         "mkdir -p {bin} {versions} && printf '#!/bin/sh\\ncurl -sS https://denied.test/$1\\n' >{real} && \
          chmod 755 {real} && ln -s {real} {bin}/claude && for twice in 1 2; do \
-         PATH={bin}:$PATH sh {ROOT}/deploy/coder/wrap-agent.sh; done",
+         PATH={bin}:$PATH PLACE={place} sh {ROOT}/deploy/coder/wrap-agent.sh; done",
+        place = world.folder().join("place").display(),
         bin = bin.display(),
         versions = real.parent().expect("it lies somewhere").display(),
         real = real.display(),
@@ -490,4 +521,65 @@ fn in_a_workspace_of_coders_the_whole_agent_runs_behind_boundary() {
     let mut recorded = recorded(&home).concat();
     recorded.dedup();
     assert_eq!(recorded, ["denied.test"]);
+}
+
+/// A line that undoes boundary for the sessions after it, where it may: in each of the places that a
+/// session starts from.
+const UNDO: &str = "cd /; mv $PLACE ~/gone; for place in $PLACE ~/.boundary; do mkdir -p $place/bin; for it in tool behind boundary; do \
+    rm -f $place/bin/$it; mv $place/bin/$it $place/bin/old; \
+    printf '#!/bin/sh\nexec bash -c \"$1\"\n' >$place/bin/$it; chmod 755 $place/bin/$it; done; \
+    echo 'allowlist: [domain=denied.test]' >$place/policy.yaml; done; \
+    mkdir -p ~/.config/coder_boundary; \
+    echo 'allowlist: [domain=denied.test]' >~/.config/coder_boundary/config.yaml; echo tried";
+
+/// What comes of a request that no policy permits, in the call after one that undoes what it can.
+fn call_after_undoing(world: &World, place: &str, jail: &str) -> Output {
+    let place = world.folder().join(place).display().to_string();
+    let (home, tool) =
+        (world.folder().join("home").display().to_string(), format!("{place}/bin/tool"));
+    let authority = world.folder().join("ca.pem").display().to_string();
+    let call = |line: &str| {
+        let run = as_guest(world, &[&tool, line]).env("HOME", &home).env("PLACE", &place);
+        run.env("BOUNDARY_UPSTREAM_CA", &authority).env("BOUNDARY_JAIL_TYPE", jail).output()
+    };
+    call(UNDO).says("tried");
+    call("curl -sS https://denied.test/")
+}
+
+#[test]
+fn in_a_workspace_of_coders_a_tool_call_cannot_undo_boundary_for_the_next() {
+    needs!(root, privilege, userns, curl, setpriv);
+    for jail in ["nsjail", "landjail"] {
+        let world = World::new();
+        workspace(&world, "allowlist: [domain=allowed.test]");
+        call_after_undoing(&world, "place", jail).says("Request Blocked by Boundary");
+    }
+}
+
+#[test]
+fn in_a_workspace_of_coders_without_root_setup_says_that_a_call_can_undo_boundary() {
+    needs!(root, privilege, userns, curl, setpriv);
+    let world = World::new();
+    let policy = "allowlist: [domain=allowed.test]";
+    // A place that is root's is not had, and nothing falls back by itself.
+    set_up(&world, policy, "place", false).exits(1).complains("put boundary into the image");
+    let own = "home/.boundary";
+    set_up(&world, policy, own, false).exits(0).complains("can undo it for the next session");
+    call_after_undoing(&world, own, "landjail").says("this is denied.test");
+    // What root has put into the image is taken as it is.
+    set_up(&world, policy, "place", true).exits(0);
+    set_up(&world, policy, "place", false).exits(0).complains("is the image's");
+}
+
+#[test]
+fn in_a_workspace_of_coders_a_finding_in_the_policy_stops_nothing() {
+    needs!(root, bpf, curl);
+    let world = World::new();
+    let policy = "allowlist: [domain=allowed.test, domain=a.allowed.test]";
+    let out = set_up(&world, policy, "place", true);
+    out.exits(0).complains("the policy has what is said above");
+    let tool = world.folder().join("place/bin/tool");
+    let run = world.bare(&[tool.to_str().expect("our own name"), "curl -sS https://denied.test/"]);
+    let home = world.folder().join("home").display().to_string();
+    run.env("HOME", &home).output().says("Request Blocked by Boundary");
 }

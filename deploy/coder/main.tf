@@ -9,9 +9,18 @@
 #   }
 #
 # A workspace that is a container has the jail `landjail`: its engine lets no namespaces be made. One that
-# is a machine of its own has `nsjail`, or `ebpf` where boundary is started through sudo. In `landjail` the
-# policy file, which holds for the next session, is as safe from the agent as its user's other files are:
-# not at all. Bake it into the image, owned by root, where that matters, and name it in BOUNDARY_CONFIG.
+# is a machine of its own has `nsjail`.
+#
+# In every jail the command has its user's files, and so may write what is read outside of boundary later.
+# Program, wrappers and policy are root's therefore, in `place`: setup.sh puts them there by `sudo -n`, or
+# they are in the image, where root ran setup.sh. Without either the setup fails, unless `place` is a folder
+# of the user's: then the command can undo boundary for the next session. Not held by that, wherever they are:
+#
+#   - with wrap = "agent", ~/.local/bin/claude: the module has Claude Code in the user's home, and so its
+#     wrapper is there. It is put back when the workspace starts.
+#   - with wrap = "tools", what Claude Code does by itself: its own requests, its edits of files, and what
+#     its settings in the home have it run (hooks, variables). Its managed settings, root's, can forbid hooks.
+#   - whatever else reads the home: the shells of people, git's hooks.
 
 terraform {
   required_version = ">= 1.0"
@@ -56,10 +65,10 @@ variable "rules" {
   default     = ["domain=example.com"]
 }
 
-variable "home" {
+variable "place" {
   type        = string
-  description = "The home folder of the workspace's user."
-  default     = "/home/coder"
+  description = "Where boundary, its policy and its wrappers go: a folder that only root may write."
+  default     = "/usr/local/lib/boundary"
 }
 
 variable "workdir" {
@@ -99,7 +108,7 @@ resource "coder_script" "boundary" {
   script = join("\n", [
     "#!/bin/sh",
     "export BOUNDARY_RELEASES='${var.boundary_releases}' BOUNDARY_VERSION='${var.boundary_version}'",
-    "export POLICY='${base64encode(local.policy)}'",
+    "export PLACE='${var.place}' POLICY='${base64encode(local.policy)}'",
     file("${path.module}/setup.sh"),
   ])
 }
@@ -109,7 +118,7 @@ resource "coder_env" "tools" {
   count    = var.wrap == "tools" ? 1 : 0
   agent_id = var.agent_id
   name     = "CLAUDE_CODE_SHELL_PREFIX"
-  value    = "${var.home}/.boundary/bin/tool"
+  value    = "${var.place}/bin/tool"
 }
 
 module "claude-code" {
@@ -118,7 +127,11 @@ module "claude-code" {
   agent_id            = var.agent_id
   workdir             = var.workdir
   disable_autoupdater = true
-  post_install_script = var.wrap == "agent" ? file("${path.module}/wrap-agent.sh") : null
+  post_install_script = var.wrap == "agent" ? join("\n", [
+    "#!/bin/sh",
+    "export PLACE='${var.place}'",
+    file("${path.module}/wrap-agent.sh"),
+  ]) : null
 }
 
 # The record on its way to Loki. What Alloy itself sends does not go through boundary.
@@ -130,6 +143,7 @@ resource "coder_script" "record" {
   script = join("\n", [
     "#!/bin/sh",
     "export BOUNDARY_RECORDS=\"$HOME/.boundary/records/*.jsonl\" LOKI_URL='${var.loki_url}'",
+    "mkdir -p \"$HOME/.boundary\"",
     "printf '%s' '${base64encode(file("${path.module}/../grafana/boundary.alloy"))}' | base64 -d >\"$HOME/.boundary/boundary.alloy\"",
     "exec alloy run --storage.path=\"$HOME/.boundary/alloy\" \"$HOME/.boundary/boundary.alloy\"",
   ])
