@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use crate::world::needs::needs;
 use crate::world::processes::eventually;
-use crate::world::{GUEST, Output, Run, World};
+use crate::world::{GUEST, Output, Run, Session, World};
 
 /// The number of the session that a keeper keeps.
 fn id_of(world: &World, keeper: Pid) -> String {
@@ -109,7 +109,7 @@ fn a_hangup_changes_nothing_where_the_command_may_have_sent_it() {
     };
     eventually("that is told", is_told);
     assert_eq!(rules(&world, &id), 1);
-    tell(&world, &id, &["reload"]).exits(0).says("2 rules");
+    tell(&world, &id, &["reload", "--replaced"]).exits(0).says("2 rules");
     tell(&world, &id, &["stop"]).exits(0).says("stopped");
     session.finish().exits(143);
 }
@@ -163,6 +163,49 @@ fn replace(jail: &str, replaced: &str) {
     out.expect(!out.stdout.contains("early"), "files in force are not written");
     let late = out.stdout.matches("late ").count();
     out.expect(late == 1, "nor is the one that is as it was");
+}
+
+/// A mount is on one name of a file.
+#[test]
+fn what_the_command_writes_by_another_name_is_not_the_policy_after_a_reload() {
+    needs!(root, userns);
+    let world = World::new();
+    let file = world.file("policy.yaml", "allowlist:\n  - domain=four.test\n");
+    let second = world.folder().join("second");
+    fs::hard_link(&file, &second).expect("linked");
+    let script =
+        format!("echo '  - domain=*' >> {} && echo added; exec sleep 1000", second.display());
+    let options = ["--jail-type", "nsjail", "--config", file.to_str().expect("our own name")];
+    let session = world.boundary(&options, &["sh", "-c", &script]).start();
+    session.wait_for("added");
+    is_taken_only_where_that_is_meant(&world, session);
+}
+
+/// To a user's command in landjail files are what they are outside.
+#[test]
+fn what_is_edited_in_place_is_the_policy_in_landjail_only_where_that_is_meant() {
+    needs!(root);
+    let world = World::new();
+    let file = world.file("policy.yaml", "allowlist:\n  - domain=four.test\n");
+    let options = ["--jail-type", "landjail", "--config", file.to_str().expect("our own name")];
+    let script = "echo ready; exec sleep 1000";
+    let session = world.boundary(&options, &["sh", "-c", script]).start();
+    session.wait_for("ready");
+    tell(&world, &id_of(&world, session.pid()), &["reload"]).exits(0).says("1 rule in force");
+    let longer = "allowlist:\n  - domain=four.test\n  - domain=*\n";
+    fs::write(&file, longer).expect("written");
+    is_taken_only_where_that_is_meant(&world, session);
+}
+
+/// Reloads a policy that has one more rule than at the start, first without saying so.
+fn is_taken_only_where_that_is_meant(world: &World, session: Session<'_>) {
+    let id = id_of(world, session.pid());
+    let told = tell(world, &id, &["reload"]);
+    told.exits(1).says("policy.yaml").says("--replaced").says("stays in force");
+    assert_eq!(rules(world, &id), 1);
+    tell(world, &id, &["reload", "--replaced"]).exits(0).says("2 rules in force");
+    tell(world, &id, &["stop"]).exits(0).says("stopped");
+    session.finish().exits(143);
 }
 
 /// Poses as a session at a folder, and says that another process keeps it.

@@ -130,7 +130,9 @@ impl Control {
         let rules = policy.rules.iter().map(|written| written.rule.clone()).collect();
         let now = Now { rules, reading: policy.reading, added: Vec::new() };
         let learns = session.learning;
-        let guarded = Guarded::open(&policy, user.uid);
+        // In landjail a user's command has no mounts.
+        let is_walled = session.jail != Choice::Landjail.to_string();
+        let guarded = Guarded::open(&policy, user.uid, is_walled);
         let (first, now) = (policy, Mutex::new(now));
         Self { proxy, session, wanted, user, first, guarded, learns, now }
     }
