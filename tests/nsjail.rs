@@ -131,6 +131,18 @@ fn an_ordinary_user_can_open_terminals() {
     out.exits(0).says("/dev/pts/").says("b'said'");
 }
 
+/// One that was hung up has no name any more, and what has its name is not it.
+#[test]
+fn an_ordinary_user_may_have_been_hung_up() {
+    needs!(root, userns, python3, setpriv);
+    let world = World::new();
+    let script = "import os, pty, sys; near, far = pty.openpty(); os.dup2(far, 0); os.close(far); \
+                  os.close(near); os.execvp(sys.argv[1], sys.argv[1:])";
+    let out = as_guest(&world, &[], &["sh", "-c", "echo runs; ls /dev/console"]);
+    let out = out.under(&["python3", "-c", script]).output();
+    out.says("runs").expect(!out.stdout.contains("console"), "nobody sits there any more");
+}
+
 #[test]
 fn shared_memory_of_the_same_user_is_out_of_reach() {
     needs!(root, userns, setpriv, ipcmk, ipcs);
@@ -220,9 +232,12 @@ fn where_no_socket_is_transparent_targets_are_rewritten_and_verdicts_are_the_sam
             [&["--allow", "domain=allowed.test", "--log-level", "info"], options].concat();
         as_guest(&world, &options, command).under(&opaque).output()
     };
+    let out = run(&["--allow", "domain=127.0.0.1"], &["true"]);
+    out.exits(0).complains("the policy names loopback");
     for (family, scheme) in [("-4", "http"), ("-6", "http"), ("-4", "https"), ("-6", "https")] {
         let out = run(&[], &["curl", family, "-sS", &format!("{scheme}://allowed.test/")]);
         out.exits(0).says("this is allowed.test").complains("without tproxy");
+        out.expect(!out.stderr.contains("names loopback"), "no rule does");
         out.record(&[("decision", "allow"), ("jail", "nsjail"), ("comm", "curl")]);
         let out = run(&[], &["curl", family, "-sS", &format!("{scheme}://denied.test/")]);
         out.says("Request Blocked by Boundary").nothing_left();

@@ -8,7 +8,7 @@
 use std::borrow::Cow;
 use std::ffi::OsStr;
 use std::fs::File;
-use std::os::fd::{AsRawFd as _, OwnedFd};
+use std::os::fd::{AsRawFd as _, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, symlink};
 use std::path::{Path, PathBuf};
@@ -365,21 +365,33 @@ fn few_devices(is_roots: bool) -> Result<(), Call> {
 
 /// Lets terminals be opened: among the machine's, where the device that makes them is for root alone, or
 /// a user's own. The one that somebody sits at has no name among those, and gets that of the console.
+/// Where none of their own can be mounted there are the machine's.
 fn terminals((old, new): (&Path, &Path), is_roots: bool) -> Result<(), Call> {
     if is_roots {
         return bind(&old.join("pts"), &new.join("pts"));
     }
     let flags = MsFlags::MS_NOSUID | MsFlags::MS_NOEXEC;
     let own = Some("newinstance,ptmxmode=0666,mode=0620");
-    mount(Some("devpts"), &new.join("pts"), Some("devpts"), flags, own)
-        .map_err(Call::to("mount(devpts)"))?;
-    let names = (0..3).filter_map(|fd| fs::read_link(format!("/proc/self/fd/{fd}")).ok());
-    let Some(seat) = names.into_iter().find(|name| name.starts_with(old.join("pts"))) else {
-        return Ok(());
-    };
+    let mounted = mount(Some("devpts"), &new.join("pts"), Some("devpts"), flags, own);
+    if let Err(error) = mounted {
+        tracing::info!(%error, "the command has no terminals of its own");
+        return bind(&old.join("pts"), &new.join("pts"));
+    }
+    let Some(seat) = (0..3).find_map(|fd| seat_of(fd, &old.join("pts"))) else { return Ok(()) };
     let console = new.join("console");
     fs::write(&console, "").map_err(Call::to("write(/dev)"))?;
+    // It may have been hung up just now.
     bind(&seat, &console)
+        .or_else(|_| fs::remove_file(&console).map_err(Call::to("unlink(/dev/console)")))
+}
+
+/// The name of the terminal behind a descriptor, if that very terminal has it: one that was hung up has
+/// none, and one of another instance may have that of somebody else's.
+fn seat_of(fd: RawFd, terminals: &Path) -> Option<PathBuf> {
+    let link = PathBuf::from(format!("/proc/self/fd/{fd}"));
+    let name = fs::read_link(&link).ok().filter(|name| name.starts_with(terminals))?;
+    let which = |path: &Path| fs::metadata(path).map(|it| (it.dev(), it.ino(), it.rdev()));
+    (which(&name).ok()? == which(&link).ok()?).then_some(name)
 }
 
 /// Makes a mount read-only, and leaves its other flags: in a user namespace they are locked.

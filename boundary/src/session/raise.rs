@@ -4,6 +4,7 @@
 //! [`explained`] when a jail has failed it.
 //! *Never*: raises less than was asked. A jail that was named and cannot be raised is an error.
 
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::unix::net::UnixStream;
 
 use super::Error;
@@ -13,6 +14,7 @@ use crate::jail::child::Identity;
 use crate::jail::probe::{self, Found, ORDER, Report};
 use crate::jail::{self, Choice, Users, Walls, landjail, nsjail};
 use crate::proxy::Doors;
+use crate::rules::{Host, RuleSet};
 
 /// A jail that stands, with nobody in it yet.
 pub(super) struct Raised {
@@ -98,7 +100,20 @@ fn of_nsjail(config: &Config, remains: &Remains, identity: &Identity) -> Result<
         nsjail::Walls::raise(identity, (config.proxy_port, config.users), init)
     })
     .map_err(jail::Error::Nsjail)?;
+    if walls.has_only_own_loopback() && names_loopback(&config.policy.rule_set()) {
+        tracing::warn!(
+            "the policy names loopback, and without tproxy nothing in nsjail reaches the machine's"
+        );
+    }
     Ok(Raised { janitor, alarm, doors, walls: Walls::Nsjail(walls) })
+}
+
+/// Whether a rule is for what the machine itself serves.
+fn names_loopback(rules: &RuleSet) -> bool {
+    let v4 = Host::from(IpAddr::from(Ipv4Addr::LOCALHOST));
+    let v6 = Host::from(IpAddr::from(Ipv6Addr::LOCALHOST));
+    let hosts = Host::parse("localhost").into_iter().chain([v4, v6]);
+    hosts.into_iter().any(|host| rules.names_host(&host))
 }
 
 /// An error with the row of `boundary doctor` that decided it, where a jail has failed for want of

@@ -108,6 +108,11 @@ impl Walls {
         self.init
     }
 
+    /// Whether loopback is the command's own alone, and no policy leads to the machine's.
+    pub fn has_only_own_loopback(&self) -> bool {
+        self.way == Way::Rewritten
+    }
+
     /// Forks a process that is inside from its first instruction.
     pub fn fork(&self, body: impl FnOnce(Entry) -> u8) -> Result<Pid, Call> {
         self.namespaces.fork(&self.identity, body)
