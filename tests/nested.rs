@@ -428,7 +428,8 @@ fn a_room_inherits_no_socket_from_around_it() {
          stream = socket.create_connection(('x.test', 80))\n\
          datagram = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)\n\
          one, other = socket.socketpair()\n\
-         for name, line in ('stream', stream), ('datagram', datagram), ('pair', one):\n\
+         messages, _ = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)\n\
+         for name, line in ('stream', stream), ('datagram', datagram), ('pair', one), ('messages', messages):\n\
          \x20   for where in 'stdin', 'stdout', 'stderr':\n\
          \x20       status = subprocess.run(sys.argv[1:], **{where: line}).returncode\n\
          \x20       print(name, where, status, flush=True)\n",
@@ -441,6 +442,22 @@ fn a_room_inherits_no_socket_from_around_it() {
         out.says(&format!("pair {place} 7"));
     }
     out.complains("is a network socket");
+    if jail() == "landjail" {
+        out.says("messages stdin 125").complains("is a unix socket of messages");
+    }
+}
+
+#[test]
+fn rooms_in_landjail_go_four_deep_and_that_is_said() {
+    needs!(root, rooms);
+    let world = world();
+    let inner = under(&world, &[]);
+    let script = format!("{} echo there", [inner.as_str(); 4].join(" "));
+    let options = ["--jail-type", "landjail"];
+    world.boundary(&options, &["sh", "-c", &script]).output().exits(0).says("there");
+    let script = format!("{} echo there", [inner.as_str(); 5].join(" "));
+    let out = world.boundary(&options, &["sh", "-c", &script]).output();
+    out.exits(125).complains("four deep");
 }
 
 /// Makes datagram sockets with names, and has the usher wait in a call of one of them.

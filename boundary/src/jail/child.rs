@@ -141,6 +141,13 @@ pub enum Error {
     /// Standard input, output or error is a network socket.
     #[error("descriptor {0} is a network socket, which would be a way out")]
     Socket(RawFd),
+    /// Standard input, output or error is a socket of the unix family that keeps the bounds of what is
+    /// sent.
+    #[error(
+        "descriptor {0} is a unix socket of messages, each of which may name who is to get it: give a \
+         stream or a pipe"
+    )]
+    Messages(RawFd),
     /// Standard input, output or error is a directory.
     #[error("descriptor {0} is a directory, which would be a way round what is covered")]
     Directory(RawFd),
@@ -282,7 +289,7 @@ fn refuse_kinds(kinds: &[SockType]) -> Result<(), Error> {
     let (stdin, stdout, stderr) = (io::stdin(), io::stdout(), io::stderr());
     for (number, fd) in [(0, stdin.as_fd()), (1, stdout.as_fd()), (2, stderr.as_fd())] {
         if getsockopt(&fd, sockopt::SockType).is_ok_and(|kind| kinds.contains(&kind)) {
-            return Err(Error::Socket(number));
+            return Err(Error::Messages(number));
         }
     }
     Ok(())

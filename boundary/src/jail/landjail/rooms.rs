@@ -26,6 +26,9 @@ use crate::jail::badge::{Badge, Badges, Span};
 use crate::jail::mutation;
 use crate::jail::usher::{Answer, Entry, FULL, MAX_ROOMS, Request, question};
 
+/// What is answered where there is no room inside a room.
+const DEEP: &str = "there is no room left here: in landjail they go four deep";
+
 /// How often the end of what is in a room is looked for, and how often at most.
 const LOOK: Duration = Duration::from_millis(20);
 const LOOKS: usize = 250;
@@ -169,7 +172,7 @@ fn admit(shared: &Shared, stream: &UnixStream) -> io::Result<Room> {
     }
     let inside = shared.rooms.of(asker)?;
     let given = shared.rooms.badges().and_then(|mut badges| badges.give(inside));
-    let (number, span, badge) = given.ok_or_else(|| io::Error::from(Errno::ENOSPC))?;
+    let (number, span, badge) = given.ok_or_else(|| io::Error::other(DEEP))?;
     let room = Room { number, span, badge };
     let entered = match shared.enter(Entry { place: number, inside, rules, exact }) {
         Ok(true) => return Ok(room),
