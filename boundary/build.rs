@@ -1,9 +1,9 @@
 //! Builds the kernel half and hands it to `jail::kernel` as bytes.
 //!
 //! bpf-linker is looked for in `tools/bin` of the target folder (`CARGO_TARGET_DIR` too), where
-//! `cargo xtask setup` installs it, then in that of the workspace's own `target`; never in `PATH`,
-//! where any version may be. Without it the object is empty and `kernel_half_stub` is set:
-//! everything compiles, lints and tests, and loading says what to do.
+//! `cargo xtask setup` installs it, then in that of the workspace's own `target`, then in `PATH`, for
+//! `cargo install`: any version may be there, so the build says so. Without it the object is empty and
+//! `kernel_half_stub` is set: everything compiles, lints and tests, and loading says what to do.
 
 use std::env;
 use std::fs;
@@ -37,7 +37,16 @@ fn main() -> Result<()> {
 fn linker(out: &Path, workspace: &Path) -> Option<PathBuf> {
     let target = workspace.join("target");
     let folders = out.ancestors().skip(1).take(6).chain([target.as_path()]);
-    folders.map(|folder| folder.join("tools/bin/bpf-linker")).find(|linker| linker.is_file())
+    let own = folders.map(|folder| folder.join("tools/bin/bpf-linker")).find(|it| it.is_file());
+    own.or_else(linker_in_path)
+}
+
+/// Finds one that somebody has installed for themselves, and says which.
+fn linker_in_path() -> Option<PathBuf> {
+    let path = env::var_os("PATH")?;
+    let linker = env::split_paths(&path).map(|it| it.join("bpf-linker")).find(|it| it.is_file())?;
+    say(&format!("cargo::warning=the kernel half is linked by {}", linker.display()));
+    Some(linker)
 }
 
 /// Builds the kernel half with the toolchain that builds this half.

@@ -436,6 +436,61 @@ fn releases(world: &World) -> String {
     format!("file://{}/releases", world.folder().display())
 }
 
+#[test]
+fn the_dev_containers_feature_installs_the_release_that_it_names() {
+    needs!(root, curl);
+    let world = World::new();
+    let feature = "deploy/devcontainer/boundary";
+    let options = &documents(&format!("{feature}/devcontainer-feature.json"))[0]["options"];
+    let version = options["version"]["default"].as_str().expect("text");
+    let bin = world.folder().join("bin").display().to_string();
+    let run = world.bare(&["sh", &format!("{ROOT}/{feature}/install.sh")]).env("VERSION", version);
+    let run = run.env("BOUNDARY_RELEASES", &releases(&world)).env("INSTALL_DIR", &bin);
+    run.output().exits(0).says(&format!("as {bin}/boundary"));
+    let installed = fs::read(format!("{bin}/boundary")).expect("it is there");
+    assert!(installed == fs::read(binary()).expect("it is there"), "it is what was released");
+}
+
+#[test]
+fn the_actions_steps_install_boundary_and_run_the_script_behind_it() {
+    needs!(root, privilege, bpf, curl, sudo);
+    let world = World::new();
+    let text = |name: &str| world.folder().join(name).display().to_string();
+    let script =
+        "curl -sS https://allowed.test/ && curl -sS https://denied.test/; echo \"it's\" done";
+    let inputs = [("version", "latest"), ("allow", "domain=allowed.test"), ("run", script)];
+    let outer = [
+        ("GITHUB_ACTION_PATH", format!("{ROOT}/deploy/action")),
+        ("RUNNER_TEMP", text("runner")),
+        ("BOUNDARY_RELEASES", releases(&world)),
+        ("BOUNDARY_UPSTREAM_CA", text("ca.pem")),
+        ("HOME", text("root")),
+    ];
+    let action = documents("deploy/action/action.yml").remove(0);
+    let steps = action["runs"]["steps"].as_array().expect("a list");
+    let outs: Vec<Output> = steps
+        .iter()
+        .map(|step| {
+            // As the runner starts a step of bash.
+            let line = step["run"].as_str().expect("text");
+            let run = world.bare(&["bash", "--noprofile", "--norc", "-eo", "pipefail", "-c", line]);
+            let run = outer.iter().fold(run, |run, (name, value)| run.env(name, value));
+            let variables = step["env"].as_object().expect("names and values").iter();
+            let run = variables.fold(run, |run, (name, value)| {
+                let value = value.as_str().expect("text");
+                let given =
+                    inputs.iter().find(|(it, _)| value == format!("${{{{ inputs.{it} }}}}"));
+                run.env(name, given.expect("it is an input").1)
+            });
+            run.output()
+        })
+        .collect();
+    let [installed, ran] = &outs[..] else { panic!("two steps") };
+    installed.exits(0).says("installed ");
+    ran.exits(0).says("this is allowed.test").says("Request Blocked by Boundary");
+    ran.says("it's done");
+}
+
 /// Runs the setup of a workspace, as root or as its user, who has no sudo, into a place of the world's.
 fn set_up(world: &World, policy: &str, place: &str, is_root: bool) -> Output {
     let releases = releases(world);
