@@ -152,6 +152,19 @@ fn every_policy_in_the_documents_has_no_fault() {
     assert!(count >= 3, "{count} were found");
 }
 
+/// The command chooses what is asked: read as markup, it could look like another question.
+#[test]
+fn a_question_that_a_document_shows_by_zenity_is_no_markup() {
+    let mut count = 0;
+    for (path, text) in documents() {
+        for line in text.lines().filter(|line| line.contains("zenity ")) {
+            count += 1;
+            assert!(line.contains(" --no-markup "), "{path}: {line}");
+        }
+    }
+    assert!(count > 0, "none is shown");
+}
+
 #[test]
 fn the_first_page_has_room_on_two_screens() {
     let text = fs::read_to_string(format!("{ROOT}/README.md")).expect("it is there");

@@ -16,7 +16,7 @@ const RULES: [&str; 5] = [
     "proto=tls domain=pinned.test",
     "method=POST domain=four.test path=/in",
 ];
-const ASKED: [(&str, &str); 9] = [
+const ASKED: [(&str, &str); 11] = [
     ("GET", "http://four.test/public/x"),
     ("GET", "http://four.test/private"),
     ("HEAD", "http://four.test/public/x"),
@@ -26,6 +26,8 @@ const ASKED: [(&str, &str); 9] = [
     ("GET", "http://www.allowed.test/"),
     ("GET", "http://allowed.test/"),
     ("GET", "http://four.test/public/../private"),
+    ("CONNECT", "http://six.test/"),
+    ("connect", "http://six.test/x"),
 ];
 
 /// The options that say the rules.
@@ -44,18 +46,29 @@ fn what_check_says_is_what_a_run_does() {
         .iter()
         .map(|(method, url)| {
             let method = if *method == "HEAD" { "-I".to_owned() } else { format!("-X {method}") };
-            format!("curl -s --path-as-is -o /dev/null -w '%{{http_code}}\\n' {method} {url}")
+            let ask = format!("curl -s --path-as-is -o /dev/null -D - {method} {url}");
+            format!("{ask} | tr -d '\\r' | awk '{TOLD}'")
         })
         .collect();
     let out = world.boundary(&options(), &["sh", "-c", &asks.join("; ")]).output();
-    let statuses: Vec<&str> = out.stdout.lines().collect();
-    out.expect(statuses.len() == ASKED.len(), "every request has an answer");
-    for ((method, url), status) in ASKED.into_iter().zip(statuses) {
+    let told: Vec<&str> = out.stdout.lines().collect();
+    out.expect(told.len() == ASKED.len(), "every request has an answer");
+    for ((method, url), told) in ASKED.into_iter().zip(told) {
         let words = [&["check"][..], &options(), &[method, url]].concat();
         let said = world.exact(&words).output();
-        said.exits(i32::from(status == "403")).says(if status == "403" { "deny" } else { "allow" });
+        let (status, code) = told.split_once(' ').expect("two words");
+        match status {
+            "400" | "403" => said.exits(1).says("deny").says(&format!("{code}: ")),
+            _ => said.exits(0).says("allow"),
+        };
+        let is_remedied = said.stdout.contains("--allow");
+        said.expect(status != "400" || !is_remedied, "no rule permits what is no request");
     }
 }
+
+/// The status and the code of an answer, out of its head.
+const TOLD: &str = r#"/^HTTP/ { status = $2 } tolower($1) == "x-boundary-denied:" { code = $2 }
+    END { print status, code }"#;
 
 /// A run of several programs: requests of all kinds, and streams that nobody can open, of which in
 /// one the server speaks first.
@@ -174,6 +187,80 @@ fn a_difference_is_what_is_newly_allowed_and_denied() {
     out.exits(1).says("+ domain=b.test").says("- method=PUT domain=a.test");
     out.expect(!out.stdout.contains("GET"), "what stays is not told");
     world.exact(&["policy", "diff", paths[0], paths[0]]).output().exits(0).says("no difference");
+}
+
+/// A value for every key of the file that makes no rules.
+const KEYS: [(&str, &str); 26] = [
+    ("jail_type", "landjail"),
+    ("proxy_port", "8081"),
+    ("use_real_dns", "true"),
+    ("no_user_namespace", "true"),
+    ("log_level", "error"),
+    ("log_dir", "/elsewhere"),
+    ("log_format", "json"),
+    ("audit_log", "/dev/null"),
+    ("audit_query", "false"),
+    ("audit_max_size", "1MiB"),
+    ("audit_files", "1"),
+    ("audit_on_error", "drop"),
+    ("disable_audit_logs", "true"),
+    ("log_proxy_socket_path", "/elsewhere.sock"),
+    ("session_correlation_enabled", "true"),
+    ("session_id_inject_targets", "[domain=b.test]"),
+    ("upstream_proxy", "http://b.test:3128"),
+    ("upstream_ca", "[/elsewhere.pem]"),
+    ("limits", "{prompt_time: 1h}"),
+    ("domain_match", "exact"),
+    ("unix_sockets", "[/run/docker.sock]"),
+    ("prompt", "/elsewhere"),
+    ("otlp_endpoint", "http://b.test:4318"),
+    ("metrics_port", "9464"),
+    ("pprof_enabled", "true"),
+    ("pprof_port", "6061"),
+];
+
+#[test]
+fn a_difference_is_every_key_that_is_set_otherwise() {
+    needs!(root);
+    let world = World::new();
+    let rules = "allowlist: [domain=a.test]\n";
+    let before = world.file("a.yaml", rules);
+    let before = before.to_str().expect("our own name");
+    let diff = |words: &[&str]| world.exact(&[&["policy", "diff"][..], words].concat()).output();
+    for (key, value) in KEYS {
+        let after = world.file("b.yaml", &format!("{rules}{key}: {value}\n"));
+        let after = after.to_str().expect("our own name");
+        diff(&[before, after]).exits(1).says(&format!("! {key}: not set -> "));
+        diff(&[after, before]).exits(1).says(&format!("! {key}: ")).says("-> not set");
+        diff(&[after, after]).exits(0).says("no difference");
+        let out = diff(&["--json", before, after]);
+        let said: Value = serde_json::from_str(&out.stdout).expect("JSON");
+        out.exits(1).expect(said["settings"][0]["key"] == key, key);
+    }
+    // The parser lists what it knows when it is told what it does not.
+    let strange = world.file("c.yaml", "strange: 1\n");
+    let out = diff(&[before, strange.to_str().expect("our own name")]);
+    let listed = out.stderr.split_once("one of").expect("a list").1;
+    let mut known: Vec<&str> = listed.split('`').skip(1).step_by(2).collect();
+    known.retain(|key| !["include", "allowlist"].contains(key));
+    let mut told: Vec<&str> = KEYS.iter().map(|(key, _)| *key).collect();
+    known.sort_unstable();
+    told.sort_unstable();
+    assert_eq!(told, known);
+}
+
+#[test]
+fn what_a_difference_shows_moves_no_cursor() {
+    needs!(root);
+    let world = World::new();
+    let before = world.file("a.yaml", "{}\n");
+    let after = world.file("b.yaml", "unix_sockets: [\"/a\\x9b2K\\e[2K\\x7f\"]\n");
+    let paths = [&before, &after].map(|path| path.to_str().expect("our own name"));
+    for more in [&["policy", "diff"][..], &["policy", "diff", "--json"]] {
+        let out = world.exact(&[more, &paths].concat()).output();
+        let is_plain = out.stdout.trim_end().chars().all(|c| c == '\n' || !c.is_control());
+        out.exits(1).says("unix_sockets").expect(is_plain, "nothing but text");
+    }
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! The policy file: found, read, and complained about by line and column.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
 use std::marker::PhantomData;
@@ -60,6 +61,16 @@ impl File {
             }
             Err(error) => Err(located(path, content, &error)),
         }
+    }
+
+    /// Every key that is set, but those of which rules are made. A key that is known one day is told
+    /// without a word here: the text is what is read, which was found good before.
+    pub(super) fn settings(&self) -> Result<BTreeMap<String, serde_json::Value>, Error> {
+        let all: Option<BTreeMap<String, serde_json::Value>> = serde_yaml::from_str(&self.text)
+            .map_err(|error| located(self.path.clone(), self.text.as_bytes(), &error))?;
+        let mut all = all.unwrap_or_default();
+        all.retain(|key, value| !value.is_null() && key != "allowlist" && key != "include");
+        Ok(all)
     }
 }
 

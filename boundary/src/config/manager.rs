@@ -198,16 +198,11 @@ impl Asks<'_> {
             places.extend([index.clone(), kept.crates.clone()]);
         }
         if !is_replaced {
-            let others: Vec<&Known> = known
-                .iter()
-                .filter(|known| {
-                    configured.iter().all(|index| host_of(index) != Some(known.host.clone()))
-                })
-                .collect();
-            if others.is_empty() {
-                return Err(unused("its registry"));
-            }
-            for known in others {
+            let is_configured = |known: &&Known| {
+                configured.iter().any(|index| host_of(index).as_ref() == Some(&known.host))
+            };
+            let others: Vec<&Known> = known.iter().filter(|known| !is_configured(known)).collect();
+            for known in only(&others)? {
                 places.extend([format!("https://{}/", known.host), known.crates.clone()]);
             }
         }
@@ -244,6 +239,24 @@ struct Known {
     host: Host,
     /// Where its crates are, up to what stands for one.
     crates: String,
+}
+
+/// Those of the one registry that cargo takes by itself. Which of several that is, it does not say:
+/// another may be one that somebody else's project named.
+fn only<'a>(used: &'a [&'a Known]) -> Result<&'a [&'a Known], Missing> {
+    let first = used.first().ok_or_else(|| unused("its registry"))?;
+    if used.iter().all(|known| known.host == first.host) {
+        return Ok(used);
+    }
+    let mut hosts: Vec<String> = used.iter().map(|known| known.host.to_string()).collect();
+    hosts.sort_unstable();
+    hosts.dedup();
+    Err(format!(
+        "cargo has used {} here, and does not say which is its own: name the others below \
+         [registries] in its configuration if they are meant too, else remove their folders in \
+         registry/index of cargo's home",
+        hosts.join(", ")
+    ))
 }
 
 /// What is said of a registry that cargo has not used here.

@@ -150,6 +150,38 @@ fn cargo_that_is_not_configured_takes_the_registry_that_it_has_used() {
 }
 
 #[test]
+fn which_of_the_registries_that_cargo_has_used_is_its_own_is_not_guessed() {
+    let index = "/home/ann/.cargo/registry/index";
+    let machine = Machine::default()
+        .says("cargo", "{}\n")
+        .has(&format!("{index}/index.test-12/config.json"), r#"{"dl": "https://crates.test"}"#)
+        .has(&format!("{index}/other.test-34/config.json"), r#"{"dl": "https://files.test"}"#);
+    let missing = machine.rules(Manager::Cargo).unwrap_err();
+    assert!(missing.contains("has used index.test, other.test here"), "{missing}");
+    // Named, it is no question any more.
+    let machine = machine
+        .says("cargo", r#"{"registries": {"own": {"index": "sparse+https://other.test/"}}}"#);
+    let expected = reads(&[
+        "host=other.test port=443",
+        "host=files.test port=443",
+        "host=index.test port=443",
+        "host=crates.test port=443",
+    ]);
+    assert_eq!(machine.rules(Manager::Cargo), Ok(expected));
+}
+
+#[test]
+fn a_registry_that_cargo_keeps_in_two_folders_is_one() {
+    let index = "/home/ann/.cargo/registry/index";
+    let machine = Machine::default()
+        .says("cargo", "{}\n")
+        .has(&format!("{index}/index.test-12/config.json"), r#"{"dl": "https://crates.test"}"#)
+        .has(&format!("{index}/index.test-34/config.json"), r#"{"dl": "https://crates.test"}"#);
+    let expected = reads(&["host=index.test port=443", "host=crates.test port=443"]);
+    assert_eq!(machine.rules(Manager::Cargo), Ok(expected));
+}
+
+#[test]
 fn an_index_in_a_git_repository_is_not_for_this_preset() {
     let said = r#"{"source": {"crates-io": {"replace-with": "corp"},
                     "corp": {"registry": "https://git.test/index"}}}"#;

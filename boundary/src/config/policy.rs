@@ -3,6 +3,7 @@
 //! *Standing*: part of every [`Config`](super::Config); the tools read one without the rest, and a
 //! session reads it again when it is told to. *Never*: holds a rule that does not parse.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
@@ -63,6 +64,19 @@ impl Policy {
         let user = Invoker::resolve(environment, system)?;
         let file = File::find(args, environment, &user, system)?;
         Self::of(args, environment, &file, (system, &user))
+    }
+
+    /// The same, and what its main file says besides: each key that is set there, with its value.
+    pub fn with_settings(
+        args: &PolicyArgs,
+        environment: &Environment,
+        system: &dyn System,
+    ) -> Result<(Self, BTreeMap<String, serde_json::Value>), Error> {
+        let user = Invoker::resolve(environment, system)?;
+        // Read once: a pipe says what it says a single time.
+        let file = File::find(args, environment, &user, system)?;
+        let settings = file.settings()?;
+        Ok((Self::of(args, environment, &file, (system, &user))?, settings))
     }
 
     /// Reads the policy again while a command runs, whose user is known already. No package manager

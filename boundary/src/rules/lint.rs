@@ -32,6 +32,8 @@ pub enum Kind {
     Suffix,
     /// It has a path and no host.
     PathAlone,
+    /// It has no host at all, or `*` for one.
+    EveryHost,
 }
 
 impl Kind {
@@ -44,6 +46,7 @@ impl Kind {
             Self::Typo => "typo",
             Self::Suffix => "public_suffix",
             Self::PathAlone => "path_without_domain",
+            Self::EveryHost => "every_host",
         }
     }
 }
@@ -64,6 +67,9 @@ pub fn lint(rules: &[&Rule], reading: DomainMatch) -> Vec<Finding> {
         if rule.is_path_alone() {
             let what = "`path=` without `domain=` permits that path on every host; add `domain=`";
             say(Kind::PathAlone, what.to_owned());
+        } else if is_for_every_host(rule) {
+            let what = "permits every host but guarded addresses; name the ones that are meant";
+            say(Kind::EveryHost, what.to_owned());
         }
     }
     findings
@@ -127,6 +133,12 @@ fn slips(rule: &Rule, say: &mut impl FnMut(Kind, String)) {
     }
 }
 
+/// Whether nothing in the rule says whose host it is.
+fn is_for_every_host(rule: &Rule) -> bool {
+    let domains = rule.domains();
+    rule.hosts().is_empty() && (domains.is_empty() || domains.contains(&Domain::Any))
+}
+
 /// Patterns over the end of a name below which anybody can have one.
 fn suffixes(rule: &Rule, reading: DomainMatch, say: &mut impl FnMut(Kind, String)) {
     if !rule.hosts().is_empty() {
@@ -139,16 +151,51 @@ fn suffixes(rule: &Rule, reading: DomainMatch, say: &mut impl FnMut(Kind, String
             Domain::Shape(shape) => shape.tail(),
             Domain::Plain(_) | Domain::Any | Domain::Address(_) => continue,
         };
-        let Some(suffix) = psl::suffix(end.as_bytes()) else { continue };
-        if suffix.as_bytes() != end.as_bytes() || !suffix.is_known() {
-            continue;
-        }
-        let whose = match suffix.typ() {
-            Some(psl::Type::Private) => "is shared hosting: everybody's sites are below it",
-            Some(psl::Type::Icann) | None => "is a public suffix: everybody's domains are below it",
+        let whose = match suffix(end) {
+            Some(psl::Type::Private) => "is shared hosting: everybody's sites are below it".into(),
+            Some(psl::Type::Icann) => "is a public suffix: everybody's domains are below it".into(),
+            None => match shared_below(domain, end, reading) {
+                Some(shared) => {
+                    format!("covers shared hosting: everybody's sites are below `{shared}`")
+                }
+                None => continue,
+            },
         };
         say(Kind::Suffix, format!("`{end}` {whose}; name the ones that are meant"));
     }
+}
+
+/// What kind of public suffix a name is, if it is one.
+fn suffix(name: &str) -> Option<psl::Type> {
+    let suffix = psl::suffix(name.as_bytes())?;
+    let is_whole = suffix.as_bytes() == name.as_bytes() && suffix.is_known();
+    is_whole.then(|| suffix.typ().unwrap_or(psl::Type::Icann))
+}
+
+/// What well-known hosters put in front of their own name, or of a region of it, to have a suffix that
+/// they share out. The list of suffixes can be asked for one but not searched: of hosters that use
+/// other words nothing is said. `x` stands for any word, where a list has `*`.
+const SHARED: [&str; 11] = [
+    "s3",
+    "x",
+    "x.elb",
+    "x.compute",
+    "execute-api",
+    "x.execute-api",
+    "lambda-url.us-east-1",
+    "k8s",
+    "blob.core",
+    "blob",
+    "global.ssl",
+];
+
+/// Shared hosting somewhere below the end of a pattern, as far as the pattern covers sites there.
+fn shared_below(domain: &Domain, end: &str, reading: DomainMatch) -> Option<String> {
+    SHARED.iter().map(|label| format!("{label}.{end}")).find(|name| {
+        let is_covered =
+            Host::parse(&format!("anybody.{name}")).is_ok_and(|host| domain.covers(&host, reading));
+        is_covered && suffix(name) == Some(psl::Type::Private)
+    })
 }
 
 #[cfg(test)]
@@ -191,7 +238,7 @@ mod tests {
         a_path_beside_an_open_one_is_not:
             ["domain=a.example path=/x/*", "domain=a.example path=/x"] => [];
         any_host_is_no_guarded_one:
-            ["domain=*", "host=127.0.0.1", "host=localhost"] => [];
+            ["domain=*", "host=127.0.0.1", "host=localhost"] => ["0 every_host"];
         a_host_outside_its_domain_never_matches:
             ["host=a.example domain=b.example"] => ["0 never_matches"];
         one_host_of_two_outside_never_matches:
@@ -202,6 +249,19 @@ mod tests {
         a_public_suffix: ["domain=co.uk"] => ["0 public_suffix"];
         a_public_suffix_with_a_wildcard: ["domain=*.com"] => ["0 public_suffix"];
         shared_hosting: ["domain=*.github.io"] => ["0 public_suffix"];
+        shared_hosting_somewhere_below: ["domain=amazonaws.com"] => ["0 public_suffix"];
+        shared_hosting_below_a_wildcard: ["domain=*.amazonaws.com"] => ["0 public_suffix"];
+        shared_hosting_of_a_region: ["domain=us-east-1.amazonaws.com"] => ["0 public_suffix"];
+        shared_hosting_of_others:
+            ["domain=*.windows.net", "domain=on.aws", "domain=fastly.net", "domain=linodeobjects.com"]
+            => ["0 public_suffix", "1 public_suffix", "2 public_suffix", "3 public_suffix"];
+        shared_hosting_below_several_wildcards: ["domain=*.*.amazonaws.com"] => ["0 public_suffix"];
+        a_service_of_a_hoster_is_no_shared_hosting:
+            ["domain=sts.amazonaws.com,sts.*.amazonaws.com", "domain=login.windows.net"] => [];
+        every_host: ["domain=*"] => ["0 every_host"];
+        every_host_by_a_method: ["method=GET"] => ["0 every_host"];
+        every_host_beside_one: ["domain=a.example,*"] => ["0 every_host"];
+        one_host_beside_a_wildcard_is_one: ["host=a.example domain=*"] => [];
         one_site_of_shared_hosting_is_fine: ["domain=me.github.io"] => [];
         an_intranet_is_no_public_suffix: ["domain=corp"] => [];
         a_path_without_a_host: ["path=/x"] => ["0 path_without_domain"];
@@ -212,6 +272,8 @@ mod tests {
     fn a_suffix_that_is_read_exactly_is_one_name() {
         assert_eq!(said(&["domain=github.io"], DomainMatch::Exact), [""; 0]);
         assert_eq!(said(&["domain=*.github.io"], DomainMatch::Exact), ["0 public_suffix"]);
+        assert_eq!(said(&["domain=amazonaws.com"], DomainMatch::Exact), [""; 0]);
+        assert_eq!(said(&["domain=*.amazonaws.com"], DomainMatch::Exact), ["0 public_suffix"]);
         let rules = ["domain=github.com", "domain=api.github.com"];
         assert_eq!(said(&rules, DomainMatch::Exact), [""; 0], "and nothing below is covered");
     }

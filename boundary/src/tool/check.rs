@@ -83,6 +83,16 @@ fn intent(method: &str, url: &str) -> Result<Result<Intent, Denial>, Error> {
     })
 }
 
+/// The method of tunnels is for a host and a port: with a URL it is no request, and in other letters
+/// no method, whatever the rules say.
+fn is_no_tunnel(question: &Question) -> Result<(), Denial> {
+    match question.method.as_str() {
+        "CONNECT" => Err(Denial::new(Code::BadRequest)),
+        method if method.eq_ignore_ascii_case("CONNECT") => Err(Denial::new(Code::BadMethod)),
+        _ => Ok(()),
+    }
+}
+
 /// What the policy says.
 struct Verdict {
     question: Question,
@@ -104,7 +114,12 @@ impl Verdict {
             let passed = unopened.iter().find_map(|scheme| set.decide(stream(*scheme)).ok());
             match passed {
                 Some(permit) => Ok((permit.rule().to_owned(), intent.method().is_some())),
-                None => set.decide(intent).map(|permit| (permit.rule().to_owned(), false)),
+                None => {
+                    if intent.method().is_some() {
+                        is_no_tunnel(&question)?;
+                    }
+                    set.decide(intent).map(|permit| (permit.rule().to_owned(), false))
+                }
             }
         });
         let near = match &decided {
