@@ -170,8 +170,9 @@ impl Place {
                     Some(known) => (Arc::clone(known), Turn::Begin),
                     None => (Arc::new(open(&self.folder, &self.name)?), Turn::Follow),
                 };
-                // What is written before it is empty would go with the rest: next time, then.
-                if is_being_emptied(&next.0) {
+                // What is written before it is empty would go with the rest: next time, then. Nobody
+                // empties any other file, whoever holds it.
+                if next.1 == Turn::Begin && is_being_emptied(&next.0) {
                     return Ok(Turn::Stay);
                 }
                 self.go_on(next.0)?;

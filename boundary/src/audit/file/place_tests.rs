@@ -279,3 +279,17 @@ fn nobody_writes_to_a_file_that_is_about_to_be_emptied() {
     let sessions = verified(&folder.file());
     assert!(sessions.is_intact() && sessions.is_ended(), "{:?}", sessions.findings);
 }
+
+#[test]
+fn whoever_holds_a_file_that_nobody_empties_is_not_waited_for() {
+    let folder = Folder::new();
+    let recorder = started(&folder.file(), Some(Rotation { size: u64::MAX, files: 2 }));
+    refuse(&recorder);
+    // Somebody sets the record aside and makes a new file, which the command holds for good.
+    fs::rename(folder.file(), folder.0.join("set-aside")).expect("renamed");
+    let holder = fs::File::create(folder.file()).expect("made");
+    holder.lock().expect("free");
+    refuse_until(&recorder, || text_of(&folder.file()).contains("\"event\":"));
+    assert!(recorder.finish(PATIENCE, Usage::default()));
+    holder.unlock().expect("held until here");
+}
