@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use super::{Error, Page, answer};
 use crate::cli::Check;
 use crate::config::{Environment, Host as Machine, Policy, Written};
-use crate::rules::{self, Code, Denial, Host, Intent, Near, Part, Rule, Scheme};
+use crate::rules::{self, Code, Denial, Host, Intent, Near, Part, Rule, RuleSet, Scheme};
 
 /// The exit status of a no, and of a policy that there is something to say about.
 const NO: u8 = 1;
@@ -93,6 +93,25 @@ fn is_no_tunnel(question: &Question) -> Result<(), Denial> {
     }
 }
 
+/// The rule that grants a question, and whether it passes on unopened: that is asked first, as the doors
+/// do.
+fn decide(set: &RuleSet, question: &Question) -> Result<(String, bool), Denial> {
+    let intent = question.intent.clone()?;
+    let stream = |scheme| Intent::stream(scheme, intent.host().clone(), intent.port());
+    let unopened = match intent.scheme() {
+        Scheme::Https | Scheme::Tls => &[Scheme::Tcp, Scheme::Tls][..],
+        Scheme::Http | Scheme::Tcp => &[Scheme::Tcp][..],
+    };
+    let passed = unopened.iter().find_map(|scheme| set.decide(stream(*scheme)).ok());
+    if let Some(permit) = passed {
+        return Ok((permit.rule().to_owned(), intent.method().is_some()));
+    }
+    if intent.method().is_some() {
+        is_no_tunnel(question)?;
+    }
+    set.decide(intent).map(|permit| (permit.rule().to_owned(), false))
+}
+
 /// What the policy says.
 struct Verdict {
     question: Question,
@@ -102,26 +121,9 @@ struct Verdict {
 }
 
 impl Verdict {
-    /// Asks as the doors do: first whether the connection passes unopened.
+    /// Asks, and looks for what comes near where nothing grants it.
     fn of(policy: &Policy, question: Question) -> Self {
-        let set = policy.rule_set();
-        let decided = question.intent.clone().and_then(|intent| {
-            let stream = |scheme| Intent::stream(scheme, intent.host().clone(), intent.port());
-            let unopened = match intent.scheme() {
-                Scheme::Https | Scheme::Tls => &[Scheme::Tcp, Scheme::Tls][..],
-                Scheme::Http | Scheme::Tcp => &[Scheme::Tcp][..],
-            };
-            let passed = unopened.iter().find_map(|scheme| set.decide(stream(*scheme)).ok());
-            match passed {
-                Some(permit) => Ok((permit.rule().to_owned(), intent.method().is_some())),
-                None => {
-                    if intent.method().is_some() {
-                        is_no_tunnel(&question)?;
-                    }
-                    set.decide(intent).map(|permit| (permit.rule().to_owned(), false))
-                }
-            }
-        });
+        let decided = decide(&policy.rule_set(), &question);
         let near = match &decided {
             Err(Denial {
                 code: Code::NoRule | Code::AddressRefused, intent: Some(intent), ..

@@ -90,6 +90,17 @@ struct Change {
 }
 
 impl Change {
+    /// The same without what may be a secret in it: a URL that has a name and a password.
+    fn discreet(self) -> Self {
+        let hide = |value: Option<Value>| match value {
+            Some(Value::String(text)) if text.contains("://") && text.contains('@') => {
+                Some(Value::from("(with credentials)"))
+            }
+            value => value,
+        };
+        Self { before: hide(self.before), after: hide(self.after), ..self }
+    }
+
     /// For machines; what is not set is null.
     fn json(&self) -> Value {
         json!({ "key": self.key, "before": self.before, "after": self.after })
@@ -112,7 +123,7 @@ fn changes(mut before: Settings, mut after: Settings) -> Vec<Change> {
         let (before, after) = (before.remove(&key), after.remove(&key));
         Change { key, before, after }
     });
-    changes.filter(|change| change.before != change.after).collect()
+    changes.filter(|change| change.before != change.after).map(Change::discreet).collect()
 }
 
 /// The policy of a file and of nothing else, and its other keys.
