@@ -159,10 +159,12 @@ fn b08_fifty_sessions_that_are_killed_whole_are_gone_with_the_next_start() {
         // Nobody is left who knows what descends from whom: the command is killed, and what it has
         // started runs on, cut off. It ends when it is told to.
         let is_started = |it: &Process| it.exe.ends_with("attack");
-        eventually("the commands are killed", || world.processes().iter().all(is_started));
-        for pid in commands(&world) {
-            kill(pid, Signal::SIGUSR1).unwrap_or_default();
-        }
+        eventually("the commands are killed", || world.processes().iter().all(&is_started));
+        eventually("what they started ends", || {
+            // Told again where it was not waiting for that yet.
+            let left = world.processes().into_iter().filter(is_started);
+            left.map(|it| kill(it.pid, Signal::SIGUSR1).unwrap_or_default()).count() == 0
+        });
     }
     let outs: Vec<_> = sessions.into_iter().map(Session::finish).collect();
     for out in &outs {
