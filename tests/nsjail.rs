@@ -218,15 +218,11 @@ fn without_a_user_namespace_a_user_without_root_is_refused() {
     out.expect(!mark.exists(), "the command never ran");
 }
 
-/// A program that runs another as if no socket could be transparent.
-const OPAQUE: &str = include_str!("opaque.py");
-
 #[test]
 fn where_no_socket_is_transparent_targets_are_rewritten_and_verdicts_are_the_same() {
     needs!(root, userns, curl, python3, setpriv);
     let world = World::new();
-    let opaque = world.file("opaque.py", OPAQUE);
-    let opaque = ["python3", opaque.to_str().expect("our own name")];
+    let opaque = world.without("transparency");
     let run = |options: &[&str], command: &[&str]| {
         let options =
             [&["--allow", "domain=allowed.test", "--log-level", "info"], options].concat();
@@ -258,8 +254,7 @@ fn where_no_socket_is_transparent_loopback_is_the_commands_own() {
     needs!(root, userns, curl, python3, setpriv);
     let world = World::new();
     world.loopback_service(9400);
-    let opaque = world.file("opaque.py", OPAQUE);
-    let opaque = ["python3", opaque.to_str().expect("our own name")];
+    let opaque = world.without("transparency");
     let serve = "import http.server as h, threading as t, urllib.request as u\n\
                  s = h.HTTPServer(('127.0.0.1', 0), h.SimpleHTTPRequestHandler)\n\
                  t.Thread(target=s.serve_forever, daemon=True).start()\n\
@@ -280,8 +275,7 @@ fn where_no_socket_is_transparent_loopback_is_the_commands_own() {
 fn the_doctor_says_that_targets_can_be_rewritten() {
     needs!(root, userns, python3);
     let world = World::new();
-    let opaque = world.file("opaque.py", OPAQUE);
-    let opaque = ["python3", opaque.to_str().expect("our own name")];
+    let opaque = world.without("transparency");
     let out = world.exact(&["doctor"]).under(&opaque).output();
     out.says("nsjail    works").says("transparent listener");
 }

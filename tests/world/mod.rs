@@ -196,6 +196,12 @@ impl World {
         path
     }
 
+    /// What runs a command as where the kernel lacks `what` (see `without.py`): to be put before it.
+    pub(crate) fn without(&self, what: &str) -> [String; 3] {
+        let program = self.file("without.py", include_str!("../without.py"));
+        ["python3".to_owned(), program.display().to_string(), what.to_owned()]
+    }
+
     /// Where the world keeps its files.
     pub(crate) fn folder(&self) -> &Path {
         &self.folder.0

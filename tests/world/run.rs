@@ -5,7 +5,7 @@
 //! *Never*: waits for ever. What hangs is killed and reported.
 
 use std::collections::BTreeMap;
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -131,9 +131,10 @@ impl<'w> Run<'w> {
     }
 
     /// Has another program start it, which gets the whole line as its last arguments.
-    pub(crate) fn under(mut self, program: &[&str]) -> Self {
+    pub(crate) fn under(mut self, program: &[impl AsRef<OsStr>]) -> Self {
         let line = std::mem::take(&mut self.line);
-        self.line = program.iter().map(OsString::from).chain(line).collect();
+        let program = program.iter().map(|word| word.as_ref().to_owned());
+        self.line = program.chain(line).collect();
         self
     }
 

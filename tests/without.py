@@ -1,0 +1,41 @@
+"""Runs a command as where the kernel lacks something: a filter of system calls refuses it.
+
+`landlock`: its system calls are not there. `transparency`: no socket may be transparent.
+"""
+import ctypes
+import os
+import struct
+import sys
+
+ALLOW, NOT_PERMITTED, NO_SUCH_CALL = 0x7FFF0000, 0x50000 | 1, 0x50000 | 38
+SET_OPTION = 54 if os.uname().machine == "x86_64" else 208
+CODE = {
+    "landlock": [
+        (0x20, 0, 0, 0),  # the call's number
+        (0x35, 0, 2, 444),  # landlock_create_ruleset
+        (0x25, 1, 0, 446),  # landlock_restrict_self
+        (0x06, 0, 0, NO_SUCH_CALL),
+        (0x06, 0, 0, ALLOW),
+    ],
+    "transparency": [
+        (0x20, 0, 0, 0),  # the call's number
+        (0x15, 0, 7, SET_OPTION),
+        (0x20, 0, 0, 24),  # its level
+        (0x15, 0, 2, 0),  # IPv4
+        (0x20, 0, 0, 32),
+        (0x15, 4, 3, 19),  # IP_TRANSPARENT
+        (0x15, 0, 2, 41),  # IPv6
+        (0x20, 0, 0, 32),
+        (0x15, 1, 0, 75),  # IPV6_TRANSPARENT
+        (0x06, 0, 0, ALLOW),
+        (0x06, 0, 0, NOT_PERMITTED),
+    ],
+}[sys.argv[1]]
+filters = b"".join(struct.pack("HBBI", *one) for one in CODE)
+place = ctypes.create_string_buffer(filters, len(filters))
+program = ctypes.create_string_buffer(struct.pack("HP", len(CODE), ctypes.addressof(place)))
+prctl = ctypes.CDLL(None).prctl
+word = ctypes.c_ulong
+assert prctl(38, word(1), word(0), word(0), word(0)) == 0, "no new privileges"
+assert prctl(22, word(2), ctypes.byref(program), word(0), word(0)) == 0, "the filter"
+os.execvp(sys.argv[2], sys.argv[2:])
