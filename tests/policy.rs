@@ -124,6 +124,10 @@ fn learning_writes_over_nothing_that_it_did_not_write() {
     for _ in 0..2 {
         world.boundary(&["--learn", path], &["true"]).output().exits(0);
     }
+    // What was learned before is there until more has been.
+    let before = "# learned by boundary\nallowlist: [domain=a.test]\n";
+    fs::write(&fresh, before).expect("ours");
+    world.boundary(&["--learn", path], &["cat", path]).output().exits(0).says("domain=a.test");
 }
 
 #[test]

@@ -24,7 +24,8 @@ pub(super) struct Book {
 }
 
 impl Book {
-    /// Makes sure that the file can be written, before anything is learned.
+    /// Makes sure that the file can be written, before anything is learned. What was learned before
+    /// stays until then.
     pub(super) fn open(path: &Path, command: String) -> io::Result<Self> {
         let mut begin = String::new();
         match File::open(path) {
@@ -36,7 +37,8 @@ impl Book {
             return Err(io::Error::other("it is there already, and was not learned"));
         }
         let book = Self { path: path.to_owned(), command, lessons: Arc::default() };
-        book.write("allowlist: []\n")?;
+        let (fresh, _) = book.fresh()?;
+        fs::remove_file(fresh)?;
         Ok(book)
     }
 
@@ -63,18 +65,21 @@ impl Book {
 
     /// Puts a whole file in place of the one that is there.
     fn write(&self, text: &str) -> io::Result<()> {
-        let name = self.path.file_name().ok_or(io::ErrorKind::IsADirectory)?;
-        let fresh = format!(".{}.{}", name.to_string_lossy(), Uuid::new_v4().simple());
-        let fresh = self.path.with_file_name(fresh);
-        // A name that nobody can foresee, and made anew: what the command may have put there is not
-        // followed.
-        let mut file = OpenOptions::new().write(true).create_new(true).open(&fresh)?;
-        let text =
-            if text.starts_with('#') { text.to_owned() } else { format!("# {HEAD}\n{text}") };
+        let (fresh, mut file) = self.fresh()?;
         let written = file.write_all(text.as_bytes()).and_then(|()| fs::rename(&fresh, &self.path));
         if written.is_err() {
             drop(fs::remove_file(&fresh));
         }
         written
+    }
+
+    /// A file beside the one to be written, of a name that nobody can foresee, and made anew: what the
+    /// command may have put there is not followed.
+    fn fresh(&self) -> io::Result<(PathBuf, File)> {
+        let name = self.path.file_name().ok_or(io::ErrorKind::IsADirectory)?;
+        let fresh = format!(".{}.{}", name.to_string_lossy(), Uuid::new_v4().simple());
+        let fresh = self.path.with_file_name(fresh);
+        let file = OpenOptions::new().write(true).create_new(true).open(&fresh)?;
+        Ok((fresh, file))
     }
 }
