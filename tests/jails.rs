@@ -84,6 +84,30 @@ fn auto_says_which_jail_stands_and_why_no_earlier_one() {
 }
 
 #[test]
+fn where_the_root_is_no_mount_auto_takes_the_jail_that_changes_none() {
+    needs!(root, bpf, landlock, setpriv, unshare);
+    let world = World::new();
+    let root = world.folder().join("chroot");
+    let script = "set -e; mkdir -p $0; for it in /*; do \
+        if [ -h $it ]; then cp -Pf $it $0; \
+        elif [ -d $it ]; then mkdir -p $0$it; mount --rbind $it $0$it; fi; done; exec chroot $0 \"$@\"";
+    let root = root.to_str().expect("our own name");
+    let under = ["unshare", "--mount", "sh", "-c", script, root];
+    let line = ["--log-level", "info", "--disable-audit-logs", "--", "echo", "ran"];
+    let out = as_guest(world.exact(&line)).under(&under).output();
+    out.exits(0).says("ran").complains("jail=landjail").complains("jail ebpf: mount /");
+    // Root could write the machine's settings, which cannot be covered.
+    for jail in ["auto", "ebpf", "landjail"] {
+        let out = world.exact(&[&["--jail-type", jail][..], &line].concat()).under(&under).output();
+        out.exits(125).complains("refused (EINVAL)").complains("mount --bind DIR DIR");
+    }
+    let out = world.exact(&["doctor"]).under(&under).output();
+    out.says("auto      finds nothing").says("mounts over the machine's settings");
+    let out = as_guest(world.exact(&["doctor"])).under(&under).output();
+    out.says("auto      takes landjail");
+}
+
+#[test]
 fn a_named_jail_that_cannot_be_raised_is_told_by_the_row_that_decides() {
     needs!(root, setpriv);
     let world = World::new();

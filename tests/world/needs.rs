@@ -10,7 +10,7 @@ use nix::unistd::geteuid;
 /// `needs!(root, bpf, curl)`: `root`, `bpf` (the capabilities and a cgroup2 that root may write),
 /// `ebpf` (those, and that this is the jail of the run), `rooms` (that it has room for boundary inside
 /// boundary), `privilege` (that nobody but root starts boundary), `covers` (that the jail of the
-/// run has mounts of its own), `userns`, `loopdev` (files as disks), the name
+/// run has mounts of its own), `userns`, `landlock`, `loopdev` (files as disks), the name
 /// of a Python package, or that of a program. Under `BOUNDARY_TEST_PROMISE=root,bpf,…` the lack of what
 /// was promised is a failure.
 macro_rules! needs {
@@ -50,6 +50,7 @@ fn is_there(what: &str) -> bool {
         // A test about what a mount covers: landjail has mounts where root starts it, and none for a user.
         "covers" => super::run::jail() != "landjail" || super::run::user() == "0",
         "userns" => Path::new("/proc/self/ns/user").exists() && user_namespaces() > 0,
+        "landlock" => crate::kernel::has_landlock(),
         "loopdev" => Path::new("/dev/loop-control").exists(),
         "grpcio" => has_module("grpc"),
         "httpx" => has_module("httpx") && has_module("h2"),

@@ -46,10 +46,7 @@ pub(super) fn raise(
 fn first(config: &Config, remains: &Remains, identity: &Identity) -> Result<Raised, Error> {
     let mut passed_over: Vec<String> = Vec::new();
     for jail in ORDER {
-        let raised = probe::before(jail)
-            .map_err(|call| Error::Walls(jail::Error::Enclosure { jail, call }))
-            .and_then(|()| this(jail, config, remains, identity));
-        match raised {
+        match this(jail, config, remains, identity) {
             // What the kernel refuses is no mistake of the user's; a port that is taken is.
             Err(error @ (Error::Call(_) | Error::Walls(_))) => passed_over.push(error.to_string()),
             Ok(raised) => {
@@ -70,6 +67,8 @@ fn this(
     remains: &Remains,
     identity: &Identity,
 ) -> Result<Raised, Error> {
+    // Before there are processes: what has failed can be looked into.
+    probe::before(jail).map_err(|call| jail::Error::Enclosure { jail, call })?;
     match jail {
         Choice::Ebpf => of_ebpf(config, remains),
         Choice::Nsjail => of_nsjail(config, remains, identity),

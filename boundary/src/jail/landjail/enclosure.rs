@@ -19,6 +19,9 @@ use crate::sys::{notify, process};
 const SETPCAP: u32 = 8;
 const SYS_ADMIN: u32 = 21;
 
+/// The setting by which whoever may write it has the machine run a program.
+pub const CORE_PATTERN: &str = "/proc/sys/kernel/core_pattern";
+
 /// Goes into the jail for good, and proves that it holds. The caller becomes the usher; what returns
 /// is its child.
 pub fn enclose(enclosure: &Enclosure<'_>) -> Result<(), Error> {
@@ -63,11 +66,10 @@ fn arrange(enclosure: &Enclosure<'_>) -> Result<bool, Error> {
         Some(Err(error)) => tracing::info!(%error, "landjail: without mounts of its own"),
         None => {}
     }
-    let core_pattern = "/proc/sys/kernel/core_pattern";
     if enclosure.identity.is_root()
-        && let Ok(_file) = OpenOptions::new().write(true).open(core_pattern)
+        && let Ok(_file) = OpenOptions::new().write(true).open(CORE_PATTERN)
     {
-        return Err(Error::Machine(core_pattern));
+        return Err(Error::Machine(CORE_PATTERN));
     }
     Ok(false)
 }

@@ -32,7 +32,7 @@ mod sockets;
 mod streams;
 mod unix;
 
-pub use enclosure::enclose;
+pub use enclosure::{CORE_PATTERN, enclose};
 pub use flows::Led;
 pub use probe::{Lacking, domain, probe};
 

@@ -29,6 +29,11 @@ pub(super) fn on(primitive: &Primitive, error: Errno) -> Vec<String> {
         );
     } else if error == Errno::EROFS && is("cgroup2") {
         advice.push("mount /sys/fs/cgroup writeable, e.g. docker run --privileged".to_owned());
+    } else if error == Errno::EINVAL && is("mounts") {
+        advice.push(
+            "the root is no mount, as in a plain chroot: mount --bind DIR DIR before chroot DIR"
+                .to_owned(),
+        );
     } else if error == Errno::ENOSPC && is("namespace") {
         advice.push("raise the limits: sysctl user.max_user_namespaces=10000, and its like".into());
     }

@@ -150,7 +150,7 @@ impl Report {
     pub fn examine(identity: &Identity) -> Self {
         let mut rows = hooks::rows(identity);
         rows.extend(spaces::rows(identity));
-        rows.extend(way_in::rows());
+        rows.extend(way_in::rows(identity));
         Self { rows }
     }
 
@@ -171,11 +171,13 @@ impl Report {
 }
 
 /// What a jail needs beside its walls and what can be found out without a process: that descriptors
-/// may be shared. For a choice between jails, before any of it is raised.
+/// may be shared, and that the root is a mount of its own, as it is not in a plain `chroot`. To be
+/// asked before any of the jail is raised.
 pub fn before(jail: Choice) -> Result<(), Call> {
     match jail {
         Choice::Ebpf | Choice::Nsjail => {
-            way_in::shares_descriptors().map_err(Call::to("pidfd_getfd"))
+            way_in::shares_descriptors().map_err(Call::to("pidfd_getfd"))?;
+            way_in::has_own_root().map_err(Call::to("mount /"))
         }
         Choice::Landjail | Choice::Auto => Ok(()),
     }

@@ -1,6 +1,6 @@
 //! What every way in needs: mounts, processes and system calls that ask somebody.
 
-use std::fs::File;
+use std::fs::{File, OpenOptions};
 use std::os::fd::AsFd as _;
 use std::time::Duration;
 
@@ -14,6 +14,7 @@ use nix::unistd::pause;
 use super::spaces::errno;
 use super::steps::{Over, Steps, try_out};
 use super::{Found, ORDER, Primitive, Row};
+use crate::jail::child::Identity;
 use crate::jail::{Choice, landjail};
 use crate::sys::{features, notify, process, reach};
 
@@ -70,18 +71,34 @@ pub(super) fn enter(steps: &mut Steps) -> Result<(), Over> {
 
 /// What the mounts are changed by.
 fn arrange(steps: &mut Steps) -> Result<(), Over> {
-    let none: Option<&str> = None;
-    let private = unshare(CloneFlags::CLONE_NEWNS)
-        .and_then(|()| mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none))
-        .and_then(|()| {
-            // What covers a directory, and what covers a file.
-            mount(Some("tmpfs"), "/proc", Some("tmpfs"), MsFlags::MS_NODEV, Some("size=4k"))
-        })
-        .and_then(|()| File::create("/proc/null").map(drop).map_err(|error| errno(&error)))
-        .and_then(|()| mount(Some("/dev/null"), "/proc/null", none, MsFlags::MS_BIND, none));
-    steps.tell(private)?;
+    steps.tell(cover())?;
     let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
-    steps.tell(mount(Some("proc"), "/proc", Some("proc"), flags, none))
+    steps.tell(mount(Some("proc"), "/proc", Some("proc"), flags, None::<&str>))
+}
+
+/// Covers a directory and a file, in mounts of this process's own.
+fn cover() -> nix::Result<()> {
+    let none: Option<&str> = None;
+    unshare(CloneFlags::CLONE_NEWNS)?;
+    mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none)?;
+    mount(Some("tmpfs"), "/proc", Some("tmpfs"), MsFlags::MS_NODEV, Some("size=4k"))?;
+    File::create("/proc/null").map_err(|error| errno(&error))?;
+    mount(Some("/dev/null"), "/proc/null", none, MsFlags::MS_BIND, none)
+}
+
+/// What landjail takes mounts for where root starts it: the machine's settings, which are root's to
+/// write.
+const SETTINGS: Primitive = Primitive {
+    name: "mounts over the machine's settings",
+    jails: &[Choice::Landjail],
+    is_optional: false,
+    needs: "",
+};
+
+/// Whether the settings can be covered, or need not be.
+fn cover_settings(identity: &Identity) -> nix::Result<()> {
+    let is_writable = || OpenOptions::new().write(true).open(landjail::CORE_PATTERN).is_ok();
+    if identity.is_root() && is_writable() { cover() } else { Ok(()) }
 }
 
 /// Whether descriptors may be shared at all: of this process with itself. A filter of system calls
@@ -93,6 +110,11 @@ pub(super) fn shares_descriptors() -> nix::Result<()> {
         Ok(_) | Err(Errno::EBADF) => Ok(()),
         Err(error) => Err(error),
     }
+}
+
+/// Whether the mounts can be made private: whether the root is a mount.
+pub(super) fn has_own_root() -> nix::Result<()> {
+    if features::is_mount_point(c"/")? { Ok(()) } else { Err(Errno::EINVAL) }
 }
 
 /// How long a killed child may take to be gone.
@@ -119,8 +141,8 @@ const fn domain(jails: &'static [Choice], is_optional: bool) -> Primitive {
     Primitive { name: "Landlock", jails, is_optional, needs }
 }
 
-/// What every jail is made of, whoever the command runs as.
-pub(super) fn rows() -> Vec<Row> {
+/// What every jail is made of.
+pub(super) fn rows(identity: &Identity) -> Vec<Row> {
     let asks = Primitive {
         name: "system calls that ask (seccomp)",
         jails: &ORDER,
@@ -144,6 +166,7 @@ pub(super) fn rows() -> Vec<Row> {
     // What nothing stands behind has to come into force, too.
     let tried = [abi, abi.and_then(|abi| landjail::domain().and(Ok(abi)))];
     rows.extend(DOMAINS.into_iter().zip(tried).map(|(row, tried)| Row::new(row, found(tried))));
+    rows.extend(try_out(&[SETTINGS], |steps| steps.tell(cover_settings(identity)), |_| Ok(())));
     rows.push(super::spaces::landjail());
     rows
 }
