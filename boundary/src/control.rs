@@ -160,7 +160,11 @@ fn read_line(stream: &mut UnixStream, until: Instant) -> io::Result<Vec<u8>> {
             return Err(io::ErrorKind::TimedOut.into());
         }
         stream.set_read_timeout(Some(left))?;
-        let length = stream.read(&mut part)?;
+        let length = match stream.read(&mut part) {
+            // Whoever is stopped and goes on waits anew.
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            read => read?,
+        };
         let read = part.get(..length).unwrap_or_default();
         line.extend_from_slice(read);
         if read.is_empty() || read.contains(&b'\n') || line.len() as u64 > LONGEST {

@@ -295,9 +295,14 @@ pub(super) struct Fault(Child);
 impl Fault {
     /// Begins to.
     pub(super) fn of(process: Pid, call: &str, error: &str) -> Self {
+        Self::noted((process, Path::new("/dev/null")), call, error)
+    }
+
+    /// Begins to, and writes to a file which calls there were, and which of them failed so.
+    pub(super) fn noted((process, file): (Pid, &Path), call: &str, error: &str) -> Self {
         let (trace, inject) = (format!("trace={call}"), format!("inject={call}:error={error}"));
         let mut strace = Command::new("strace");
-        strace.args(["-f", "-qq", "-o", "/dev/null", "-e", &trace, "-e", &inject]);
+        strace.args(["-f", "-qq", "-e", &trace, "-e", &inject, "-o"]).arg(file);
         let child = strace.args(["-p", &process.to_string()]).spawn().expect("it is installed");
         let is_traced = || {
             let tasks = fs::read_dir(format!("/proc/{process}/task")).expect("it is there");

@@ -14,7 +14,8 @@ use super::ALLOW;
 use super::stalled::of_boundary;
 use super::starved::Fault;
 use crate::world::needs::needs;
-use crate::world::{Output, Session, World};
+use crate::world::processes::eventually;
+use crate::world::{Output, Session, World, jail};
 
 /// Starts a script in the project's folder, which waits first.
 fn waiting<'w>(world: &'w World, options: &[&str], script: &str, guest: bool) -> Session<'w> {
@@ -213,5 +214,65 @@ fn f10_an_usher_whose_calls_fail_leads_nowhere() {
         out.expect(out.findings().len() == 3 || is_over, "every attempt is made, or it is over");
         out.expect(daemon.accept().is_err(), "nothing reaches it");
         fs::remove_file(&path).expect("it is there");
+    }
+}
+
+/// A server, and two who connect to it: the first while its call is said to be over, the second then. It
+/// says how many the server got.
+const CALLERS: &str = "
+import os, socket, sys, threading
+gate = os.open('gate', os.O_RDWR)
+if sys.argv[1] == 'tcp':
+    server = socket.create_server(('127.0.0.1', 7171)); place = ('127.0.0.1', 7171)
+else:
+    server = socket.socket(socket.AF_UNIX); place = 'own'; server.bind(place); server.listen()
+one, two = [socket.socket(server.family) for _ in range(2)]
+one.setblocking(False)
+server.setblocking(False)
+print('made', flush=True)
+os.read(gate, 1)
+threading.Thread(target=one.connect_ex, args=(place,), daemon=True).start()
+os.read(gate, 1)
+two.connect(place)
+count = 0
+try:
+    while server.accept(): count += 1
+except BlockingIOError: pass
+print('accepted', count, flush=True)
+os._exit(0)";
+
+/// Whoever asked may have ended while the usher read whose call it is, and its number be another's: what
+/// was read counts only if the call still waits. The kernel is made to say that it does not.
+#[test]
+fn a18_a_caller_that_is_gone_when_it_is_known_is_led_nowhere() {
+    needs!(root, bpf, python3, strace);
+    let world = World::new();
+    let callers = world.file("callers.py", CALLERS);
+    let is_landjail = jail() == "landjail";
+    // In landjail one thread receives, and looks when it has read the address, and then once more;
+    // elsewhere it is the first call of a thread of its own, and
+    // the one that receives tries again.
+    let (kinds, when, times) =
+        if is_landjail { (&["unix", "tcp"][..], "3", 1) } else { (&["unix"][..], "1", 2) };
+    for kind in kinds {
+        fs::remove_file(world.folder().join("tmp/own")).unwrap_or_default();
+        let script = format!("exec /usr/bin/python3 {} {kind}", callers.display());
+        let session = waiting(&world, &[], &script, false);
+        let gate = gate(&world);
+        fs::write(&gate, "go\n").expect("it waits there");
+        session.wait_for("made");
+        let usher = of_boundary(&world, "boundary-usher");
+        let calls = world.folder().join(format!("calls-{kind}"));
+        let error = format!("ENOENT:when={when}");
+        let fault = Fault::noted((usher, &calls), "ioctl", &error);
+        fs::write(&gate, "1").expect("it waits there");
+        let injected = || {
+            let calls = fs::read_to_string(&calls).unwrap_or_default();
+            calls.matches("(INJECTED)").count()
+        };
+        eventually("it is told that nobody waits", || injected() == times);
+        drop(fault);
+        fs::write(&gate, "2").expect("it waits there");
+        session.finish().exits(0).says("accepted 1\n");
     }
 }

@@ -98,7 +98,7 @@ impl Channel {
     pub(super) fn receive(&self) -> io::Result<Option<Message>> {
         let mut stream = &self.0;
         let mut kind = [0];
-        if stream.read(&mut kind).map_err(late)? == 0 {
+        if self.begin(&mut kind).map_err(late)? == 0 {
             return Ok(None);
         }
         let mut length = [0; 4];
@@ -110,6 +110,17 @@ impl Channel {
         let mut payload = vec![0; length];
         stream.read_exact(&mut payload)?;
         decode(kind, payload).map(Some)
+    }
+
+    /// Reads the first byte of a message. Whoever is stopped and goes on waits anew: the kernel takes up
+    /// by itself only a wait that is not bounded (signal(7)).
+    fn begin(&self, kind: &mut [u8; 1]) -> io::Result<usize> {
+        loop {
+            match (&self.0).read(kind) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                begun => return begun,
+            }
+        }
     }
 
     /// Tells the other side that this was all, and waits until it has said that everything is on

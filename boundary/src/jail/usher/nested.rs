@@ -265,7 +265,11 @@ pub(in crate::jail) fn question(stream: &UnixStream) -> io::Result<(u32, Vec<u8>
         // A wait of no length would be one without an end.
         let left = until.saturating_duration_since(Instant::now()).max(Duration::from_millis(1));
         stream.set_read_timeout(Some(left))?;
-        let (sender, piece) = piece(stream)?;
+        let (sender, piece) = match piece(stream) {
+            // Whoever is stopped with its command and goes on waits anew.
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            piece => piece?,
+        };
         let is_other = asker.is_some_and(|asker| asker != sender);
         if is_other || sender == 0 || line.len() + piece.len() > MAX_REQUEST {
             return Err(Errno::EPERM.into());
@@ -334,5 +338,31 @@ mod tests {
         for other in ["0::/\n", "0::/boundary-2\n", "0::/boundary-1/usher\n", ""] {
             assert_eq!(below(other), None, "{other}");
         }
+    }
+
+    /// A guest who says nothing, one who never comes to an end, and one who says it all, but in pieces.
+    #[test]
+    fn whoever_asks_for_a_room_has_so_long_for_it_and_no_longer() {
+        let (_silent, silents) = UnixStream::pair().unwrap();
+        let (mut slow, slows) = UnixStream::pair().unwrap();
+        let (mut fine, fines) = UnixStream::pair().unwrap();
+        let asked = [silents, slows, fines].map(|stream| {
+            // Who writes is told only of what is written from then on.
+            setsockopt(&stream, sockopt::PassCred, &true).unwrap();
+            std::thread::spawn(move || question(&stream).map_err(|it| it.kind()))
+        });
+        let is_over = || asked.iter().take(2).all(std::thread::JoinHandle::is_finished);
+        let (until, mut letters) = (Instant::now() + 6 * PATIENCE, b"{}\n".iter());
+        while !is_over() && Instant::now() < until {
+            // He may have been let go just now.
+            slow.write_all(b"x").unwrap_or_default();
+            letters.next().into_iter().for_each(|letter| fine.write_all(&[*letter]).unwrap());
+            std::thread::park_timeout(Duration::from_millis(100));
+        }
+        assert!(is_over(), "they are let go");
+        let [silent, slow, fine] = asked.map(|it| it.join().unwrap());
+        let late = Err(io::ErrorKind::WouldBlock);
+        assert_eq!([silent, slow], [late.clone(), late]);
+        assert_eq!(fine, Ok((std::process::id(), b"{}\n".to_vec())));
     }
 }
