@@ -293,13 +293,11 @@ fn the_policy_in_force_cannot_be_changed_from_inside() {
 fn a_package_managers_preset_is_what_it_said_before_the_command_started() {
     needs!(root, bpf, curl);
     let world = World::new();
-    let client = world.file("npm", "");
     let says = |host: &str| {
         let text = format!("#!/bin/sh\necho '{{\"registry\": \"http://{host}/npm/\"}}'\n");
-        fs::write(&client, text).expect("written");
+        world.program("npm", &text);
     };
     says("four.test");
-    fs::set_permissions(&client, fs::Permissions::from_mode(0o755)).expect("executable");
     let path = std::env::var("PATH").expect("a path");
     let path = format!("{}:{path}", world.folder().display());
     let file = world.file("policy.yaml", "include: [npm]\n");
@@ -333,8 +331,7 @@ fn a_package_managers_preset_is_what_it_said_before_the_command_started() {
 fn a_package_manager_that_is_not_there_or_does_not_answer_is_named() {
     needs!(root);
     let world = World::new();
-    let client = world.file("npm", "#!/bin/sh\nexit 3\n");
-    fs::set_permissions(&client, fs::Permissions::from_mode(0o755)).expect("executable");
+    world.program("npm", "#!/bin/sh\nexit 3\n");
     let folder = world.folder().to_str().expect("our own name");
     let run = |preset| world.boundary(&["--preset", preset], &["true"]).env("PATH", folder);
     run("go").output().exits(125).complains("go is not installed here");

@@ -1,7 +1,6 @@
 //! A person, or a program in a person's place, is asked where no rule permits a request.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 
 use crate::world::needs::needs;
@@ -26,9 +25,7 @@ fn program(world: &World, arms: &str) -> PathBuf {
          esac; done\n",
         world.folder().display()
     );
-    let file = world.file("answers", &text);
-    fs::set_permissions(&file, fs::Permissions::from_mode(0o755)).expect("executable");
-    file
+    world.program("answers", &text)
 }
 
 #[test]

@@ -5,9 +5,10 @@ use std::os::unix::net::UnixListener;
 
 use nix::sys::signal::{Signal, kill};
 
+use super::people::pass_small_numbers;
 use super::{ALLOW, DENIED, attack};
 use crate::world::needs::{cgroup2, needs};
-use crate::world::{World, jail};
+use crate::world::{World, install, jail};
 
 #[test]
 fn a13_inherited_descriptors_are_closed() {
@@ -44,6 +45,7 @@ fn a13_standard_input_that_is_a_directory_is_refused() {
 fn a29_h12_processes_outside_cannot_be_traced_or_signalled() {
     needs!(root, bpf);
     let world = World::new();
+    pass_small_numbers(&world);
     let victim = world.bare(&["sleep", "1000"]).start();
     let pid = victim.pid().to_string();
     for call in ["ptrace", "kill", "pidfd"] {
@@ -170,7 +172,7 @@ fn a17_a_name_exempts_nobody() {
     needs!(root, bpf);
     let world = World::new();
     let own = world.folder().join("tmp/boundary");
-    std::fs::copy(world.attack(), &own).expect("the folder is ours");
+    install(world.attack().as_ref(), &own);
     let own = own.to_str().expect("our own name");
     let out = world.boundary(&ALLOW, &[own, "udp", "sendto", DENIED[0], "9999"]).output();
     out.refused(&["EPERM"]).nothing_left();
@@ -183,7 +185,7 @@ fn a29_no_file_makes_its_user_more_than_he_is() {
     needs!(root, bpf);
     let world = World::new();
     let own = world.folder().join("setuid");
-    std::fs::copy("/usr/bin/id", &own).expect("the folder is ours");
+    install("/usr/bin/id".as_ref(), &own);
     std::fs::set_permissions(&own, std::os::unix::fs::PermissionsExt::from_mode(0o4755))
         .expect("it is ours");
     let own = own.to_str().expect("our own name");

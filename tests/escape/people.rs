@@ -2,6 +2,8 @@
 
 use std::path::Path;
 
+use nix::unistd::Pid;
+
 use super::ALLOW;
 use crate::world::processes::eventually;
 use crate::world::{GUEST, Run, Session, World};
@@ -57,10 +59,31 @@ impl<'w> Helper<'w> {
         eventually("the helper listens", || socket.exists());
         helper
     }
+
+    /// Its process id.
+    pub(super) fn pid(&self) -> Pid {
+        self.0.pid()
+    }
 }
 
 impl Drop for Helper<'_> {
     fn drop(&mut self) {
         self.0.kill();
     }
+}
+
+/// More numbers than the processes of a session have in a namespace of their own, where they begin anew:
+/// the kernel itself never comes back to those below.
+const SMALL: i32 = 300;
+
+/// Sees to it that what is started next has no number which some process of a session has inside: an
+/// attack by its number would meet that one. On a machine that has just started they are as small.
+pub(super) fn pass_small_numbers(world: &World) {
+    let next = || {
+        let session = world.bare(&["true"]).start();
+        let number = session.pid().as_raw();
+        drop(session.finish());
+        number
+    };
+    while next() < SMALL {}
 }

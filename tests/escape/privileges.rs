@@ -6,10 +6,10 @@ use std::path::PathBuf;
 
 use nix::mount::{MsFlags, mount};
 
-use super::people::{BOTH, Helper, Who};
+use super::people::{BOTH, Helper, Who, pass_small_numbers};
 use super::{ALLOW, DENIED, OPTIONS};
 use crate::world::needs::needs;
-use crate::world::{World, jail};
+use crate::world::{World, install, jail};
 
 /// What the kernel answers about a process that is not there, or may not be touched.
 const NOT_YOURS: &[&str] = &["EPERM", "EACCES", "ESRCH", "ENOENT", "EINVAL", "EBADF"];
@@ -48,7 +48,7 @@ fn a29_b01_a_file_with_capabilities_gives_none() {
     needs!(root, bpf, setcap, setpriv);
     let world = World::new();
     let capable = world.folder().join("capable");
-    fs::copy(world.attack(), &capable).expect("the folder is ours");
+    install(world.attack().as_ref(), &capable);
     let capable = capable.to_str().expect("our own name");
     let set = ["setcap", "cap_net_raw,cap_net_admin,cap_sys_admin+eip", capable];
     world.bare(&set).output().exits(0);
@@ -105,13 +105,13 @@ fn gate(world: &World, user: Who) -> String {
 fn h12_processes_of_the_same_user_outside_cannot_be_touched_or_seen() {
     needs!(root, bpf, setpriv);
     let world = World::new();
+    pass_small_numbers(&world);
     for user in BOTH {
         let sign = world.folder().join("tmp").join(format!("lives-{}", user.name()));
         let place = sign.to_str().expect("our own name");
-        let script = "echo $$ >$0; exec sleep 1000";
-        let _victim = Helper::start(user.bare(&world, &["sh", "-c", script, place]), &sign);
-        let pid = fs::read_to_string(&sign).expect("it is there");
-        let pid = pid.trim();
+        let script = ": >$0; exec sleep 1000";
+        let victim = Helper::start(user.bare(&world, &["sh", "-c", script, place]), &sign);
+        let pid = &victim.pid().to_string();
         for call in calls() {
             let words = [world.attack(), "syscall", call, pid];
             user.bounded(&world, &words).output().refused(NOT_YOURS);
@@ -137,11 +137,11 @@ fn h07_namespaces_of_the_same_users_containers_cannot_be_entered() {
     for user in BOTH {
         let sign = world.folder().join("tmp").join(format!("contained-{}", user.name()));
         let place = sign.to_str().expect("our own name");
-        let script = "ip link set lo up && echo $$ >$0; exec sleep 1000";
+        let script = "ip link set lo up && : >$0; exec sleep 1000";
         let container = ["unshare", "-Urn", "sh", "-c", script, place];
-        let _container = Helper::start(user.bare(&world, &container), &sign);
-        let pid = fs::read_to_string(&sign).expect("it is there");
-        let [users, net] = ["user", "net"].map(|kind| shown(&world, pid.trim(), kind, user));
+        let container = Helper::start(user.bare(&world, &container), &sign);
+        let pid = container.pid().to_string();
+        let [users, net] = ["user", "net"].map(|kind| shown(&world, &pid, kind, user));
         let words = [world.attack(), "join", &users, &net, "1"];
         user.bare(&world, &words).output().succeeded();
         let out = user.bounded(&world, &words).output();

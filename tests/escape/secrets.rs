@@ -6,7 +6,7 @@ use std::path::Path;
 use super::ALLOW;
 use crate::world::agent::Agent;
 use crate::world::needs::needs;
-use crate::world::{World, lines};
+use crate::world::{World, install, lines};
 
 /// What is in every secret, plain and as Basic credentials and percent-encoding would have it.
 const CANARIES: [&str; 4] = ["canary", "Y2FuYXJ5", "NhbmFye", "%63anary"];
@@ -93,7 +93,7 @@ fn g03_no_name_or_url_forges_a_line_or_moves_a_cursor() {
     needs!(root, bpf);
     let world = World::new();
     let evil = world.folder().join("tmp/\u{1b}[2Jx\ntime=0");
-    fs::copy(world.attack(), &evil).expect("the folder is ours");
+    install(world.attack().as_ref(), &evil);
     let evil = evil.to_str().expect("text");
     let logs = world.folder().join("logs-forged");
     let there = logs.to_str().expect("our own name");

@@ -258,15 +258,30 @@ impl World {
             let built = std::env::var_os("BOUNDARY_ATTACK")
                 .map_or_else(|| PathBuf::from(env!("CARGO_BIN_EXE_attack")), PathBuf::from);
             let copy = self.folder.0.join("attack");
-            // Another process copies: a descriptor of ours, open for writing, could be inherited by
-            // a child that another test starts at this moment, and then nobody may execute the file.
-            let mode = ["--mode=755", "--no-target-directory"];
-            let copied = Command::new("install").args(mode).arg(&built).arg(&copy).status();
-            assert!(copied.is_ok_and(|status| status.success()), "the attack program is built");
+            install(&built, &copy);
             copy
         });
         path.to_str().expect("our own name")
     }
+
+    /// Writes a script that everybody may execute, and says where it is.
+    pub(crate) fn program(&self, name: &str, text: &str) -> PathBuf {
+        let (draft, place) = (self.file(&format!("{name}.draft"), text), self.folder.0.join(name));
+        install(&draft, &place);
+        place
+    }
+}
+
+/// Puts a copy of a program where every user may execute it.
+///
+/// Another process copies: a descriptor of ours, open for writing, could be inherited by a child that
+/// another test starts at this moment, and as long as that has it nobody may execute the file
+/// (`ETXTBSY`).
+pub(crate) fn install(program: &Path, place: &Path) {
+    let mode = ["--mode=755", "--no-target-directory"];
+    let copied = Command::new("install").args(mode).arg(program).arg(place).status();
+    let is_there = copied.is_ok_and(|status| status.success());
+    assert!(is_there, "{} is built, and the world's folder is ours", program.display());
 }
 
 /// A folder in the system's temporary one that goes with the world.
