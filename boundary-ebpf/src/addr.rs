@@ -28,6 +28,12 @@ impl Call {
         Self { raw: ctx.sock_addr, is_v4: false }
     }
 
+    /// Whether it is a call at an IPv6 hook.
+    #[inline(always)]
+    pub(crate) const fn is_v6(&self) -> bool {
+        !self.is_v4
+    }
+
     /// The address in the call: a target, or at `recvmsg` and `getpeername` a source.
     #[inline(always)]
     pub(crate) fn endpoint(&self) -> Endpoint {

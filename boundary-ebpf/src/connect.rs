@@ -21,7 +21,10 @@ use crate::refusal::{self, Author, What};
 pub(crate) fn turn(call: &Call, hook: Hook) -> bool {
     let Some(doors) = doors() else { return false };
     let target = call.endpoint();
-    let refused = if target.is_v4() {
+    let refused = if target.is_v4() && call.is_v6() && matches!(hook, Hook::Sendmsg) {
+        // The kernel has such a datagram go by the other hook, and takes none from this one.
+        Some(Why::Datagram)
+    } else if target.is_v4() {
         let plain =
             Endpoint { family: target.family, ..Endpoint::v4(target.address[3], target.port) };
         follow(call, hook, &plain, [read!(doors, proxy4), read!(doors, resolver4)])
@@ -48,7 +51,8 @@ fn follow(call: &Call, hook: Hook, target: &Endpoint, ports: [u16; 2]) -> Option
         Decision::Refuse(why) => return Some(why),
     };
     let at = target.on_loopback(port);
-    match steer::through(door, receiver(call, hook, &at)) {
+    // Who asks matters for what the session itself serves, which no door is.
+    match steer::through(door, receiver(call, hook, &at, ANYBODY)) {
         Decision::Turn(_) => {}
         Decision::Refuse(why) => return Some(why),
         Decision::Pass => return Some(Why::DoorShut),
@@ -66,7 +70,9 @@ fn judge(call: &Call, hook: Hook, target: &Endpoint) -> Decision {
     let Some(sk) = call.sk() else { return Decision::Refuse(Why::Unrecorded) };
     let socket = call.socket();
     let there = if socket.is_allowed() && target.is_loopback() {
-        receiver(call, hook, &target.resolved())
+        // SAFETY: The helper takes nothing.
+        let caller = unsafe { bpf_get_current_cgroup_id() };
+        receiver(call, hook, &target.resolved(), caller)
     } else {
         Listener::Stranger
     };
@@ -88,13 +94,14 @@ fn judge(call: &Call, hook: Hook, target: &Endpoint) -> Decision {
     decision
 }
 
-/// Who receives what the call's socket would send to an endpoint.
+/// A caller to whom the place of a socket in the session does not matter.
+const ANYBODY: u64 = 0;
+
+/// Who receives what the call's socket would send to an endpoint, for a caller in a cgroup.
 #[inline(always)]
-fn receiver(call: &Call, hook: Hook, at: &Endpoint) -> Listener {
+fn receiver(call: &Call, hook: Hook, at: &Endpoint, caller: u64) -> Listener {
     let mut tuple = Tuple::new();
     let size = tuple.set_target(at);
-    // SAFETY: The helper takes nothing.
-    let caller = unsafe { bpf_get_current_cgroup_id() };
     tuple.receiver(size, call.context(), is_tcp(call, hook), caller)
 }
 

@@ -260,20 +260,20 @@ impl Walls {
     ) -> Result<Seat<'a>, Error> {
         match self {
             Self::Ebpf(walls) => {
-                let (entrance, reports) = walls.usher();
+                let (cgroup, reports) = walls.usher();
                 let house = Some(walls.house());
-                let (entrance, outside, stand) = (Some(entrance), None, None);
-                Ok(Seat { entrance, alarm, reports, house, outside, door, open, stand })
+                let (cgroup, outside, stand) = (Some(cgroup), None, None);
+                Ok(Seat { cgroup, alarm, reports, house, outside, door, open, stand })
             }
             Self::Nsjail(walls) => {
                 let (reports, outside) = walls.usher();
-                let (entrance, house, stand, outside) = (None, None, None, Some(outside));
-                Ok(Seat { entrance, alarm, reports, house, outside, door, open, stand })
+                let (cgroup, house, stand, outside) = (None, None, None, Some(outside));
+                Ok(Seat { cgroup, alarm, reports, house, outside, door, open, stand })
             }
             Self::Landjail(walls) => {
                 let (reports, stand) = (walls.usher(), Some(walls.stand()));
-                let (entrance, house, outside) = (None, None, None);
-                Ok(Seat { entrance, alarm, reports, house, outside, door, open, stand })
+                let (cgroup, house, outside) = (None, None, None);
+                Ok(Seat { cgroup, alarm, reports, house, outside, door, open, stand })
             }
         }
     }

@@ -135,13 +135,13 @@ impl Cgroup {
         entrance.write_all(b"0")
     }
 
-    /// Makes a cgroup below it. Returns the way in, opened for writing, and the number by which the
-    /// kernel half knows it.
+    /// Makes a cgroup below it. Returns its folder, and the number by which the kernel half knows it.
     pub fn make_room(&self, name: &str) -> Result<(File, u64), Call> {
         let path = self.path.join(name);
         DirBuilder::new().mode(0o755).create(&path).map_err(Call::to("mkdir of a cgroup"))?;
-        let number = fs::metadata(&path).map_err(Call::to("stat of a cgroup"))?.ino();
-        Ok((entrance_of(&path)?, number))
+        let folder = File::open(&path).map_err(Call::to("open of a cgroup"))?;
+        let number = folder.metadata().map_err(Call::to("stat of a cgroup"))?.ino();
+        Ok((folder, number))
     }
 
     /// What the kernel has counted of everything in it. Memory only where its controller is on,

@@ -56,8 +56,8 @@ pub struct Walls {
     /// First, so that the cgroup is gone before the tables are.
     cgroup: Cgroup,
     kernel: Kernel,
-    /// The way into the cgroup of the usher, below the session's.
-    entrance: File,
+    /// The cgroup of the usher, below the session's.
+    ushers: File,
     /// The session's own cgroup, opened beside the handle that is locked.
     house: File,
     /// The usher's line to the reader of what it refuses: its end, and the reader's.
@@ -69,10 +69,10 @@ impl Walls {
     pub fn raise(name: &Name, doors: &Doors) -> Result<Self, Error> {
         let mut ports = ports(doors)?;
         let (cgroup, kernel) = (Cgroup::make(name)?, Kernel::load()?);
-        let (entrance, usher) = cgroup.make_room("usher")?;
+        let (ushers, usher) = cgroup.make_room("usher")?;
         ports.usher = usher;
         let house = File::open(cgroup.path()).map_err(Call::to("open of a cgroup"))?;
-        let mut walls = Self { cgroup, kernel, entrance, house, reports: report_pair()? };
+        let mut walls = Self { cgroup, kernel, ushers, house, reports: report_pair()? };
         walls.kernel.set_doors(&ports)?;
         for door in sockets(doors) {
             walls.kernel.mark_door(door)?;
@@ -113,9 +113,9 @@ impl Walls {
         Ok(Ring::new(events, lost))
     }
 
-    /// What the usher stands with: the way into its cgroup, and its end of the line.
+    /// What the usher stands with: its cgroup, and its end of the line.
     pub fn usher(&self) -> (BorrowedFd<'_>, BorrowedFd<'_>) {
-        (self.entrance.as_fd(), self.reports.0.as_fd())
+        (self.ushers.as_fd(), self.reports.0.as_fd())
     }
 
     /// The session's cgroup, opened for the usher, and what it is called.

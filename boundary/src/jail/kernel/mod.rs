@@ -9,11 +9,15 @@
 //! *Never*: leaves anything behind. What is loaded goes with its descriptors, what is attached goes
 //! with the cgroup.
 
+use std::cmp::Reverse;
 use std::collections::{HashMap, HashSet};
 use std::ffi::CStr;
 use std::io;
+use std::iter;
 use std::marker::PhantomData;
 use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd, RawFd};
+use std::panic::resume_unwind;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use aya::maps::{MapData, MapError};
 use aya_obj::btf::{BtfError, BtfFeatures};
@@ -21,7 +25,9 @@ use aya_obj::generated::{bpf_attach_type as hook, bpf_prog_type as kind};
 use aya_obj::{Object, ParseError};
 use boundary_common::flow::{Doors, Flow, FlowKey, Mark};
 use boundary_common::{LATER, PROGRAMS, maps};
+use nix::sched::{CpuSet, sched_getaffinity};
 use nix::sys::resource::{RLIM_INFINITY, Resource, getrlimit, setrlimit};
+use nix::unistd::Pid;
 use zerocopy::{FromBytes, FromZeros as _, Immutable, IntoBytes};
 
 use crate::jail::mutation;
@@ -242,29 +248,47 @@ where
     }
 }
 
-/// Loads every program, half of them on a second thread: the verifier is most of what a session
-/// waits for when it starts, and it holds no lock from one program to the next.
+/// How many threads load at the most: as many as there are programs that take long.
+const LOADERS: usize = 4;
+
+/// Loads every program, on every processor that there is: the verifier is most of what a session
+/// waits for when it starts, and it holds no lock from one program to the next. The longest are
+/// taken first, so that no thread is left with one at the end.
 ///
-/// The thread is gone when this returns, as it must be before anything forks.
+/// The threads are gone when this returns, as they must be before anything forks.
 fn load_all(object: &Object) -> Result<Vec<(&'static str, OwnedFd)>, Error> {
-    let half = |parity: usize| {
-        let names = PROGRAMS.iter().skip(parity).step_by(2);
-        let loaded = names.map(|name| load(object, name));
+    let mut names = PROGRAMS;
+    names.sort_by_key(|name| Reverse(length_of(object, name)));
+    let next = AtomicUsize::new(0);
+    let load_some = || {
+        let taken = iter::from_fn(|| names.get(next.fetch_add(1, Ordering::Relaxed)));
+        let loaded = taken.map(|name| load(object, name));
         loaded.filter(|loaded| !is_later(loaded)).collect::<Result<Vec<_>, _>>()
     };
-    let (mut programs, others) = std::thread::scope(|scope| {
+    std::thread::scope(|scope| {
         // Where no thread is to be had, this one does all.
-        match std::thread::Builder::new().spawn_scoped(scope, || half(1)) {
-            Ok(others) => {
-                (half(0), others.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
-            }
-            Err(_) => (half(0), half(1)),
+        let spawn = |_| std::thread::Builder::new().spawn_scoped(scope, load_some).ok();
+        let others: Vec<_> = (1..processors().min(LOADERS)).map_while(spawn).collect();
+        let mut programs = load_some()?;
+        for other in others {
+            programs.extend(other.join().unwrap_or_else(|panic| resume_unwind(panic))?);
         }
-    });
-    if let Ok(programs) = &mut programs {
-        programs.extend(others?);
-    }
-    programs
+        Ok(programs)
+    })
+}
+
+/// How many instructions a program has.
+fn length_of(object: &Object, name: &str) -> usize {
+    let function = object.programs.get(name).map(aya_obj::Program::function_key);
+    let function = function.and_then(|key| object.functions.get(&key));
+    function.map_or(0, |function| function.instructions.len())
+}
+
+/// How many processors this process may use. What the standard library asks for besides, a share of
+/// them, takes longer to find out than it is worth here.
+fn processors() -> usize {
+    let usable = sched_getaffinity(Pid::from_raw(0)).unwrap_or_default();
+    (0..CpuSet::count()).filter(|&number| usable.is_set(number).unwrap_or_default()).count()
 }
 
 /// Whether a program was refused because this kernel does not know its hook yet.

@@ -36,11 +36,13 @@ use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
+use nix::fcntl::{OFlag, openat};
 use nix::sys::prctl;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::SigSet;
+use nix::sys::stat::Mode;
 use nix::sys::wait::waitpid;
-use nix::unistd::{chdir, dup2_stderr, dup2_stdin, dup2_stdout, pause, setsid, write};
+use nix::unistd::{Pid, chdir, dup2_stderr, dup2_stdin, dup2_stdout, pause, setsid, write};
 
 use super::landjail::Stand;
 use super::{Call, mutation};
@@ -53,9 +55,9 @@ const KEEPS: &[u32] = &[1, 6, 7, 19];
 /// What the usher is given on its way in.
 #[derive(Debug, Clone, Copy)]
 pub struct Seat<'a> {
-    /// The way into the cgroup whose processes may name unix sockets, opened for writing; none where
-    /// no hook asks for it.
-    pub entrance: Option<BorrowedFd<'a>>,
+    /// The folder of the cgroup whose processes may name unix sockets; none where no hook asks for
+    /// it.
+    pub cgroup: Option<BorrowedFd<'a>>,
     /// A line that ends when the usher does, so that somebody notices.
     pub alarm: BorrowedFd<'a>,
     /// Where refusals are told.
@@ -78,7 +80,7 @@ impl Seat<'_> {
     /// The descriptors that must be open until the usher is started.
     pub fn descriptors(&self) -> impl Iterator<Item = RawFd> {
         let all = [
-            self.entrance,
+            self.cgroup,
             Some(self.alarm),
             Some(self.reports),
             self.house.map(|(house, _)| house),
@@ -105,7 +107,7 @@ impl Desk {
             tracing::error!(%error, "the usher ended");
             1
         };
-        let between = process::fork(|| u8::from(process::fork(usher).is_err()));
+        let between = process::fork(|| u8::from(fork(seat, usher).is_err()));
         waitpid(between.map_err(Call::to("fork"))?, None).map_err(Call::to("waitpid"))?;
         drop(far);
         near.read_exact(&mut [0]).map_err(Call::to("read(usher)"))?;
@@ -121,6 +123,27 @@ impl Desk {
         drop(listener);
         Ok(())
     }
+}
+
+/// Forks the usher into its cgroup.
+///
+/// From its first moment, because a process that moves makes the kernel wait for every processor: that
+/// was half of what a session took to start. Where the kernel cannot fork into one, it moves.
+fn fork(seat: &Seat<'_>, mut usher: impl FnMut() -> u8) -> io::Result<Pid> {
+    let Some(cgroup) = seat.cgroup else { return Ok(process::fork(usher)?) };
+    if let Some(usher) = process::fork_into(cgroup, &mut usher)? {
+        return Ok(usher);
+    }
+    let moved = || if enter(cgroup).is_ok() { usher() } else { 1 };
+    Ok(process::fork(moved)?)
+}
+
+/// Moves this process into a cgroup.
+fn enter(cgroup: BorrowedFd<'_>) -> io::Result<()> {
+    let flags = OFlag::O_WRONLY | OFlag::O_CLOEXEC;
+    let entrance = openat(cgroup, "cgroup.procs", flags, Mode::empty())?;
+    write(entrance, b"0")?;
+    Ok(())
 }
 
 /// The usher's whole life.
@@ -145,9 +168,6 @@ fn live(seat: &Seat<'_>, mut line: &UnixStream) -> io::Result<Infallible> {
 
 /// Goes where it stands, and gives up what it does not need.
 fn take_place(seat: &Seat<'_>, line: &UnixStream) -> io::Result<()> {
-    if let Some(entrance) = seat.entrance {
-        write(entrance, b"0")?;
-    }
     leave_terminal()?;
     let kept: Vec<RawFd> = seat.descriptors().chain([line.as_raw_fd()]).collect();
     process::keep_only(&kept)?;
