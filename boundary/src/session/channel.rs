@@ -123,10 +123,15 @@ impl Channel {
         }
     }
 
+    /// Tells the other side that this was all.
+    pub(super) fn conclude(&self) -> io::Result<()> {
+        self.0.shutdown(Shutdown::Write)
+    }
+
     /// Tells the other side that this was all, and waits until it has said that everything is on
     /// record. False if it closes its end, or dies, without, or says nothing in time.
     pub(super) fn await_end(self, patience: Duration) -> bool {
-        let told = self.0.shutdown(Shutdown::Write).and_then(|()| self.bound(patience));
+        let told = self.conclude().and_then(|()| self.bound(patience));
         told.is_ok() && matches!(self.receive(), Ok(Some(Message::Recorded)))
     }
 

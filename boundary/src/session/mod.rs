@@ -139,7 +139,10 @@ fn outermost(config: &Config, identity: &Identity) -> Result<Outcome, Error> {
     let killed = walls.kill().and_then(|()| janitor.kill_others()).map_err(Call::to("kill"));
     // Where it was cut off it is still to be collected, or its pid namespace could not end.
     process::end(command, END);
-    let is_recorded = proxy.end(usage);
+    proxy.conclude(usage);
+    // What the command has read goes while the proxy writes.
+    drop(files);
+    let is_recorded = proxy.await_record();
     killed?;
     Ok(Outcome { status: status(ended?)?, is_recorded })
 }

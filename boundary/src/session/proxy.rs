@@ -105,30 +105,26 @@ impl ProxyProcess {
 }
 
 impl ProxyProcess {
-    /// Tells it what the command used, lets it write down what it knows, then makes sure that it is gone. False if it did not come
-    /// to write everything.
-    pub(super) fn end(mut self, usage: Usage) -> bool {
+    /// Tells it what the command used, and that this was all: it writes down what it knows.
+    pub(super) fn conclude(&mut self, usage: Usage) {
         if let Some(line) = &mut self.line {
             // One that is gone has no use for it.
-            drop(line.send(&Message::Used(usage)));
+            drop(line.send(&Message::Used(usage)).and_then(|()| line.conclude()));
         }
-        self.close()
     }
 
-    /// Does so once.
-    fn close(&mut self) -> bool {
-        let is_recorded = self.line.take().is_some_and(|line| line.await_end(PATIENCE));
-        if !process::end(self.pid, super::END) {
-            tracing::debug!("the proxy waits for a disk and is left to end when that answers");
-        }
-        is_recorded
+    /// Waits until everything is written down. False if it did not come to that. That it is gone is
+    /// made sure of when this is dropped.
+    pub(super) fn await_record(&mut self) -> bool {
+        self.line.take().is_some_and(|line| line.await_end(PATIENCE))
     }
 }
 
 impl Drop for ProxyProcess {
     fn drop(&mut self) {
-        if self.line.is_some() {
-            self.close();
+        self.await_record();
+        if !process::end(self.pid, super::END) {
+            tracing::debug!("the proxy waits for a disk and is left to end when that answers");
         }
     }
 }
