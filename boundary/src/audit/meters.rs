@@ -6,22 +6,22 @@
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use prometheus_client::collector::Collector;
-use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric as _};
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric as _, MetricEncoder};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::ConstCounter;
-use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
 use super::{Decision, Door, Tally};
 use crate::rules::Code;
 
-/// Upper ends for what takes microseconds: naming a request and asking the rules.
-const DECIDING: [f64; 9] = [1e-6, 3e-6, 1e-5, 3e-5, 1e-4, 3e-4, 1e-3, 1e-2, 0.1];
-/// Upper ends for what a server takes.
-const WAITING: [f64; 11] = [0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 30.0];
+/// Upper ends for what takes microseconds: naming a request and asking the rules. In nanoseconds.
+const DECIDING: [u32; 9] =
+    [1_000, 3_000, 10_000, 30_000, 100_000, 300_000, 1_000_000, 10_000_000, 100_000_000];
+/// Upper ends for what a server takes, in milliseconds.
+const WAITING: [u32; 11] = [1, 5, 10, 25, 50, 100, 250, 500, 1_000, 5_000, 30_000];
 
 /// The counters.
 #[derive(Debug)]
@@ -31,8 +31,8 @@ pub struct Meters {
     up: AtomicU64,
     down: AtomicU64,
     unread: AtomicU64,
-    deciding: Histogram,
-    waiting: Histogram,
+    deciding: Times,
+    waiting: Times,
 }
 
 impl Default for Meters {
@@ -42,8 +42,8 @@ impl Default for Meters {
             up: AtomicU64::new(0),
             down: AtomicU64::new(0),
             unread: AtomicU64::new(0),
-            deciding: Histogram::new(DECIDING),
-            waiting: Histogram::new(WAITING),
+            deciding: Times::new(DECIDING.map(|end| Duration::from_nanos(end.into()))),
+            waiting: Times::new(WAITING.map(|end| Duration::from_millis(end.into()))),
         }
     }
 }
@@ -72,10 +72,6 @@ impl Meters {
 
     /// Has everything told where a registry is read.
     pub fn register(self: &Arc<Self>, registry: &mut Registry) {
-        let seconds = "How long it took to name a request and ask the rules about it";
-        registry.register("boundary_decision_seconds", seconds, self.deciding.clone());
-        let seconds = "How long an upstream took from being asked to the head of its answer";
-        registry.register("boundary_upstream_seconds", seconds, self.waiting.clone());
         registry.register_collector(Box::new(Counters(Arc::clone(self))));
     }
 
@@ -125,7 +121,56 @@ impl Collector for Counters {
         let help = "Refusals of the jail that came faster than they could be recorded";
         let unread =
             encoder.encode_descriptor("boundary_refusals_lost", help, None, MetricType::Counter)?;
-        ConstCounter::new(meters.unread.load(Ordering::Relaxed)).encode(unread)
+        ConstCounter::new(meters.unread.load(Ordering::Relaxed)).encode(unread)?;
+        let help = "How long it took to name a request and ask the rules about it";
+        let name = "boundary_decision_seconds";
+        meters.deciding.encode(encoder.encode_descriptor(
+            name,
+            help,
+            None,
+            MetricType::Histogram,
+        )?)?;
+        let help = "How long an upstream took from being asked to the head of its answer";
+        let name = "boundary_upstream_seconds";
+        meters.waiting.encode(encoder.encode_descriptor(name, help, None, MetricType::Histogram)?)
+    }
+}
+
+/// How often something took how long. Every request is counted by all that serve at once, so nobody
+/// waits for anybody: whoever looks may see the one of two figures before the other.
+#[derive(Debug)]
+struct Times {
+    /// Up to which time, and how often it was that and more than the one before.
+    counts: Vec<(Duration, AtomicU64)>,
+    /// How often it was more.
+    beyond: AtomicU64,
+    /// All of them together, in nanoseconds.
+    sum: AtomicU64,
+}
+
+impl Times {
+    /// None so far.
+    fn new(ends: impl IntoIterator<Item = Duration>) -> Self {
+        let counts = ends.into_iter().map(|end| (end, AtomicU64::new(0))).collect();
+        Self { counts, beyond: AtomicU64::new(0), sum: AtomicU64::new(0) }
+    }
+
+    /// Counts one.
+    fn observe(&self, time: Duration) {
+        let place = self.counts.iter().find(|(end, _)| time <= *end);
+        add(place.map_or(&self.beyond, |(_, count)| count), 1);
+        add(&self.sum, u64::try_from(time.as_nanos()).unwrap_or(0));
+    }
+
+    /// Tells them.
+    fn encode(&self, mut encoder: MetricEncoder<'_>) -> Result<(), fmt::Error> {
+        let read = |count: &AtomicU64| count.load(Ordering::Relaxed);
+        let mut buckets: Vec<(f64, u64)> =
+            self.counts.iter().map(|(end, count)| (end.as_secs_f64(), read(count))).collect();
+        buckets.push((f64::INFINITY, read(&self.beyond)));
+        let count = buckets.iter().map(|(_, count)| count).sum();
+        let sum = Duration::from_nanos(read(&self.sum)).as_secs_f64();
+        encoder.encode_histogram::<[(&str, &str); 0]>(sum, count, &buckets, None)
     }
 }
 
@@ -151,9 +196,9 @@ impl Stopwatch {
     }
 
     /// Notes the time.
-    fn stop(self, of: impl FnOnce(&Meters) -> &Histogram) {
+    fn stop(self, of: impl FnOnce(&Meters) -> &Times) {
         if let Some((meters, start)) = self.0 {
-            of(&meters).observe(start.elapsed().as_secs_f64());
+            of(&meters).observe(start.elapsed());
         }
     }
 }
@@ -216,6 +261,26 @@ mod tests {
             "boundary_upstream_seconds_count 1\n",
         ] {
             assert!(text.contains(line), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_time_is_counted_up_to_each_end_that_it_does_not_pass() {
+        let meters = Arc::new(Meters::default());
+        for millis in [1, 2, 31_000] {
+            meters.waiting.observe(Duration::from_millis(millis));
+        }
+        let text = told(&meters);
+        for line in [
+            "# TYPE boundary_upstream_seconds histogram\n",
+            "boundary_upstream_seconds_sum 31.003\n",
+            "boundary_upstream_seconds_count 3\n",
+            "boundary_upstream_seconds_bucket{le=\"0.001\"} 1\n",
+            "boundary_upstream_seconds_bucket{le=\"0.005\"} 2\n",
+            "boundary_upstream_seconds_bucket{le=\"30.0\"} 2\n",
+            "boundary_upstream_seconds_bucket{le=\"+Inf\"} 3\n",
+        ] {
+            assert!(text.contains(line), "{line} in\n{text}");
         }
     }
 }
