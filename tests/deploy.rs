@@ -23,7 +23,7 @@ fn text(name: &str) -> String {
 }
 
 /// The dashboard.
-fn dashboard() -> Value {
+pub(crate) fn dashboard() -> Value {
     serde_json::from_str(&text("dashboard.json")).expect("JSON")
 }
 

@@ -24,6 +24,9 @@ mod containers;
 /// A running session is told something: by its user, and never by its command.
 #[cfg(test)]
 mod ctl;
+/// The dashboard is one by Grafana's schema.
+#[cfg(test)]
+mod dashboard;
 /// What is given to operators speaks of what there is.
 #[cfg(test)]
 mod deploy;
