@@ -43,8 +43,8 @@ use crate::watch::Window;
 /// How long the record may take to reach the disk when the session is over.
 const FLUSH: Duration = Duration::from_secs(3);
 
-/// How long the proxy may take to end, the flush included, before it is killed.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// How long the proxy may take to end before it is killed, its connections' time left out: three flushes.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// How many threads serve connections at the most; more bring nothing (docs/performance.md).
 const MAX_WORKERS: usize = 4;
@@ -55,6 +55,7 @@ pub(super) struct ProxyProcess {
     pid: Pid,
     line: Option<Channel>,
     certificate: Vec<u8>,
+    patience: Duration,
 }
 
 impl ProxyProcess {
@@ -67,9 +68,10 @@ impl ProxyProcess {
     ) -> Result<Self, Error> {
         let (line, far) = Channel::pair().map_err(Call::to("socketpair"))?;
         line.bound(super::START).map_err(Call::to("setsockopt"))?;
+        let patience = config.limits.drain.saturating_add(PATIENCE);
         let setup = Setup { config, session, identity, doors, sinks, control, prompt, walls };
         let pid = process::fork(|| setup.live(far)).map_err(Call::to("fork"))?;
-        Ok(Self { pid, line: Some(line), certificate: Vec::new() })
+        Ok(Self { pid, line: Some(line), certificate: Vec::new(), patience })
     }
 
     /// Waits until the proxy is ready.
@@ -116,7 +118,7 @@ impl ProxyProcess {
     /// Waits until everything is written down. False if it did not come to that. That it is gone is
     /// made sure of when this is dropped.
     pub(super) fn await_record(&mut self) -> bool {
-        self.line.take().is_some_and(|line| line.await_end(PATIENCE))
+        self.line.take().is_some_and(|line| line.await_end(self.patience))
     }
 }
 

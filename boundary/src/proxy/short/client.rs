@@ -231,12 +231,13 @@ impl<S: Stream> Client<S> {
     }
 
     /// Brings the rest of a body. Whether nothing came behind it; none if it broke, or the client.
+    /// When the session ends, one that has shut its side has ended with it.
     pub(super) async fn relay(
         &mut self,
         upstream: &mut (impl AsyncRead + Unpin),
         body: &mut Body,
         account: &Account,
-        limits: &Limits,
+        (limits, mut closing): (&Limits, Pin<&mut impl Future<Output = ()>>),
     ) -> Option<bool> {
         let mut room = BytesMut::new();
         let mut most = ROOM.0;
@@ -244,9 +245,10 @@ impl<S: Stream> Client<S> {
             let wanted = body.at_most(most);
             room.reserve(wanted);
             poll_fn(|cx| match poll_all(upstream, &mut room, wanted, cx) {
-                Poll::Pending if self.poll_gone(limits, cx).is_ready() => Poll::Ready(None),
-                Poll::Pending => Poll::Pending,
                 Poll::Ready(read) => Poll::Ready(read.ok().filter(|read| *read > 0)),
+                Poll::Pending if self.poll_gone(limits, cx).is_ready() => Poll::Ready(None),
+                Poll::Pending if self.shut.is_some() => closing.as_mut().poll(cx).map(|()| None),
+                Poll::Pending => Poll::Pending,
             })
             .await?;
             let (here, content) = body.advance(&room)?;

@@ -159,8 +159,8 @@ struct Talk<'a, S> {
 
 impl<S: Stream> Talk<'_, S> {
     /// One request and its answer.
-    async fn turn(&mut self, closing: Pin<&mut impl Future<Output = ()>>) -> Turn {
-        let question = match self.listen(closing).await {
+    async fn turn(&mut self, mut closing: Pin<&mut impl Future<Output = ()>>) -> Turn {
+        let question = match self.listen(closing.as_mut()).await {
             Ok(question) => question,
             Err(turn) => return turn,
         };
@@ -202,7 +202,7 @@ impl<S: Stream> Talk<'_, S> {
             Err(failure) => return question.long(open.0, Err(failure)),
         };
         open.0.dialled(bare.address);
-        self.exchange(question, Outing { bare, is_kept, open }).await
+        self.exchange(question, Outing { bare, is_kept, open }, closing).await
     }
 
     /// Waits for a plain request, and asks the rules. What they do not permit the long way refuses.
@@ -260,7 +260,12 @@ impl<S: Stream> Talk<'_, S> {
     }
 
     /// Sends a question and brings the answer back.
-    async fn exchange(&mut self, question: Question, mut outing: Outing) -> Turn {
+    async fn exchange(
+        &mut self,
+        question: Question,
+        mut outing: Outing,
+        closing: Pin<&mut impl Future<Output = ()>>,
+    ) -> Turn {
         let wire = &mut outing.bare.wire;
         let sent = async {
             wire.write_all(&question.said).await?;
@@ -294,7 +299,7 @@ impl<S: Stream> Talk<'_, S> {
         account.carried(question.body as u64, content);
         self.client.answered();
         let is_last = question.is_last || self.proxy.is_closing();
-        self.bring(answer, first, (bare, is_clean), (is_last, account)).await
+        self.bring(answer, (first, is_clean), (bare, account), (is_last, closing)).await
     }
 
     /// Waits for the head of an answer.
@@ -330,9 +335,9 @@ impl<S: Stream> Talk<'_, S> {
     async fn bring(
         &mut self,
         answer: Answer,
-        first: &[u8],
-        (mut bare, is_clean): (Bare, bool),
-        (is_last, account): (bool, Account),
+        (first, is_clean): (&[u8], bool),
+        (mut bare, account): (Bare, Account),
+        (is_last, closing): (bool, Pin<&mut impl Future<Output = ()>>),
     ) -> Turn {
         let Answer { mut said, mut body, is_last: upstream_ends, .. } = answer;
         if is_last {
@@ -353,8 +358,8 @@ impl<S: Stream> Talk<'_, S> {
             if self.client.say(&said).await.is_err() {
                 return Turn::Broken;
             }
-            let limits = &self.proxy.limits;
-            match self.client.relay(&mut bare.wire, &mut body, &account, limits).await {
+            let until = (&self.proxy.limits, closing);
+            match self.client.relay(&mut bare.wire, &mut body, &account, until).await {
                 Some(true) if !upstream_ends => pool.keep(Kept::Bare(bare)),
                 Some(_) => {}
                 None => return Turn::Broken,
