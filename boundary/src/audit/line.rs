@@ -156,8 +156,9 @@ pub(super) fn write_digits(mut number: u64, least: usize, out: &mut Vec<u8>) {
 /// A value in slog's text: bare where that is unambiguous, else quoted as Go quotes.
 fn quote(value: &str, out: &mut Vec<u8>) {
     let plain = |c: char| !matches!(c, ' ' | '=' | '"') && !c.is_whitespace() && is_printable(c);
-    let plainest = |byte: u8| byte.is_ascii_graphic() && !matches!(byte, b'=' | b'"');
-    if !value.is_empty() && (value.bytes().all(plainest) || value.chars().all(plain)) {
+    let one = |byte: u8| matches!(byte, b'!' | b'#'..=b'<' | b'>'..=b'~');
+    let plainest = || value.bytes().fold(true, |plain, byte| plain & one(byte));
+    if !value.is_empty() && (plainest() || value.chars().all(plain)) {
         out.extend_from_slice(value.as_bytes());
         return;
     }
@@ -217,10 +218,16 @@ fn is_printable(c: char) -> bool {
     c.is_alphanumeric() || c.escape_debug().len() == 1
 }
 
+/// Whether every byte of a JSON string stands for itself, and prints. All are looked at: without a way
+/// out several are looked at in one instruction.
+pub(super) fn is_plain(text: &[u8]) -> bool {
+    let one = |byte: u8| matches!(byte, b' ' | b'!' | b'#'..=b'[' | b']'..=b'~');
+    text.iter().fold(true, |plain, byte| plain & one(*byte))
+}
+
 /// Appends text as a JSON string in which everything that does not print is escaped.
 pub(super) fn write_string(text: &str, out: &mut Vec<u8>) {
-    let is_plain = |byte: u8| matches!(byte, b' '..=b'~') && !matches!(byte, b'"' | b'\\');
-    if text.bytes().all(is_plain) {
+    if is_plain(text.as_bytes()) {
         out.push(b'"');
         out.extend_from_slice(text.as_bytes());
         out.push(b'"');

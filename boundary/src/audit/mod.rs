@@ -5,6 +5,7 @@
 //! *Never*: blocks the path it records; writes a header, a body, a cookie or a URL's userinfo.
 
 mod agent;
+mod alike;
 pub mod file;
 mod life;
 mod line;
@@ -20,6 +21,7 @@ mod settings;
 mod sink;
 mod terminal;
 mod threads;
+mod wire;
 
 #[cfg(test)]
 mod model;

@@ -5,7 +5,7 @@
 //!
 //! *Never*: holds what a request carried, only what it asked for.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use jiff::Timestamp;
@@ -13,10 +13,11 @@ use jiff::tz::TimeZone;
 use tracing::Level;
 use uuid::Uuid;
 
+use super::alike::{Alike, Place};
 use super::line::Head;
 use super::object::{Fields, Value};
 use super::{Decision, Format, Labels, OnError, Process, Subject, Tally};
-use crate::rules::{Code, Intent, Scheme};
+use crate::rules::{Code, Intent, Method, Scheme};
 
 /// What all records of a session have in common.
 #[derive(Debug, Clone, Default)]
@@ -93,10 +94,10 @@ impl Record {
         }
     }
 
-    /// The method and the URL, where it is about a request.
-    pub(super) fn request(&self) -> Option<(&str, String)> {
-        let intent = self.intent()?;
-        Some((intent.method()?.as_str(), intent.url(self.session.query)))
+    /// The request, where it is about one, and whether its query is told.
+    pub(super) fn request(&self) -> Option<(&Intent, bool)> {
+        let intent = self.intent().filter(|intent| intent.method().is_some())?;
+        Some((intent, self.session.query))
     }
 
     /// Whether it is about a request.
@@ -131,6 +132,8 @@ impl Record {
         let What::Decided(subject, decision) = &self.what else { return };
         let authority = self.intent().map(Intent::authority);
         let request = self.request();
+        let url = request.map(|(intent, query)| intent.url(query));
+        let method = request.and_then(|(intent, _)| intent.method());
         let host = authority.or_else(|| decision.host());
         let place = Some(subject).filter(|_| host.is_none());
         let address = place.and_then(|subject| decision.address(subject));
@@ -138,8 +141,8 @@ impl Record {
         let is_request = request.is_some();
         let word = |text: Option<&'static str>| text.filter(|_| !is_request);
         let fields = [
-            ("method", request.as_ref().map(|(method, _)| *method)),
-            ("url", request.as_ref().map(|(_, url)| url.as_str())),
+            ("method", method.map(Method::as_str)),
+            ("url", url.as_deref()),
             ("proto", word(decision.proto())),
             ("host", host.as_deref()),
             ("address", address.as_deref()),
@@ -153,7 +156,7 @@ impl Record {
         head.render(fields, (format, zone), out);
     }
 
-    /// The fields of a decision.
+    /// The fields of a decision; but for what others have alike, where there is such.
     fn decided<'a>(
         &'a self,
         (subject, decision): (&'a Subject, &'a Decision),
@@ -165,35 +168,19 @@ impl Record {
             }
         };
         let intent = self.intent();
-        let target = subject.target;
         put("decision", Some(verdict(decision.is_allowed()).into()));
         put("code", decision.code().map(|code| code.as_str().into()));
         put("remedy", decision.remedy().map(Value::from));
         put("matched_rule", self.rule().map(Value::from));
         put("proto", decision.proto().map(Value::from));
         put("dns_type", decision.question().map(Value::from));
-        let request = self.request();
-        put("http_method", request.as_ref().map(|(method, _)| (*method).into()));
-        put("http_url", request.map(|(_, url)| url.into()));
-        put("host", intent.map(|intent| intent.host().bare()).or(decision.host()).map(Value::from));
-        let port = intent.map(Intent::port).or(target.map(|target| target.port()));
-        put("port", port.map(|port| u64::from(port).into()));
-        put(
-            "address",
-            match decision {
-                Decision::Withheld { socket } => Some(socket.as_str().into()),
-                Decision::Allow(_)
-                | Decision::Deny(_)
-                | Decision::Dns { .. }
-                | Decision::Dropped { .. } => target.map(|target| Value::Address(target.ip())),
-            },
-        );
-        put("door", Some(subject.door.as_str().into()));
-        put("jail", Some(self.session.jail.into()));
-        if let Some(process) = &subject.process {
-            process.put(tell);
+        let method = intent.and_then(Intent::method);
+        put("http_method", method.map(|method| method.as_str().into()));
+        put("http_url", self.request().map(|(intent, query)| Value::Url(intent, query)));
+        if intent.is_none() {
+            let place = decision.place(subject.target);
+            place.fields((&self.session, subject), tell);
         }
-        self.session.labels.put(tell);
     }
 }
 
@@ -237,6 +224,17 @@ impl Decision {
         }
     }
 
+    /// Where it was to go, where no intent says so.
+    fn place(&self, target: Option<SocketAddr>) -> Place<'_> {
+        let address = match self {
+            Self::Withheld { socket } => Some(socket.as_str().into()),
+            Self::Allow(_) | Self::Deny(_) | Self::Dns { .. } | Self::Dropped { .. } => {
+                target.map(|target| Value::Address(target.ip()))
+            }
+        };
+        Place { host: self.host().map(Value::from), port: target.map(|it| it.port()), address }
+    }
+
     /// The host, where no intent names it.
     fn host(&self) -> Option<String> {
         match self {
@@ -259,7 +257,7 @@ impl Decision {
 
 impl Process {
     /// Tells who it is.
-    fn put<'a>(&'a self, tell: &mut dyn FnMut(&'static str, Value<'a>)) {
+    pub(super) fn put<'a>(&'a self, tell: &mut dyn FnMut(&'static str, Value<'a>)) {
         tell("pid", u64::from(self.pid).into());
         if let Some(exe) = &self.exe {
             tell("exe", Value::Text(exe.to_string_lossy()));
@@ -312,12 +310,18 @@ impl Fields for Record {
             }
         }
     }
+
+    fn alike(&self) -> Option<Alike<'_>> {
+        let What::Decided(subject, decision) = &self.what else { return None };
+        Some(Alike { session: &self.session, subject, intent: decision.intent()? })
+    }
 }
 
 /// What became of a decision: its closing record.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Copy)]
 pub(super) struct Outcome {
-    pub(super) session: Arc<Session>,
+    /// The session's id.
+    pub(super) session: Uuid,
     pub(super) event_time: Timestamp,
     /// The number of the decision.
     pub(super) sequence: u64,
@@ -331,7 +335,7 @@ pub(super) struct Outcome {
 impl Fields for Outcome {
     fn fields<'a>(&'a self, tell: &mut dyn FnMut(&'static str, Value<'a>)) {
         tell("event_time", Value::Time(self.event_time));
-        tell("session_id", Value::Id(self.session.id));
+        tell("session_id", Value::Id(self.session));
         tell("sequence", self.sequence.into());
         tell("decision", verdict(self.is_allowed).into());
         if let Some(address) = self.address {

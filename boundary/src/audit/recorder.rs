@@ -170,7 +170,7 @@ impl Recorder {
         // Putting together what nobody takes costs every request a dozen allocations.
         let is_forwarded = shared.agent.is_some() && decision.is_request();
         let is_told = is_said || shared.is_written() || is_forwarded;
-        let record = is_told.then(|| Record::opening(&shared.session, subject, decision));
+        let record = is_told.then(|| Arc::new(Record::opening(&shared.session, subject, decision)));
         let sequence = self.number(record, (allowed, is_question), is_said);
         Entry {
             recorder: self.clone(),
@@ -213,7 +213,7 @@ impl Recorder {
     /// Gives a decision its number and its place in both queues.
     fn number(
         &self,
-        record: Option<Record>,
+        record: Option<Arc<Record>>,
         (is_allowed, is_question): (bool, bool),
         is_said: bool,
     ) -> u64 {
@@ -227,9 +227,11 @@ impl Recorder {
             false => count.totals.denied += 1,
         }
         let Some(mut record) = record else { return sequence };
-        record.event_time = shared.clock.now();
-        record.sequence = Some(sequence);
-        let record = Arc::new(record);
+        // Nobody else has it yet.
+        if let Some(record) = Arc::get_mut(&mut record) {
+            record.event_time = shared.clock.now();
+            record.sequence = Some(sequence);
+        }
         if is_said {
             shared.log.say(Said::Record(Arc::clone(&record)));
         }
@@ -270,6 +272,10 @@ impl Recorder {
         let shared = &self.shared;
         if let Some(agent) = &shared.agent {
             agent.close(patience);
+        }
+        // Both have the same time.
+        let is_taking = shared.export.as_ref().is_none_or(|export| export.flush(patience));
+        if let Some(agent) = &shared.agent {
             agent.wait();
         }
         let totals = self.totals();
@@ -285,14 +291,14 @@ impl Recorder {
             ("dropped", totals.dropped.to_string()),
         ];
         self.say(Level::INFO, "boundary session ended", fields);
-        self.finish_export(patience);
+        self.finish_export(patience, is_taking);
         self.flush(patience)
     }
 
-    /// Sends what is left to the collector, and says what it did not get.
-    fn finish_export(&self, patience: Duration) {
+    /// Sends what is left to a collector that is taking anything, and says what it did not get.
+    fn finish_export(&self, patience: Duration, is_taking: bool) {
         let Some(export) = &self.shared.export else { return };
-        export.flush(patience);
+        export.flush(if is_taking { patience } else { Duration::ZERO });
         let lost = export.lost();
         if lost > 0 {
             let fields = vec![("count", lost.to_string())];
@@ -371,7 +377,7 @@ impl Entry {
             return;
         }
         shared.write(Row::Outcome(Outcome {
-            session: Arc::clone(&shared.session),
+            session: shared.session.id,
             event_time: shared.clock.now(),
             sequence: self.sequence,
             is_allowed: self.allowed,

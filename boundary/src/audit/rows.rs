@@ -10,6 +10,7 @@ use jiff::Timestamp;
 use tracing::Level;
 
 use super::Collector;
+use super::alike::Alike;
 use super::file::{Short, Turn, Writer};
 use super::life::{Life, Moment};
 use super::line::Line;
@@ -25,7 +26,7 @@ const BOUND: usize = 8192;
 
 /// How long the writer lets records gather before it writes them: waking it for each would cost the
 /// request more than the record does.
-const GATHER: Duration = Duration::from_millis(5);
+const GATHER: Duration = Duration::from_millis(20);
 
 /// Starts the writer of the JSON Lines file. It complains in the log, once, when it cannot write.
 pub(super) fn start_file(
@@ -132,6 +133,13 @@ impl Fields for Row {
             Self::Decision(record) => record.fields(tell),
             Self::Outcome(outcome) => outcome.fields(tell),
             Self::Life(life) => life.fields(tell),
+        }
+    }
+
+    fn alike(&self) -> Option<Alike<'_>> {
+        match self {
+            Self::Decision(record) => record.alike(),
+            Self::Outcome(_) | Self::Life(_) => None,
         }
     }
 }

@@ -29,7 +29,7 @@ const BOUND: usize = 8192;
 
 /// How long lines gather before they are written: a person does not see it, and waking the writer for
 /// each would cost the request more than the line does.
-const GATHER: Duration = Duration::from_millis(5);
+const GATHER: Duration = Duration::from_millis(20);
 
 /// How much room for lines is kept from one batch to the next.
 const KEPT: usize = 64 * 1024;

@@ -96,6 +96,9 @@ impl From<Unclear> for Denial {
     }
 }
 
+/// How long most URLs are at the most.
+const ROOM: usize = 128;
+
 /// One canonical request: what is matched, and what is sent.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Intent {
@@ -177,23 +180,41 @@ impl Intent {
 
     /// The host, and the port where it is not the scheme's own: the `Host` header sent upstream.
     pub fn authority(&self) -> String {
-        if self.scheme.default_port() == Some(self.port) {
-            self.host.to_string()
-        } else {
-            format!("{}:{}", self.host, self.port)
-        }
+        let mut authority = String::new();
+        self.tell_authority(&mut |piece| authority.push_str(piece));
+        authority
     }
 
     /// The fully qualified URL, with or without the query. Never has a userinfo. OPTIONS to the
     /// whole server has no path (RFC 9112 §3.3), an unopened stream reads `tcp://host:port`.
     pub fn url(&self, query: bool) -> String {
-        let mut url = format!("{}://{}", self.scheme.as_str(), self.authority());
-        url.push_str(self.path().filter(|path| *path != "*").unwrap_or_default());
-        if let Some(text) = self.query().filter(|_| query) {
-            url.push('?');
-            url.push_str(text);
-        }
+        let mut url = String::with_capacity(ROOM);
+        self.tell_url(query, &mut |piece| url.push_str(piece));
         url
+    }
+
+    /// The same piece by piece, to whoever has a place for it.
+    pub(crate) fn tell_url(&self, query: bool, tell: &mut impl FnMut(&str)) {
+        tell(self.scheme.as_str());
+        tell("://");
+        self.tell_authority(tell);
+        tell(self.path().filter(|path| *path != "*").unwrap_or_default());
+        if let Some(text) = self.query().filter(|_| query) {
+            tell("?");
+            tell(text);
+        }
+    }
+
+    /// The authority piece by piece. A name is there as it is told.
+    fn tell_authority(&self, tell: &mut impl FnMut(&str)) {
+        match &self.host {
+            Host::Name(name) => tell(name),
+            address @ Host::Address(_) => tell(&address.to_string()),
+        }
+        if self.scheme.default_port() != Some(self.port) {
+            tell(":");
+            tell(&self.port.to_string());
+        }
     }
 }
 

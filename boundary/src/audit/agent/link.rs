@@ -4,10 +4,10 @@
 
 use std::collections::VecDeque;
 use std::io::{self, Write as _};
-use std::mem;
 use std::os::fd::{AsFd as _, AsRawFd as _};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -16,12 +16,13 @@ use nix::sys::socket::sockopt::SendTimeout;
 use nix::sys::socket::{self, AddressFamily, SockFlag, SockType, UnixAddr, setsockopt, socket};
 use nix::sys::time::{TimeVal, TimeValLike as _};
 
-use super::message::{self, Log, Reporter, Status, Tag};
+use super::message::{self, Logs, Reporter, Status, Tag};
 use super::{Queue, TEND, peer};
+use crate::audit::record::Record;
 use crate::sys::unread;
 
 /// How many batches may be on their way.
-const WINDOW: usize = 64;
+const WINDOW: usize = 256;
 
 /// How long one write may take.
 const WRITE: Duration = Duration::from_secs(5);
@@ -29,9 +30,9 @@ const WRITE: Duration = Duration::from_secs(5);
 /// How much is written at once, or little more.
 const PIECE: usize = 16 * 1024;
 
-/// How soon an agent that was just written to is looked at again: at its busiest a session fills a
-/// hundred batches in the time, and each look costs as much as a batch.
-const MOMENT: Duration = Duration::from_millis(4);
+/// How soon an agent that was just written to is looked at again: at its busiest a session fills two
+/// hundred batches in the time, and each look costs as much as several.
+const MOMENT: Duration = Duration::from_millis(10);
 
 /// How long an agent that does not know a tag may take to hang up on it; and when the session is
 /// over.
@@ -40,10 +41,47 @@ const PROOF: (Duration, Duration) = (Duration::from_secs(1), Duration::from_mill
 /// Requests that are reported together.
 #[derive(Debug)]
 pub(super) struct Batch {
-    /// In their order.
-    pub(super) logs: Vec<Log>,
+    requests: Requests,
     /// What was dropped before them.
-    pub(super) status: Option<Status>,
+    status: Option<Status>,
+}
+
+/// What a batch holds.
+#[derive(Debug)]
+enum Requests {
+    /// Records that nobody has written yet.
+    Raw(Vec<Arc<Record>>),
+    /// The same as they are sent, and sent again.
+    Written(Logs),
+}
+
+impl Batch {
+    /// Records that are to be sent, and how many were dropped before them.
+    pub(super) fn new(records: Vec<Arc<Record>>, dropped: i64) -> Self {
+        let status = (dropped > 0).then_some(Status { channel_full: dropped, batch_full: 0 });
+        Self { requests: Requests::Raw(records), status }
+    }
+
+    /// How many there are.
+    fn len(&self) -> u64 {
+        match &self.requests {
+            Requests::Raw(records) => records.len() as u64,
+            Requests::Written(logs) => logs.len() as u64,
+        }
+    }
+
+    /// Appends the frames that carry it.
+    fn write(&mut self, reporter: &Reporter, tag: Tag, frames: &mut Vec<u8>) {
+        if let Requests::Raw(records) = &self.requests {
+            self.requests = Requests::Written(Logs::of(records));
+        }
+        if let Requests::Written(logs) = &self.requests {
+            reporter.frames(tag, logs, frames);
+        }
+        if let Some(status) = self.status {
+            message::status(tag, status, frames);
+        }
+    }
 }
 
 /// The way to the agent.
@@ -108,7 +146,7 @@ impl Link {
 
     /// How many requests are not known to be read.
     pub(super) fn left(&self) -> u64 {
-        self.batches.iter().map(|batch| batch.logs.len() as u64).sum()
+        self.batches.iter().map(Batch::len).sum()
     }
 
     /// Writes what is not written, then sees for a while what was read.
@@ -135,11 +173,7 @@ impl Link {
         // Several go in one piece, and count as sent when all of it is written.
         let (mut frames, mut held) = (Vec::new(), self.sent);
         while let Some(batch) = self.batches.get_mut(held) {
-            let logs = mem::take(&mut batch.logs);
-            batch.logs = self.reporter.frames(connection.tag, logs, &mut frames);
-            if let Some(status) = batch.status {
-                message::status(connection.tag, status, &mut frames);
-            }
+            batch.write(&self.reporter, connection.tag, &mut frames);
             held += 1;
             if frames.len() >= PIECE || held == self.batches.len() {
                 connection.write(&frames, queue)?;

@@ -23,7 +23,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use link::{Batch, Link};
-use message::{Log, Reporter, Status};
+use message::Reporter;
 
 use super::record::Record;
 use super::{Forward, Session};
@@ -84,8 +84,7 @@ impl Agent {
     /// Starts the thread that sends.
     pub(super) fn start(forward: Forward, session: &Session) -> io::Result<Self> {
         let Forward { socket, is_named } = forward;
-        let reporter =
-            Reporter { session_id: session.id.to_string(), process: session.command.clone() };
+        let reporter = Reporter::new(&session.id.to_string(), &session.command);
         let queue = Arc::new(Queue {
             state: Mutex::default(),
             more: Condvar::new(),
@@ -260,11 +259,9 @@ impl State {
                 break;
             }
             let count = self.waiting.len().min(BATCH);
-            let requests = self.waiting.drain(..count);
-            let logs = requests.filter_map(|record| Log::of(&record)).collect();
-            let dropped = std::mem::take(&mut self.untold);
-            let status = (dropped > 0).then_some(Status { channel_full: dropped, batch_full: 0 });
-            link.take(Batch { logs, status });
+            // Written they are without the lock that every request takes.
+            let records = self.waiting.drain(..count).collect();
+            link.take(Batch::new(records, std::mem::take(&mut self.untold)));
             self.since = if self.waiting.is_empty() { None } else { Some(now) };
         }
     }

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use jiff::Timestamp;
 use uuid::Uuid;
 
-use super::message::{MAX_PAYLOAD, Tag, status};
+use super::message::{Logs, MAX_PAYLOAD, Status, Tag, status};
 use super::*;
 use crate::audit::record::Record;
 use crate::audit::{Decision, Door, Subject};
@@ -49,24 +49,17 @@ fn record(sequence: u64, method: &str, host: &str, target: &str, time: &str) -> 
     Arc::new(record)
 }
 
-fn log(sequence: u64, method: &str, host: &str, target: &str, time: &str) -> Log {
-    Log::of(&record(sequence, method, host, target, time)).expect("a request")
-}
-
-fn two() -> Vec<Log> {
+fn two() -> Vec<Arc<Record>> {
     vec![
-        log(0, "GET", "dev.coder.com", "/api/v2", "2023-11-14T22:13:20.123456789Z"),
-        log(1, "POST", "evil.example.com", "/x", "2023-11-14T22:13:21Z"),
+        record(0, "GET", "dev.coder.com", "/api/v2", "2023-11-14T22:13:20.123456789Z"),
+        record(1, "POST", "evil.example.com", "/x", "2023-11-14T22:13:21Z"),
     ]
 }
 
-fn reporter(process: &str) -> Reporter {
-    Reporter { session_id: ID.to_owned(), process: process.to_owned() }
-}
-
-fn framed(tag: Tag, process: &str, logs: &[Log]) -> Vec<u8> {
+fn framed(tag: Tag, process: &str, records: &[Arc<Record>]) -> Vec<u8> {
     let mut frames = Vec::new();
-    reporter(process).frames(tag, logs.to_vec(), &mut frames);
+    let logs = Logs::of(records);
+    Reporter::new(ID, process).frames(tag, &logs, &mut frames);
     frames
 }
 
@@ -114,7 +107,7 @@ fn payloads(mut frames: &[u8], tag: u8) -> Vec<Vec<u8>> {
 fn a_batch_that_is_too_long_becomes_several_in_order() {
     let long = format!("/{}", "x".repeat(9000));
     let time = "2023-11-14T22:13:20Z";
-    let logs: Vec<_> = (0..10).map(|it| log(it, "GET", "dev.coder.com", &long, time)).collect();
+    let logs: Vec<_> = (0..10).map(|it| record(it, "GET", "dev.coder.com", &long, time)).collect();
     for (tag, number) in [(Tag::Message, 2), (Tag::Bare, 1)] {
         let payloads = payloads(&framed(tag, "claude", &logs), number);
         assert_eq!(payloads.len(), 4, "{tag:?}");
@@ -127,7 +120,7 @@ fn a_batch_that_is_too_long_becomes_several_in_order() {
 fn a_log_that_is_too_long_loses_the_end_of_its_url_and_nothing_else() {
     for length in [MAX_PAYLOAD - 200, MAX_PAYLOAD - 100, MAX_PAYLOAD, 3 * MAX_PAYLOAD] {
         let long = format!("/{}", "x".repeat(length));
-        let one = log(7, "GET", "dev.coder.com", &long, "2023-11-14T22:13:20Z");
+        let one = record(7, "GET", "dev.coder.com", &long, "2023-11-14T22:13:20Z");
         let payloads = payloads(&framed(Tag::Message, "claude", &[one]), 2);
         assert_eq!(payloads.len(), 1, "{length}");
         let text = String::from_utf8_lossy(&payloads[0]);

@@ -5,6 +5,7 @@ use std::mem;
 use std::sync::Arc;
 
 use super::chain::Chain;
+use crate::audit::alike::Kept;
 use crate::audit::file::Turn;
 use crate::audit::object::{Fields, write_object};
 use crate::audit::sink::Target;
@@ -18,6 +19,8 @@ pub(in crate::audit) struct Writer {
     is_torn: bool,
     /// Room for the lines of a batch, so that not every batch asks for its own.
     bytes: Vec<u8>,
+    /// What many records have alike, as it is written.
+    kept: Kept,
 }
 
 /// How much of that is kept.
@@ -36,7 +39,7 @@ impl Writer {
     /// Begins a session's chain in a file.
     pub(in crate::audit) fn new(target: Arc<Target>) -> Self {
         let is_torn = target.is_torn();
-        Self { target, chain: Chain::default(), is_torn, bytes: Vec::new() }
+        Self { target, chain: Chain::default(), is_torn, bytes: Vec::new(), kept: Kept::default() }
     }
 
     /// Sees whether to go on in another file. What is written next says so there.
@@ -65,7 +68,7 @@ impl Writer {
         let mut chain = self.chain;
         for record in records {
             let start = bytes.len();
-            write_object(record, &mut bytes);
+            write_object(record, &mut self.kept, &mut bytes);
             chain.attach(start, &mut bytes);
             bytes.push(b'\n');
             ends.push((bytes.len(), chain));

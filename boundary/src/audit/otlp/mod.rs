@@ -7,7 +7,6 @@
 mod client;
 mod log;
 mod request;
-mod wire;
 
 use std::io;
 use std::sync::Arc;
@@ -27,8 +26,8 @@ use request::Requests;
 
 /// How many lines may wait for a slow collector.
 const BOUND: usize = 8192;
-/// How many are sent at once at the most.
-const MOST: usize = 512;
+/// How many are sent at once at the most: one and a half megabytes. Each request is a connection.
+const MOST: usize = 2048;
 /// How long lines gather before they are sent.
 const GATHER: Duration = Duration::from_millis(500);
 /// How long the collector may take for an answer.
@@ -71,9 +70,9 @@ impl<T: Line> Export<T> {
         self.lane.push(line);
     }
 
-    /// Waits until everything is sent or given up.
-    pub(super) fn flush(&self, patience: Duration) {
-        self.lane.flush(patience);
+    /// Waits until everything is sent or given up; says whether it came to that.
+    pub(super) fn flush(&self, patience: Duration) -> bool {
+        self.lane.flush(patience)
     }
 
     /// How many lines the collector did not get.

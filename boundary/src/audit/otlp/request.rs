@@ -2,18 +2,18 @@
 
 use opentelemetry_sdk::Resource;
 
-use super::wire::Message;
-use super::{Line, log};
+use super::Line;
+use super::log::Logs;
+use crate::audit::wire::{Message, field_length};
 
 /// Writes requests. What all have in common is written once.
 #[derive(Debug)]
 pub(super) struct Requests {
-    /// The `resource` of a `ResourceLogs`.
+    /// What a `ResourceLogs` begins with: its `resource`.
     resource: Message,
-    /// The `scope` of a `ScopeLogs`.
+    /// What a `ScopeLogs` begins with: its `scope`.
     scope: Message,
-    /// Room for one log.
-    log: Message,
+    logs: Logs,
 }
 
 impl Requests {
@@ -27,26 +27,28 @@ impl Requests {
             attribute.message(2, held.bytes());
             attributes.message(1, attribute.bytes());
         }
-        let mut scope = Message::default();
-        scope.text(1, "boundary");
-        scope.text(2, env!("CARGO_PKG_VERSION"));
-        Self { resource: attributes, scope, log: Message::default() }
+        let mut named = Message::default();
+        named.text(1, "boundary");
+        named.text(2, env!("CARGO_PKG_VERSION"));
+        let (mut resource, mut scope) = (Message::default(), Message::default());
+        resource.message(1, attributes.bytes());
+        scope.message(1, named.bytes());
+        Self { resource, scope, logs: Logs::default() }
     }
 
     /// The request with these lines.
     pub(super) fn request(&mut self, lines: &[impl Line]) -> Vec<u8> {
-        let mut of_scope = Message::default();
-        of_scope.message(1, self.scope.bytes());
-        for line in lines {
-            self.log.clear();
-            log::write(&mut self.log, line);
-            of_scope.message(2, self.log.bytes());
-        }
-        let mut of_resource = Message::default();
-        of_resource.message(1, self.resource.bytes());
-        of_resource.message(2, of_scope.bytes());
+        let logs = self.logs.write(lines);
+        let (resource, scope) = (self.resource.bytes(), self.scope.bytes());
+        let of_scope = scope.len() + logs.len();
+        let of_resource = resource.len() + field_length(of_scope);
         let mut request = Message::default();
-        request.message(1, of_resource.bytes());
+        request.raw().reserve_exact(field_length(of_resource));
+        request.head(1, of_resource);
+        request.raw().extend_from_slice(resource);
+        request.head(2, of_scope);
+        request.raw().extend_from_slice(scope);
+        request.raw().extend_from_slice(logs);
         request.into_bytes()
     }
 }

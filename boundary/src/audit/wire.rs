@@ -2,8 +2,8 @@
 //!
 //! Why the library's own way is not taken: docs/decisions/0013-logs-written-by-hand.md.
 //!
-//! *Standing*: [`super::log`] and [`super::request`] say what the fields are. *Never*: knows a field's
-//! meaning.
+//! *Standing*: whoever writes for a collector or an agent says what the fields are. *Never*: knows a
+//! field's meaning.
 
 /// How a field's content is told apart on the wire.
 #[derive(Clone, Copy)]
@@ -14,6 +14,17 @@ enum Kind {
     Fixed = 1,
     /// So many bytes.
     Bytes = 2,
+}
+
+/// How many bytes a number takes.
+pub(super) fn varint_length(number: u64) -> usize {
+    let bits = u64::BITS - (number | 1).leading_zeros();
+    bits.div_ceil(7) as usize
+}
+
+/// How many bytes a field of so many bytes takes with what it begins with.
+pub(super) fn field_length(content: usize) -> usize {
+    1 + varint_length(content as u64) + content
 }
 
 /// A message that is being written.
@@ -31,6 +42,11 @@ impl Message {
         self.0
     }
 
+    /// The same, for whoever has fields that are written already.
+    pub(super) fn raw(&mut self) -> &mut Vec<u8> {
+        &mut self.0
+    }
+
     /// Begins another in its place.
     pub(super) fn clear(&mut self) {
         self.0.clear();
@@ -40,6 +56,14 @@ impl Message {
     pub(super) fn number(&mut self, field: u8, number: u64) {
         self.key(field, Kind::Number);
         self.varint(number);
+    }
+
+    /// A field that is a number with a sign; none where it is nothing, as the protocol's third form
+    /// has it.
+    pub(super) fn signed(&mut self, field: u8, number: i64) {
+        if number != 0 {
+            self.number(field, number.cast_unsigned());
+        }
     }
 
     /// A field that is a number in eight bytes.
@@ -55,9 +79,14 @@ impl Message {
 
     /// A field that is a message.
     pub(super) fn message(&mut self, field: u8, message: &[u8]) {
-        self.key(field, Kind::Bytes);
-        self.varint(message.len() as u64);
+        self.head(field, message.len());
         self.0.extend_from_slice(message);
+    }
+
+    /// The beginning of a field of so many bytes, which follow.
+    pub(super) fn head(&mut self, field: u8, length: usize) {
+        self.key(field, Kind::Bytes);
+        self.varint(length as u64);
     }
 
     /// What a field begins with. None that is written here has a number above 15.
@@ -79,7 +108,7 @@ impl Message {
 mod tests {
     use prost::Message as _;
 
-    use super::Message;
+    use super::{Message, field_length, varint_length};
 
     /// A message in the words of the library.
     #[derive(Clone, PartialEq, prost::Message)]
@@ -112,6 +141,21 @@ mod tests {
             let inner = Known { number, fixed: u64::MAX - number, text, inner: None };
             let known = Known { inner: Some(Box::new(inner)), ..Known::default() };
             assert_eq!(Known::decode(written(&known).bytes()).unwrap(), known);
+        }
+    }
+
+    #[test]
+    fn a_length_is_how_much_is_written() {
+        for number in (0..64).map(|bit| 1_u64 << bit).flat_map(|it| [it - 1, it]).chain([u64::MAX])
+        {
+            let mut message = Message::default();
+            message.number(1, number);
+            assert_eq!(message.bytes().len(), 1 + varint_length(number), "{number}");
+        }
+        for length in [0, 1, 127, 128, 16_383, 16_384] {
+            let mut message = Message::default();
+            message.message(1, &vec![0; length]);
+            assert_eq!(message.bytes().len(), field_length(length));
         }
     }
 }
