@@ -11,13 +11,12 @@
 //! *Standing*: the usher reads them of whoever calls; the inner boundary gives its command one.
 //! *Never*: tells anything of a process outside the session, whose limits are its own concern.
 
-use std::fs;
 use std::io;
 
 use nix::sys::resource::{Resource, setrlimit};
 use serde::{Deserialize, Serialize};
 
-use super::Call;
+use super::{Call, procfs};
 
 /// How wide the span of a session is.
 const WHOLE: u64 = 1 << 62;
@@ -44,7 +43,7 @@ pub struct Badge {
 impl Badge {
     /// What a process has.
     pub(super) fn of(process: u32) -> io::Result<Self> {
-        let text = fs::read_to_string(format!("/proc/{process}/limits"))?;
+        let text = procfs::text(format!("/proc/{process}/limits"))?;
         Self::parse(&text).ok_or_else(|| io::ErrorKind::InvalidData.into())
     }
 

@@ -3,11 +3,11 @@
 //! *Standing*: jails ask while they find out whose a connection is. *Never*: goes beyond the session;
 //! above its command there is only boundary itself.
 
-use std::fs;
 use std::sync::Arc;
 
 use nix::unistd::getppid;
 
+use super::procfs;
 use crate::audit::Parent;
 
 /// How far up the record goes. A loop of numbers that are given away again ends here too.
@@ -16,15 +16,17 @@ const DEEPEST: usize = 16;
 /// Who started a process, by the text of its `stat` (proc(5)), the nearest first.
 pub(super) fn parents(stat: &str) -> Arc<[Parent]> {
     // Where this is the proxy, its own parent is the keeper, which started the command.
-    climb(stat, getppid().as_raw().unsigned_abs(), |pid| {
-        fs::read_to_string(format!("/proc/{pid}/stat")).ok()
-    })
+    climb(stat, getppid().as_raw().unsigned_abs(), stat_of)
 }
 
 /// Who started a process, the nearest first, below another that started them all.
 pub(super) fn below(process: u32, top: u32) -> Arc<[Parent]> {
-    let read = |pid| fs::read_to_string(format!("/proc/{pid}/stat")).ok();
-    read(process).map_or_else(|| Vec::new().into(), |stat| climb(&stat, top, read))
+    stat_of(process).map_or_else(|| Vec::new().into(), |stat| climb(&stat, top, stat_of))
+}
+
+/// The text of a process's `stat`, if it is there.
+fn stat_of(process: u32) -> Option<String> {
+    procfs::text(format!("/proc/{process}/stat")).ok()
 }
 
 /// Follows the parents up to `top`, which is not among them.
@@ -74,7 +76,7 @@ mod tests {
 
     #[test]
     fn our_own_parent_is_the_top() {
-        let own = fs::read_to_string("/proc/self/stat").unwrap();
+        let own = procfs::text("/proc/self/stat").unwrap();
         assert!(parents(&own).is_empty());
     }
 }

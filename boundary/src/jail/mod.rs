@@ -15,6 +15,7 @@ pub mod mounts;
 pub mod mutation;
 pub mod nsjail;
 pub mod probe;
+mod procfs;
 pub mod usher;
 mod walls;
 

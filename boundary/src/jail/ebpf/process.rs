@@ -17,7 +17,7 @@ use nix::fcntl::readlinkat;
 use nix::unistd::{SysconfVar, sysconf};
 
 use crate::audit::{Parent, Process};
-use crate::jail::lineage;
+use crate::jail::{lineage, procfs};
 
 /// How many processes are kept in mind, and a descriptor for each.
 const MOST_KNOWN: usize = 16;
@@ -98,7 +98,7 @@ impl Known {
         let folder = fs::OpenOptions::new().read(true).custom_flags(flags).open(&path).ok()?;
         let exe = executable(&folder).ok().flatten();
         // Asked last: if the process of that time is still there now, the link was its own.
-        let stat = fs::read_to_string(format!("{path}/stat")).ok()?;
+        let stat = procfs::text(format!("{path}/stat")).ok()?;
         let started = started(&stat).filter(|started| *started <= time)?;
         let (parents, since) = (lineage::parents(&stat), Instant::now());
         Some(Self { pid, folder, started, exe, parents, since })

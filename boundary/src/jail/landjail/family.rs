@@ -14,6 +14,8 @@ use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 
+use crate::jail::procfs;
+
 /// How long is waited between two looks, at most.
 const LOOK: Duration = Duration::from_millis(2);
 
@@ -24,12 +26,30 @@ pub(super) fn descendants(of: u32) -> Vec<u32> {
 
 /// Every process that descends from one; an error where some may be missing.
 pub(super) fn all_descendants(of: u32) -> io::Result<Vec<u32>> {
+    descendants_but(of, &HashSet::new())
+}
+
+/// The same without some, and without what descends from those.
+fn descendants_but(of: u32, spared: &HashSet<u32>) -> io::Result<Vec<u32>> {
+    let mut children = all_children()?;
+    let (mut found, mut next) = (Vec::new(), vec![of]);
+    while let Some(process) = next.pop() {
+        let mut below = children.remove(&process).unwrap_or_default();
+        below.retain(|child| !spared.contains(child));
+        found.extend(&below);
+        next.extend(below);
+    }
+    Ok(found)
+}
+
+/// The children of every process that has some.
+fn all_children() -> io::Result<HashMap<u32, Vec<u32>>> {
     let mut children: HashMap<u32, Vec<u32>> = HashMap::new();
     for entry in fs::read_dir("/proc")? {
         let entry = entry?;
         let number = entry.file_name().to_str().and_then(|name| name.parse().ok());
         let Some(number) = number else { continue };
-        let stat = match fs::read_to_string(entry.path().join("stat")) {
+        let stat = match procfs::text(entry.path().join("stat")) {
             Err(error) if is_short(&error) => return Err(error),
             // It has ended, or is nobody's business.
             stat => stat.unwrap_or_default(),
@@ -38,13 +58,34 @@ pub(super) fn all_descendants(of: u32) -> io::Result<Vec<u32>> {
             children.entry(parent).or_default().push(number);
         }
     }
-    let (mut found, mut next) = (Vec::new(), vec![of]);
-    while let Some(process) = next.pop() {
-        let below = children.remove(&process).unwrap_or_default();
-        found.extend(&below);
-        next.extend(below);
+    Ok(children)
+}
+
+/// The children of this process, or, where the kernel does not list them, all that descends from it.
+pub(super) fn children() -> HashSet<u32> {
+    let listed = own_children();
+    listed.unwrap_or_else(|| descendants(std::process::id()).into_iter().collect())
+}
+
+/// The children of this thread, if the kernel lists them (`CONFIG_PROC_CHILDREN`), those that are to
+/// be collected among them.
+///
+/// The list may pass over one where another is collected while it is read; that is for this thread to
+/// do, which reads.
+fn own_children() -> Option<HashSet<u32>> {
+    let listed = procfs::text("/proc/thread-self/children").ok()?;
+    listed.split_ascii_whitespace().map(|number| number.parse().ok()).collect()
+}
+
+/// Whether nothing descends from this process but what is spared, and what descends from that, as far
+/// as can be told without a look at every process. To be called by the thread that forks.
+fn has_none_but(spared: &HashSet<u32>) -> bool {
+    if spared.is_empty() {
+        // Whatever signal it would end with, a child is one.
+        let flags = WaitPidFlag::WNOHANG | WaitPidFlag::__WALL;
+        return waitpid(None, Some(flags)) == Err(Errno::ECHILD);
     }
-    Ok(found)
+    own_children().is_some_and(|children| children.is_subset(spared))
 }
 
 /// Whether an error is about this process, or the machine, and not about what was looked at.
@@ -67,31 +108,24 @@ fn parent(stat: &str) -> Option<u32> {
 pub(super) fn end(spared: &HashSet<u32>, at_most: Duration) -> bool {
     let deadline = Instant::now() + at_most;
     loop {
-        let others: Vec<Pid> = others(spared).into_iter().map(Pid::from_raw).collect();
+        if has_none_but(spared) {
+            return true;
+        }
+        let others = descendants_but(std::process::id(), spared);
+        let is_over = others.as_ref().is_ok_and(Vec::is_empty);
         // Stopped first: what forks faster than it is killed would never be gone.
         for signal in [Signal::SIGSTOP, Signal::SIGKILL] {
-            for &process in &others {
+            for process in others.iter().flatten().filter_map(|&it| i32::try_from(it).ok()) {
                 // It may have ended by now; its number is still its own, because we collect it.
-                kill(process, signal).unwrap_or_default();
+                kill(Pid::from_raw(process), signal).unwrap_or_default();
             }
         }
-        let is_over = others.is_empty();
         collect(spared);
         if is_over || Instant::now() > deadline {
             return is_over;
         }
         std::thread::park_timeout(LOOK);
     }
-}
-
-/// What descends from this process and is not spared, nor below what is.
-fn others(spared: &HashSet<u32>) -> Vec<i32> {
-    let own = std::process::id();
-    let below: HashSet<u32> = spared.iter().flat_map(|&process| descendants(process)).collect();
-    let all = descendants(own).into_iter();
-    all.filter(|process| !spared.contains(process) && !below.contains(process))
-        .filter_map(|process| i32::try_from(process).ok())
-        .collect()
 }
 
 /// Collects what has ended. What is spared is somebody else's to collect.
@@ -125,7 +159,7 @@ fn zombies() -> Vec<u32> {
     let numbers = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
     numbers
         .filter(|number: &u32| {
-            fs::read_to_string(format!("/proc/{number}/stat")).is_ok_and(|stat| is_ours(&stat))
+            procfs::text(format!("/proc/{number}/stat")).is_ok_and(|stat| is_ours(&stat))
         })
         .collect()
 }
@@ -143,6 +177,23 @@ mod tests {
         child.kill().unwrap();
         child.wait().unwrap();
         assert!(!descendants(own).contains(&child.id()));
+    }
+
+    #[test]
+    fn a_child_that_is_not_spared_is_seen_and_one_that_is_stays() {
+        let start = || std::process::Command::new("sleep").arg("60").spawn().unwrap();
+        let (mut kept, mut other) = (start(), start());
+        let spared = HashSet::from([kept.id()]);
+        assert!(!has_none_but(&spared));
+        assert!(children().contains(&kept.id()) && children().contains(&other.id()));
+        let below = descendants_but(std::process::id(), &spared).unwrap();
+        assert!(below.contains(&other.id()) && !below.contains(&kept.id()));
+        other.kill().unwrap();
+        other.wait().unwrap();
+        // Where the kernel does not list children it cannot be told at a glance.
+        assert_eq!(has_none_but(&spared), own_children().is_some());
+        kept.kill().unwrap();
+        kept.wait().unwrap();
     }
 
     #[test]

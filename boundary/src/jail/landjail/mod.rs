@@ -146,8 +146,7 @@ impl Walls {
     /// Forks the process that becomes the usher, and whose child becomes the command. Its end is the
     /// command's, with the same status.
     pub fn fork(&self, body: impl FnOnce(Entry) -> u8) -> Result<Pid, Call> {
-        let own = std::process::id();
-        self.bystanders.get_or_init(|| family::descendants(own).into_iter().collect());
+        self.bystanders.get_or_init(family::children);
         process::fork(|| body(Entry::Supervised)).map_err(Call::to("fork"))
     }
 

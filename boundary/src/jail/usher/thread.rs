@@ -14,6 +14,7 @@ use nix::sys::stat::Mode;
 use nix::unistd::geteuid;
 
 use crate::audit::Process;
+use crate::jail::procfs;
 use crate::sys::reach;
 
 /// A thread, by its number in our pid namespace. It is who it was as long as its call waits.
@@ -66,24 +67,24 @@ impl Thread {
 
     /// The text of its `cgroup` (proc(5)).
     pub(in crate::jail) fn cgroup(self) -> io::Result<String> {
-        fs::read_to_string(self.at("cgroup"))
+        procfs::text(self.at("cgroup"))
     }
 
     /// Its rights.
     pub(in crate::jail) fn rights(self) -> io::Result<Rights> {
-        let status = fs::read_to_string(self.at("status"))?;
+        let status = procfs::text(self.at("status"))?;
         Rights::in_status(&status).ok_or_else(|| io::Error::from(io::ErrorKind::InvalidData))
     }
 
     /// Its user, its name and its program.
     pub(in crate::jail) fn describe(self) -> io::Result<(u32, String, Option<PathBuf>)> {
-        let comm = fs::read_to_string(self.at("comm"))?.trim_end().to_owned();
+        let comm = procfs::text(self.at("comm"))?.trim_end().to_owned();
         Ok((self.rights()?.uid, comm, fs::read_link(self.at("exe")).ok()))
     }
 
     /// The process that it belongs to, as the record shows it.
     pub(in crate::jail) fn process(self) -> io::Result<Process> {
-        let status = fs::read_to_string(self.at("status"))?;
+        let status = procfs::text(self.at("status"))?;
         let line = |name: &str| status.lines().find_map(|line| line.strip_prefix(name));
         let number = |name: &str, place: usize| -> Option<u32> {
             line(name)?.split_ascii_whitespace().nth(place)?.parse().ok()
