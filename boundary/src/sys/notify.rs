@@ -8,6 +8,7 @@ use std::io;
 use std::os::fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd};
 
 use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::ioctl::ioctl_num_type as Code;
 use nix::{request_code_readwrite, request_code_write};
 
@@ -94,7 +95,37 @@ pub fn take_turns(listener: BorrowedFd<'_>) {
     unsafe { libc::ioctl(listener.as_raw_fd(), SET_FLAGS, SYNC_WAKE_UP) };
 }
 
-/// The next call that waits. None if it is gone again.
+/// Waits for the next call. None when there will be none, because nobody is left under the filter
+/// (before Linux 6.11 that is not told, and the wait is one without an end).
+pub fn next(listener: BorrowedFd<'_>) -> io::Result<Option<Notification>> {
+    loop {
+        // To wait in the call itself is one call less for every question.
+        if let Some(asked) = receive(listener)? {
+            return Ok(Some(asked));
+        }
+        if !is_asked(listener)? {
+            return Ok(None);
+        }
+    }
+}
+
+/// Waits for a call. False when there will be none.
+fn is_asked(listener: BorrowedFd<'_>) -> io::Result<bool> {
+    loop {
+        let mut waiting = [PollFd::new(listener, PollFlags::POLLIN)];
+        match poll(&mut waiting, PollTimeout::NONE) {
+            Ok(_) => {}
+            Err(Errno::EINTR) => continue,
+            Err(error) => return Err(error.into()),
+        }
+        let [ready] = waiting.map(|fd| fd.revents().unwrap_or(PollFlags::empty()));
+        if !ready.is_empty() {
+            return Ok(ready.contains(PollFlags::POLLIN));
+        }
+    }
+}
+
+/// The next call that waits. None if it is gone again, or nobody is left.
 pub fn receive(listener: BorrowedFd<'_>) -> io::Result<Option<Notification>> {
     /// `SECCOMP_IOCTL_NOTIF_RECV` of linux/seccomp.h.
     const RECEIVE: Code = request_code_readwrite!(b'!', 0, size_of::<libc::seccomp_notif>());

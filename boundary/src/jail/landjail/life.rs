@@ -88,13 +88,13 @@ fn die() -> u8 {
 /// The usher at its place.
 struct Usher<'a> {
     command: Pid,
+    /// What answers, in a thread of its own: a call then waits for nothing but its answer.
     shared: Arc<Shared>,
     signals: SignalFd,
     /// To the keeper.
     line: OwnedFd,
     /// To the command's process, until it is the command.
     desk: Option<&'a UnixStream>,
-    has_listener: bool,
 }
 
 impl<'a> Usher<'a> {
@@ -126,20 +126,18 @@ impl<'a> Usher<'a> {
             door,
         };
         let shared = Shared::new(parts)?;
+        serve(&shared)?;
         line.write_all(&[0])?;
         let signals = SignalFd::with_flags(&SigSet::all(), SfdFlags::SFD_NONBLOCK)?;
         let line = stand.line.try_clone_to_owned()?;
         let desk = Some(desk);
-        Self { command, shared, signals, line, desk, has_listener: true }.watch()
+        Self { command, shared, signals, line, desk }.watch()
     }
 
-    /// Answers, collects and passes on until the command has ended, or the keeper is gone.
+    /// Collects and passes on until the command has ended, or the keeper is gone.
     fn watch(mut self) -> io::Result<u8> {
         loop {
-            let [asked, signalled, is_over, spoken_to] = self.wait()?;
-            if asked {
-                self.shared.serve()?;
-            }
+            let [signalled, is_over, spoken_to] = self.wait()?;
             if spoken_to {
                 self.heed();
             }
@@ -154,14 +152,10 @@ impl<'a> Usher<'a> {
         }
     }
 
-    /// Waits until something happens: a question, a signal, the keeper's end, a word of the command's
-    /// process.
-    fn wait(&mut self) -> io::Result<[bool; 4]> {
+    /// Waits until something happens: a signal, the keeper's end, a word of the command's process.
+    fn wait(&self) -> io::Result<[bool; 3]> {
         let event = |fd| PollFd::new(fd, PollFlags::POLLIN);
         let mut events = vec![event(self.signals.as_fd()), event(self.line.as_fd())];
-        if self.has_listener {
-            events.push(event(self.shared.listener()));
-        }
         if let Some(desk) = self.desk {
             events.push(event(desk.as_fd()));
         }
@@ -169,18 +163,9 @@ impl<'a> Usher<'a> {
             Ok(_) | Err(Errno::EINTR) => {}
             Err(error) => return Err(error.into()),
         }
-        let nothing = PollFlags::empty();
-        let mut happened = events.iter().map(|event| event.revents().unwrap_or(nothing));
-        let mut next = || happened.next().unwrap_or(nothing);
-        let (signalled, is_over) = (next(), next());
-        let asked = if self.has_listener { next() } else { nothing };
-        let spoken_to = if self.desk.is_some() { next() } else { nothing };
-        drop(happened);
-        drop(events);
-        let is_asked = asked.contains(PollFlags::POLLIN);
-        // Nobody is left who could ask.
-        self.has_listener = is_asked || asked.is_empty();
-        Ok([is_asked, !signalled.is_empty(), !is_over.is_empty(), !spoken_to.is_empty()])
+        let mut happened = events.iter().map(|event| event.any().unwrap_or(true));
+        let mut next = || happened.next().unwrap_or_default();
+        Ok([next(), next(), next()])
     }
 
     /// Hears the command's process: once the canary is through, what is refused is told.
@@ -226,6 +211,18 @@ impl<'a> Usher<'a> {
             }
         }
     }
+}
+
+/// Has a thread answer the command's calls. Without it nothing of the session may go on.
+fn serve(shared: &Arc<Shared>) -> io::Result<()> {
+    let shared = Arc::clone(shared);
+    let serve = move || {
+        if let Err(error) = shared.serve() {
+            tracing::error!(%error, "the usher cannot answer");
+            die();
+        }
+    };
+    std::thread::Builder::new().spawn(serve).map(drop)
 }
 
 /// Goes where it stands.

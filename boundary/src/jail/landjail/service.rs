@@ -159,9 +159,9 @@ impl Shared {
         self.sockets.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Sees to the next call, if it still waits.
+    /// Sees to every call, until nobody is left who could make one.
     pub(super) fn serve(self: &Arc<Self>) -> io::Result<()> {
-        if let Some(asked) = notify::receive(self.listener())? {
+        while let Some(asked) = notify::next(self.listener())? {
             let asked = Asked::new(&asked);
             self.reply(&asked, self.see_to(&asked));
         }

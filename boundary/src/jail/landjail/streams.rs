@@ -166,9 +166,12 @@ fn attempt(socket: &OwnedFd, address: SocketAddr) -> nix::Result<Attempt> {
         fcntl(socket, FcntlArg::F_SETFL(flags | OFlag::O_NONBLOCK))?;
     }
     let outcome = reach::connect(socket.as_fd(), &written(address));
-    let is_over = waits && is_over(socket.as_fd(), PollTimeout::ZERO);
     let outcome = match outcome {
-        Err(Errno::EINPROGRESS) if is_over => conclude(socket, address),
+        // On loopback it is over by now, as a rule.
+        Err(Errno::EINPROGRESS) if waits => match conclude(socket, address) {
+            Err(Errno::EALREADY) => Err(Errno::EINPROGRESS),
+            concluded => concluded,
+        },
         outcome => outcome,
     };
     if waits {

@@ -7,7 +7,6 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use nix::errno::Errno;
 use nix::libc;
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{AddressFamily, SockaddrLike as _, SockaddrStorage, getsockname};
 use nix::sys::stat::{FileStat, SFlag, fstat};
 
@@ -92,28 +91,10 @@ impl Service {
 
     /// Answers until nobody is left who could ask.
     pub(super) fn run(&self) -> io::Result<()> {
-        while self.is_asked()? {
-            if let Some(asked) = notify::receive(self.listener.as_fd())? {
-                self.see_to(&asked);
-            }
+        while let Some(asked) = notify::next(self.listener.as_fd())? {
+            self.see_to(&asked);
         }
         Ok(())
-    }
-
-    /// Waits for a question. False when there will be none.
-    fn is_asked(&self) -> io::Result<bool> {
-        loop {
-            let mut waiting = [PollFd::new(self.listener.as_fd(), PollFlags::POLLIN)];
-            match poll(&mut waiting, PollTimeout::NONE) {
-                Ok(_) => {}
-                Err(Errno::EINTR) => continue,
-                Err(error) => return Err(error.into()),
-            }
-            let [ready] = waiting.map(|fd| fd.revents().unwrap_or(PollFlags::empty()));
-            if !ready.is_empty() {
-                return Ok(ready.contains(PollFlags::POLLIN));
-            }
-        }
     }
 
     /// Answers at once what names no unix socket, and has a thread see to the rest.
