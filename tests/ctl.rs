@@ -165,6 +165,36 @@ fn replace(jail: &str, replaced: &str) {
     out.expect(late == 1, "nor is the one that is as it was");
 }
 
+/// What only root can write, nor give its name to anything else, a user's command has not written: it is
+/// taken though somebody has replaced it. Where the folder is a user's, it is not.
+#[test]
+fn what_only_root_can_have_replaced_is_the_policy_after_a_reload() {
+    needs!(root, userns, setpriv);
+    let world = World::new();
+    let line = "umask 022; chmod 755 /run; mkdir -p /run/policies; cd /run/policies; \
+                echo \"$0\" >new; mv new policy.yaml";
+    let replace = |rules: &str| {
+        let text = format!("allowlist: [{rules}]");
+        world.bare(&["sh", "-ec", line, &text]).output().exits(0);
+    };
+    replace("domain=four.test");
+    let options = ["--jail-type", "nsjail", "--config", "/run/policies/policy.yaml"];
+    let script = "echo ready; exec sleep 1000";
+    let run = world.boundary(&options, &["sh", "-c", script]).through_sudo();
+    let session = run.start();
+    session.wait_for("ready");
+    let id = id_of(&world, session.pid());
+    replace("domain=four.test, domain=six.test");
+    tell(&world, &id, &["reload"]).exits(0).says("2 rules in force");
+    world.bare(&["chown", &GUEST.to_string(), "/run/policies"]).output().exits(0);
+    replace("domain=four.test, domain=six.test, domain=x.test");
+    let told = tell(&world, &id, &["reload"]);
+    told.exits(1).says("policy.yaml").says("--replaced").says("stays in force");
+    assert_eq!(rules(&world, &id), 2);
+    tell(&world, &id, &["stop"]).exits(0).says("stopped");
+    session.finish().exits(143);
+}
+
 /// A mount is on one name of a file.
 #[test]
 fn what_the_command_writes_by_another_name_is_not_the_policy_after_a_reload() {

@@ -273,7 +273,7 @@ fn leaves_nothing(end: impl Fn(&World, nix::unistd::Pid)) {
     let out = session.finish();
     let is_clean = || Traces::of(&world, &id) == none;
     let started = std::time::Instant::now();
-    while !is_clean() && started.elapsed() < std::time::Duration::from_secs(10) {
+    while !is_clean() && started.elapsed() < std::time::Duration::from_mins(1) {
         std::thread::park_timeout(std::time::Duration::from_millis(5));
     }
     out.expect(is_clean(), &format!("nothing is left: {:?}", Traces::of(&world, &id)));

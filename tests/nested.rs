@@ -391,10 +391,10 @@ fn a_badge_that_was_not_given_opens_nothing() {
         "import json, os, resource, socket, urllib.error, urllib.request\n\
          locks, time = [resource.getrlimit(it)[1] % 2**64 for it in (10, 15)]\n\
          signed = lambda it: it - 2**64 if it >= 2**63 else it\n\
-         def ask():\n\
-         \x20   try: return urllib.request.urlopen('http://x.test/').status\n\
+         def ask(host):\n\
+         \x20   try: return urllib.request.urlopen('http://%s.test/' % host).status\n\
          \x20   except urllib.error.HTTPError as error: return error.code\n\
-         print('before', ask())\n\
+         print('before', ask('x'), 'own', ask('y'))\n\
          door = socket.socket(socket.AF_UNIX)\n\
          door.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)\n\
          door.connect(os.environ['BOUNDARY_SESSION_DOOR'])\n\
@@ -406,15 +406,17 @@ fn a_badge_that_was_not_given_opens_nothing() {
          \x20   if os.fork(): os.wait(); continue\n\
          \x20   limits = (10, locks - place * inner), (15, time - (own - (place + 1) * inner))\n\
          \x20   for kind, value in limits: resource.setrlimit(kind, [signed(value)] * 2)\n\
-         \x20   print('after', ask(), flush=True)\n\
+         \x20   print('after', ask('x'), 'around', place, ask('y'), flush=True)\n\
          \x20   os._exit(0)\n",
     );
     let narrow = under(&world, &["y.test"]);
     let script = format!("{narrow} /usr/bin/python3 {}; {ASK}", attempts.display());
     let options = ["--jail-type", "landjail", "--allow", "domain=*"];
     let out = world.boundary(&options, &["sh", "-c", &script]).output();
-    out.says("before 403").says("answer the policy was not taken");
+    out.says("before 403 own 200").says("answer the policy was not taken");
     out.expect(out.stdout.matches("after 403").count() == 3, "none of them is granted it");
+    // What a room is over for is nobody's, and not of the room around it, which may well permit more.
+    out.says("around 1 403").says("around 2 200").says("around 3 200");
     permits(&out, &HOSTS);
 }
 

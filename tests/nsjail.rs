@@ -143,6 +143,69 @@ fn an_ordinary_user_may_have_been_hung_up() {
     out.says("runs").expect(!out.stdout.contains("console"), "nobody sits there any more");
 }
 
+/// Gives a program a terminal of the machine as its input, and has it see other ones in their place, of
+/// which one has the same name: as whoever enters a container does, or a chroot.
+const ELSEWHERE: &str = "
+import ctypes, os, pty, sys
+near, far = pty.openpty()
+name = os.ttyname(far)
+os.dup2(far, 0)
+os.fchown(0, int(sys.argv[2]), -1)
+if sys.argv[1] == 'elsewhere':
+    libc = ctypes.CDLL(None, use_errno=True)
+    def done(result):
+        if result: raise OSError(ctypes.get_errno(), 'libc')
+    done(libc.unshare(0x20000))
+    done(libc.mount(b'none', b'/', None, 1 << 18 | 1 << 14, None))
+    done(libc.mount(b'devpts', b'/dev/pts', b'devpts', 0, b'newinstance,ptmxmode=0666,mode=0666'))
+    others = []
+    while not os.path.exists(name): others.append(os.open('/dev/pts/ptmx', os.O_RDWR | os.O_NOCTTY))
+    assert os.stat(name).st_dev != os.fstat(0).st_dev
+# Somebody holds the other end for as long as it runs.
+if not os.fork(): os.execvp(sys.argv[3], sys.argv[3:])
+sys.exit(os.waitstatus_to_exitcode(os.wait()[1]))";
+
+#[test]
+fn the_terminal_that_somebody_sits_at_is_the_console_and_none_of_the_same_name() {
+    needs!(root, userns, python3, setpriv);
+    let world = World::new();
+    let guest = GUEST.to_string();
+    let run = |place: &str| {
+        let script = "echo runs; test -e /dev/console && echo seated";
+        let run = as_guest(&world, &[], &["sh", "-c", script]);
+        run.under(&["python3", "-c", ELSEWHERE, place, &guest]).output()
+    };
+    run("here").says("runs").says("seated");
+    let out = run("elsewhere");
+    out.says("runs").expect(!out.stdout.contains("seated"), "another one has that name there");
+}
+
+/// Where none of its own can be mounted: what the kernel says to that is said by somebody else.
+#[test]
+fn an_ordinary_user_who_gets_no_terminals_of_his_own_sees_the_machines() {
+    needs!(root, userns, strace, setpriv);
+    let world = World::new();
+    let run = |strace: &[&str]| {
+        let script = "echo runs; ls /dev/pts";
+        as_guest(&world, &["--log-level", "info"], &["sh", "-c", script]).under(strace).output()
+    };
+    let calls = world.folder().join("mounts");
+    let calls = calls.to_str().expect("our own name");
+    let strace = ["strace", "-f", "-qq", "-o", calls, "-e", "trace=mount"];
+    run(&strace).exits(0).says("runs");
+    let calls = fs::read_to_string(calls).expect("it wrote it");
+    // A call that somebody else's interrupts has a second line, which names nothing.
+    let lines = calls.lines().filter_map(|line| line.split_once(' '));
+    let lines: Vec<_> = lines.filter(|(_, call)| call.trim_start().starts_with("mount(")).collect();
+    let devpts = lines.iter().position(|(_, call)| call.contains("\"devpts\""));
+    let devpts = devpts.expect("one of its own is mounted");
+    let (mounter, _) = lines[devpts];
+    let which = lines[..=devpts].iter().filter(|(pid, _)| *pid == mounter).count();
+    let inject = format!("inject=mount:error=EPERM:when={which}");
+    let out = run(&["strace", "-f", "-qq", "-o", "/dev/null", "-e", "trace=mount", "-e", &inject]);
+    out.exits(0).says("runs").says("ptmx").complains("the command has no terminals of its own");
+}
+
 #[test]
 fn shared_memory_of_the_same_user_is_out_of_reach() {
     needs!(root, userns, setpriv, ipcmk, ipcs);
@@ -268,6 +331,28 @@ fn where_no_socket_is_transparent_loopback_is_the_commands_own() {
         let out = as_guest(&world, &[], &attack).under(&opaque).output();
         out.refused(&["EPERM"]).nothing_left();
         out.record(&[("decision", "deny"), ("proto", "udp"), ("address", target)]);
+    }
+}
+
+/// By the address that the command's connections come from, which the rules name before they turn the rest.
+#[test]
+fn a_server_of_the_command_is_reached_by_the_commands_own_address_in_either_way() {
+    needs!(root, userns, curl, python3, setpriv);
+    let world = World::new();
+    let opaque = world.without("transparency");
+    let serve = "import http.server as h, socket, threading as t, urllib.request as u\n\
+                 class S(h.HTTPServer): address_family = socket.AF_INET6\n\
+                 s = S(('::', 0), h.SimpleHTTPRequestHandler)\n\
+                 t.Thread(target=s.serve_forever, daemon=True).start()\n\
+                 for own in '192.0.0.8', '[fd62:6f75:6e65::1]':\n\
+                 \x20   print(u.urlopen(f'http://{own}:{s.server_port}/').read().decode())";
+    let command = ["python3", "-c", serve];
+    for is_opaque in [false, true] {
+        let run = as_guest(&world, &[], &command);
+        let out = if is_opaque { run.under(&opaque).output() } else { run.output() };
+        out.exits(0).nothing_left();
+        let served = out.stdout.matches("<h1>Directory listing").count();
+        out.expect(served == 2, "over both families, and by no door");
     }
 }
 

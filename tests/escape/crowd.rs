@@ -22,7 +22,7 @@ const CROWD: usize = 50;
 const MEMORY: u64 = 16 * 1024;
 
 /// How long what is left may take to go.
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// The port that a session may use; its neighbours may use another one.
 fn port(number: usize) -> u16 {

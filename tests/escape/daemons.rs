@@ -82,6 +82,13 @@ fn a15_a20_a_bus_outside_starts_nothing_for_the_command() {
         for address in
             [format!("unix:path={}", socket.display()), format!("unix:abstract=/tmp/bus-{name}")]
         {
+            // It listens at one after the other.
+            let bus = format!("--bus={address}");
+            let (to, member) = ("--dest=org.freedesktop.DBus", "org.freedesktop.DBus.ListNames");
+            let ask = ["dbus-send", "--print-reply", &bus, to, "/", member];
+            eventually("the bus answers", || {
+                user.bare(&world, &ask).output().status.is_some_and(|status| status.success())
+            });
             nobody_hears(&world, user, |target| call(&address, target));
         }
     }

@@ -18,7 +18,7 @@ use crate::world::{Output, World};
 const PLACES: u64 = 24;
 
 /// How long what is left may take to go.
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// A command that tries to get out over both families, by stream and by datagram.
 const ATTEMPTS: &str = "$0 tcp 203.0.113.66 80 http:denied.test; $0 udp sendto 2001:db8::66 9999; \

@@ -1,5 +1,7 @@
 //! The two who attack, with boundary and without it, and the programs that they have outside.
 
+use std::fs;
+use std::os::unix::fs::FileTypeExt as _;
 use std::path::Path;
 
 use nix::unistd::Pid;
@@ -53,11 +55,26 @@ impl Who {
 pub(super) struct Helper<'w>(Session<'w>);
 
 impl<'w> Helper<'w> {
-    /// Starts one and waits until its socket is there.
-    pub(super) fn start(run: Run<'w>, socket: &Path) -> Self {
+    /// Starts one and waits until its sign is there: a file, or a socket at which it takes connections,
+    /// which has its name a moment before.
+    pub(super) fn start(run: Run<'w>, sign: &Path) -> Self {
         let helper = Self(run.start());
-        eventually("the helper listens", || socket.exists());
+        let is_socket = || fs::symlink_metadata(sign).is_ok_and(|it| it.file_type().is_socket());
+        let is_there = || sign.exists() && (!is_socket() || helper.takes_connections(sign));
+        eventually("the helper is ready", is_there);
         helper
+    }
+
+    /// Whether there is a socket of its network that takes connections, or has no need to, at a path.
+    fn takes_connections(&self, path: &Path) -> bool {
+        const LISTENS: &str = "00010000";
+        const STREAM: &str = "0001";
+        let sockets = fs::read_to_string(format!("/proc/{}/net/unix", self.pid()));
+        sockets.unwrap_or_default().lines().any(|line| {
+            let fields: Vec<&str> = line.split_ascii_whitespace().collect();
+            let [_, _, _, flags, kind, _, _, name] = fields[..] else { return false };
+            Path::new(name) == path && (flags == LISTENS || kind != STREAM)
+        })
     }
 
     /// Its process id.

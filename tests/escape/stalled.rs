@@ -17,10 +17,10 @@ use crate::world::processes::eventually;
 use crate::world::{Output, Session, World, jail, records};
 
 /// How long an end may take that has to wait for somebody who does not answer.
-const BOUND: Duration = Duration::from_secs(20);
+const BOUND: Duration = Duration::from_secs(30);
 
 /// How long what is left may take to go.
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// Attempts of every kind, once it is told to begin. Then it waits, as something that a signal ends: the
 /// last command takes the shell's place, and the attack would take the signal for a word to it.
@@ -266,7 +266,7 @@ const REQUESTS: &str = "$0 signals 1; for n in 1 2 3 4 5; do \
                         $0 signals 1; $0 tcp 203.0.113.10 80 http:allowed.test";
 
 /// How long five requests may take that nothing delays, on a machine that is busy.
-const UNDELAYED: Duration = Duration::from_secs(3);
+const UNDELAYED: Duration = Duration::from_secs(20);
 
 /// Begins a session that records in a file, and waits for its command.
 fn recording<'w>(world: &'w World, file: &Path) -> Session<'w> {

@@ -22,7 +22,7 @@ use crate::world::needs::needs;
 use crate::world::processes::eventually;
 
 /// How long what is left may take to go.
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// Attempts of every kind.
 const ATTEMPTS: &str = "$0 tcp 203.0.113.66 80 http:denied.test; $0 udp sendto 2001:db8::66 9999; \

@@ -122,7 +122,7 @@ pub(super) fn within(at_most: Duration, is_so: impl Fn() -> bool) -> bool {
 }
 
 /// How long the kernel may take to let go.
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// Everything that the kernel holds for users of BPF, by kind and number. Numbers are not given
 /// twice.

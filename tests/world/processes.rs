@@ -12,7 +12,7 @@ use nix::unistd::Pid;
 use super::World;
 
 /// How long a thing that the kernel does in its own time may take.
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// One process of the host.
 #[derive(Debug, Clone)]

@@ -57,7 +57,7 @@ pub(crate) fn has_walls() -> bool {
 }
 
 /// How long what a run started may hold its output open after it has ended.
-const AFTERMATH: Duration = Duration::from_secs(10);
+const AFTERMATH: Duration = Duration::from_secs(30);
 
 /// A run to be: options, command, environment, input.
 pub(crate) struct Run<'w> {

@@ -24,7 +24,7 @@ use super::stop::Watch;
 const MARKER: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 254);
 
 /// How long a marker may take over a wire that is nothing but memory.
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// How long to wait for a marker before sending it again.
 const AGAIN: Duration = Duration::from_millis(50);
