@@ -11,7 +11,7 @@ use crate::tally::Tally;
 /// What is noted of a guest that did not turn itself off.
 pub(super) const KILLED: &str = "::vm killed\n";
 
-/// What is noted of how long a guest took, before its seconds.
+/// What is noted of how long a guest took, before its seconds, and those of processors that it kept busy.
 pub(super) const TOOK: &str = "::vm took";
 
 /// What came of one kernel.
@@ -24,6 +24,8 @@ pub(super) struct Outcome {
     features: Vec<(String, String)>,
     /// In seconds.
     took: u64,
+    /// For how many seconds processors worked for it.
+    busy: u64,
 }
 
 /// What came of one run of tests.
@@ -74,7 +76,11 @@ impl Outcome {
             ("booted", release) => release.clone_into(&mut self.release),
             ("done", _) => self.done = true,
             ("killed", _) => self.done = false,
-            ("took", seconds) => self.took = seconds.parse().unwrap_or_default(),
+            ("took", seconds) => {
+                let mut seconds = seconds.split(' ').map(|it| it.parse().unwrap_or_default());
+                (self.took, self.busy) =
+                    (seconds.next().unwrap_or_default(), seconds.next().unwrap_or_default());
+            }
             ("begin", name) => {
                 self.runs.push(Run { name: name.to_owned(), ..Run::default() });
             }
@@ -103,9 +109,9 @@ impl Outcome {
         &self.release
     }
 
-    /// How long it took, in seconds.
-    pub(super) fn took(&self) -> u64 {
-        self.took
+    /// How long it took, in a cell of the table.
+    pub(super) fn took(&self) -> String {
+        format!("{} s, {} s of processors", self.took, self.busy)
     }
 
     /// Everything that it ran.
@@ -184,7 +190,7 @@ fn working(found: &Value) -> String {
 impl fmt::Display for Outcome {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let end = if self.done { "" } else { ", KILLED" };
-        write!(f, "Linux {} in {} s{end}", self.release, self.took)?;
+        write!(f, "Linux {} in {}{end}", self.release, self.took())?;
         self.runs.iter().try_for_each(|run| {
             let verdict = if run.is_good() { "ok" } else { "FAIL" };
             write!(f, "\n  {:<14} {verdict}: {}", run.name, run.told())?;
@@ -236,8 +242,9 @@ mod tests {
     #[test]
     fn a_guest_that_was_killed_is_not_good() {
         let mut said = GOOD.to_vec();
-        said.extend(["::vm killed", "::vm took 12"]);
+        said.extend(["::vm killed", "::vm took 12 20"]);
         let outcome = noted(&said);
-        assert_eq!((outcome.is_good(), outcome.took()), (false, 12));
+        assert!(!outcome.is_good());
+        assert_eq!(outcome.took(), "12 s, 20 s of processors");
     }
 }

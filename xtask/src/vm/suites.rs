@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 
 use anyhow::Result;
 
+use super::Vm;
 use crate::built::Built;
 
 /// The jails of the journeys.
@@ -11,9 +12,6 @@ const JAILS: [&str; 3] = ["ebpf", "nsjail", "landjail"];
 
 /// Begins the names of the runs that are no tests, but what boundary finds on the kernel.
 pub(super) const DOCTOR: &str = "doctor";
-
-/// How long one run may take, in seconds.
-const PATIENCE: u32 = 900;
 
 /// What root's journeys are, over every jail: the ways out that a kernel closes, and one of each thing
 /// that works.
@@ -86,12 +84,14 @@ const ONCE: &[&str] = &["kernel::", "jails::landjail_stands"];
 const REFUSED: &[&str] = &["jails::landjail_stands"];
 
 /// The script of all runs.
-pub(super) fn script(built: &Built, filter: &[String], is_brief: bool) -> Result<String> {
-    let tests = if is_brief { BRIEF } else { WHOLE };
+pub(super) fn script(built: &Built, asked: &Vm) -> Result<String> {
+    let tests = if asked.brief { BRIEF } else { WHOLE };
+    let filter: Vec<&str> = asked.filter.iter().map(String::as_str).collect();
+    let usual = |usual| if filter.is_empty() { usual } else { &*filter };
     let runs = Runs {
         boundary: quoted(&built.program("boundary")?.display().to_string()),
         journey: quoted(&built.runner("journey")?.display().to_string()),
-        filter: filter.iter().map(String::as_str).collect(),
+        patience: asked.minutes * 60,
     };
     let mut script = String::new();
     if filter.is_empty() {
@@ -99,15 +99,16 @@ pub(super) fn script(built: &Built, filter: &[String], is_brief: bool) -> Result
         runs.test(&mut script, "kernel", "BOUNDARY_TEST_PROMISE=root,bpf,ip,setpriv", tests.once)?;
     }
     for jail in JAILS {
-        if jail == "landjail" && filter.is_empty() {
+        let is_lacking = jail == "landjail";
+        if is_lacking {
             writeln!(script, "if grep -qw landlock /sys/kernel/security/lsm; then")?;
         }
         let promise = "BOUNDARY_TEST_PROMISE=root,bpf,userns,curl,ip,python3,setpriv";
         let root = format!("{promise} BOUNDARY_TEST_JAIL={jail}");
-        runs.test(&mut script, &format!("{jail} root"), &root, tests.as_root)?;
+        runs.test(&mut script, &format!("{jail} root"), &root, usual(tests.as_root))?;
         let user = format!("{root} BOUNDARY_TEST_AS=user");
-        runs.test(&mut script, &format!("{jail} user"), &user, tests.as_user)?;
-        if jail == "landjail" && filter.is_empty() {
+        runs.test(&mut script, &format!("{jail} user"), &user, usual(tests.as_user))?;
+        if is_lacking {
             writeln!(script, "else")?;
             for who in ["root", "user"] {
                 runs.test(&mut script, &format!("{jail} {who}"), promise, REFUSED)?;
@@ -119,14 +120,14 @@ pub(super) fn script(built: &Built, filter: &[String], is_brief: bool) -> Result
 }
 
 /// What runs are written from.
-struct Runs<'a> {
+struct Runs {
     boundary: String,
     journey: String,
-    /// The tests that were asked for instead of the usual ones.
-    filter: Vec<&'a str>,
+    /// How long one may take, in seconds.
+    patience: u64,
 }
 
-impl Runs<'_> {
+impl Runs {
     /// Asks boundary what it finds.
     fn ask(&self, script: &mut String) -> Result<()> {
         let boundary = &self.boundary;
@@ -138,19 +139,19 @@ impl Runs<'_> {
         Ok(())
     }
 
-    /// Runs tests under a name: the usual ones, unless others were asked for.
+    /// Runs tests under a name.
     fn test(
         &self,
         script: &mut String,
         name: &str,
         environment: &str,
-        usual: &[&str],
+        tests: &[&str],
     ) -> Result<()> {
-        let tests = if self.filter.is_empty() { usual } else { &self.filter };
         let tests: Vec<String> = tests.iter().map(|it| quoted(it)).collect();
-        let (journey, tests) = (&self.journey, tests.join(" "));
+        let Self { journey, patience, .. } = self;
+        let tests = tests.join(" ");
         let line = format!("{environment} {journey} --test-threads=4 {tests}");
-        writeln!(script, "run '{name}' {PATIENCE} {line}").map_err(Into::into)
+        writeln!(script, "run '{name}' {patience} {line}").map_err(Into::into)
     }
 }
 

@@ -50,7 +50,7 @@ pub(super) fn runs(columns: &[Column]) -> String {
             run.map_or_else(|| "not run".to_owned(), Run::told)
         });
     }
-    table + &cells("took", &|outcome| format!("{} s", outcome.took()))
+    table + &cells("took", &Outcome::took)
 }
 
 /// The first cell of a run's row.
@@ -81,7 +81,7 @@ mod tests {
 
     /// A kernel that said this between its boot and its end.
     fn column(said: &str) -> Vec<(String, Outcome)> {
-        let said = format!("::vm booted 6.1.0-9\n{said}\n::vm done\n::vm took 9\n");
+        let said = format!("::vm booted 6.1.0-9\n{said}\n::vm done\n::vm took 9 16\n");
         vec![("6.1".into(), Outcome::of(&said))]
     }
 
@@ -105,7 +105,7 @@ mod tests {
         let table = runs(&column(said));
         assert!(table.contains("| Debian's kernel | 6.1.0-9 |\n"), "{table}");
         assert!(table.contains("| tests: ebpf root | 5 passed, 0 failed |\n"), "{table}");
-        assert!(table.contains("| took | 9 s |\n"), "{table}");
+        assert!(table.contains("| took | 9 s, 16 s of processors |\n"), "{table}");
     }
 
     #[test]
