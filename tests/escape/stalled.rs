@@ -16,8 +16,8 @@ use crate::world::needs::needs;
 use crate::world::processes::eventually;
 use crate::world::{Output, Session, World, jail, records};
 
-/// How long an end may take that has to wait for somebody who does not answer.
-const BOUND: Duration = Duration::from_secs(30);
+/// How long an end may take that has to wait for somebody who does not answer: the keeper waits 15 s.
+const BOUND: Duration = Duration::from_secs(40);
 
 /// How long what is left may take to go.
 const PATIENCE: Duration = Duration::from_mins(1);
