@@ -143,7 +143,7 @@ fn verified(world: &World, path: &Path) -> Output {
 
 #[test]
 fn every_request_by_every_door_is_in_every_sink_once() {
-    needs!(root, ebpf, python3);
+    needs!(root, bpf, python3);
     let world = World::new();
     let agent = Agent::at(&world.folder().join("tmp/boundary-audit.sock")).start();
     let sinks =
@@ -202,7 +202,7 @@ fn mount_small(world: &World, place: PathBuf) {
 
 #[test]
 fn what_is_lost_on_the_way_to_any_sink_is_what_is_counted() {
-    needs!(root, ebpf, python3);
+    needs!(root, bpf, python3);
     let world = World::new();
     let mut agent = Agent::at(&world.folder().join("tmp/boundary-audit.sock")).start();
     let disk = world.folder().join("disk");

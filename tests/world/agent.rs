@@ -3,6 +3,7 @@
 //! *Standing*: its messages are written down here once more, from the published field numbers alone.
 //! *Never*: reads a frame that a real one would refuse.
 
+use std::collections::BTreeMap;
 use std::io::{self, Read as _};
 use std::net::Shutdown;
 use std::os::unix::fs::PermissionsExt as _;
@@ -109,7 +110,8 @@ pub(crate) struct Agent {
 /// A running agent's thread.
 struct Life {
     is_over: Arc<AtomicBool>,
-    streams: Arc<Mutex<Vec<UnixStream>>>,
+    /// The connections that are open, by their numbers.
+    streams: Arc<Mutex<BTreeMap<usize, UnixStream>>>,
     thread: JoinHandle<()>,
 }
 
@@ -140,15 +142,24 @@ impl Agent {
         std::fs::set_permissions(&self.path, everybody).expect("it is ours");
         let (got, envelopes) = (Arc::clone(&self.got), self.knows_envelopes);
         let is_over = Arc::new(AtomicBool::new(false));
-        let streams = Arc::new(Mutex::new(Vec::new()));
+        let streams = Arc::new(Mutex::new(BTreeMap::new()));
         let (over, open) = (Arc::clone(&is_over), Arc::clone(&streams));
         let thread = thread::spawn(move || {
             let accepted = listener.incoming().map_while(Result::ok);
             for stream in accepted.take_while(|_| !over.load(Ordering::SeqCst)) {
-                got.lock().expect("no panic").connections += 1;
-                open.lock().expect("no panic").push(stream.try_clone().expect("a descriptor"));
-                let got = Arc::clone(&got);
-                thread::spawn(move || drop(read(stream, &got, envelopes)));
+                let number = {
+                    let mut got = got.lock().expect("no panic");
+                    got.connections += 1;
+                    got.connections
+                };
+                // Only what is open costs a descriptor.
+                let copy = stream.try_clone().expect("a descriptor");
+                open.lock().expect("no panic").insert(number, copy);
+                let (got, open) = (Arc::clone(&got), Arc::clone(&open));
+                thread::spawn(move || {
+                    drop(read(stream, &got, envelopes));
+                    drop(open.lock().expect("no panic").remove(&number));
+                });
             }
         });
         self.life = Some(Life { is_over, streams, thread });
@@ -161,7 +172,7 @@ impl Agent {
         // The last connection is its own, to wake it.
         drop(UnixStream::connect(&self.path));
         thread.join().expect("no panic");
-        for stream in streams.lock().expect("no panic").drain(..) {
+        for stream in streams.lock().expect("no panic").values() {
             drop(stream.shutdown(Shutdown::Both));
         }
     }
