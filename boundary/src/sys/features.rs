@@ -22,12 +22,11 @@ pub fn landlock_abi() -> nix::Result<i64> {
 /// before Linux 5.8, is believed that it is.
 pub fn is_mount_point(path: &CStr) -> nix::Result<bool> {
     let mut stat = MaybeUninit::<libc::statx>::zeroed();
-    // SAFETY: the name ends with a zero, and there is room for the whole structure, in which zeros are
-    // values.
-    let stat = unsafe {
-        Errno::result(libc::statx(libc::AT_FDCWD, path.as_ptr(), 0, 0, stat.as_mut_ptr()))?;
-        stat.assume_init()
-    };
+    // SAFETY: the name ends with a zero, and there is room for the whole structure.
+    let told = unsafe { libc::statx(libc::AT_FDCWD, path.as_ptr(), 0, 0, stat.as_mut_ptr()) };
+    Errno::result(told)?;
+    // SAFETY: zeros are values of the structure.
+    let stat = unsafe { stat.assume_init() };
     let is_told = stat.stx_attributes_mask & libc::STATX_ATTR_MOUNT_ROOT as u64 != 0;
     Ok(!is_told || stat.stx_attributes & libc::STATX_ATTR_MOUNT_ROOT as u64 != 0)
 }

@@ -170,9 +170,10 @@ impl Report {
     }
 }
 
-/// What a jail needs beside its walls and what can be found out without a process: that descriptors
-/// may be shared, and that the root is a mount of its own, as it is not in a plain `chroot`. To be
-/// asked before any of the jail is raised.
+/// What a jail needs beside its walls and what can be found out without a process.
+///
+/// That descriptors may be shared, and that the root is a mount of its own, as it is not in a plain
+/// `chroot`. To be asked before any of the jail is raised.
 pub fn before(jail: Choice) -> Result<(), Call> {
     match jail {
         Choice::Ebpf | Choice::Nsjail => {
