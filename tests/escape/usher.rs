@@ -1,14 +1,15 @@
 //! A-18, A-22, F-10: who leads to unix sockets is led astray, by folders, numbers, spellings, crowds
 //! and calls that fail.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::net::UnixListener;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::stat::Mode;
-use nix::unistd::mkfifo;
+use nix::unistd::{Pid, mkfifo};
 
 use super::ALLOW;
 use super::stalled::of_boundary;
@@ -37,7 +38,7 @@ fn goes_on(world: &World, session: Session<'_>) -> Output {
 }
 
 /// Where it waits.
-fn gate(world: &World) -> std::path::PathBuf {
+fn gate(world: &World) -> PathBuf {
     world.folder().join("tmp/gate")
 }
 
@@ -241,6 +242,17 @@ except BlockingIOError: pass
 print('accepted', count, flush=True)
 os._exit(0)";
 
+/// How often each thread of a process has waited.
+fn waits(process: Pid) -> BTreeMap<PathBuf, u64> {
+    let tasks = fs::read_dir(format!("/proc/{process}/task")).expect("it is there").flatten();
+    let waits = |task: PathBuf| {
+        let status = fs::read_to_string(task.join("status")).ok()?;
+        let line = status.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"))?;
+        Some((task, line.trim().parse().ok()?))
+    };
+    tasks.filter_map(|task| waits(task.path())).collect()
+}
+
 /// Whoever asked may have ended while the usher read whose call it is, and its number be another's: what
 /// was read counts only if the call still waits. The kernel is made to say that it does not.
 #[test]
@@ -250,8 +262,7 @@ fn a18_a_caller_that_is_gone_when_it_is_known_is_led_nowhere() {
     let callers = world.file("callers.py", CALLERS);
     let is_landjail = jail() == "landjail";
     // In landjail one thread receives, and looks when it has read the address, and then once more;
-    // elsewhere it is the first call of a thread of its own, and
-    // the one that receives tries again.
+    // elsewhere it is the first call of a thread of its own, and the one that receives tries again.
     let (kinds, when, times) =
         if is_landjail { (&["unix", "tcp"][..], "3", 1) } else { (&["unix"][..], "1", 2) };
     for kind in kinds {
@@ -264,7 +275,14 @@ fn a18_a_caller_that_is_gone_when_it_is_known_is_led_nowhere() {
         let usher = of_boundary(&world, "boundary-usher");
         let calls = world.folder().join(format!("calls-{kind}"));
         let error = format!("ENOENT:when={when}");
+        let before = waits(usher);
         let fault = Fault::noted((usher, &calls), "ioctl", &error);
+        // Only a call that begins from now on is counted: each thread was stopped in one, and again when
+        // it began anew, and waits in it.
+        eventually("every call is seen", || {
+            let now = waits(usher);
+            before.iter().all(|(task, count)| now.get(task).is_none_or(|it| *it >= count + 3))
+        });
         fs::write(&gate, "1").expect("it waits there");
         let injected = || {
             let calls = fs::read_to_string(&calls).unwrap_or_default();
