@@ -3,7 +3,7 @@
 //! *Standing*: in the proxy, which may look at what its own user runs in the namespaces.
 //! *Never*: names somebody who does not hold it. Of several that do, one is named.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::fs;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -35,6 +35,9 @@ pub struct Members {
     way: Way,
     /// Where sockets were found lately, the latest last.
     seen: Arc<Mutex<VecDeque<Place>>>,
+    /// Where every socket was when it was last looked everywhere, by its number in the kernel. Locked
+    /// while that is done: of many that ask at once, one looks.
+    held: Arc<Mutex<HashMap<u32, Place>>>,
 }
 
 /// Where a socket was found: a process and the number that it has there.
@@ -44,8 +47,19 @@ struct Place {
     number: u32,
 }
 
+impl Place {
+    /// Whether the socket is there, by the name that procfs has for it.
+    fn holds(self, link: &Path) -> bool {
+        let entry = folder(self.pid).join("fd").join(self.number.to_string());
+        fs::read_link(entry).is_ok_and(|to| to == link)
+    }
+}
+
 /// How many places are remembered: looking there costs less than looking everywhere.
 const PLACES: usize = 8;
+
+/// How many sockets are noted when it is looked everywhere.
+const MOST: usize = 16 * 1024;
 
 /// `SOCK_DIAG_BY_FAMILY` of `linux/sock_diag.h`.
 const BY_FAMILY: u16 = 20;
@@ -59,7 +73,15 @@ impl Members {
     ) -> Self {
         let descriptor = sock_diag.as_fd().as_raw_fd();
         let sock_diag = Arc::new(Mutex::new(sock_diag));
-        Self { sock_diag, descriptor, network, doors, way, seen: Arc::default() }
+        Self {
+            sock_diag,
+            descriptor,
+            network,
+            doors,
+            way,
+            seen: Arc::default(),
+            held: Arc::default(),
+        }
     }
 
     /// The descriptor that a process which forks must keep open for it.
@@ -107,7 +129,7 @@ impl Members {
     /// A process among the members that holds a socket.
     fn process(&self, found: Found) -> Option<Process> {
         let link = PathBuf::from(format!("socket:[{}]", found.inode));
-        let place = self.remembered(&link).or_else(|| self.searched(&link))?;
+        let place = self.remembered(&link).or_else(|| self.searched(found.inode, &link))?;
         self.remember(place);
         let folder = folder(place.pid);
         let comm = fs::read(folder.join("comm")).ok()?;
@@ -129,20 +151,27 @@ impl Members {
         let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let next = |place: &Place| Place { number: place.number + 1, ..*place };
         let places = seen.iter().rev().flat_map(|place| [*place, next(place)]);
-        places.into_iter().find(|place| {
-            let entry = folder(place.pid).join("fd").join(place.number.to_string());
-            fs::read_link(entry).is_ok_and(|to| to == link)
-        })
+        places.into_iter().find(|place| place.holds(link))
     }
 
-    /// Looks everywhere.
-    fn searched(&self, link: &Path) -> Option<Place> {
-        fs::read_dir("/proc").ok()?.flatten().find_map(|entry| {
-            let pid = entry.file_name().to_str()?.parse().ok()?;
+    /// Looks everywhere, if that was not done since the socket was there.
+    fn searched(&self, inode: u32, link: &Path) -> Option<Place> {
+        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(place) = held.get(&inode).filter(|place| place.holds(link)) {
+            return Some(*place);
+        }
+        held.clear();
+        for entry in fs::read_dir("/proc").ok()?.flatten() {
+            let pid = entry.file_name().to_str().and_then(|name| name.parse().ok());
             let folder = entry.path();
-            let number = self.is_member(&folder).then(|| number_of(&folder, link))??;
-            Some(Place { pid, number })
-        })
+            if let Some(pid) = pid.filter(|_| self.is_member(&folder)) {
+                let room = MOST.saturating_sub(held.len());
+                let sockets = sockets_of(&folder).enumerate();
+                let sockets = sockets.filter(|(count, it)| *count < room || it.0 == inode);
+                held.extend(sockets.map(|(_, (inode, number))| (inode, Place { pid, number })));
+            }
+        }
+        held.get(&inode).copied()
     }
 
     /// Puts a place last.
@@ -208,12 +237,13 @@ fn folder(pid: u32) -> PathBuf {
     PathBuf::from(format!("/proc/{pid}"))
 }
 
-/// The number that a file has in a process, if it holds it.
-fn number_of(folder: &Path, link: &Path) -> Option<u32> {
-    let descriptors = fs::read_dir(folder.join("fd")).ok()?;
-    descriptors.flatten().find_map(|entry| {
-        let is_it = fs::read_link(entry.path()).is_ok_and(|to| to == link);
-        is_it.then(|| entry.file_name().to_str()?.parse().ok())?
+/// The sockets that a process holds: their numbers in the kernel, and there.
+fn sockets_of(folder: &Path) -> impl Iterator<Item = (u32, u32)> {
+    let descriptors = fs::read_dir(folder.join("fd")).into_iter().flatten().flatten();
+    descriptors.filter_map(|entry| {
+        let to = fs::read_link(entry.path()).ok()?;
+        let inode = to.to_str()?.strip_prefix("socket:[")?.strip_suffix(']')?.parse().ok()?;
+        Some((inode, entry.file_name().to_str()?.parse().ok()?))
     })
 }
 
@@ -300,6 +330,28 @@ mod tests {
         let remote = "127.0.0.1:53".parse().unwrap();
         let holder = members().holder(libc::IPPROTO_UDP, local, remote).unwrap();
         assert_eq!(holder.pid, std::process::id());
+    }
+
+    #[test]
+    fn whoever_looks_everywhere_finds_the_others_that_are_there() {
+        let sockets = [(); 9].map(|()| UdpSocket::bind("127.0.0.1:0").unwrap());
+        let members = members();
+        let remote = "127.0.0.1:53".parse().unwrap();
+        for (index, socket) in sockets.iter().enumerate() {
+            let local = socket.local_addr().unwrap();
+            // As if others had been asked about meanwhile.
+            members.seen.lock().unwrap().clear();
+            let holder = members.holder(libc::IPPROTO_UDP, local, remote).unwrap();
+            assert_eq!(holder.pid, std::process::id());
+            // Whoever looks everywhere begins anew.
+            let mut held = members.held.lock().unwrap();
+            assert!(index == 0 || held.contains_key(&0), "it was looked once");
+            held.insert(0, Place { pid: 0, number: 0 });
+        }
+        let late = UdpSocket::bind("127.0.0.1:0").unwrap();
+        members.seen.lock().unwrap().clear();
+        let holder = members.holder(libc::IPPROTO_UDP, late.local_addr().unwrap(), remote);
+        assert_eq!(holder.map(|holder| holder.pid), Some(std::process::id()));
     }
 
     #[test]
