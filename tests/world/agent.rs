@@ -111,7 +111,7 @@ pub(crate) struct Agent {
 struct Life {
     is_over: Arc<AtomicBool>,
     /// The connections that are open, by their numbers.
-    streams: Arc<Mutex<BTreeMap<usize, UnixStream>>>,
+    streams: Arc<Streams>,
     thread: JoinHandle<()>,
 }
 
@@ -147,19 +147,7 @@ impl Agent {
         let thread = thread::spawn(move || {
             let accepted = listener.incoming().map_while(Result::ok);
             for stream in accepted.take_while(|_| !over.load(Ordering::SeqCst)) {
-                let number = {
-                    let mut got = got.lock().expect("no panic");
-                    got.connections += 1;
-                    got.connections
-                };
-                // Only what is open costs a descriptor.
-                let copy = stream.try_clone().expect("a descriptor");
-                open.lock().expect("no panic").insert(number, copy);
-                let (got, open) = (Arc::clone(&got), Arc::clone(&open));
-                thread::spawn(move || {
-                    drop(read(stream, &got, envelopes));
-                    drop(open.lock().expect("no panic").remove(&number));
-                });
+                attend(stream, (&got, &open), envelopes);
             }
         });
         self.life = Some(Life { is_over, streams, thread });
@@ -202,6 +190,24 @@ impl Drop for Agent {
         self.kill();
         drop(std::fs::remove_file(&self.path));
     }
+}
+
+/// Connections by their numbers.
+type Streams = Mutex<BTreeMap<usize, UnixStream>>;
+
+/// Reads a connection in a thread of its own. Only what is open costs a descriptor.
+fn attend(stream: UnixStream, (got, open): (&Arc<Mutex<Got>>, &Arc<Streams>), envelopes: bool) {
+    let mut counted = got.lock().expect("no panic");
+    counted.connections += 1;
+    let number = counted.connections;
+    drop(counted);
+    let copy = stream.try_clone().expect("a descriptor");
+    open.lock().expect("no panic").insert(number, copy);
+    let (got, open) = (Arc::clone(got), Arc::clone(open));
+    thread::spawn(move || {
+        drop(read(stream, &got, envelopes));
+        drop(open.lock().expect("no panic").remove(&number));
+    });
 }
 
 /// Reads frames until one breaks the protocol or the connection ends.
