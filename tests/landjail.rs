@@ -418,6 +418,24 @@ fn java_fetches() {
 }
 
 #[test]
+fn what_a_script_started_before_outlives_the_session() {
+    needs!(root);
+    let world = World::new();
+    // What a background process leaves when it ends meanwhile comes to boundary, which took the shell's
+    // place.
+    let script = "(sleep 100 >&- 2>&- & echo $! > older; sleep 1) & until test -s older; do sleep 0.1; done; \
+                  cd /; exec \"$@\"";
+    let folder = world.folder().display().to_string();
+    let script = format!("cd {folder}; {script}");
+    let out = as_root(&world, &[], &["sleep", "2"]).under(&["sh", "-c", &script, "sh"]).output();
+    out.exits(0);
+    let older = std::fs::read_to_string(world.folder().join("older")).expect("it was told");
+    let older = nix::unistd::Pid::from_raw(older.trim().parse().expect("a number"));
+    let killed = nix::sys::signal::kill(older, nix::sys::signal::Signal::SIGKILL);
+    out.expect(killed.is_ok(), "it is none of the command's");
+}
+
+#[test]
 fn there_is_no_such_jail_without_landlock() {
     needs!(root, python3, setpriv);
     let world = World::new();

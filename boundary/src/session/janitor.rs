@@ -116,7 +116,9 @@ impl Janitor {
     /// next one gets there. None where this process may not see that.
     pub(super) fn tasks(&self) -> Option<u64> {
         self.namespace.as_ref()?;
-        let next = process::fork_nobody().ok()?;
+        // A fork with a copy of all, dear as it is: the command may stop this child by its number, and who
+        // shared its memory would wait for it.
+        let next = process::fork(|| 0).ok()?;
         let status = fs::read_to_string(format!("/proc/{next}/status"));
         process::end(next, super::END);
         let status = status.ok()?;

@@ -13,7 +13,6 @@ use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sched::{CloneFlags, clone};
 use nix::sys::prctl;
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, kill, sigaction};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
@@ -82,17 +81,6 @@ pub fn fork_sibling(body: impl FnOnce() -> u8) -> nix::Result<Pid> {
         Ok(pid) if pid > 0 => Ok(Pid::from_raw(pid)),
         Ok(_) | Err(_) => Err(Errno::last()),
     }
-}
-
-/// Forks a child that ends at once, for whoever wants to see what number it has: it is still to be
-/// collected. It takes a copy of nothing, which is most of what a fork costs.
-#[doc(alias = "vfork")]
-pub fn fork_nobody() -> nix::Result<Pid> {
-    let mut stack = [0; 16 * 1024];
-    let flags = CloneFlags::CLONE_VM | CloneFlags::CLONE_VFORK;
-    // SAFETY: the child touches nothing but its own stack, and this process stands still until it has
-    // ended.
-    unsafe { clone(Box::new(|| 0), &mut stack, flags, Some(libc::SIGCHLD)) }
 }
 
 /// `CLONE_INTO_CGROUP` of linux/sched.h.

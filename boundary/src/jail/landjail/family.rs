@@ -61,10 +61,26 @@ fn all_children() -> io::Result<HashMap<u32, Vec<u32>>> {
     Ok(children)
 }
 
-/// The children of this process, or, where the kernel does not list them, all that descends from it.
-pub(super) fn children() -> HashSet<u32> {
-    let listed = own_children();
+/// All that descends from this process, which has one thread: what is there before the command is.
+pub(super) fn bystanders() -> HashSet<u32> {
+    let listed = own_children().and_then(with_descendants);
     listed.unwrap_or_else(|| descendants(std::process::id()).into_iter().collect())
+}
+
+/// Processes, and what descends from them, if the kernel lists it.
+fn with_descendants(processes: HashSet<u32>) -> Option<HashSet<u32>> {
+    let (mut found, mut next) = (HashSet::new(), Vec::from_iter(processes));
+    while let Some(process) = next.pop() {
+        found.insert(process);
+        // One that has ended meanwhile has no tasks.
+        for task in fs::read_dir(format!("/proc/{process}/task")).into_iter().flatten() {
+            let listed = procfs::text(task.ok()?.path().join("children")).unwrap_or_default();
+            for child in listed.split_ascii_whitespace() {
+                next.push(child.parse().ok()?);
+            }
+        }
+    }
+    Some(found)
 }
 
 /// The children of this thread, if the kernel lists them (`CONFIG_PROC_CHILDREN`), those that are to
@@ -185,7 +201,8 @@ mod tests {
         let (mut kept, mut other) = (start(), start());
         let spared = HashSet::from([kept.id()]);
         assert!(!has_none_but(&spared));
-        assert!(children().contains(&kept.id()) && children().contains(&other.id()));
+        let bystanders = bystanders();
+        assert!(bystanders.contains(&kept.id()) && bystanders.contains(&other.id()));
         let below = descendants_but(std::process::id(), &spared).unwrap();
         assert!(below.contains(&other.id()) && !below.contains(&kept.id()));
         other.kill().unwrap();

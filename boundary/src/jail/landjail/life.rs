@@ -217,12 +217,26 @@ impl<'a> Usher<'a> {
 fn serve(shared: &Arc<Shared>) -> io::Result<()> {
     let shared = Arc::clone(shared);
     let serve = move || {
-        if let Err(error) = shared.serve() {
-            tracing::error!(%error, "the usher cannot answer");
-            die();
+        let mut last = Last { is_last: true };
+        match shared.serve() {
+            Ok(()) => last.is_last = false,
+            Err(error) => tracing::error!(%error, "the usher cannot answer"),
         }
     };
     std::thread::Builder::new().spawn(serve).map(drop)
+}
+
+/// Ends the usher with the thread that has it, should that end before its time: by a panic too.
+struct Last {
+    is_last: bool,
+}
+
+impl Drop for Last {
+    fn drop(&mut self) {
+        if self.is_last {
+            die();
+        }
+    }
 }
 
 /// Goes where it stands.
@@ -268,5 +282,25 @@ fn raise_limit() {
         && let Err(error) = setrlimit(Resource::RLIMIT_NOFILE, most, most)
     {
         tracing::debug!(%error, "the usher has no more descriptors than usual");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sys::process;
+
+    #[test]
+    fn a_thread_that_ends_before_its_time_ends_its_process() {
+        for is_last in [true, false] {
+            let child = process::fork(|| {
+                drop(Last { is_last });
+                7
+            });
+            let child = child.unwrap();
+            let killed = WaitStatus::Signaled(child, Signal::SIGKILL, false);
+            let expected = if is_last { killed } else { WaitStatus::Exited(child, 7) };
+            assert_eq!(waitpid(child, None), Ok(expected));
+        }
     }
 }

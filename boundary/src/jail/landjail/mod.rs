@@ -146,7 +146,7 @@ impl Walls {
     /// Forks the process that becomes the usher, and whose child becomes the command. Its end is the
     /// command's, with the same status.
     pub fn fork(&self, body: impl FnOnce(Entry) -> u8) -> Result<Pid, Call> {
-        self.bystanders.get_or_init(family::children);
+        self.bystanders.get_or_init(family::bystanders);
         process::fork(|| body(Entry::Supervised)).map_err(Call::to("fork"))
     }
 

@@ -180,13 +180,14 @@ impl<S: Stream> Client<S> {
         .await
     }
 
-    /// Waits for an upstream's bytes, while the client is listened to.
+    /// Waits for an upstream's bytes, while the client is listened to. When the session ends, one that has
+    /// shut its side has ended with it.
     pub(super) async fn await_bytes(
         &mut self,
         upstream: &mut (impl AsyncRead + Unpin),
         told: &mut Vec<u8>,
-        late: Option<Instant>,
         limits: &Limits,
+        (late, mut closing): (Option<Instant>, Pin<&mut impl Future<Output = ()>>),
     ) -> News {
         poll_fn(|cx| match poll_some(upstream, told, cx) {
             Poll::Ready(Ok(1..)) => Poll::Ready(News::More),
@@ -195,6 +196,7 @@ impl<S: Stream> Client<S> {
             Poll::Pending if late.is_some_and(|late| self.clock.is_past(late, cx)) => {
                 Poll::Ready(News::Late)
             }
+            Poll::Pending if self.shut.is_some() => closing.as_mut().poll(cx).map(|()| News::Gone),
             Poll::Pending => Poll::Pending,
         })
         .await

@@ -264,7 +264,7 @@ impl<S: Stream> Talk<'_, S> {
         &mut self,
         question: Question,
         mut outing: Outing,
-        closing: Pin<&mut impl Future<Output = ()>>,
+        mut closing: Pin<&mut impl Future<Output = ()>>,
     ) -> Turn {
         let wire = &mut outing.bare.wire;
         let sent = async {
@@ -273,7 +273,10 @@ impl<S: Stream> Talk<'_, S> {
         };
         let mut told = Vec::new();
         let head = match self.client.attend(sent, question.late, &self.proxy.limits).await {
-            Ok(Ok(())) => self.await_head(&mut outing.bare, &mut told, &question).await,
+            Ok(Ok(())) => {
+                let until = (question.late, closing.as_mut());
+                self.await_head(&mut outing.bare, &mut told, question.is_head, until).await
+            }
             // What is wrong with the connection the long way finds out once more, and says.
             Ok(Err(_)) => Err(News::Odd),
             Err(Left::Late) => Err(News::Late),
@@ -307,13 +310,14 @@ impl<S: Stream> Talk<'_, S> {
         &mut self,
         bare: &mut Bare,
         told: &mut Vec<u8>,
-        question: &Question,
+        is_head: bool,
+        (late, mut closing): (Option<Instant>, Pin<&mut impl Future<Output = ()>>),
     ) -> Result<Answer, News> {
         let limits = &self.proxy.limits;
-        let (is_head, late) = (question.is_head, question.late);
         let mut looked = 0;
         loop {
-            let news = self.client.await_bytes(&mut bare.wire, told, late, limits).await;
+            let until = (late, closing.as_mut());
+            let news = self.client.await_bytes(&mut bare.wire, told, limits, until).await;
             if news != News::More {
                 return Err(news);
             }

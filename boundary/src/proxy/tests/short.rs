@@ -121,6 +121,26 @@ async fn a_request_that_was_sent_is_answered_when_the_session_ends_meanwhile() {
     }
 }
 
+#[tokio::test]
+async fn a_client_that_has_shut_is_not_waited_for_when_the_session_ends() {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let rules = [format!("host=127.0.0.1 port={}", address.port())];
+    // The answer has not begun, or not ended.
+    for begun in ["", "HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nok"] {
+        let limits = Limits { drain: 100 * DEADLINE, ..Limits::default() };
+        let mut stage = Setting { limits, ..Setting::redirected(address, &rules) }.start();
+        let mut client = stage.connect().await;
+        client.say(get(&address.to_string(), "")).await;
+        let mut upstream = Client(soon(listener.accept()).await.unwrap().0);
+        upstream.head_of_request().await;
+        upstream.say(begun).await;
+        client.0.shutdown().await.unwrap();
+        drop(stage.shutdown.take());
+        assert_eq!(soon(upstream.0.read(&mut [0])).await.unwrap(), 0, "after {begun:?}");
+    }
+}
+
 /// How often a decision, and how often an upstream, was timed.
 fn timed(meters: &Arc<Meters>) -> (usize, usize) {
     let mut registry = Registry::default();
