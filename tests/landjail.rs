@@ -431,7 +431,7 @@ fn what_a_script_started_before_outlives_the_session() {
     out.exits(0);
     let older = std::fs::read_to_string(world.folder().join("older")).expect("it was told");
     let older = nix::unistd::Pid::from_raw(older.trim().parse().expect("a number"));
-    let killed = nix::sys::signal::kill(older, nix::sys::signal::Signal::SIGKILL);
+    let killed = nix::sys::signal::kill(older, Signal::SIGKILL);
     out.expect(killed.is_ok(), "it is none of the command's");
 }
 
