@@ -303,15 +303,18 @@ answers = {'USER': '331 go on', 'PASS': '230 in', 'PWD': '257 \"/\"', 'TYPE': '2
            'EPSV': '229 at (|||30000|)', 'SIZE': '213 6', 'RETR': '150 coming', 'QUIT': '221 bye'}
 while True:
     c, _ = control.accept()
-    c.sendall(b'220 ready\\r\\n')
-    for line in c.makefile():
-        word = line.split()[0].upper()
-        c.sendall((answers.get(word, '500 what') + '\\r\\n').encode())
-        if word == 'RETR':
-            d, _ = data.accept()
-            d.sendall(b'a file')
-            d.close()
-            c.sendall(b'226 done\\r\\n')
+    try:
+        c.sendall(b'220 ready\\r\\n')
+        for line in c.makefile():
+            word = line.split()[0].upper()
+            c.sendall((answers.get(word, '500 what') + '\\r\\n').encode())
+            if word == 'RETR':
+                d, _ = data.accept()
+                d.sendall(b'a file')
+                d.close()
+                c.sendall(b'226 done\\r\\n')
+    except OSError:
+        pass  # Whoever only looked whether it listens has gone.
     c.close()
 ",
     );
