@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use crate::world::agent::{Agent, Reported};
 use crate::world::needs::needs;
 use crate::world::processes::eventually;
+use crate::world::stopwatch::Mended;
 use crate::world::{Output, Session, World};
 
 const ALLOW: [&str; 2] = ["--allow", "domain=allowed.test"];
@@ -111,12 +112,16 @@ fn an_agent_that_comes_late_or_anew_misses_nothing() {
     let go = || std::fs::write(&pipe, "go\n").expect("somebody reads");
     session.wait_for("asked-a");
     agent.begin();
+    let come = Mended::now();
     eventually("the late agent has all", || agent.requests().len() == 10);
+    come.recovered();
     agent.kill();
     go();
     session.wait_for("asked-b");
     agent.begin();
+    let come = Mended::now();
     eventually("the new agent has all", || agent.requests().len() == 20);
+    come.recovered();
     agent.kill();
     agent.begin();
     go();

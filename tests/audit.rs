@@ -25,7 +25,7 @@ fn an_allowed_request_is_on_record_with_who_asked_and_what_became_of_it() {
     let session =
         world.boundary(&["--allow", "domain=allowed.test"], &["curl", "-sSN", url]).start();
     session.wait_for("first");
-    let pid = world.process("curl").pid.to_string();
+    let pid = world.process("curl").number().to_string();
     world.open("gate");
     let out = session.finish();
     out.exits(0);
@@ -277,17 +277,49 @@ fn an_allowed_request_is_logged_at_info_only() {
 }
 
 #[test]
+fn whoever_names_himself_with_any_bytes_is_on_record() {
+    /// Names itself with what is no text, and tries a socket that may not be made.
+    const ODD: &str = "
+import ctypes, socket
+ctypes.CDLL(None).prctl(15, b'\\xff\\xfeodd', 0, 0, 0)
+try: socket.socket(socket.AF_PACKET, socket.SOCK_RAW)
+except OSError as error: print(error.errno)
+connection = socket.create_connection(('203.0.113.66', 80), 30)
+connection.send(b'GET / HTTP/1.1\\r\\nHost: denied.test\\r\\n\\r\\n')
+# Who has ended is in no list of who holds which socket.
+connection.recv(1)
+";
+    needs!(root, bpf, python3);
+    let world = World::new();
+    let out = world.boundary(&[], &["python3", "-c", ODD]).output();
+    out.exits(0).nothing_left();
+    for fields in
+        [[("code", "socket_type"), ("proto", "packet")], [("proto", "http"), ("decision", "deny")]]
+    {
+        let record = out.record(&fields);
+        out.expect(record["comm"] == "\u{fffd}\u{fffd}odd", "as near as text comes to it");
+    }
+}
+
+#[test]
 fn a_record_says_who_started_the_process_that_asked() {
     needs!(root, bpf, curl);
     let world = World::new();
-    // `&` and `wait` keep each shell from becoming what it starts.
-    let script = "sh -c 'curl -sS http://denied.test/ & wait' & wait";
-    let out = world.boundary(&[], &["sh", "-c", script]).output();
+    // `&` and `wait` keep each shell from becoming what it starts. Each is gone as soon as it may be.
+    let script = "sh -c 'curl -sS http://denied.test/ & wait' & wait; \
+                  sh -c '$0 socket packet raw 0 & wait' $0 & wait";
+    let out = world.boundary(&[], &["sh", "-c", script, world.attack()]).output();
     out.exits(0);
-    let record = out.record(&[("host", "denied.test"), ("proto", "http")]);
-    let parents: Vec<_> = record["parents"].as_array().into_iter().flatten().collect();
-    let names: Vec<_> = parents.iter().filter_map(|parent| parent["comm"].as_str()).collect();
-    out.expect(names == ["sh", "sh"], "up to the command, and no further");
-    let asked = record["pid"].as_u64().unwrap_or(0);
-    out.expect(parents.iter().all(|it| it["pid"].as_u64() != Some(asked)), "each is another");
+    out.record(&[("host", "denied.test"), ("proto", "http")]);
+    out.record(&[("code", "socket_type"), ("proto", "packet")]);
+    for record in out.records.iter().filter(|record| record["pid"].is_u64()) {
+        let parents: Vec<_> = record["parents"].as_array().into_iter().flatten().collect();
+        let names = parents.iter().map(|parent| parent["comm"].as_str());
+        out.expect(
+            names.eq([Some("sh"); 2]),
+            &format!("up to the command, and no further: {record}"),
+        );
+        let asked = record["pid"].as_u64();
+        out.expect(parents.iter().all(|it| it["pid"].as_u64() != asked), "each is another");
+    }
 }

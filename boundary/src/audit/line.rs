@@ -112,20 +112,16 @@ impl Head<'_> {
 pub(super) fn write_time(time: Timestamp, (offset, digits): (Offset, u32), out: &mut Vec<u8>) {
     let when = offset.to_datetime(time);
     // No clock says a year before the first.
-    let year = u64::from(when.year().unsigned_abs());
-    let mut mark = None;
-    for (number, width, next) in [
-        (year, 4, b'-'),
-        (u64::from(when.month().unsigned_abs()), 2, b'-'),
-        (u64::from(when.day().unsigned_abs()), 2, b'T'),
-        (u64::from(when.hour().unsigned_abs()), 2, b':'),
-        (u64::from(when.minute().unsigned_abs()), 2, b':'),
-        (u64::from(when.second().unsigned_abs()), 2, b'.'),
-    ] {
-        out.extend(mark.replace(next));
-        write_digits(number, width, out);
+    let year = when.year().unsigned_abs();
+    let [century, year] = [year / 100, year].map(two);
+    let [month, day, hour, minute, second] =
+        [when.month(), when.day(), when.hour(), when.minute(), when.second()]
+            .map(|number| two(number.unsigned_abs().into()));
+    out.extend_from_slice(&century);
+    for (number, next) in [(year, b'-'), (month, b'-'), (day, b'T'), (hour, b':'), (minute, b':')] {
+        out.extend_from_slice(&[number[0], number[1], next]);
     }
-    out.push(b'.');
+    out.extend_from_slice(&[second[0], second[1], b'.']);
     let nanos = u64::from(when.subsec_nanosecond().unsigned_abs());
     let width = digits.min(9);
     write_digits(nanos / 10_u64.pow(9 - width), width as usize, out);
@@ -140,17 +136,27 @@ pub(super) fn write_time(time: Timestamp, (offset, digits): (Offset, u32), out: 
     write_digits(minutes % 60, 2, out);
 }
 
+/// The last two digits of a number, as they are written.
+fn two(number: u16) -> [u8; 2] {
+    [number / 10, number].map(|number| b'0' + u8::try_from(number % 10).unwrap_or(0))
+}
+
 /// Appends a number in so many digits at least.
 pub(super) fn write_digits(mut number: u64, least: usize, out: &mut Vec<u8>) {
-    let start = out.len();
-    while number > 0 || out.len() < start + least {
+    // As many as the largest has. They are found from the last on.
+    let mut text = [b'0'; 20];
+    let mut first = text.len();
+    for place in text.iter_mut().rev() {
+        if number == 0 {
+            break;
+        }
         // A digit is one byte.
-        out.push(b'0' + u8::try_from(number % 10).unwrap_or(0));
+        *place = b'0' + u8::try_from(number % 10).unwrap_or(0);
         number /= 10;
+        first -= 1;
     }
-    if let Some(digits) = out.get_mut(start..) {
-        digits.reverse();
-    }
+    let first = first.min(text.len().saturating_sub(least));
+    out.extend_from_slice(text.get(first..).unwrap_or_default());
 }
 
 /// A value in slog's text: bare where that is unambiguous, else quoted as Go quotes.

@@ -59,6 +59,13 @@ enum What {
     Lost(Loss, u64),
 }
 
+/// Room for what a line for people is put together from, kept from one to the next.
+#[derive(Debug, Default)]
+pub(super) struct Scratch {
+    url: String,
+    host: String,
+}
+
 /// Why something is missing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Loss {
@@ -128,13 +135,26 @@ impl Record {
 
     /// Appends the line for people: the Go tool's keys for HTTP, and the address for what never became
     /// that.
-    pub(super) fn render(&self, format: Format, zone: &TimeZone, out: &mut Vec<u8>) {
+    pub(super) fn render(
+        &self,
+        (format, zone): (Format, &TimeZone),
+        Scratch { url, host }: &mut Scratch,
+        out: &mut Vec<u8>,
+    ) {
         let What::Decided(subject, decision) = &self.what else { return };
-        let authority = self.intent().map(Intent::authority);
         let request = self.request();
-        let url = request.map(|(intent, query)| intent.url(query));
+        url.clear();
+        host.clear();
+        if let Some(intent) = self.intent() {
+            intent.tell_authority(&mut |piece| host.push_str(piece));
+        }
+        if let Some((intent, query)) = request {
+            intent.tell_url(query, &mut |piece| url.push_str(piece));
+        }
+        let url = request.map(|_| url.as_str());
         let method = request.and_then(|(intent, _)| intent.method());
-        let host = authority.or_else(|| decision.host());
+        let named = decision.host();
+        let host = self.intent().map(|_| host.as_str()).or(named.as_deref());
         let place = Some(subject).filter(|_| host.is_none());
         let address = place.and_then(|subject| decision.address(subject));
         let port = place.and_then(|subject| subject.target).map(|target| target.port().to_string());
@@ -142,9 +162,9 @@ impl Record {
         let word = |text: Option<&'static str>| text.filter(|_| !is_request);
         let fields = [
             ("method", method.map(Method::as_str)),
-            ("url", url.as_deref()),
+            ("url", url),
             ("proto", word(decision.proto())),
-            ("host", host.as_deref()),
+            ("host", host),
             ("address", address.as_deref()),
             ("port", port.as_deref()),
             ("code", word(decision.code().map(Code::as_str))),

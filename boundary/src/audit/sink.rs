@@ -20,7 +20,7 @@ use tracing::Level;
 use super::file::{Place, Turn, files_of};
 use super::line::Line;
 use super::queue::{Batch, Lane, Written};
-use super::record::Record;
+use super::record::{Record, Scratch};
 use super::terminal::Terminal;
 use super::{Collector, Format, Forward, Log, Rotation, plumbing};
 
@@ -198,7 +198,7 @@ impl Output {
             lane.push(said);
         } else {
             let mut bytes = Vec::new();
-            said.render(self.format, &self.zone, &mut bytes);
+            said.render((self.format, &self.zone), &mut Scratch::default(), &mut bytes);
             // There is nowhere left to complain about a log that cannot be written.
             drop(self.target.write(&bytes));
         }
@@ -207,11 +207,11 @@ impl Output {
     /// Puts a queue in front. Only the first call counts.
     pub(super) fn queue(&self) -> io::Result<()> {
         let (target, format, zone) = (Arc::clone(&self.target), self.format, self.zone.clone());
-        let mut bytes = Vec::new();
+        let (mut bytes, mut scratch) = (Vec::new(), Scratch::default());
         let lane = Lane::start("log", (BOUND, GATHER), move |batch: &mut Batch<Said>| {
             bytes.clear();
             for said in &batch.items {
-                said.render(format, &zone, &mut bytes);
+                said.render((format, &zone), &mut scratch, &mut bytes);
             }
             if batch.lost > 0 {
                 lost(batch.lost).render(format, &zone, &mut bytes);
@@ -255,10 +255,15 @@ impl Said {
     }
 
     /// Appends it as a line.
-    fn render(&self, format: Format, zone: &TimeZone, out: &mut Vec<u8>) {
+    fn render(
+        &self,
+        (format, zone): (Format, &TimeZone),
+        scratch: &mut Scratch,
+        out: &mut Vec<u8>,
+    ) {
         match self {
             Self::Line(line) => line.render(format, zone, out),
-            Self::Record(record) => record.render(format, zone, out),
+            Self::Record(record) => record.render((format, zone), scratch, out),
         }
     }
 }

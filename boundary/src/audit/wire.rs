@@ -32,6 +32,11 @@ pub(super) fn field_length(content: usize) -> usize {
 pub(super) struct Message(Vec<u8>);
 
 impl Message {
+    /// One that goes on where bytes end.
+    pub(super) fn of(bytes: Vec<u8>) -> Self {
+        Self(bytes)
+    }
+
     /// Its bytes so far.
     pub(super) fn bytes(&self) -> &[u8] {
         &self.0

@@ -4,6 +4,7 @@
 
 use std::collections::VecDeque;
 use std::io::{self, Write as _};
+use std::mem;
 use std::os::fd::{AsFd as _, AsRawFd as _};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -11,6 +12,7 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::sockopt::SendTimeout;
 use nix::sys::socket::{self, AddressFamily, SockFlag, SockType, UnixAddr, setsockopt, socket};
@@ -97,6 +99,8 @@ pub(super) struct Link {
     /// What the next connection speaks.
     tag: Tag,
     was_there: bool,
+    /// Room for what is written at once.
+    frames: Vec<u8>,
 }
 
 /// A connection to an agent.
@@ -121,6 +125,7 @@ impl Link {
             connection: None,
             tag: Tag::Message,
             was_there: false,
+            frames: Vec::new(),
         }
     }
 
@@ -171,7 +176,8 @@ impl Link {
         }
         let Some(connection) = &mut self.connection else { return Ok(()) };
         // Several go in one piece, and count as sent when all of it is written.
-        let (mut frames, mut held) = (Vec::new(), self.sent);
+        let (mut frames, mut held) = (mem::take(&mut self.frames), self.sent);
+        frames.clear();
         while let Some(batch) = self.batches.get_mut(held) {
             batch.write(&self.reporter, connection.tag, &mut frames);
             held += 1;
@@ -181,6 +187,8 @@ impl Link {
                 self.sent = held;
             }
         }
+        frames.shrink_to(2 * PIECE);
+        self.frames = frames;
         Ok(())
     }
 
@@ -271,7 +279,12 @@ impl Connection {
     /// Whether the agent has closed its end.
     fn is_hung_up(&self) -> io::Result<bool> {
         let mut ends = [PollFd::new(self.stream.as_fd(), PollFlags::empty())];
-        poll(&mut ends, PollTimeout::ZERO)?;
+        match poll(&mut ends, PollTimeout::ZERO) {
+            Ok(_) => {}
+            // It is asked again soon.
+            Err(Errno::EINTR) => return Ok(false),
+            Err(error) => return Err(error.into()),
+        }
         let gone = PollFlags::POLLHUP | PollFlags::POLLERR;
         Ok(ends.iter().any(|end| end.revents().is_some_and(|seen| seen.intersects(gone))))
     }

@@ -2,6 +2,7 @@
 //!
 //! *Never*: makes a frame that a reader would refuse.
 
+use std::mem;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -15,6 +16,9 @@ pub(super) const MAX_PAYLOAD: usize = 1 << 15;
 
 /// How much more than a log and who reports a payload is at the most: kinds and lengths.
 const AROUND: usize = 16;
+
+/// How long a log is, most often.
+const USUAL: usize = 160;
 
 /// How a payload is wrapped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -129,7 +133,7 @@ fn truncate(text: &mut String, mut length: usize) {
 /// Requests as they stand in a report: its first field, once for each.
 #[derive(Debug, Default)]
 pub(super) struct Logs {
-    bytes: Vec<u8>,
+    bytes: Message,
     /// Where each of them ends.
     ends: Vec<usize>,
 }
@@ -139,6 +143,11 @@ impl Logs {
     pub(super) fn of(records: &[Arc<Record>]) -> Self {
         let (mut all, mut log, mut held) =
             (Self::default(), Message::default(), Message::default());
+        // Together they are most often not longer.
+        all.bytes.raw().reserve(records.len() * USUAL);
+        all.ends.reserve(records.len());
+        log.raw().reserve(USUAL);
+        held.raw().reserve(USUAL);
         for record in records {
             log.clear();
             if write(record, &mut log, &mut held).is_some() {
@@ -150,11 +159,8 @@ impl Logs {
 
     /// Adds one that is written.
     fn add(&mut self, log: &[u8]) {
-        let mut field = Message::default();
-        field.head(1, log.len());
-        self.bytes.extend_from_slice(field.bytes());
-        self.bytes.extend_from_slice(log);
-        self.ends.push(self.bytes.len());
+        self.bytes.message(1, log);
+        self.ends.push(self.bytes.bytes().len());
     }
 
     /// How many there are.
@@ -166,7 +172,8 @@ impl Logs {
     fn bytes(&self, some: &Range<usize>) -> &[u8] {
         let end = |number: usize| number.checked_sub(1).and_then(|last| self.ends.get(last));
         let begin = end(some.start).copied().unwrap_or(0);
-        self.bytes.get(begin..end(some.end).copied().unwrap_or(begin)).unwrap_or_default()
+        let end = end(some.end).copied().unwrap_or(begin);
+        self.bytes.bytes().get(begin..end).unwrap_or_default()
     }
 }
 
@@ -262,9 +269,9 @@ impl Reporter {
     fn one(&self, tag: Tag, (logs, payload): (&[u8], usize), frames: &mut Vec<u8>) {
         head(tag, payload, frames);
         if tag == Tag::Message {
-            let mut envelope = Message::default();
+            let mut envelope = Message::of(mem::take(frames));
             envelope.head(1, logs.len() + self.0.len());
-            frames.extend_from_slice(envelope.bytes());
+            *frames = envelope.into_bytes();
         }
         frames.extend_from_slice(logs);
         frames.extend_from_slice(&self.0);

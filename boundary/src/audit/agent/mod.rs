@@ -18,6 +18,7 @@ mod tests;
 
 use std::collections::VecDeque;
 use std::io;
+use std::mem;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -73,6 +74,8 @@ struct State {
     lost: u64,
     /// Handed over, and not known to be read.
     unread: u64,
+    /// Whether the thread waits for more.
+    is_asleep: bool,
     /// Until when what is left may take; set when the session is over.
     deadline: Option<Instant>,
     /// Whether the agent was there at any time.
@@ -109,8 +112,10 @@ impl Agent {
             state.since = Some(Instant::now());
         }
         state.waiting.push_back(request);
-        // The thread sleeps before an empty queue, or while a batch gathers.
-        if state.waiting.len() == 1 || state.waiting.len() == BATCH {
+        // The thread sleeps before an empty queue, or while a batch gathers. Waking it is a system
+        // call, even where it does not.
+        let is_due = state.waiting.len() == 1 || state.waiting.len() == BATCH;
+        if is_due && mem::take(&mut state.is_asleep) {
             self.queue.more.notify_one();
         }
     }
@@ -218,19 +223,22 @@ impl Queue {
     /// Waits until that time, or until something comes.
     fn wait<'a>(
         &'a self,
-        state: MutexGuard<'a, State>,
+        mut state: MutexGuard<'a, State>,
         until: Option<Instant>,
         now: Instant,
     ) -> MutexGuard<'a, State> {
         let bound = state.deadline.into_iter().chain(until).min();
-        match bound {
+        state.is_asleep = true;
+        let mut state = match bound {
             Some(bound) => {
                 let left = bound.saturating_duration_since(now);
                 let waited = self.more.wait_timeout(state, left);
                 waited.unwrap_or_else(PoisonError::into_inner).0
             }
             None => self.more.wait(state).unwrap_or_else(PoisonError::into_inner),
-        }
+        };
+        state.is_asleep = false;
+        state
     }
 
     /// No code panics while it holds the lock; if it did, the counts would still be the best there are.
@@ -261,7 +269,7 @@ impl State {
             let count = self.waiting.len().min(BATCH);
             // Written they are without the lock that every request takes.
             let records = self.waiting.drain(..count).collect();
-            link.take(Batch::new(records, std::mem::take(&mut self.untold)));
+            link.take(Batch::new(records, mem::take(&mut self.untold)));
             self.since = if self.waiting.is_empty() { None } else { Some(now) };
         }
     }

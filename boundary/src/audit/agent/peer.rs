@@ -38,7 +38,8 @@ fn is_below(process: Pid, ancestor: Pid) -> bool {
             return true;
         }
         match parent(process) {
-            Some(parent) if parent.as_raw() > 1 => process = parent,
+            // The first of all may be the ancestor, in a container.
+            Some(parent) if parent.as_raw() > 0 => process = parent,
             Some(_) | None => return false,
         }
     }
@@ -47,16 +48,43 @@ fn is_below(process: Pid, ancestor: Pid) -> bool {
 
 /// The parent of a process that may be looked at.
 fn parent(process: Pid) -> Option<Pid> {
-    let status = fs::read_to_string(format!("/proc/{process}/status")).ok()?;
+    // Its name is in there, which may be no text.
+    let status = fs::read(format!("/proc/{process}/status")).ok()?;
+    let status = String::from_utf8_lossy(&status);
     let line = status.lines().find_map(|line| line.strip_prefix("PPid:"))?;
     line.trim().parse().ok().map(Pid::from_raw)
 }
 
 #[cfg(test)]
 mod tests {
+    use std::ffi::OsStr;
+    use std::io::{Read as _, Write as _};
+    use std::os::unix::ffi::OsStrExt as _;
     use std::process::{Command, Stdio};
 
     use super::*;
+
+    #[test]
+    fn whoever_has_a_name_that_is_no_text_is_below_like_anybody_else() {
+        let odd = OsStr::from_bytes(b"\xff\xfeodd");
+        let folder = std::env::temp_dir().join(format!("boundary-{}", uuid::Uuid::new_v4()));
+        fs::create_dir(&folder).unwrap();
+        // A process is named after its program.
+        std::os::unix::fs::symlink("/bin/cat", folder.join(odd)).unwrap();
+        let mut cat = Command::new(folder.join(odd));
+        let mut child = cat.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        let process = Pid::from_raw(i32::try_from(child.id()).unwrap());
+        // Once it answers it has its name.
+        child.stdin.as_mut().unwrap().write_all(b"x").unwrap();
+        child.stdout.as_mut().unwrap().read_exact(&mut [0]).unwrap();
+        let name = fs::read(format!("/proc/{process}/comm")).unwrap();
+        let is_below = is_below(process, getpid());
+        child.kill().unwrap();
+        child.wait().unwrap();
+        fs::remove_dir_all(&folder).unwrap();
+        assert_eq!(name, b"\xff\xfeodd\n");
+        assert!(is_below);
+    }
 
     #[test]
     fn a_child_is_below_and_a_stranger_is_not() {
@@ -65,6 +93,10 @@ mod tests {
         assert!(is_below(process, getpid()) && is_below(process, getppid()));
         assert!(is_below(process, process));
         assert!(!is_below(getpid(), process));
+        // Whoever is above all may be the keeper, in a container.
+        let above = |process: &Pid| parent(*process).filter(|parent| parent.as_raw() > 0);
+        let top = std::iter::successors(Some(process), above).last().unwrap();
+        assert!(is_below(process, top));
         child.kill().unwrap();
         child.wait().unwrap();
     }
