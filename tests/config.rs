@@ -119,13 +119,6 @@ fn a_taken_port_that_was_named_is_an_error() {
 }
 
 #[test]
-fn what_this_version_cannot_do_is_refused_and_never_ignored() {
-    needs!(root);
-    let world = World::new();
-    is_mistaken(&world, &["--pprof"], &[]).complains("--pprof");
-}
-
-#[test]
 fn help_and_version_are_for_stdout() {
     needs!(root);
     let world = World::new();

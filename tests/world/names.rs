@@ -5,6 +5,7 @@ use std::io::{self, IoSlice, IoSliceMut, Read as _, Write as _};
 use std::net::{IpAddr, Ipv6Addr, TcpStream, UdpSocket};
 use std::os::fd::{AsFd as _, AsRawFd as _};
 use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 use hickory_proto::op::{Message, MessageType, ResponseCode};
 use hickory_proto::rr::{Name, RData, Record, RecordType};
@@ -69,7 +70,7 @@ impl Names {
     pub(crate) fn serve_in(&self, place: &Place, watch: Watch) {
         let serving = self.clone();
         place.run(move || {
-            let socket = UdpSocket::bind((Ipv6Addr::UNSPECIFIED, 53)).expect("port 53 is free");
+            let socket = at_port_53();
             setsockopt(&socket, sockopt::Ipv6RecvPacketInfo, &true).expect("every kernel has it");
             // Answers come from the address that was asked, which no interface has.
             setsockopt(&socket, sockopt::IpFreebind, &true).expect("every kernel has it");
@@ -186,4 +187,17 @@ fn record(name: &Name, kind: RecordType, address: IpAddr) -> Option<Record> {
         _ => return None,
     };
     Some(Record::from_rdata(name.clone(), 60, data))
+}
+
+/// A socket at port 53 of every address. Whoever another test is about to start has a copy of the one that was
+/// there before, until it is started.
+fn at_port_53() -> UdpSocket {
+    let deadline = Instant::now() + Duration::from_secs(30);
+    loop {
+        match UdpSocket::bind((Ipv6Addr::UNSPECIFIED, 53)) {
+            Err(error) if Instant::now() > deadline => panic!("port 53 is not free: {error}"),
+            Err(_) => std::thread::park_timeout(Duration::from_millis(5)),
+            Ok(socket) => return socket,
+        }
+    }
 }

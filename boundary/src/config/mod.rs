@@ -80,6 +80,8 @@ pub struct Config {
     pub collector: Option<Collector>,
     /// The port on loopback that shows metrics, if they are to be had.
     pub metrics_port: Option<u16>,
+    /// The port on loopback that makes profiles of the proxy, if they are to be had.
+    pub pprof_port: Option<u16>,
     /// The proxy's bounds.
     pub limits: Limits,
     /// As whom the command runs.
@@ -102,7 +104,6 @@ impl Config {
         let user = Invoker::resolve(environment, system)?;
         let file = File::find(&args.policy, environment, &user, system)?;
         let reader = Reader { args: &args, environment, file: &file };
-        reader.refuse_unavailable()?;
         let forward = reader.forward()?;
         let warnings = warnings(forward.as_ref(), system);
         let log = reader.log()?;
@@ -114,7 +115,7 @@ impl Config {
         if learn.is_some() {
             policy.permit_everything();
         }
-        let metrics_port = reader.metrics_port()?;
+        let (metrics_port, pprof_port) = (reader.metrics_port()?, reader.pprof_port()?);
         let reading = policy.reading;
         let mut config = Self {
             jail: reader.jail()?,
@@ -135,11 +136,13 @@ impl Config {
             egress: Egress {
                 roots: reader.upstream_ca(system)?,
                 gateways: reader.gateways()?,
-                own: metrics_port.into_iter().collect(),
+                own: metrics_port.into_iter().chain(pprof_port).collect(),
                 correlated: reader.correlated(reading)?,
+                directory: None,
             },
             collector: reader.collector()?,
             metrics_port,
+            pprof_port,
             unix_sockets: reader.unix_sockets()?,
             limits: reader.limits()?,
             real_dns: reader.real_dns()?,
@@ -342,12 +345,6 @@ pub enum Error {
         /// What is wrong there.
         what: String,
     },
-    /// A feature that this version does not have.
-    #[error("{source_name}: not available in this version")]
-    Unavailable {
-        /// Who asked for it.
-        source_name: Source,
-    },
     /// There is nothing to run.
     #[error("no command was given")]
     NoCommand,
@@ -365,9 +362,6 @@ impl Error {
                     .into()
             }
             Self::File { .. } => "nothing runs until the file is right".into(),
-            Self::Unavailable { source_name } => {
-                format!("leave out {source_name}: it would not do what it says")
-            }
             Self::NoCommand => format!("the command follows `--`: {}", cli::USAGE),
         }
     }

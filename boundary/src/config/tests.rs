@@ -340,8 +340,6 @@ refused! {
         => "SUDO_UID: not a user or group id";
     a_foreign_user_id: Machine::new().with_uid(0).env("SUDO_UID", "ann")
         => "SUDO_UID: not a user or group id";
-    pprof_by_file: Machine::new().yaml("pprof_enabled: true")
-        => "pprof_enabled in /home/ann/.config/coder_boundary/config.yaml: not available in this version";
     session_correlation_with_nobody: Machine::new().flag("--enable-session-correlation")
         => "CODER_AGENT_URL: session correlation needs this workspace's URL, or a target";
     session_correlation_without_a_host: correlated("https:///path")
@@ -350,8 +348,8 @@ refused! {
         => "--session-id-inject-target: `path=/x`: a target needs a domain";
     a_blank_target: correlated("https://a.b").env("BOUNDARY_SESSION_ID_INJECT_TARGET", " \n")
         => "BOUNDARY_SESSION_ID_INJECT_TARGET: rule ``: column 1: an empty rule would permit everything; write `domain=*` if that is meant";
-    a_profile: Machine::new().env("BOUNDARY_PPROF", "true")
-        => "BOUNDARY_PPROF: not available in this version";
+    a_profile_at_no_port: Machine::new().env("BOUNDARY_PPROF_PORT", "0")
+        => "BOUNDARY_PPROF_PORT: `0`: a port is a number from 1 to 65535";
     unix_sockets: Machine::new().yaml("unix_sockets: [docker.sock]")
         => "unix_sockets in /home/ann/.config/coder_boundary/config.yaml: docker.sock: not a path that begins with /";
 }
@@ -405,6 +403,22 @@ fn what_is_switched_off_or_empty_asks_for_nothing() {
         .flag("--no-user-namespace=false")
         .config();
     assert_eq!(config.warnings.len(), 2, "{:?}", config.warnings);
+    assert_eq!((config.pprof_port, config.egress.own.len()), (None, 0));
+}
+
+#[test]
+fn profiles_are_to_be_had_where_somebody_says_so_at_a_port_that_nobody_else_reaches() {
+    let port = |machine: Machine| {
+        let config = machine.config();
+        assert_eq!(config.egress.own, Vec::from_iter(config.pprof_port));
+        config.pprof_port
+    };
+    assert_eq!(port(Machine::new()), None);
+    assert_eq!(port(Machine::new().flag("--pprof")), Some(6060));
+    assert_eq!(port(Machine::new().yaml("pprof_enabled: true\npprof_port: 7")), Some(7));
+    assert_eq!(port(Machine::new().yaml("pprof_port: 7").env("BOUNDARY_PPROF", "1")), Some(7));
+    let overruled = Machine::new().yaml("pprof_enabled: true").env("BOUNDARY_PPROF", "false");
+    assert_eq!(port(overruled), None);
 }
 
 /// A workspace with correlation, at that URL.

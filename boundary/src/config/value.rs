@@ -9,6 +9,9 @@ use super::file::{File, Given, Read};
 use super::{Choice, DomainMatch, Environment, Error, Limits, Log, Prompt, Setting, System, Users};
 use crate::cli::{Args, settings};
 
+/// The port of the profiles, where none is named.
+const PPROF_PORT: u16 = 6060;
+
 /// Who said something.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Source {
@@ -85,6 +88,16 @@ impl Reader<'_> {
         let flag = self.args.metrics_port.as_ref();
         let given = self.word(settings::METRICS_PORT, flag, parse_port)?;
         Ok(given.or(self.file.values.metrics_port.map(NonZeroU16::get)))
+    }
+
+    /// The port of the profiles, if they are to be had.
+    pub(super) fn pprof_port(&self) -> Result<Option<u16>, Error> {
+        let (args, values) = (self.args, &self.file.values);
+        let given = self.word(settings::PPROF, args.pprof.as_ref(), parse_bool)?;
+        // One that is wrong is told of, wanted or not.
+        let port = self.word(settings::PPROF_PORT, args.pprof_port.as_ref(), parse_port)?;
+        let port = port.or(values.pprof_port.map(NonZeroU16::get)).unwrap_or(PPROF_PORT);
+        Ok(given.or(values.pprof_enabled).unwrap_or(false).then_some(port))
     }
 
     /// Who is asked where no rule permits, if anybody is.
@@ -229,28 +242,6 @@ impl Reader<'_> {
     /// The file as a source of a setting.
     pub(super) fn key(&self, setting: Setting) -> Source {
         Source::Key(setting.key.unwrap_or(setting.flag), self.file.path.clone())
-    }
-}
-
-/// Features that product compatibility knows and this version does not have.
-impl Reader<'_> {
-    /// Refuses a run that asks for one of them, however it asks; type-checks the rest.
-    pub(super) fn refuse_unavailable(&self) -> Result<(), Error> {
-        let (args, values) = (self.args, &self.file.values);
-        let given = self.word(settings::PPROF, args.pprof.as_ref(), parse_bool)?;
-        if given.or(values.pprof_enabled) == Some(true) {
-            return Err(self.unavailable(settings::PPROF, args.pprof.as_ref()));
-        }
-        // Without the profile its port changes nothing.
-        self.word(settings::PPROF_PORT, args.pprof_port.as_ref(), parse_port)?;
-        Ok(())
-    }
-
-    /// The refusal, naming who asked.
-    fn unavailable(&self, setting: Setting, flag: Option<&OsString>) -> Error {
-        let source_name = Source::given(setting, flag, self.environment)
-            .map_or_else(|| self.key(setting), |(source, _)| source);
-        Error::Unavailable { source_name }
     }
 }
 

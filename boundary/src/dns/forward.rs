@@ -1,9 +1,9 @@
 //! Questions that are passed on to the host's resolvers, where the user asked for that.
 //!
 //! *Standing*: with `use_real_dns`, [`Resolver::errand`] says of a question that it is to be asked
-//! outside, and [`Resolver::run`] asks it. *Never*: passes on a question for a name that no rule
-//! covers, or anything of the client's but the question: the other sections and the options of a
-//! message would carry data out.
+//! outside, and [`Resolver::run`] asks it. [`super::Directory`] asks for the addresses of what is
+//! permitted. *Never*: passes on a question for a name that no rule covers, or anything of the client's
+//! but the question: the other sections and the options of a message would carry data out.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hickory_proto::op::{Edns, Message, MessageType, OpCode, Query, ResponseCode};
-use hickory_proto::rr::{DNSClass, RecordType};
+use hickory_proto::rr::{DNSClass, Name, RecordType};
 use nix::net::if_::if_nametoindex;
 use tokio::net::{TcpStream, UdpSocket};
 use tokio::sync::{Semaphore, TryAcquireError};
@@ -121,6 +121,24 @@ impl Forwarder {
             }
         }
         Err(Failure::Unanswered(last))
+    }
+}
+
+impl Forwarder {
+    /// The addresses of one kind that a name has; none if nobody knows it.
+    pub(super) async fn addresses(&self, name: &Name, kind: RecordType) -> io::Result<Vec<IpAddr>> {
+        let question = Query::query(name.clone(), kind);
+        let asked = onward(&Message::new(0, MessageType::Query, OpCode::Query), &question);
+        let failed = |failure| io::Error::other(failure);
+        let (mut answer, _) = self.ask(&asked, Transport::Datagram).await.map_err(failed)?;
+        if answer.metadata.truncation {
+            (answer, _) = self.ask(&asked, Transport::Stream).await.map_err(failed)?;
+        }
+        let code = answer.metadata.response_code;
+        if code != ResponseCode::NoError && code != ResponseCode::NXDomain {
+            return Err(io::Error::other(code.to_str()));
+        }
+        Ok(answer.answers.iter().filter_map(|record| record.data.ip_addr()).collect())
     }
 }
 

@@ -7,6 +7,7 @@
 
 mod answered;
 mod datagram;
+mod directory;
 mod forward;
 mod pins;
 mod serve;
@@ -14,6 +15,7 @@ mod serve;
 #[cfg(test)]
 mod tests;
 
+pub use directory::Directory;
 pub use forward::Forwarder;
 pub use pins::{Pin, Pins};
 

@@ -206,7 +206,7 @@ impl Intent {
     }
 
     /// The authority piece by piece. A name is there as it is told.
-    fn tell_authority(&self, tell: &mut impl FnMut(&str)) {
+    pub(crate) fn tell_authority(&self, tell: &mut impl FnMut(&str)) {
         match &self.host {
             Host::Name(name) => tell(name),
             address @ Host::Address(_) => tell(&address.to_string()),
