@@ -6,10 +6,10 @@
 
 use std::process::Command;
 
-use crate::clients::{repository, wheel};
+use crate::clients::{archive, crate_registry, package, repository, wheel};
 use crate::world::World;
-use crate::world::container::{Container, Kind};
-use crate::world::needs::needs;
+use crate::world::container::{Container, Kind, toolchain};
+use crate::world::needs::{met, needs};
 
 /// Checks a script that fetches something from the host that it is given, and then says this.
 #[track_caller]
@@ -32,10 +32,14 @@ fn fetches(world: &World, script: &str, says: &str) {
 }
 
 #[test]
-fn curl_and_git_fetch() {
-    needs!(root, runc, curl, git);
+fn curl_wget_and_git_fetch() {
+    needs!(root, runc, curl, wget, git);
     let world = World::new();
     repository(&world);
+    for scheme in ["http", "https"] {
+        let get = format!("wget -nv -O- {scheme}://$0/ 2>&1");
+        fetches(&world, &get, "this is allowed.test");
+    }
     fetches(&world, "curl -sS https://$0/", "this is allowed.test");
     let clone = "git clone -q https://$0/files/repo.git cloned 2>&1; cat cloned/file";
     fetches(&world, clone, "content");
@@ -49,6 +53,12 @@ fn python_and_pip_fetch() {
     let get = "import sys, urllib.request as r; print(r.urlopen(f'https://{sys.argv[1]}/').read())";
     let get = format!("/usr/bin/python3 -c \"{get}\" $0 2>&1");
     fetches(&world, &get, "this is allowed.test");
+    if met(&["requests"]) {
+        let get = "import sys, requests as r; a = r.get(f'https://{sys.argv[1]}/'); \
+                   print(a.status_code, a.text)";
+        let get = format!("/usr/bin/python3 -c \"{get}\" $0 2>&1");
+        fetches(&world, &get, "this is allowed.test");
+    }
     let pip = "/usr/bin/python3 -m pip download --no-cache-dir --disable-pip-version-check \
                --retries 0 --index-url https://$0/files/simple/ six 2>&1";
     fetches(&world, pip, "Saved");
@@ -61,6 +71,51 @@ fn node_fetches() {
     let get = "require('https').get(\\\"https://\\\" + process.argv[1], answer => { \
                console.log(answer.statusCode); answer.pipe(process.stdout) })";
     fetches(&world, &format!("node -e \"{get}\" $0"), "this is allowed.test");
+    let get = "fetch(\\\"https://\\\" + process.argv[1]).then(async answer => { \
+               console.log(answer.status, await answer.text()) })";
+    fetches(&world, &format!("node -e \"{get}\" $0"), "this is allowed.test");
+}
+
+#[test]
+fn npm_looks_up() {
+    needs!(root, runc, npm);
+    let world = World::new();
+    package(&world);
+    let npm = "npm view left-pad version --fetch-retries 0 --registry https://$0/files/npm/ \
+               --cache /tmp/npm-cache 2>&1";
+    fetches(&world, npm, "1.3.0");
+}
+
+#[test]
+fn cargo_fetches() {
+    needs!(root, runc);
+    let world = World::new();
+    crate_registry(&world);
+    let cargo = format!(
+        "mkdir -p work/src work/.cargo; cd work; touch src/lib.rs
+         printf '[package]\\nname=\"work\"\\nversion=\"0.1.0\"\\nedition=\"2021\"\\n' > Cargo.toml
+         printf '[dependencies]\\nleft-pad={{version=\"1\",registry=\"here\"}}\\n' >> Cargo.toml
+         printf '[registries.here]\\nindex=\"sparse+https://%s/files/index/\"\\n' $0 > .cargo/config.toml
+         PATH={}:$PATH CARGO_HOME=/tmp/home cargo fetch 2>&1; ls /tmp/home/registry/src/*",
+        toolchain().join("bin").display()
+    );
+    fetches(&world, &cargo, "left-pad-1.3.0\n");
+}
+
+#[test]
+fn apt_downloads() {
+    needs!(root, runc, apt_get);
+    let world = World::new();
+    archive(&world);
+    let apt = "mkdir -p apt/lists/partial apt/cache apt/etc; touch apt/status
+         echo \"deb [trusted=yes] https://$0/files/debian ./\" > apt/list
+         run() { /usr/bin/apt-get -o Dir::Etc::SourceList=/tmp/apt/list \
+             -o Dir::Etc::SourceParts=/dev/null -o Dir::State=/tmp/apt \
+             -o Dir::State::status=/tmp/apt/status -o Dir::Cache=/tmp/apt/cache \
+             -o APT::Sandbox::User=root -o Acquire::Languages=none \
+             -o APT::Update::Error-Mode=any \"$@\" 2>&1; }
+         run update && run download hostname; ls";
+    fetches(&world, apt, "hostname_1_all.deb");
 }
 
 /// By the runtime's own client.

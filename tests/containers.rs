@@ -1,12 +1,13 @@
 //! Containers: which jail there is in each kind of them, and that it is tight; or that nothing runs.
 
 use std::collections::BTreeSet;
+use std::io::Write as _;
 
 use serde_json::Value;
 
 use crate::world::container::{Container, Kind};
 use crate::world::needs::needs;
-use crate::world::{Output, World};
+use crate::world::{Output, Run, World, jail};
 
 /// Every kind, as root and as a user, and the jail that `auto` takes there.
 const PLACES: [(Kind, bool, &str); 10] = [
@@ -71,12 +72,18 @@ const GOES: [&str; 3] = ["203.0.113.10", "2001:db8::10", "192.0.2.53"];
 /// Makes the journey in a container under a jail.
 #[track_caller]
 fn journey(world: &World, container: Container, jail: &str, option: &str) {
+    println!("{container:?}, {jail} by {option}");
     let options = ["--jail-type", option, "--allow", "domain=allowed.test"];
     let run = world.boundary(&options, &["sh", "-c", JOURNEY, world.attack()]);
-    let out = run.contained(container).output();
+    is_judged(run.contained(container), jail);
+}
+
+/// Makes the journey, which a jail judges.
+#[track_caller]
+fn is_judged(run: Run<'_>, jail: &str) {
+    let out = run.output();
     let found = out.findings();
     let (well, refused) = found.split_at(GO_WELL.min(found.len()));
-    println!("{container:?}, {jail} by {option}");
     let targets: BTreeSet<String> =
         out.packets.iter().filter_map(|it| Some(it.target?.to_string())).collect();
     let stray: Vec<_> = targets.iter().filter(|it| !GOES.contains(&it.as_str())).collect();
@@ -118,10 +125,38 @@ fn every_jail_of_a_container_either_judges_or_runs_nothing_and_names_the_row() {
                 continue;
             }
             let run = world.boundary(&["--jail-type", jail], &["echo", "ran"]);
-            let out = run.contained(container).output();
-            let obstacle = row["obstacle"].as_str().expect("a row");
-            out.exits(125).complains(&format!("jail {jail}: {obstacle}: "));
-            out.complains("no command was run").expect(out.stdout.is_empty(), "nothing ran");
+            is_refused(run.contained(container), jail, row);
         }
     }
+}
+
+/// Finds that a jail that cannot be raised runs nothing, and names the row that decides.
+#[track_caller]
+fn is_refused(run: Run<'_>, jail: &str, row: &Value) {
+    let out = run.output();
+    let obstacle = row["obstacle"].as_str().expect("a row");
+    out.exits(125).complains(&format!("jail {jail}: {obstacle}: "));
+    out.complains("no command was run").expect(out.stdout.is_empty(), "nothing ran");
+}
+
+/// What `cargo xtask jails` asks first of every place: it goes on only where the jail stands.
+#[test]
+fn the_jail_of_the_run_judges_or_runs_nothing_and_names_the_row() {
+    needs!(root, bpf, userns, runc);
+    let (world, jail) = (World::new(), jail());
+    let doctor = world.exact(&["doctor", "--json"]);
+    // Through sudo it is asked as root.
+    let doctor = if jail == "ebpf" { doctor } else { doctor.by_the_same_user() };
+    let report: Value = serde_json::from_str(&doctor.output().stdout).expect("one object");
+    let rows = report["jails"].as_array().expect("a list");
+    let row = rows.iter().find(|row| row["jail"] == jail.as_str()).expect("each is told");
+    let command = ["sh", "-c", JOURNEY, world.attack()];
+    let run = world.boundary(&["--allow", "domain=allowed.test"], &command);
+    if row["works"] == true {
+        return is_judged(run, &jail);
+    }
+    is_refused(run, &jail, row);
+    // Past the runner's capture, for whoever asked.
+    let obstacle = row["obstacle"].as_str().unwrap_or_default();
+    writeln!(std::io::stderr(), "refused: {jail}: {obstacle}").expect("stderr is open");
 }

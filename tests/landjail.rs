@@ -451,6 +451,37 @@ fn there_is_no_such_jail_without_landlock() {
     out.says("landjail  does not work: Landlock: refused (ENOSYS)");
 }
 
+/// A program that a timer interrupts two thousand times a second connects, and tells what that cost. A
+/// connection that was made may be asked for again there, and the kernel says of it that it is made.
+const INTERRUPTED: &str = "import errno, signal, socket\n\
+    signal.signal(signal.SIGALRM, lambda *it: None)\n\
+    signal.siginterrupt(signal.SIGALRM, False)\n\
+    signal.setitimer(signal.ITIMER_REAL, 0.0005, 0.0005)\n\
+    lost = []\n\
+    for _ in range(500):\n\
+    \x20 with socket.socket() as one:\n\
+    \x20   try: one.connect(('203.0.113.10', 80))\n\
+    \x20   except OSError as error: lost.append(errno.errorcode[error.errno])\n\
+    signal.setitimer(signal.ITIMER_REAL, 0)\n\
+    print('lost', sorted(set(lost) - {'EISCONN'}))";
+
+#[test]
+fn where_signals_wake_who_waits_for_an_answer_the_verdicts_are_the_same() {
+    needs!(root, landlock, curl, python3, setpriv);
+    let world = World::new();
+    let older = world.without("killable,turns");
+    let allow = ["--allow", "domain=allowed.test"];
+    for run in EVERYBODY {
+        let out = run(&world, &allow, &["python3", "-c", INTERRUPTED]).under(&older).output();
+        out.exits(0).says("lost []");
+        for (host, told) in [("allowed.test", "this is"), ("denied.test", "Request Blocked")] {
+            let url = format!("https://{host}/");
+            let out = run(&world, &allow, &["curl", "-sS", &url]).under(&older).output();
+            out.exits(0).says(told);
+        }
+    }
+}
+
 #[test]
 fn the_memory_of_a_process_of_the_same_user_is_out_of_reach() {
     needs!(root, python3, setpriv);

@@ -280,7 +280,7 @@ fn an_inner_command_has_no_say_over_the_processes_around_it() {
 
 #[test]
 fn nobody_outside_sees_the_door_of_a_session() {
-    needs!(root, rooms, python3);
+    needs!(root, rooms, python3, machine);
     let world = world();
     let asker = world.file("asker.py", ASKER);
     let script = "sleep 1000 & $0 signals 1; kill $!; wait $!; echo ended $?";
@@ -319,7 +319,7 @@ fn an_inner_record_of_its_own_is_an_error_that_says_so() {
 
 #[test]
 fn where_the_session_around_has_no_rooms_the_inner_command_does_not_run() {
-    needs!(root, userns, setpriv);
+    needs!(root, userns, setpriv, machine);
     let world = World::new();
     let script = format!("{} echo ran", under(&world, &["x.test"]));
     let run = world.boundary(&["--jail-type", "nsjail"], &["sh", "-c", &script]);

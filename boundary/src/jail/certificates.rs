@@ -63,6 +63,11 @@ impl Bundle {
         self.overlay.join("java/cacerts")
     }
 
+    /// What wget reads as the system's settings, and apt beside them: they name the file.
+    pub fn settings(&self) -> [PathBuf; 2] {
+        ["wgetrc", "apt.conf"].map(|name| self.overlay.with_file_name(name))
+    }
+
     /// A directory with the authority alone.
     pub fn anchors(&self) -> PathBuf {
         self.overlay.join("anchors")

@@ -204,7 +204,7 @@ pub fn enclose(
         let beside = match enclosure.entry {
             Entry::Cgroup => Beside::Hooks,
             Entry::Namespaces { .. } => Beside::Nobody,
-            Entry::Supervised => Beside::Usher,
+            Entry::Supervised => landjail::beside(),
         };
         let program = filter::program(beside);
         let listener = notify::install(&program).map_err(Call::to("seccomp"))?;
@@ -355,8 +355,11 @@ pub enum Unrestricted {
 /// Does so with a set that has something more to it.
 pub(super) fn restrict_by(ruleset: Ruleset) -> Result<(), Unrestricted> {
     let named = AccessFs::MakeBlock | AccessFs::Refer;
-    let ruleset =
-        ruleset.handle_access(named)?.scope(Scope::from_all(landlock::ABI::V6))?.create()?;
+    let mut scope = Scope::from_all(landlock::ABI::V6);
+    if !mutation::stands("signal_scope") {
+        scope.remove(Scope::Signal);
+    }
+    let ruleset = ruleset.handle_access(named)?.scope(scope)?.create()?;
     let ruleset = match PathFd::new("/") {
         Ok(root) => ruleset.add_rule(PathBeneath::new(root, named))?,
         Err(_) => ruleset,

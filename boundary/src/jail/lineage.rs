@@ -19,6 +19,11 @@ pub(super) fn parents(stat: &str) -> Arc<[Parent]> {
     climb(stat, getppid().as_raw().unsigned_abs(), stat_of)
 }
 
+/// Who started the process of this number, the nearest first.
+pub(super) fn of(process: u32) -> Arc<[Parent]> {
+    stat_of(process).map_or_else(|| Vec::new().into(), |stat| parents(&stat))
+}
+
 /// Who started a process, the nearest first, below another that started them all.
 pub(super) fn below(process: u32, top: u32) -> Arc<[Parent]> {
     stat_of(process).map_or_else(|| Vec::new().into(), |stat| climb(&stat, top, stat_of))

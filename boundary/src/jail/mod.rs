@@ -21,6 +21,7 @@ mod walls;
 
 pub use badge::Badge;
 pub use choice::{Choice, UnknownJail, Users};
+pub use ebpf::Counts;
 pub use walls::{Error, Lent, Refusals, Ring, Walls};
 
 use std::io;

@@ -1,7 +1,8 @@
 //! Files of proc(5), read in as few calls as it takes.
 //!
 //! They do not say how long they are, and whoever believes them reads in small pieces, each of which is
-//! a call. Some are read for every connection.
+//! a call. Some are read for every connection. A process names itself with any bytes, and may be cut in
+//! the middle of a character by the kernel: whoever is named so is looked at like anybody else.
 //!
 //! *Standing*: what finds out whose a connection is, and what descends from whom, reads with this.
 //! *Never*: keeps a file open.
@@ -13,12 +14,13 @@ use std::path::Path;
 /// How long such a text usually is at the most.
 const LENGTH: usize = 4096;
 
-/// What a file says.
+/// What a file says; what is no text in it is replaced.
 pub(super) fn text(path: impl AsRef<Path>) -> io::Result<String> {
-    let mut text = String::with_capacity(LENGTH);
+    let mut bytes = Vec::with_capacity(LENGTH);
     // The file itself would ask for its length first.
-    File::open(path)?.take(u64::MAX).read_to_string(&mut text)?;
-    Ok(text)
+    File::open(path)?.take(u64::MAX).read_to_end(&mut bytes)?;
+    let text = String::from_utf8(bytes);
+    Ok(text.unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned()))
 }
 
 #[cfg(test)]
@@ -41,12 +43,12 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_there_or_no_text_is_an_error() {
+    fn what_is_not_there_is_an_error_and_no_name_is() {
         assert_eq!(text("/proc/0/stat").unwrap_err().kind(), io::ErrorKind::NotFound);
         let odd = std::env::temp_dir().join(format!("boundary-odd-{}", uuid::Uuid::new_v4()));
-        fs::write(&odd, b"\xff").unwrap();
+        fs::write(&odd, b"7 (\xff\xfeodd) S 1").unwrap();
         let read = text(&odd);
         fs::remove_file(&odd).unwrap();
-        assert_eq!(read.unwrap_err().kind(), io::ErrorKind::InvalidData);
+        assert_eq!(read.unwrap(), "7 (\u{fffd}\u{fffd}odd) S 1");
     }
 }

@@ -15,7 +15,7 @@ use nix::sys::eventfd::EventFd;
 use nix::unistd::Pid;
 
 use super::child::Entry;
-use super::ebpf::{self, Name, Refused};
+use super::ebpf::{self, Counts, Name, Refused};
 use super::usher::{Reports, Seat};
 use super::{Call, Choice, mutation};
 use super::{landjail, nsjail};
@@ -283,6 +283,14 @@ impl Walls {
         match self {
             Self::Ebpf(walls) => walls.cgroup().usage(),
             Self::Nsjail(_) | Self::Landjail(_) => Usage::default(),
+        }
+    }
+
+    /// The same for whoever looks while the session runs, where the kernel counts it.
+    pub fn counts(&self) -> Option<Counts> {
+        match self {
+            Self::Ebpf(walls) => Some(walls.cgroup().counts()),
+            Self::Nsjail(_) | Self::Landjail(_) => None,
         }
     }
 

@@ -10,5 +10,6 @@ pub mod pidfd;
 pub mod process;
 pub mod reach;
 pub mod readiness;
+pub mod sampler;
 pub mod swap;
 pub mod unread;

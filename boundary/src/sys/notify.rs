@@ -58,8 +58,6 @@ pub enum Answer {
 /// Installs a filter and returns where its questions arrive. What waits there can be killed, and
 /// since Linux 5.19 is not woken by anything less once its question was read.
 pub fn install(program: &[libc::sock_filter]) -> io::Result<OwnedFd> {
-    /// `SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV` of linux/seccomp.h.
-    const WAIT_KILLABLE: libc::c_ulong = 1 << 5;
     let listens = libc::SECCOMP_FILTER_FLAG_NEW_LISTENER;
     let fd = match set(program, listens | WAIT_KILLABLE) {
         Err(error) if error.raw_os_error() == Some(libc::EINVAL) => set(program, listens),
@@ -67,6 +65,20 @@ pub fn install(program: &[libc::sock_filter]) -> io::Result<OwnedFd> {
     }?;
     // SAFETY: the descriptor is new, and nobody else has seen it.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// `SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV` of linux/seccomp.h.
+const WAIT_KILLABLE: libc::c_ulong = 1 << 5;
+
+/// Whether nothing but a signal that kills wakes what waits for an answer (Linux 5.19).
+pub fn waits_killable() -> bool {
+    let mode = libc::SECCOMP_SET_MODE_FILTER;
+    let flags = libc::SECCOMP_FILTER_FLAG_NEW_LISTENER | WAIT_KILLABLE;
+    let none: *const libc::sock_fprog = std::ptr::null();
+    // SAFETY: there is no filter, so that the call can only fail: a flag that is not known is refused
+    // before the filter is read.
+    let asked = unsafe { libc::syscall(libc::SYS_seccomp, mode, flags, none) };
+    Errno::result(asked) == Err(Errno::EFAULT)
 }
 
 /// Installs a filter that asks nobody.
@@ -189,13 +201,21 @@ pub fn answer_with(
     closes_on_exec: bool,
 ) -> nix::Result<()> {
     match gift(listener, &Gift { flags: ANSWER, ..Gift::of(id, file, closes_on_exec) }) {
-        Err(Errno::EINVAL) => {
-            let number = give(listener, id, file, closes_on_exec)?;
-            answer(listener, id, Answer::Done(i64::from(number)));
-            Ok(())
-        }
+        Err(Errno::EINVAL) => in_two_steps(listener, id, file, closes_on_exec),
         given => given.map(drop),
     }
+}
+
+/// The same, first the file and then the answer, as every kernel can.
+pub fn in_two_steps(
+    listener: BorrowedFd<'_>,
+    id: u64,
+    file: BorrowedFd<'_>,
+    closes_on_exec: bool,
+) -> nix::Result<()> {
+    let number = give(listener, id, file, closes_on_exec)?;
+    answer(listener, id, Answer::Done(i64::from(number)));
+    Ok(())
 }
 
 /// Gives an open file to the process; its number there.

@@ -33,12 +33,73 @@ pub fn open(process: Pid) -> nix::Result<OwnedFd> {
     own(i32::try_from(Errno::result(handle)?).map_err(|_wide| Errno::EBADF)?)
 }
 
+/// A handle of the thread that has this number now (Linux 6.9). `EINVAL` before.
+pub fn open_thread(thread: Pid) -> nix::Result<OwnedFd> {
+    /// `PIDFD_THREAD` of linux/pidfd.h.
+    const THREAD: libc::c_int = libc::O_EXCL;
+    // SAFETY: the call takes plain numbers.
+    let handle = unsafe { libc::syscall(libc::SYS_pidfd_open, thread.as_raw(), THREAD) };
+    own(i32::try_from(Errno::result(handle)?).map_err(|_wide| Errno::EBADF)?)
+}
+
 /// Signals the process of a handle (Linux 5.1).
 pub fn signal(process: BorrowedFd<'_>, signal: Signal) -> nix::Result<()> {
-    let none: *const libc::siginfo_t = std::ptr::null();
-    let (process, signal) = (process.as_raw_fd(), signal as libc::c_int);
-    // SAFETY: without a structure the call takes plain numbers.
-    let done = unsafe { libc::syscall(libc::SYS_pidfd_send_signal, process, signal, none, 0) };
+    send(process, signal as libc::c_int, None)
+}
+
+/// What comes with a signal (`siginfo_t`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(C, align(8))]
+pub struct Details([u8; Self::SIZE]);
+
+impl Details {
+    /// How long it is.
+    pub const SIZE: usize = size_of::<libc::siginfo_t>();
+
+    /// What these bytes say; none if they are not as many.
+    pub fn new(bytes: &[u8]) -> Option<Self> {
+        bytes.try_into().ok().map(Self)
+    }
+
+    /// The same for this signal.
+    #[must_use]
+    pub fn of_signal(mut self, signal: i32) -> Self {
+        if let Some(number) = self.0.first_chunk_mut() {
+            *number = signal.to_ne_bytes();
+        }
+        self
+    }
+
+    fn place(details: Option<&Self>) -> *const Self {
+        details.map_or(std::ptr::null(), std::ptr::from_ref)
+    }
+}
+
+/// Signals the process, or the thread, of a handle by a signal's number, which may be none.
+pub fn send(target: BorrowedFd<'_>, signal: i32, details: Option<&Details>) -> nix::Result<()> {
+    let details = Details::place(details);
+    let target = target.as_raw_fd();
+    // SAFETY: the structure, if there is one, outlives the call, which reads it.
+    let done = unsafe { libc::syscall(libc::SYS_pidfd_send_signal, target, signal, details, 0) };
+    Errno::result(done).map(drop)
+}
+
+/// Signals a thread of a process by their numbers, where there are no handles of threads.
+pub fn send_by_number(
+    (process, thread): (Pid, Pid),
+    signal: i32,
+    details: Option<&Details>,
+) -> nix::Result<()> {
+    let (process, thread) = (process.as_raw(), thread.as_raw());
+    let done = match details {
+        // SAFETY: the call takes plain numbers.
+        None => unsafe { libc::syscall(libc::SYS_tgkill, process, thread, signal) },
+        Some(details) => {
+            let call = libc::SYS_rt_tgsigqueueinfo;
+            // SAFETY: the structure outlives the call, which reads it.
+            unsafe { libc::syscall(call, process, thread, signal, Details::place(Some(details))) }
+        }
+    };
     Errno::result(done).map(drop)
 }
 

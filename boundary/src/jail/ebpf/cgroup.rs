@@ -23,7 +23,7 @@ use nix::unistd::{Pid, getpid};
 use uuid::Uuid;
 
 use crate::audit::Usage;
-use crate::jail::Call;
+use crate::jail::{Call, procfs};
 
 /// How the name of every session's cgroup begins.
 const PREFIX: &str = "boundary-";
@@ -150,6 +150,11 @@ impl Cgroup {
         usage_in(&self.path)
     }
 
+    /// The same for whoever looks while the session runs.
+    pub fn counts(&self) -> Counts {
+        Counts(self.path.clone())
+    }
+
     /// Kills everything in it and below, at once where the kernel can (5.14), else one by one.
     pub fn kill(&self) -> io::Result<()> {
         // `fs::write` would make a file that is not there, for which cgroupfs has another error.
@@ -227,13 +232,33 @@ impl Drop for Cgroup {
 
 /// What a cgroup's files say was used in it.
 fn usage_in(path: &Path) -> Usage {
-    let read = |file: &str| fs::read_to_string(path.join(file)).ok();
-    let cpu = read("cpu.stat").and_then(|stat| {
+    let cpu = fs::read_to_string(path.join("cpu.stat")).ok().and_then(|stat| {
         let line = stat.lines().find_map(|line| line.strip_prefix("usage_usec "))?;
         line.trim().parse::<u64>().ok()
     });
-    let memory_peak = read("memory.peak").and_then(|peak| peak.trim().parse().ok());
+    let memory_peak = number_in(path, "memory.peak");
     Usage { cpu_ms: cpu.map(|micros| micros / 1000), memory_peak, tasks: None }
+}
+
+/// The number that a cgroup's file has, where there is such a file.
+fn number_in(path: &Path, file: &str) -> Option<u64> {
+    fs::read_to_string(path.join(file)).ok()?.trim().parse().ok()
+}
+
+/// What the kernel counts of everything in a cgroup. Anybody may read it, and it keeps nothing there.
+#[derive(Debug, Clone)]
+pub struct Counts(PathBuf);
+
+impl Counts {
+    /// What was used until now.
+    pub fn usage(&self) -> Usage {
+        usage_in(&self.0)
+    }
+
+    /// How much memory is in use now, in bytes.
+    pub fn memory(&self) -> Option<u64> {
+        number_in(&self.0, "memory.current")
+    }
 }
 
 /// Removes what dead sessions left: cgroups that no keeper holds and in which nothing lives.
@@ -278,7 +303,7 @@ pub(super) fn mounted() -> Result<PathBuf, Call> {
 
 /// The number of a process's cgroup, by which the kernel half knows it.
 pub(in crate::jail) fn cgroup_of(pid: u32) -> Option<u64> {
-    let text = fs::read_to_string(format!("/proc/{pid}/cgroup")).ok()?;
+    let text = procfs::text(format!("/proc/{pid}/cgroup")).ok()?;
     let path = text.lines().find_map(|line| line.strip_prefix("0::/"))?;
     Some(fs::metadata(mounted().ok()?.join(path)).ok()?.ino())
 }
@@ -419,6 +444,10 @@ mod tests {
         assert_eq!(usage_in(&path), Usage { cpu_ms: Some(1234), ..Usage::default() });
         fs::write(path.join("memory.peak"), "104857600\n").unwrap();
         assert_eq!(usage_in(&path).memory_peak, Some(100 << 20));
+        let counts = Counts(path.clone());
+        assert_eq!((counts.usage(), counts.memory()), (usage_in(&path), None));
+        fs::write(path.join("memory.current"), "4096\n").unwrap();
+        assert_eq!(counts.memory(), Some(4096));
         fs::remove_dir_all(&path).unwrap();
     }
 

@@ -12,7 +12,7 @@ mod process;
 mod refusals;
 
 pub(super) use cgroup::cgroup_of;
-pub use cgroup::{Cgroup, Name, sweep};
+pub use cgroup::{Cgroup, Counts, Name, sweep};
 pub use origin::Turned;
 pub(super) use refusals::protocol_name;
 pub use refusals::{Refusals, Refused, Ring};

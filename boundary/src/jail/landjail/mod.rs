@@ -18,6 +18,7 @@ mod family;
 mod flows;
 #[cfg(fuzzing)]
 pub mod fuzzing;
+mod kin;
 mod life;
 mod listeners;
 mod made;
@@ -28,11 +29,12 @@ mod post;
 mod probe;
 mod rooms;
 mod service;
+mod signals;
 mod sockets;
 mod streams;
 mod unix;
 
-pub use enclosure::{CORE_PATTERN, enclose};
+pub use enclosure::{CORE_PATTERN, beside, enclose};
 pub use flows::Led;
 pub use probe::{Lacking, domain, probe};
 

@@ -23,7 +23,7 @@ use super::listeners::Listeners;
 use super::post::Post;
 use super::rooms::{self, Rooms};
 use super::sockets::Sockets;
-use super::{Doors, made, messages, names, options, streams};
+use super::{Doors, made, messages, names, options, signals, streams};
 use crate::audit::Process;
 use crate::jail::usher;
 use crate::jail::usher::peer::{Host, Listed};
@@ -186,6 +186,13 @@ impl Shared {
             }
             libc::SYS_setsockopt => options::set(self, asked),
             libc::SYS_getsockopt => options::read(self, asked),
+            libc::SYS_kill
+            | libc::SYS_tkill
+            | libc::SYS_tgkill
+            | libc::SYS_rt_sigqueueinfo
+            | libc::SYS_rt_tgsigqueueinfo
+            | libc::SYS_pidfd_send_signal => signals::send(self, asked),
+            libc::SYS_fcntl | libc::SYS_ioctl => signals::arrange(asked),
             // The filter asks about nothing else.
             _ => Err(Errno::ENOSYS),
         }

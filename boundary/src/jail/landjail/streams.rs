@@ -94,11 +94,7 @@ fn stream(
         Err(error) => Err(error),
         Ok(Attempt::Made) => {
             shared.sockets().note(inode, connected);
-            if !shared.reply(asked, Ok(Reply::Answer(Answer::Done(0)))) {
-                // A signal came first, and the call will be made again (before Linux 5.19).
-                shared.sockets().await_connection(inode, true);
-            }
-            Ok(Reply::Given)
+            Ok(tell_made(shared, asked, inode))
         }
         Ok(Attempt::UnderWay) => {
             shared.sockets().note(inode, connected);
@@ -110,10 +106,19 @@ fn stream(
                 wait(shared, &asked, (&socket, address))?;
                 shared.sockets().note(inode, connected);
                 shared.sockets().await_connection(inode, false);
-                Ok(Reply::Answer(Answer::Done(0)))
+                Ok(tell_made(shared, &asked, inode))
             })
         }
     }
+}
+
+/// Answers that a connection is made. Where a signal came first the call will be made again (before Linux
+/// 5.19), and is to find it.
+fn tell_made(shared: &Shared, asked: &Asked, inode: u64) -> Reply {
+    if !shared.reply(asked, Ok(Reply::Answer(Answer::Done(0)))) {
+        shared.sockets().await_connection(inode, true);
+    }
+    Reply::Given
 }
 
 /// Connects a stream to a server of the command, which has to be there still when that is done: its port
@@ -167,8 +172,9 @@ fn attempt(socket: &OwnedFd, address: SocketAddr) -> nix::Result<Attempt> {
     }
     let outcome = reach::connect(socket.as_fd(), &written(address));
     let outcome = match outcome {
-        // On loopback it is over by now, as a rule.
-        Err(Errno::EINPROGRESS) if waits => match conclude(socket, address) {
+        // On loopback it is over by now, as a rule. Under way already it is where a signal came before the
+        // answer, and the call was made again.
+        Err(Errno::EINPROGRESS | Errno::EALREADY) if waits => match conclude(socket, address) {
             Err(Errno::EALREADY) => Err(Errno::EINPROGRESS),
             concluded => concluded,
         },

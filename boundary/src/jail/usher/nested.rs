@@ -31,6 +31,7 @@ use serde::{Deserialize, Serialize};
 use super::Seat;
 use super::report::{Entry, Line};
 use crate::jail::badge::Badge;
+use crate::jail::procfs;
 
 /// How many rooms there are at once.
 pub(in crate::jail) const MAX_ROOMS: usize = 64;
@@ -214,7 +215,7 @@ impl Rooms {
 
     /// The cgroup that a process is in, from the session's own.
     fn place_of(&self, pid: u32) -> io::Result<PathBuf> {
-        let text = fs::read_to_string(format!("/proc/{pid}/cgroup"))?;
+        let text = procfs::text(format!("/proc/{pid}/cgroup"))?;
         below(&text, &self.name).ok_or_else(|| io::Error::from(Errno::ESRCH))
     }
 
@@ -303,7 +304,7 @@ fn piece(stream: &UnixStream) -> io::Result<(u32, Vec<u8>)> {
 
 /// The parent of a process, by number.
 fn parent_of(pid: u32) -> io::Result<u32> {
-    let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
+    let status = procfs::text(format!("/proc/{pid}/status"))?;
     let parent = status.lines().find_map(|line| line.strip_prefix("PPid:"));
     let parent = parent.and_then(|number| number.trim().parse().ok());
     parent.ok_or_else(|| io::ErrorKind::InvalidData.into())

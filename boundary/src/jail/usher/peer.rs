@@ -19,6 +19,8 @@ use nix::sys::socket::{
 };
 use nix::sys::stat::{FileStat, Mode, fstat, major, minor, stat};
 
+use crate::jail::procfs;
+
 /// How many sockets are known at once; the next one forgets them all.
 const KNOWN: usize = 256;
 
@@ -57,7 +59,7 @@ impl Reach {
     /// Whether it takes in the process of which this is the folder in procfs.
     fn covers(&self, process: &Path) -> bool {
         let Self::Room(room, _) = self else { return true };
-        let text = fs::read_to_string(process.join("cgroup")).unwrap_or_default();
+        let text = procfs::text(process.join("cgroup")).unwrap_or_default();
         cgroup(&text).is_some_and(|path| Path::new(path).starts_with(room))
     }
 }

@@ -18,7 +18,7 @@ use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, socketpair};
 use serde::{Deserialize, Serialize};
 
 use super::thread::Thread;
-use crate::audit::{Decision, Door, Process, Subject};
+use crate::audit::{Decision, Door, Parent, Process, Subject};
 use crate::jail::Call;
 use crate::jail::ebpf::{Refused, cgroup_of, protocol_name};
 use crate::jail::lineage;
@@ -51,8 +51,8 @@ pub(in crate::jail) enum What {
 #[derive(Debug, Serialize, Deserialize)]
 struct Report {
     what: What,
-    /// The process, where the usher and the reader number processes alike, and the usher's own.
-    known: Option<(u32, u32)>,
+    /// The process, and who started it, where the usher and the reader number processes alike.
+    known: Option<(u32, Vec<Parent>)>,
     uid: u32,
     comm: String,
     exe: Option<PathBuf>,
@@ -105,15 +105,22 @@ impl Line {
 
     /// Tells what was refused to a thread that waits.
     pub(in crate::jail) fn tell(&self, thread: Thread, handle: BorrowedFd<'_>, what: What) {
-        let Ok((uid, comm, exe)) = thread.describe() else { return };
-        let report = Message::Refused(Report { what, known: None, uid, comm, exe, lost: 0 });
-        // Who cannot be told is told nothing; the call is refused all the same.
-        drop(self.ask(&report, &[handle], PATIENCE));
+        // Of one that cannot be looked at its number is known, which the reader finds.
+        let described = thread.describe();
+        let (uid, comm, exe) = described.unwrap_or_else(|_| (u32::MAX, String::new(), None));
+        let lost = self.1.swap(0, Ordering::Relaxed);
+        let report = Message::Refused(Report { what, known: None, uid, comm, exe, lost });
+        // The call is refused all the same.
+        if self.ask(&report, &[handle], PATIENCE).is_err() {
+            self.1.fetch_add(lost + 1, Ordering::Relaxed);
+        }
     }
 
-    /// Tells what was refused to a process, of which everything is known here, and waits for nobody.
+    /// Tells what was refused to a process, of which everything is known here, and waits for nobody: it
+    /// may be gone when this is read.
     pub(in crate::jail) fn note(&self, process: Process, what: What) {
-        let known = Some((process.pid, std::process::id()));
+        let parents = lineage::below(process.pid, std::process::id());
+        let known = Some((process.pid, parents.to_vec()));
         let Process { uid, comm, exe, .. } = process;
         let lost = self.1.swap(0, Ordering::Relaxed);
         let report = Message::Refused(Report { what, known, uid, comm, exe, lost });
@@ -206,15 +213,14 @@ impl Reports {
         if lost > 0 {
             tracing::warn!(lost, "refusals came faster than they could be read");
         }
-        let process = if let Some((pid, usher)) = known {
-            let parents = lineage::below(pid, usher);
-            Process { pid, uid, comm, exe, parents, ..Process::default() }
+        let process = if let Some((pid, parents)) = known {
+            Process { pid, uid, comm, exe, parents: parents.into(), ..Process::default() }
         } else {
             let pid = handles.first().and_then(|handle| pid_behind(handle.as_fd()));
             let pid = pid.unwrap_or_default();
-            let cgroup = cgroup_of(pid).unwrap_or_default();
+            let (cgroup, parents) = (cgroup_of(pid).unwrap_or_default(), lineage::of(pid));
             self.answer(true);
-            Process { pid, uid, comm, exe, cgroup, ..Process::default() }
+            Process { pid, uid, comm, exe, cgroup, parents, ..Process::default() }
         };
         Ok(Some(told(process, what)))
     }
@@ -288,6 +294,12 @@ fn pid_behind(handle: BorrowedFd<'_>) -> Option<u32> {
 
 #[cfg(test)]
 mod tests {
+    use std::io::{BufRead as _, BufReader};
+    use std::process::{Command, Stdio};
+
+    use nix::sys::signal::{Signal, kill};
+    use nix::unistd::Pid;
+
     use super::*;
 
     #[test]
@@ -310,6 +322,29 @@ mod tests {
         assert_eq!(process.pid, std::process::id());
         assert_eq!(process.exe, std::env::current_exe().ok());
         assert!(matches!(decision, Decision::Withheld { socket } if socket == "/run/docker.sock"));
+    }
+
+    #[test]
+    fn who_is_gone_when_a_refusal_is_read_has_the_parents_that_it_had() {
+        let (near, reports) = pair().unwrap();
+        let mut shell = Command::new("sh")
+            .args(["-c", "sleep 1000 & echo $!; wait"])
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut number = String::new();
+        BufReader::new(shell.stdout.take().unwrap()).read_line(&mut number).unwrap();
+        let pid: u32 = number.trim().parse().unwrap();
+        let what = What::Set { level: 6, name: 31 };
+        Line::new(near).note(Process { pid, ..Process::default() }, what);
+        for gone in [pid, shell.id()] {
+            kill(Pid::from_raw(gone.cast_signed()), Signal::SIGKILL).unwrap();
+        }
+        shell.wait().unwrap();
+        let Some(Told::Refused(subject, _)) = reports.next().unwrap() else { panic!("not told") };
+        let process = subject.process.unwrap();
+        let found: Vec<_> = process.parents.iter().map(|it| (it.pid, it.comm.as_str())).collect();
+        assert_eq!((process.pid, found), (pid, vec![(shell.id(), "sh")]));
     }
 
     #[test]

@@ -5,6 +5,8 @@
 //! checked; where the arguments do not tell, the [`usher`](super::usher) is asked.
 //! *Never*: follows a pointer.
 
+mod signals;
+
 use boundary_common::option;
 use libc::{c_long, sock_filter};
 
@@ -95,6 +97,15 @@ pub enum Beside {
     /// Nobody: this filter says it, and the usher is asked about what it does not permit.
     Nobody,
     /// The usher, which makes and connects every socket: it is asked about everything that counts.
+    Usher(Signals),
+}
+
+/// Who keeps in the signals of a command that has no process namespace.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Signals {
+    /// Landlock's scope for them (Linux 6.12).
+    Landlock,
+    /// The usher, which is asked about whatever sends one.
     Usher,
 }
 
@@ -117,8 +128,11 @@ pub fn program(beside: Beside) -> Vec<sock_filter> {
     }
     when_call(&mut program, libc::SYS_connect, &[ask()]);
     when_call(&mut program, libc::SYS_sendto, &ask_if_addressed());
-    if beside == Beside::Usher {
+    if let Beside::Usher(signals) = beside {
         ask_about_sockets(&mut program);
+        if signals == Signals::Usher {
+            signals::ask(&mut program);
+        }
     } else {
         when_call(&mut program, libc::SYS_socket, &socket_allowed(beside));
         when_call(&mut program, libc::SYS_socketpair, &socketpair_allowed());
