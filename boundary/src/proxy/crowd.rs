@@ -1,6 +1,6 @@
 //! Connections for which there is no room: told so where they speak HTTP, and on record.
 //!
-//! *Standing*: [`super::Proxy::admit`] hands over what is beyond the limit. *Never*: reads a request, or
+//! *Standing*: [`super::Proxy::admit`] hands over what is beyond a limit. *Never*: reads a request, or
 //! lets a crowd of those who are turned away become one of its own.
 
 use std::sync::Arc;

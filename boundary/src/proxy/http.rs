@@ -75,6 +75,11 @@ impl Talk {
         &self.proxy.limits
     }
 
+    /// Whether there is memory for one more of its streams.
+    pub(super) fn has_room(&self) -> bool {
+        self.proxy.weight.has_room()
+    }
+
     /// What is spoken on it.
     fn speech(&self) -> Speech {
         match self.side {
@@ -297,8 +302,9 @@ impl Talk {
             let Some(upstream) = upstream else { return };
             if let (Ok(client), Ok(upstream)) = (client.await, upstream.await) {
                 let (mut client, mut upstream) = (TokioIo::new(client), TokioIo::new(upstream));
+                let closing = proxy.closing();
                 let ended = tokio::select! {
-                    ended = relay::relay(&mut client, &mut upstream, &account, idle) => ended,
+                    ended = relay::relay(&mut client, &mut upstream, &account, idle, closing) => ended,
                     () = proxy.withdrawn(&call, &intent) => Ended::Broken,
                 };
                 ended.tell(&cut);

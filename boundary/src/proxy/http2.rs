@@ -14,7 +14,7 @@ use hyper::header::CONTENT_LENGTH;
 use hyper::rt::Executor;
 use hyper::server::conn::http2;
 use hyper::service::service_fn;
-use hyper::{Method, Request, Response};
+use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
@@ -112,17 +112,20 @@ fn builder(limits: &Limits, tasks: Tasks) -> http2::Builder<Tasks> {
 async fn answer(talk: &Talk, request: Request<Incoming>) -> Response<Answer> {
     let limits = talk.limits();
     let target = request.uri().path_and_query().map_or(0, |target| target.as_str().len());
-    let fault = if target > limits.target_bytes {
-        Fault::TargetTooLong
+    let of = |fault: Fault| (fault.code(), respond::status(fault));
+    let (code, status) = if target > limits.target_bytes {
+        of(Fault::TargetTooLong)
     } else if request.headers().len() > limits.headers {
-        Fault::TooMany
+        of(Fault::TooMany)
+    } else if !talk.has_room() {
+        (Code::OverLimit, StatusCode::SERVICE_UNAVAILABLE)
     } else {
         return talk.answer(request).await;
     };
     let (parts, body) = request.into_parts();
-    let mut response = talk.refuse(&parts, body, Denial::new(fault.code())).await;
-    *response.status_mut() = respond::status(fault);
-    response.body_mut().restate(respond::status(fault));
+    let mut response = talk.refuse(&parts, body, Denial::new(code)).await;
+    *response.status_mut() = status;
+    response.body_mut().restate(status);
     response
 }
 

@@ -49,6 +49,8 @@ macro_rules! limits {
 limits! {
     /// Connections of the command carried at once.
     connections: usize as count = 16_384, (1, 1_000_000), "a number from 1 to 1000000";
+    /// Resident memory of the whole proxy, above which no further connection or stream is carried.
+    memory: usize as size = 2 << 30, (32 << 20, 1 << 40), "a size from 32MiB to 1024GiB";
     /// Bytes of a request's first line.
     target_bytes: usize as size = 32 << 10, (256, 60 << 10), "a size from 256 to 60KiB";
     /// Bytes of one request head, or of a response head.

@@ -38,6 +38,7 @@ mod tls;
 mod trust;
 mod upstream;
 mod websocket;
+mod weight;
 
 #[cfg(test)]
 mod tests;
@@ -72,6 +73,7 @@ use self::peek::{Greeting, Peeked, Rewind, Speech};
 use self::relay::Ended;
 use self::tls::Interception;
 use self::upstream::{Stop, Upstream};
+use self::weight::Weight;
 use crate::audit::{Decision, Process, Recorder};
 use crate::ca::Authority;
 use crate::dns::{Pins, Resolver};
@@ -117,6 +119,7 @@ pub struct Proxy {
     upstream: Upstream,
     limits: Limits,
     room: Arc<Semaphore>,
+    weight: Weight,
     porch: Arc<Semaphore>,
     closing: watch::Sender<bool>,
     /// Told whenever another policy is in force.
@@ -155,6 +158,7 @@ impl Proxy {
             interception: Interception::new()?,
             upstream: Upstream::new(egress, &limits),
             room: Arc::new(Semaphore::new(limits.connections)),
+            weight: Weight::new(limits.memory),
             porch: Arc::new(Semaphore::new(crowd::PORCH)),
             closing: watch::Sender::new(false),
             changed: watch::Sender::new(()),
@@ -241,8 +245,10 @@ impl Proxy {
             return;
         };
         match room {
-            Ok(room) => drop(connections.spawn(Arc::clone(self).take(stream, flow, room))),
-            Err(_) => self.turn_away(connections, stream, flow),
+            Ok(room) if self.weight.has_room() => {
+                drop(connections.spawn(Arc::clone(self).take(stream, flow, room)));
+            }
+            Ok(_) | Err(_) => self.turn_away(connections, stream, flow),
         }
     }
 
@@ -403,9 +409,9 @@ impl Proxy {
             Ok((upstream, address)) => {
                 account.dialled(address);
                 let (mut upstream, cut) = upstream.parted();
-                let idle = self.limits.stream_idle;
+                let (idle, closing) = (self.limits.stream_idle, self.closing());
                 let ended = tokio::select! {
-                    ended = relay::relay(&mut stream, &mut upstream, &account, idle) => ended,
+                    ended = relay::relay(&mut stream, &mut upstream, &account, idle, closing) => ended,
                     () = self.withdrawn(call, permit.intent()) => Ended::Broken,
                 };
                 ended.tell(&cut);

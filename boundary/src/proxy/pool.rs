@@ -4,7 +4,7 @@
 //! lends a connection for another scheme, host or port than it was opened for, nor to a permit that
 //! would not have dialled its address.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::net::SocketAddr;
 use std::pin::Pin;
@@ -159,48 +159,63 @@ pub(super) struct Pool {
     limits: Limits,
 }
 
+/// What waits, by the order in which it came; and what waits for a key, the first to come first. Every
+/// ticket of the one stands in the other.
 #[derive(Debug, Default)]
 struct Shelves {
-    by_key: HashMap<Key, Vec<Kept>>,
-    count: usize,
+    by_age: BTreeMap<Ticket, Kept>,
+    by_key: HashMap<Key, Vec<Ticket>>,
+    next: Ticket,
 }
 
+/// Stands for one connection for as long as it waits. A later one is larger.
+type Ticket = u64;
+
 impl Shelves {
-    /// Puts one down behind all others of its key. What has to go for it, where there are as many as
-    /// there may be in all, and for one key.
+    /// Puts one down behind all others. What has to go for it, where there are as many as there may be
+    /// in all, and for one key.
     fn put(&mut self, kept: Kept, (in_all, per_host): (usize, usize)) -> Option<Kept> {
-        let of_key = self.by_key.get(kept.key()).map_or(0, Vec::len);
-        let gone = if of_key >= per_host {
-            self.take_first(&kept.key().clone())
-        } else if self.count >= in_all {
-            self.longest().and_then(|key| self.take_first(&key))
+        let of_key = self.by_key.get(kept.key()).map_or(&[][..], Vec::as_slice);
+        let longest = if of_key.len() >= per_host {
+            of_key.first().copied()
+        } else if self.by_age.len() >= in_all {
+            self.by_age.first_key_value().map(|(ticket, _)| *ticket)
         } else {
             None
         };
+        let gone = longest.and_then(|ticket| self.let_go(ticket));
+        let ticket = self.next;
+        self.next = ticket.saturating_add(1);
         match self.by_key.get_mut(kept.key()) {
-            Some(waiting) => waiting.push(kept),
-            None => drop(self.by_key.insert(kept.key().clone(), vec![kept])),
+            Some(waiting) => waiting.push(ticket),
+            None => drop(self.by_key.insert(kept.key().clone(), vec![ticket])),
         }
-        self.count += 1;
+        self.by_age.insert(ticket, kept);
         gone
     }
 
-    /// What the one that waits for longest was opened for. Each key's stand in the order in which they
-    /// came.
-    fn longest(&self) -> Option<Key> {
-        let firsts = self.by_key.iter().filter_map(|(key, all)| Some((all.first()?.since(), key)));
-        firsts.min_by_key(|(since, _)| *since).map(|(_, key)| key.clone())
+    /// The one that came last of those that wait for a key and fit.
+    fn last(&self, key: &Key, fits: impl Fn(&Kept) -> bool) -> Option<Ticket> {
+        let fits = |ticket: &&Ticket| self.by_age.get(ticket).is_some_and(&fits);
+        self.by_key.get(key)?.iter().rev().find(fits).copied()
     }
 
-    /// Takes the one of a key that waits for longest.
-    fn take_first(&mut self, key: &Key) -> Option<Kept> {
-        let waiting = self.by_key.get_mut(key).filter(|waiting| !waiting.is_empty())?;
-        let first = waiting.remove(0);
-        if waiting.is_empty() {
-            self.by_key.remove(key);
+    /// Takes one away that will be back before long: what it stood in stays for it.
+    fn take(&mut self, ticket: Ticket) -> Option<Kept> {
+        let kept = self.by_age.remove(&ticket)?;
+        if let Some(waiting) = self.by_key.get_mut(kept.key()) {
+            waiting.retain(|other| *other != ticket);
         }
-        self.count = self.count.saturating_sub(1);
-        Some(first)
+        Some(kept)
+    }
+
+    /// Takes one away for good.
+    fn let_go(&mut self, ticket: Ticket) -> Option<Kept> {
+        let kept = self.take(ticket)?;
+        if self.by_key.get(kept.key()).is_some_and(Vec::is_empty) {
+            self.by_key.remove(kept.key());
+        }
+        Some(kept)
     }
 }
 
@@ -218,7 +233,7 @@ impl Pool {
 
     /// How many wait.
     pub(super) fn count(&self) -> usize {
-        self.lock().count
+        self.lock().by_age.len()
     }
 
     /// The connection used last for this key whose address is admitted, if any still lives.
@@ -238,18 +253,13 @@ impl Pool {
     /// Takes the last that fits and lives.
     fn find(&self, key: &Key, fits: impl Fn(&Kept) -> bool) -> Option<Kept> {
         let mut all = self.lock();
-        let waiting = all.by_key.get_mut(key)?;
-        let before = waiting.len();
-        let mut taken = None;
-        while taken.is_none()
-            && let Some(index) = waiting.iter().rposition(&fits)
-        {
-            let mut kept = waiting.remove(index);
-            taken = self.is_fresh(&mut kept).then_some(kept);
+        while let Some(ticket) = all.last(key, &fits) {
+            let mut kept = all.take(ticket)?;
+            if self.is_fresh(&mut kept) {
+                return Some(kept);
+            }
         }
-        let after = waiting.len();
-        all.count = all.count.saturating_sub(before.saturating_sub(after));
-        taken
+        None
     }
 
     /// Puts a connection back when it is ready for another request.
@@ -291,11 +301,13 @@ impl Pool {
             ticks.tick().await;
             self.lanes.sweep(self.limits.idle_upstream_time);
             let mut shelves = self.lock();
-            shelves.by_key.retain(|_, waiting| {
-                waiting.retain_mut(|kept| self.is_fresh(kept));
-                !waiting.is_empty()
-            });
-            shelves.count = shelves.by_key.values().map(Vec::len).sum();
+            let is_stale =
+                |(ticket, kept): (&Ticket, &mut Kept)| (!self.is_fresh(kept)).then_some(*ticket);
+            let stale: Vec<Ticket> = shelves.by_age.iter_mut().filter_map(is_stale).collect();
+            for ticket in stale {
+                drop(shelves.take(ticket));
+            }
+            shelves.by_key.retain(|_, waiting| !waiting.is_empty());
         }
     }
 

@@ -6,7 +6,7 @@
 use std::cell::Cell;
 use std::future::poll_fn;
 use std::io;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
@@ -50,14 +50,16 @@ impl Ended {
     }
 }
 
-/// Relays until both sides are done, one breaks, or nothing moved for `idle`. The account counts
-/// as it goes, so that it is right however this ends. The streams stay the caller's, who closes or
-/// cuts them off.
+/// Relays until both sides are done, one breaks, or nothing moved for `idle`. When the session
+/// closes, a client that has said all is gone, and its upstream need not be waited for. The account
+/// counts as it goes, so that it is right however this ends. The streams stay the caller's, who
+/// closes or cuts them off.
 pub(super) async fn relay<C, U>(
     client: &mut C,
     upstream: &mut U,
     account: &Account,
     idle: Duration,
+    closing: impl Future<Output = ()>,
 ) -> Ended
 where
     C: Stream,
@@ -77,6 +79,7 @@ where
         }
     };
     let (mut up, mut down) = (Way::default(), Way::default());
+    let mut closing = pin!(closing);
     let both = poll_fn(|cx| {
         let going_up = up.poll(cx, client, upstream, &account.up);
         let going_down = down.poll(cx, upstream, client, &account.down);
@@ -87,6 +90,9 @@ where
             }
             (Poll::Ready(End::Done), Poll::Ready(End::Done)) => Poll::Ready(Ended::Whole),
             (Poll::Ready(_), Poll::Ready(_)) => Poll::Ready(Ended::Broken),
+            (Poll::Ready(End::Done), Poll::Pending) => {
+                closing.as_mut().poll(cx).map(|()| Ended::Whole)
+            }
             // A side that takes nothing more may have said something before: that still arrives.
             (Poll::Pending, _) | (_, Poll::Pending) => Poll::Pending,
         }

@@ -180,7 +180,7 @@ pub(super) fn fault(fault: Fault) -> Bytes {
 
 /// The answer to a connection for which there is no room, as bytes.
 pub(super) fn crowded() -> Bytes {
-    written("503 Service Unavailable", Code::OverLimit, "There are too many connections.")
+    written("503 Service Unavailable", Code::OverLimit, "There is no room for another connection.")
 }
 
 /// An answer as bytes, which is the connection's last.

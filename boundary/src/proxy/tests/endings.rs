@@ -1,5 +1,6 @@
 //! How streams end: in order on both sides, or broken on both.
 
+use std::future::pending;
 use std::io::ErrorKind;
 
 use super::*;
@@ -220,7 +221,29 @@ async fn a_stream_of_which_nothing_is_heard_for_long_is_broken_on_both_sides() {
         tokio::time::Instant::now()
     };
     let (ended, spoke) =
-        tokio::join!(relay::relay(&mut client, &mut upstream, &account, idle), talk);
+        tokio::join!(relay::relay(&mut client, &mut upstream, &account, idle, pending()), talk);
     assert_eq!(ended, Ended::Broken);
     assert!(spoke.elapsed() >= idle / 2);
+}
+
+#[tokio::test]
+async fn a_stream_whose_client_has_shut_is_not_waited_for_when_the_session_ends() {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let rules = [format!("proto=tcp host=127.0.0.1 port={}", address.port())];
+    let limits = Limits { drain: 100 * DEADLINE, ..Limits::default() };
+    let mut stage = Setting { limits, ..Setting::redirected(address, &rules) }.start();
+    let mut client = stage.connect().await;
+    let mut upstream = Client(soon(listener.accept()).await.unwrap().0);
+    drop(stage.shutdown.take());
+    soon(stage.proxy.closing()).await;
+    // Until then what it says arrives.
+    client.say("last words").await;
+    client.0.shutdown().await.unwrap();
+    let mut heard = Vec::new();
+    soon(upstream.0.read_to_end(&mut heard)).await.unwrap();
+    assert_eq!(heard, b"last words");
+    let mut rest = Vec::new();
+    soon(client.0.read_to_end(&mut rest)).await.unwrap();
+    assert_eq!((rest, stage.records().await.len()), (Vec::new(), 2));
 }

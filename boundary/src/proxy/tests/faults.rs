@@ -57,9 +57,11 @@ async fn a_task_that_panics_ends_its_own_connection_and_closes_its_record() {
         near.write_all(said.as_bytes()).await.unwrap();
         let ended = soon(carried).await;
         assert!(ended.is_err_and(|ended| ended.is_panic()), "{said}");
+        let over = std::time::Instant::now();
         let mut client = stage.connect().await;
         let request = format!("GET /after HTTP/1.1\r\nHost: {host}\r\n\r\n");
         assert_eq!(client.ask(&request).await.status, 200, "after {said}");
+        recovered(over);
     }
     let records = stage.records().await;
     for path in ["/plain", "/odd"] {
@@ -82,6 +84,8 @@ async fn a_jail_that_breaks_over_a_connection_costs_that_connection() {
     // It may be gone before it has spoken.
     drop(soon(broken.0.write_all(request.as_bytes())).await);
     broken.ends().await;
+    let over = std::time::Instant::now();
     assert_eq!(stage.connect().await.ask(&request).await.status, 200);
+    recovered(over);
     assert_eq!(stage.decisions().await.len(), 1, "nothing is known of the first");
 }

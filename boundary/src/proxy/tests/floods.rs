@@ -122,6 +122,36 @@ async fn fields_that_swell_are_too_long_for_their_stream_or_their_connection() {
 }
 
 #[tokio::test]
+async fn with_as_much_memory_as_there_may_be_neither_streams_nor_connections_are_taken() {
+    let origin = Scripted::fine().await;
+    let held = Arc::<AtomicUsize>::default();
+    let limits = Limits { memory: 1000, ..Limits::default() };
+    let setting = Setting::redirected(origin.address, &origin.rule(""));
+    let stage = Setting { limits, held: Arc::clone(&held), ..setting }.start();
+    let mut frames = Frames::begin(stage.connect().await.0).await;
+    let flags = frames::END_HEADERS | frames::END_STREAM;
+    let mut told = Vec::new();
+    for number in 0..20 {
+        let stream = frames.number();
+        frames.client.say(frame(frames::HEADERS, flags, stream, &fields())).await;
+        told.push(frames.hear(stream).await.status);
+        // The connection has been taken when its first stream was answered.
+        if number == 0 {
+            held.store(1001, Ordering::Relaxed);
+        }
+    }
+    assert!(told.starts_with(&[421]) && told.ends_with(&[503; 4]), "now and then: {told:?}");
+    let request = format!("GET / HTTP/1.1\r\nHost: {}\r\n\r\n", origin.authority());
+    assert_eq!(stage.connect().await.ask(&request).await.status, 503);
+    held.store(1000, Ordering::Relaxed);
+    assert_eq!(stage.connect().await.ask(&request).await.status, 200);
+    drop(frames);
+    let decisions = stage.decisions().await;
+    let refused = decisions.iter().filter(|it| it.starts_with("deny over_limit"));
+    assert!(refused.count() >= 5, "{decisions:?}");
+}
+
+#[tokio::test]
 async fn streams_beyond_the_limit_are_refused_alone() {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
     let address = listener.local_addr().unwrap();

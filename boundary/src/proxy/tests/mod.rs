@@ -23,6 +23,7 @@ mod tls;
 mod verification;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -42,6 +43,12 @@ const DEADLINE: Duration = Duration::from_secs(10);
 /// Waits for what must happen soon.
 async fn soon<T>(what: impl Future<Output = T>) -> T {
     timeout(DEADLINE, what).await.expect("this should have happened by now")
+}
+
+/// Says how long the fault of this test was felt after its end (`docs/faults.md`).
+fn recovered(since: std::time::Instant) {
+    let test = std::thread::current().name().unwrap_or("a test").to_owned();
+    println!("recovered: {test}: {:.1} ms", since.elapsed().as_secs_f64() * 1000.0);
 }
 
 /// A proxy with its record, for connections that all come by one door.
@@ -102,6 +109,8 @@ struct Setting {
     noted: Vec<(&'static str, IpAddr)>,
     /// At which connection the jail breaks.
     breaks_at: Option<usize>,
+    /// How much memory is held.
+    held: Arc<AtomicUsize>,
 }
 
 impl Setting {
@@ -117,6 +126,7 @@ impl Setting {
             pinned: None,
             noted: vec![],
             breaks_at: None,
+            held: Arc::default(),
         }
     }
 
@@ -161,7 +171,8 @@ impl Setting {
                 breaks_at: self.breaks_at,
             }),
         };
-        let proxy = Arc::new(Proxy::new(parts, self.limits, self.egress).unwrap());
+        let (proxy, held) = (Proxy::new(parts, self.limits, self.egress).unwrap(), self.held);
+        let proxy = Arc::new(proxy.weighing(move || Some(held.load(Ordering::Relaxed))));
         let listener = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         let address = listener.local_addr().unwrap();
         let (shutdown, ended) = oneshot::channel::<()>();

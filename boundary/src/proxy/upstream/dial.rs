@@ -54,8 +54,8 @@ impl Route {
 impl Dialler {
     /// A dialler that goes by the user's gateways and trusts the user's roots.
     pub(super) fn new(egress: Egress, limits: &Limits) -> Self {
-        let Egress { roots, gateways, own, correlated: _ } = egress;
-        let questions = Questions::default();
+        let Egress { roots, gateways, own, correlated: _, directory } = egress;
+        let questions = Questions::to(directory);
         Self { trust: Trust::new(roots), gateways, questions, own, limits: limits.clone() }
     }
 

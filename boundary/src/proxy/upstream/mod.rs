@@ -26,6 +26,7 @@ use self::dial::Dialler;
 use super::Limits;
 use super::gateway::Gateways;
 use super::pool::Pool;
+use crate::dns::Directory;
 use crate::rules::{Intent, Permit, RuleSet};
 
 /// What the user says of the way out.
@@ -39,6 +40,8 @@ pub struct Egress {
     pub own: Vec<u16>,
     /// Which requests carry the number of their record.
     pub correlated: RuleSet,
+    /// Where names are, if not by the system's resolver, which reads files that the command could write.
+    pub directory: Option<Arc<Directory>>,
 }
 
 /// Everything that leads out.

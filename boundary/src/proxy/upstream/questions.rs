@@ -1,4 +1,4 @@
-//! Questions to the system's resolver, each asked once however many wait for its answer.
+//! Questions where names are, each asked once however many wait for its answer.
 //!
 //! A thousand connections that a program opens at once would else be a thousand questions, which
 //! the resolver drops. *Standing*: [`super::dial`] asks. *Never*: keeps an answer: whoever comes
@@ -12,6 +12,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::net::lookup_host;
 use tokio::sync::OnceCell;
 
+use crate::dns::Directory;
+
 /// An answer that several wait for.
 type Answer = Arc<OnceCell<Vec<IpAddr>>>;
 
@@ -19,15 +21,22 @@ type Answer = Arc<OnceCell<Vec<IpAddr>>>;
 #[derive(Debug, Default)]
 pub(super) struct Questions {
     open: Mutex<HashMap<Box<str>, Answer>>,
+    /// Who is asked, if it is not the system's resolver.
+    directory: Option<Arc<Directory>>,
 }
 
 impl Questions {
+    /// To a directory, or to the system's resolver without one.
+    pub(super) fn to(directory: Option<Arc<Directory>>) -> Self {
+        Self { open: Mutex::default(), directory }
+    }
+
     /// The addresses of a name, in the resolver's order; at least one.
     pub(super) async fn ask(&self, name: &str) -> io::Result<Vec<IpAddr>> {
         let answer = Arc::clone(self.open().entry(name.into()).or_default());
         // Whoever gives up meanwhile leaves the question to the next who waits.
         let asked = Asked { questions: self, name, answer };
-        asked.answer.get_or_try_init(|| look_up(name)).await.cloned()
+        asked.answer.get_or_try_init(|| self.look_up(name)).await.cloned()
     }
 
     /// Asks somebody who never answers, and whom everybody else waits for.
@@ -45,6 +54,15 @@ impl Questions {
     pub(super) fn waiting(&self, name: &str) -> usize {
         // The table, and whom everybody waits for.
         self.open().get(name).map_or(0, |answer| Arc::strong_count(answer).saturating_sub(2))
+    }
+
+    /// Asks whoever is to be asked.
+    async fn look_up(&self, name: &str) -> io::Result<Vec<IpAddr>> {
+        match &self.directory {
+            // Few need it, and everybody else would carry its room.
+            Some(directory) => Box::pin(directory.ask(name)).await,
+            None => look_up(name).await,
+        }
     }
 
     /// Nothing panics while it is held.
