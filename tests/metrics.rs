@@ -1,12 +1,13 @@
 //! What operators see while a session runs: counts, and no door for the command.
 
+use std::cell::RefCell;
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::world::needs::needs;
+use crate::world::needs::{cgroup2, needs};
 use crate::world::processes::eventually;
 use crate::world::{Session, World};
 
@@ -58,6 +59,39 @@ fn decisions_bytes_times_and_sizes_are_counted_and_told() {
     assert!(!told.contains("allowed.test") && !told.contains("denied.test"), "{told}");
     world.open("gate");
     session.finish().exits(0);
+}
+
+#[test]
+fn what_the_command_uses_is_told_while_it_runs_and_in_the_last_record() {
+    needs!(root, ebpf, curl);
+    let world = World::new();
+    let session = held(&world, &[]);
+    let told = read(&world, &format!("http://127.0.0.1:{PORT}/metrics"));
+    let figure = |name: &str| {
+        let line = told.lines().find_map(|line| line.strip_prefix(&format!("{name} ")));
+        line.and_then(|figure| figure.parse::<f64>().ok())
+    };
+    world.open("gate");
+    let out = session.finish();
+    out.exits(0);
+    let end = out.session.last().expect("a last record");
+    assert_eq!(end["event"], "end");
+    let now = figure("boundary_command_cpu_seconds_total").expect("it is counted");
+    let spent = end["cpu_ms"].as_f64().expect("it is counted") / 1000.0;
+    assert!(now > 0.0 && now <= spent, "{now} and {spent}");
+    // Memory where the machine has that controller on, and the kernel the file (5.19).
+    let (memory, peak) = (figure("boundary_command_memory_bytes"), &end["memory_peak"]);
+    let seen = figure("boundary_command_memory_peak_bytes");
+    assert_eq!(memory.is_some(), has_memory_controller(), "{told}");
+    assert_eq!(seen.is_some(), peak.is_u64(), "{told}");
+    assert!(seen.is_none_or(|seen| seen > 0.0 && Some(seen) <= peak.as_f64()), "{told}");
+}
+
+/// Whether the kernel counts the memory of a cgroup that is made at the top.
+fn has_memory_controller() -> bool {
+    let at = cgroup2().expect("it is mounted");
+    let on = std::fs::read_to_string(format!("{at}/cgroup.subtree_control")).expect("it is there");
+    on.split_whitespace().any(|controller| controller == "memory")
 }
 
 #[test]
@@ -121,8 +155,83 @@ fn a_port_that_is_taken_is_an_error_before_anything_runs() {
     needs!(root, bpf);
     let world = World::new();
     world.loopback_service(9464);
-    let out = world.boundary(&["--metrics-port", PORT], &["echo", "ran"]).output();
-    out.exits(125).complains("127.0.0.1:9464").expect(!out.stdout.contains("ran"), "nothing ran");
+    for options in [["--metrics-port", PORT], ["--pprof", "--pprof-port=9464"]] {
+        let out = world.boundary(&options, &["echo", "ran"]).output();
+        out.exits(125).complains("127.0.0.1:9464");
+        out.expect(!out.stdout.contains("ran"), "nothing ran");
+    }
+}
+
+/// A session that asks again and again until a file is there, and has profiles made at a port.
+fn busy<'w>(world: &'w World, options: &[&str]) -> Session<'w> {
+    let script = "echo begun; until [ -e tmp/enough ]; do curl -sS http://denied.test/; done";
+    let session = world.boundary(options, &["sh", "-c", script]).start();
+    session.wait_for("begun");
+    session
+}
+
+#[test]
+fn a_profile_of_the_proxy_is_made_while_it_works_and_another_tool_reads_it() {
+    needs!(root, bpf, curl, go);
+    let world = World::new();
+    let session = busy(&world, &["--pprof"]);
+    let place = world.folder().join("tmp");
+    let place = place.to_str().expect("our own name");
+    let url = "http://127.0.0.1:6060/debug/pprof/profile?seconds=3";
+    let tool = ["go", "tool", "pprof", "-symbolize=none", "-raw", url];
+    let read = || world.bare(&tool).env("PPROF_TMPDIR", place).env("HOME", place).output();
+    let told = RefCell::new(String::new());
+    // On a machine that is busy with much else it may not have run in the time.
+    eventually("it was seen at work", || {
+        let out = read();
+        out.exits(0);
+        let has_samples = !out.stdout.contains("samples/count cpu/nanoseconds\nLocations");
+        told.replace(out.stdout);
+        has_samples
+    });
+    let told = told.into_inner();
+    world.file("tmp/enough", "");
+    session.finish().exits(0);
+    assert!(told.contains("PeriodType: cpu nanoseconds\nPeriod: 10000000\n"), "{told}");
+    let section = |name: &str| told.split(name).nth(1).expect("it is told").lines().skip(1);
+    let samples = section("\nsamples/count cpu/nanoseconds");
+    let deepest = samples.take_while(|line| line.contains(':')).map(|line| line.split(' ').count());
+    assert!(deepest.max().is_some_and(|words| words > 6), "with their callers: {told}");
+    let program = section("\nMappings").any(|line| line.contains("/boundary"));
+    assert!(program, "{told}");
+    for secret in ["denied.test", "curl"] {
+        assert!(!told.contains(secret), "{told}");
+    }
+}
+
+#[test]
+fn one_profile_is_made_at_a_time_and_none_where_nobody_said_so() {
+    needs!(root, bpf, curl);
+    let world = World::new();
+    let session = busy(&world, &["--pprof", "--pprof-port=6061"]);
+    let url = "http://127.0.0.1:6061/debug/pprof/profile";
+    let status = |query: &str| {
+        let asked = format!("{url}{query}");
+        let curl = ["curl", "-sS", "-o", "/dev/null", "-w", "%{http_code}", "--max-time", "20"];
+        world.bare(&[&curl[..], &[&asked]].concat()).output().stdout
+    };
+    let first = world.bare(&["curl", "-sS", "-m", "60", &format!("{url}?seconds=300")]).start();
+    eventually("it is being made", || status("?seconds=1") == "503");
+    // Whoever leaves has it end.
+    first.signal(nix::sys::signal::Signal::SIGTERM);
+    first.finish();
+    eventually("another can be made", || status("?seconds=1") == "200");
+    assert_eq!(status("?seconds=301"), "400");
+    world.file("tmp/enough", "");
+    session.finish().exits(0);
+    let session = held(&world, &[]);
+    for port in ["6060", PORT] {
+        let out = world.bare(&["curl", "-sS", &format!("http://127.0.0.1:{port}/debug/pprof/")]);
+        let out = out.output();
+        out.expect(!out.stdout.contains("there is /debug"), "no profile is to be had");
+    }
+    world.open("gate");
+    session.finish().exits(0);
 }
 
 #[test]
@@ -132,21 +241,25 @@ fn the_command_reaches_no_metrics_whatever_the_policy_permits() {
     world.name("here.test", &["127.0.0.1"]);
     let everything = "domain=*";
     let named = "host=127.0.0.1,[::1],0.0.0.0,[::],localhost,here.test";
-    let stream = "proto=tcp host=127.0.0.1 port=9464";
+    let stream = "proto=tcp host=127.0.0.1 port=9464,6060";
     let script = "for at in 127.0.0.1 127.1 2130706433 localhost '[::1]' '[::ffff:127.0.0.1]' \
                   0.0.0.0 '[::]' here.test; do \
                   curl -sS -g --max-time 20 http://$at:9464/metrics; \
                   curl -sS -g --max-time 20 -H 'Host: 127.0.0.1:9464' http://$at:9464/metrics; \
                   curl -sS -g --max-time 20 -x http://$at:8080 http://127.0.0.1:9464/metrics; \
                   curl -sS -g --max-time 20 -p -x http://$at:8080 http://127.0.0.1:9464/metrics; \
+                  curl -sS -g --max-time 20 http://$at:6060/; \
+                  curl -sS -g --max-time 20 -H 'Host: 127.0.0.1:6060' http://$at:6060/; \
+                  curl -sS -g --max-time 20 -p -x http://$at:8080 http://127.0.0.1:6060/; \
                   done; echo tried";
     for rules in [&[everything, named][..], &[everything, named, stream]] {
-        let mut options = vec!["--metrics-port", PORT];
+        let mut options = vec!["--metrics-port", PORT, "--pprof"];
         for rule in rules {
             options.extend(["--allow", rule]);
         }
         let out = world.boundary(&options, &["sh", "-c", script]).output();
         out.says("tried").expect(!out.stdout.contains("boundary_"), "no figure is told");
+        out.expect(!out.stdout.contains("there is /debug"), "no profile is to be had");
     }
 }
 

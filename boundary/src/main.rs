@@ -9,6 +9,11 @@ use boundary::jail::mutation;
 use boundary::session;
 use boundary::tool;
 
+/// musl's own takes one lock for all threads (`docs/decisions/0016-an-allocator-beside-musl.md`).
+#[cfg(target_env = "musl")]
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 /// The exit status of boundary's own failures.
 const OURS: u8 = 125;
 

@@ -96,11 +96,12 @@ pub struct Args {
     /// Metrics for Prometheus at 127.0.0.1:PORT/metrics
     #[arg(long, value_name = "PORT", help_heading = "Record")]
     pub metrics_port: Option<OsString>,
-    /// A profile endpoint.
-    #[arg(long, hide = true, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    /// CPU profiles of boundary at 127.0.0.1:6060
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true,
+          default_missing_value = "true", help_heading = "Record")]
     pub pprof: Option<OsString>,
-    /// The profile endpoint's port.
-    #[arg(long, hide = true)]
+    /// The port of these profiles
+    #[arg(long, value_name = "PORT", help_heading = "Record")]
     pub pprof_port: Option<OsString>,
 
     /// The command and its arguments, after `--`.

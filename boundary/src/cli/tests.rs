@@ -123,7 +123,6 @@ fn the_version_is_one_line_and_help_shows_what_this_version_has() {
     let help = shown(&["--help"]);
     assert!(help.contains("boundary [options] -- command [args…]"), "{help}");
     assert!(help.contains("--jail-type"), "{help}");
-    assert!(!help.contains("--pprof"), "{help}");
     assert!(help.starts_with("Run a command"), "{help}");
     // An option is a line: nothing is wrapped.
     let wide = grammar().term_width(100).render_help().to_string();

@@ -19,13 +19,14 @@ const BEAT: Duration = Duration::from_secs(1);
 /// How many make a crowd.
 const CROWD: usize = 256;
 
-/// Gives memory back whenever a crowd has gone.
+/// Gives memory back whenever a crowd has gone, and as long as more is held than may be.
 pub(super) async fn keep(proxy: Arc<Proxy>) {
     let mut tide = Tide::default();
     let mut beats = interval(BEAT);
     loop {
         beats.tick().await;
-        if tide.has_gone(proxy.held()) && spawn_blocking(memory::give_back).await.is_err() {
+        let is_due = tide.has_gone(proxy.held()) || proxy.is_overweight();
+        if is_due && spawn_blocking(memory::give_back).await.is_err() {
             return;
         }
     }

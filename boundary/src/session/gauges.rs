@@ -1,9 +1,9 @@
 //! What is measured at the moment somebody looks.
 
 use std::sync::Arc;
+use std::time::Duration;
 use std::{fmt, fs};
 
-use nix::unistd::{SysconfVar, sysconf};
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric as _};
 use prometheus_client::metrics::MetricType;
@@ -15,14 +15,16 @@ use tokio::runtime::Handle;
 
 use super::faults;
 use crate::audit::{Meters, Recorder, Session};
+use crate::jail::Counts;
 use crate::proxy::Proxy;
+use crate::sys::memory;
 
 /// Everything that is shown of a session.
 pub(super) fn registry(
     about: &Session,
     meters: &Arc<Meters>,
-    recorder: &Recorder,
-    proxy: &Arc<Proxy>,
+    (recorder, proxy): (&Recorder, &Arc<Proxy>),
+    counts: Option<Counts>,
 ) -> Registry {
     let mut registry = Registry::default();
     let labels = vec![
@@ -34,7 +36,7 @@ pub(super) fn registry(
     registry.register("boundary_session", "What these figures are about", Info::new(labels));
     meters.register(&mut registry);
     let (recorder, proxy) = (recorder.clone(), Arc::clone(proxy));
-    registry.register_collector(Box::new(Now { recorder, proxy }));
+    registry.register_collector(Box::new(Now { recorder, proxy, counts }));
     registry
 }
 
@@ -42,6 +44,29 @@ pub(super) fn registry(
 struct Now {
     recorder: Recorder,
     proxy: Arc<Proxy>,
+    /// What the command uses, where the kernel counts that.
+    counts: Option<Counts>,
+}
+
+impl Now {
+    /// Tells what the command uses.
+    fn used(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let Some(counts) = &self.counts else { return Ok(()) };
+        let usage = counts.usage();
+        let memory = [
+            ("boundary_command_memory_bytes", "Memory of the command", counts.memory()),
+            ("boundary_command_memory_peak_bytes", "The most that it was", usage.memory_peak),
+        ];
+        for (name, help, bytes) in memory {
+            let Some(bytes) = bytes else { continue };
+            let gauge = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
+            ConstGauge::new(i64::try_from(bytes).unwrap_or(i64::MAX)).encode(gauge)?;
+        }
+        let Some(spent) = usage.cpu_ms.map(Duration::from_millis) else { return Ok(()) };
+        let (name, help) = ("boundary_command_cpu_seconds", "Processor time of the command");
+        let counter = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
+        ConstCounter::new(spent.as_secs_f64()).encode(counter)
+    }
 }
 
 impl fmt::Debug for Now {
@@ -69,7 +94,7 @@ impl Collector for Now {
             ("boundary_answered_addresses", "Addresses of real answers", Some(load.answered)),
             ("boundary_questions", "Questions being asked outside", Some(load.forwarded)),
             ("boundary_descriptors", "Descriptors that the proxy has open", descriptors()),
-            ("boundary_memory_bytes", "Memory of the proxy that is resident", memory()),
+            ("boundary_memory_bytes", "Memory of the proxy that is resident", memory::resident()),
             ("boundary_flows", "Entries of the kernel's table of flows", load.flows),
         ];
         for (name, help, value) in gauges {
@@ -99,19 +124,11 @@ impl Collector for Now {
             let counter = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
             ConstCounter::new(value).encode(counter)?;
         }
-        Ok(())
+        self.used(&mut encoder)
     }
 }
 
 /// How many descriptors this process has open, but for the one that it takes to look.
 fn descriptors() -> Option<usize> {
     Some(fs::read_dir("/proc/self/fd").ok()?.count().saturating_sub(1))
-}
-
-/// How much of this process's memory is resident, in proc(5).
-fn memory() -> Option<usize> {
-    let pages: usize =
-        fs::read_to_string("/proc/self/statm").ok()?.split(' ').nth(1)?.parse().ok()?;
-    let size = sysconf(SysconfVar::PAGE_SIZE).ok()??;
-    pages.checked_mul(usize::try_from(size).ok()?)
 }

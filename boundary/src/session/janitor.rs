@@ -119,9 +119,10 @@ impl Janitor {
         // A fork with a copy of all, dear as it is: the command may stop this child by its number, and who
         // shared its memory would wait for it.
         let next = process::fork(|| 0).ok()?;
-        let status = fs::read_to_string(format!("/proc/{next}/status"));
+        let status = fs::read(format!("/proc/{next}/status"));
         process::end(next, super::END);
         let status = status.ok()?;
+        let status = String::from_utf8_lossy(&status);
         let numbers = status.lines().find_map(|line| line.strip_prefix("NSpid:"))?;
         let inner = numbers.split_whitespace().nth(1)?.parse::<u64>().ok()?;
         // The namespace's first process and this one are boundary's own.

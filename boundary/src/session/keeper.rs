@@ -34,6 +34,10 @@ const PASSED_ON: &[Signal] = &[
     Signal::SIGCONT,
 ];
 
+/// Those that are for nobody but this process: children are collected, and the kernel has `SIGIO` for the
+/// whole foreground of a terminal if one program asks for it.
+const IGNORED: &[Signal] = &[Signal::SIGCHLD, Signal::SIGIO];
+
 /// The processes whose end ends the session.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Family<'a> {
@@ -70,7 +74,9 @@ impl Signals {
         for &signal in PASSED_ON {
             watched.add(signal);
         }
-        watched.add(Signal::SIGCHLD);
+        for &signal in IGNORED {
+            watched.add(signal);
+        }
         watched.thread_block().map_err(Call::to("sigprocmask"))?;
         SignalFd::with_flags(&watched, SfdFlags::SFD_CLOEXEC)
             .map(Self)
@@ -97,7 +103,7 @@ impl Signals {
 /// Passes a signal on to the command, unless the terminal has sent it to both.
 fn pass_on(info: &siginfo, command: Pid) {
     let signal = libc::c_int::try_from(info.ssi_signo).ok().and_then(|n| Signal::try_from(n).ok());
-    let Some(signal) = signal.filter(|&signal| signal != Signal::SIGCHLD) else { return };
+    let Some(signal) = signal.filter(|signal| !IGNORED.contains(signal)) else { return };
     if info.ssi_code != libc::SI_KERNEL
         && let Err(error) = kill(command, signal)
     {

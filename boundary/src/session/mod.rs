@@ -23,6 +23,7 @@ mod janitor;
 mod keeper;
 mod keystore;
 mod learn;
+mod names;
 mod nested;
 mod prompt;
 mod proxy;
@@ -30,6 +31,7 @@ mod raise;
 mod save;
 mod stdio;
 mod trust;
+mod windows;
 
 use std::ffi::OsString;
 use std::fs;

@@ -86,9 +86,10 @@ fn enter(config: &Config, command: Pid, stream: &mut UnixStream) -> Result<Optio
         exact: config.policy.reading == DomainMatch::Exact,
     };
     config.announce();
-    if config.metrics_port.is_some() || config.collector.is_some() {
+    let is_watched = config.metrics_port.or(config.pprof_port).is_some();
+    if is_watched || config.collector.is_some() {
         tracing::warn!(
-            "metrics and export are those of the session around this one; there are none here"
+            "metrics, profiles and export are those of the session around; there are none here"
         );
     }
     let (jail, badge) = match request.ask(stream).map_err(Call::to("read(door)"))? {

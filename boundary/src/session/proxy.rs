@@ -5,7 +5,6 @@
 //! *Never*: changes a wall.
 
 use std::ffi::OsString;
-use std::fs;
 use std::os::fd::{AsFd as _, AsRawFd, RawFd};
 use std::os::unix::net::UnixStream as StdStream;
 use std::path::Path;
@@ -15,7 +14,6 @@ use std::time::Duration;
 use nix::sys::prctl;
 use nix::sys::signal::SigSet;
 use nix::unistd::{Pid, getppid, setsid};
-use prometheus_client::registry::Registry;
 use tokio::io::AsyncReadExt as _;
 use tokio::net::UnixStream;
 use uuid::Uuid;
@@ -24,21 +22,21 @@ use super::bounds::bounds;
 use super::channel::{Channel, Message, used_in};
 use super::control::{About, Control, Door};
 use super::learn::Book;
-use super::{Error, faults, frugal, gauges, stdio};
-use crate::audit::{Meters, Recorder, Session, Sinks, Usage};
+use super::windows::{Shown, Windows};
+use super::{Error, faults, frugal, gauges, names, stdio};
+use crate::audit::{Recorder, Session, Sinks, Usage};
 use crate::ca::Authority;
 use crate::config::Config;
 use crate::control;
-use crate::dns::{Forwarder, Pins, Resolver, hosts_file, search_domains};
+use crate::dns::Pins;
 use crate::jail::child::Identity;
 use crate::jail::usher::{Entry, Reports, Told};
 use crate::jail::{Call, Lent, Refusals, Ring, Walls};
 use crate::proxy::{Doors, Parts, Proxy};
 use crate::rules::{DomainMatch, Policies};
 use crate::session::prompt::{Desk, Opened};
-use crate::sys::process;
 use crate::sys::readiness::readable;
-use crate::watch::Window;
+use crate::sys::{memory, process};
 
 /// How long the record may take to reach the disk when the session is over.
 const FLUSH: Duration = Duration::from_secs(3);
@@ -172,12 +170,12 @@ impl Setup<'_> {
         kept.extend(self.descriptors());
         process::keep_only(&kept)?;
         // A port may take a right.
-        let window = self.config.metrics_port.map(Window::open).transpose()?;
+        let windows = Windows::open(self.config)?;
         self.give_up(needs)?;
         let desk = self.prompt.take().map(Desk::open).transpose();
         let (desk, prompt) = desk.map_err(|error| format!("--prompt: {error}"))?.unzip();
         let session = self.recorded();
-        let meters = window.as_ref().map(|_| Arc::new(Meters::default()));
+        let meters = windows.meters();
         let about = session.clone();
         let book = self.book()?;
         let described = self.described();
@@ -189,7 +187,7 @@ impl Setup<'_> {
         let certificate = authority.certificate_pem().as_bytes().to_vec();
         let pins = Arc::new(Pins::default());
         let (rules, limits) = bounds(self.config, home)?;
-        let resolver = resolver(self.config, &pins, &rules, &recorder);
+        let resolver = names::resolver(self.config, &pins, &rules, &recorder);
         let parts = Parts {
             rules: Arc::clone(&rules),
             authority,
@@ -198,7 +196,8 @@ impl Setup<'_> {
             origin,
             resolver: Arc::new(resolver),
         };
-        let mut proxy = Proxy::new(parts, limits, self.config.egress.clone())?;
+        let mut proxy = Proxy::new(parts, limits, names::egress(self.config, self.walls.jail()))?;
+        proxy = proxy.weighing(memory::resident);
         if let Some(book) = &book {
             proxy = proxy.learning(book.lessons());
         }
@@ -206,9 +205,9 @@ impl Setup<'_> {
             proxy = proxy.prompting(prompt);
         }
         let proxy = Arc::new(proxy);
-        let shown = window
-            .zip(meters)
-            .map(|(window, meters)| (window, gauges::registry(&about, &meters, &recorder, &proxy)));
+        let shown = windows.showing(meters.map(|meters| {
+            gauges::registry(&about, &meters, (&recorder, &proxy), self.walls.counts())
+        }));
         let about = About::of(self.config, described);
         let control = (Arc::new(Control::new(Arc::clone(&proxy), about)), self.control);
         let doors = self.doors;
@@ -292,31 +291,10 @@ fn name_of(command: &[OsString]) -> String {
     name.unwrap_or_default().to_string_lossy().into_owned()
 }
 
-/// The resolver, and what the host's files say of names. They are read now, before the command may
-/// have changed them.
-fn resolver(
-    config: &Config,
-    pins: &Arc<Pins>,
-    rules: &Arc<Policies>,
-    recorder: &Recorder,
-) -> Resolver {
-    // Without them there is no search list, and nothing in the hosts file.
-    let resolv_conf = fs::read_to_string("/etc/resolv.conf").unwrap_or_default();
-    let hosts = fs::read_to_string("/etc/hosts").unwrap_or_default();
-    for (host, address) in hosts_file(&hosts) {
-        pins.note(&host, address);
-    }
-    let (pins, rules) = (Arc::clone(pins), Arc::clone(rules));
-    let search = search_domains(&resolv_conf);
-    let resolver = Resolver::new(pins, rules, recorder.clone(), search);
-    if config.real_dns { resolver.forwarding(Forwarder::new(&resolv_conf)) } else { resolver }
-}
-
 /// Everything that serves the command.
 struct Service {
     proxy: Arc<Proxy>,
-    /// What operators look at, if they want to.
-    shown: Option<(Window, Registry)>,
+    shown: Shown,
     recorder: Recorder,
     pins: Arc<Pins>,
     doors: Doors,
@@ -361,13 +339,7 @@ impl Service {
     async fn serve(self, line: StdStream, heard: &Arc<Mutex<Vec<u8>>>) -> Result<(), Said> {
         line.set_nonblocking(true)?;
         let line = UnixStream::from_std(line)?;
-        if let Some((window, registry)) = self.shown {
-            // It ends with the runtime.
-            tokio::spawn(async move {
-                let error = window.serve(registry).await;
-                tracing::error!(%error, "metrics cannot be told");
-            });
-        }
+        self.shown.serve();
         tokio::spawn(frugal::keep(Arc::clone(&self.proxy)));
         let (control, door) = self.control;
         if let Some(desk) = self.desk {

@@ -37,6 +37,13 @@ const BUNDLE_VARIABLES: &[&str] = &[
     "npm_config_cafile",
 ];
 
+/// The variables that name a file of settings: wget's, in the place of the system's, and apt's. Both look at
+/// the system's certificates, which a jail without mounts cannot replace.
+const SETTINGS_VARIABLES: [&str; 2] = ["SYSTEM_WGETRC", "APT_CONFIG"];
+
+/// The system's settings of wget.
+const WGETRC: &str = "/etc/wgetrc";
+
 /// How the name of every session's directory begins.
 const PREFIX: &str = "boundary-";
 
@@ -119,8 +126,19 @@ impl SessionFiles {
         show(&bundle.overlay.join(hashed), authority_pem)?;
         show(&bundle.anchors().join("boundary.pem"), authority_pem)?;
         show(&bundle.java(), &java.file())?;
+        write_settings(&bundle)?;
         Ok(bundle)
     }
+}
+
+/// Writes the settings that name the bundle, behind those that wget finds on this system.
+fn write_settings(bundle: &Bundle) -> io::Result<()> {
+    let [wget, apt] = bundle.settings();
+    let file = bundle.file.display();
+    // Most systems have none.
+    let own = fs::read_to_string(WGETRC).unwrap_or_default();
+    show(&wget, format!("{own}\nca_certificate = {file}\n").as_bytes())?;
+    show(&apt, format!("Acquire::https::CaInfo \"{file}\";\n").as_bytes())
 }
 
 /// The system's roots.
@@ -230,6 +248,12 @@ pub(super) fn environment(
         caller.filter(|(name, _)| !is_ours(name) && !is_proxy(name)).collect();
     for name in BUNDLE_VARIABLES {
         environment.push((OsString::from(name), bundle.file.clone().into_os_string()));
+    }
+    for (name, file) in SETTINGS_VARIABLES.into_iter().zip(bundle.settings()) {
+        // Settings of the user's own stand.
+        if environment.iter().all(|(known, _)| known != name) {
+            environment.push((name.into(), file.into_os_string()));
+        }
     }
     tell_java(&mut environment, bundle);
     environment

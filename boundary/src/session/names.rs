@@ -1,0 +1,68 @@
+//! What the machine's files say of names, read before the command may have changed them.
+
+use std::fs;
+use std::path::Path;
+use std::sync::Arc;
+
+use nix::unistd::{AccessFlags, access, geteuid};
+
+use crate::audit::Recorder;
+use crate::config::Config;
+use crate::dns::{Directory, Forwarder, Pins, Resolver, hosts_file, search_domains};
+use crate::jail::Choice;
+use crate::proxy::Egress;
+use crate::rules::Policies;
+
+/// The files that the system's resolver goes by, the folder in which they could be exchanged, and the one
+/// from which it loads what they name.
+const READ: [&str; 7] = [
+    "/etc",
+    "/etc/gai.conf",
+    "/etc/host.conf",
+    "/etc/hosts",
+    "/etc/nsswitch.conf",
+    "/etc/resolv.conf",
+    "/usr/lib",
+];
+
+/// The two that count: without them there is no search list, and nothing in the hosts file.
+fn files() -> (String, String) {
+    let read = |path| fs::read_to_string(path).unwrap_or_default();
+    (read("/etc/hosts"), read("/etc/resolv.conf"))
+}
+
+/// The resolver, and what the host's files say of names. They are read now, before the command may
+/// have changed them.
+pub(super) fn resolver(
+    config: &Config,
+    pins: &Arc<Pins>,
+    rules: &Arc<Policies>,
+    recorder: &Recorder,
+) -> Resolver {
+    let (hosts, resolv_conf) = files();
+    for (host, address) in hosts_file(&hosts) {
+        pins.note(&host, address);
+    }
+    let (pins, rules) = (Arc::clone(pins), Arc::clone(rules));
+    let search = search_domains(&resolv_conf);
+    let resolver = Resolver::new(pins, rules, recorder.clone(), search);
+    if config.real_dns { resolver.forwarding(Forwarder::new(&resolv_conf)) } else { resolver }
+}
+
+/// The way out that the user described, and where names are for it.
+pub(super) fn egress(config: &Config, jail: Choice) -> Egress {
+    Egress { directory: directory(jail), ..config.egress.clone() }
+}
+
+/// Where names are for the proxy, if the system's resolver is not to be asked: `landjail` covers no files in
+/// most places, and a command that may write these would lead an allowed name wherever it likes.
+fn directory(jail: Choice) -> Option<Arc<Directory>> {
+    // The proxy is the command's user by now.
+    let may_write = |path: &str| access(Path::new(path), AccessFlags::W_OK).is_ok();
+    let is_exposed = geteuid().is_root() || READ.into_iter().any(may_write);
+    if jail != Choice::Landjail || !is_exposed {
+        return None;
+    }
+    let (hosts, resolv_conf) = files();
+    Some(Arc::new(Directory::new(&hosts, &resolv_conf)))
+}
