@@ -116,10 +116,22 @@ pub fn read(bytes: &[u8], is_head: bool) -> Option<Answer> {
         .headers
         .iter()
         .map(|field| (field.name.to_ascii_lowercase(), field.value.to_vec()))
+        .map(
+            |(name, value)| {
+                if name == "content-length" { (name, number(value)) } else { (name, value) }
+            },
+        )
         .filter(|(name, _)| !between.contains(&&**name) && !(is_void && name == "content-length"))
         .collect();
     fields.sort();
     Some(Answer { status, reason, fields, body, is_whole })
+}
+
+/// A length without the zeros that may stand before it (RFC 9110 §8.6): any digits are one.
+fn number(digits: Vec<u8>) -> Vec<u8> {
+    assert!(!digits.is_empty() && digits.iter().all(u8::is_ascii_digit), "{digits:?} is no length");
+    let zeros = digits.iter().take_while(|digit| **digit == b'0').count();
+    digits[zeros.min(digits.len() - 1)..].to_vec()
 }
 
 /// Reads chunks, and whether the last one came.

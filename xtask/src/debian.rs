@@ -51,7 +51,10 @@ impl Debian {
             let below = debian.folder.join(below);
             fs::create_dir_all(&below).with_context(|| below.display().to_string())?;
         }
-        debian.write("status", "")?;
+        // Written anew it would have apt read every list again.
+        if debian.read("status").is_err() {
+            debian.write("status", "")?;
+        }
         let is_same = debian.read("sources.list").is_ok_and(|before| before == sources);
         if !is_same || !debian.is_fresh() {
             debian.write("sources.list", &sources)?;
@@ -133,6 +136,9 @@ impl Debian {
             format!("Dir::State::status={folder}/status"),
             format!("Dir::State::Lists={folder}/lists"),
             format!("Dir::Cache={folder}/cache"),
+            // Images for containers turn them off, and apt reads every list for every question.
+            "Dir::Cache::pkgcache=pkgcache.bin".into(),
+            "Dir::Cache::srcpkgcache=srcpkgcache.bin".into(),
             format!("Dir::Etc::SourceList={folder}/sources.list"),
             "Dir::Etc::SourceParts=/dev/null".into(),
             "Dir::Etc::Preferences=/dev/null".into(),

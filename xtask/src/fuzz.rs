@@ -14,17 +14,13 @@ use crate::say::say;
 use crate::setup::{CARGO_FUZZ, install};
 use crate::workspace::Workspace;
 
-/// What runs where it is named alone: it holds two parsers against each other, and has not yet been quiet
-/// for long enough to stop anybody else's change.
-const BY_NAME: [&str; 1] = ["http_answer"];
-
 /// Runs the targets of `fuzz/`, all or those that are named.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Fuzz {
     /// How long each target runs.
     #[arg(long, value_name = "N", default_value_t = 10)]
     secs: u32,
-    /// The targets; without a name, all that are not for their names alone.
+    /// The targets; all of them without a name.
     targets: Vec<String>,
 }
 
@@ -35,9 +31,7 @@ pub(crate) fn fuzz(workspace: &Workspace, asked: &Fuzz) -> Result<ExitCode> {
     for name in &asked.targets {
         ensure!(all.contains(name), "no target `{name}`; there are {}", all.join(", "));
     }
-    let usual: Vec<String> =
-        all.iter().filter(|name| !BY_NAME.contains(&name.as_str())).cloned().collect();
-    let chosen = if asked.targets.is_empty() { &usual } else { &asked.targets };
+    let chosen = if asked.targets.is_empty() { &all } else { &asked.targets };
     let built = cargo_fuzz(workspace, "build").status().context("cargo fuzz build")?;
     ensure!(built.success(), "cargo fuzz build: {built}");
     let mut found = Vec::new();

@@ -1,13 +1,15 @@
 //! Runs the journeys behind the jails that need no BPF, and writes into `docs/jails.md` what became of
 //! them: `cargo xtask test` runs them behind `ebpf`.
 //!
-//! *Standing*: what a run showed stands in `target/jails.json` until the same jail is tried again for the
-//! same user; the document is made of that. *Never*: counts a test that skipped as one that passed.
+//! *Standing*: what a run showed stands in `target/jails.json` until the same jail is tried again in the
+//! same place for the same user; the document is made of that. Of a place where the jail cannot be
+//! raised one test has shown so. *Never*: counts a test that skipped as one that passed.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::fs;
 use std::io::{self, BufRead as _, BufReader, Write as _};
+use std::path::Path;
 use std::process::{ChildStderr, Command, ExitCode, Stdio};
 
 use anyhow::{Context as _, Result};
@@ -32,10 +34,11 @@ const RESULTS: &str = "jails.json";
 const THREADS: &str = "--test-threads=6";
 
 /// What is the same behind every jail, or is about one that it names itself.
-const ELSEWHERE: [&str; 12] = [
+const ELSEWHERE: [&str; 13] = [
     "kernel::",
     "nsjail::",
     "landjail::",
+    "signals::",
     "containers::",
     "contained::",
     "jails::",
@@ -50,6 +53,23 @@ const ELSEWHERE: [&str; 12] = [
 /// What begins the names of tests that try to get out.
 const ESCAPES: &str = "escape::";
 
+/// Where boundary starts: by the name that the tests know, and in words.
+const PLACES: [(&str, &str); 7] = [
+    ("machine", "the machine"),
+    ("default", "a container"),
+    ("net-admin", "… with `--cap-add NET_ADMIN`"),
+    ("sys-admin", "… with `--cap-add SYS_ADMIN`"),
+    ("unconfined", "… with `seccomp=unconfined` and `systempaths=unconfined`"),
+    ("privileged", "… with `--privileged`"),
+    ("restricted", "Kubernetes, restricted"),
+];
+
+/// The jails, in the order of the table.
+const JAILS: [&str; 3] = ["ebpf", "nsjail", "landjail"];
+
+/// The test that finds whether the jail stands in a place, and that nothing runs where it does not.
+const STANDS: &str = "containers::the_jail_of_the_run_judges_or_runs_nothing_and_names_the_row";
+
 /// What is asked of a run.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Jails {
@@ -59,11 +79,83 @@ pub(crate) struct Jails {
     /// Starts boundary as an ordinary user wherever a test does not say as whom
     #[arg(long)]
     user: bool,
+    /// Where boundary starts, comma-separated: the machine itself, or a container of a kind
+    #[arg(long, value_delimiter = ',', default_values_t = ["machine".to_owned()],
+          value_parser = PLACES.map(|(name, _)| name))]
+    inside: Vec<String>,
+    /// Every jail, everywhere, as root and as a user: takes an hour or two
+    #[arg(long, conflicts_with_all = ["jail", "user", "inside"])]
+    matrix: bool,
     /// Writes what became of them into the documentation
     #[arg(long)]
     document: bool,
     /// Parts of the names of tests; without any, all that depend on the jail
     tests: Vec<String>,
+}
+
+/// One row of the table: where, as whom, which jail.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Row {
+    inside: String,
+    is_user: bool,
+    jail: String,
+}
+
+impl Row {
+    /// Those of a run.
+    fn asked(asked: &Jails) -> Vec<Self> {
+        let rows = Self::all().into_iter();
+        let is_asked = |row: &Self| {
+            asked.matrix
+                || asked.inside.contains(&row.inside)
+                    && asked.user == row.is_user
+                    && asked.jail.contains(&row.jail)
+        };
+        rows.filter(is_asked).collect()
+    }
+
+    /// All that there are: Kubernetes' restricted profile has no root.
+    fn all() -> Vec<Self> {
+        let whom = |place| if place == "restricted" { &[true][..] } else { &[false, true] };
+        let mut all = Vec::new();
+        for (inside, _) in PLACES {
+            for &is_user in whom(inside) {
+                all.extend(JAILS.map(|jail| Self {
+                    inside: inside.to_owned(),
+                    is_user,
+                    jail: jail.to_owned(),
+                }));
+            }
+        }
+        all
+    }
+
+    /// Who starts boundary.
+    fn who(&self) -> &'static str {
+        if self.is_user { "a user" } else { "root" }
+    }
+
+    /// By what its outcome is known.
+    fn key(&self) -> String {
+        format!("{}|{}|{}", self.inside, self.who(), self.jail)
+    }
+
+    /// Its place in words.
+    fn place(&self) -> &'static str {
+        let known = PLACES.into_iter().find(|(name, _)| *name == self.inside);
+        known.map_or("", |(_, words)| words)
+    }
+
+    /// Tells the tests of it.
+    fn tell(&self, runner: &mut Command) {
+        runner.env("BOUNDARY_TEST_JAIL", &self.jail);
+        if self.is_user {
+            runner.env("BOUNDARY_TEST_AS", "user");
+        }
+        if self.inside != "machine" {
+            runner.env("BOUNDARY_TEST_IN", &self.inside);
+        }
+    }
 }
 
 /// Tests of one kind.
@@ -101,6 +193,8 @@ struct Outcome {
     ran: BTreeMap<String, bool>,
     /// Those that had nothing to try.
     skipped: BTreeSet<String>,
+    /// What keeps the jail from being raised, if something does.
+    refused: Option<String>,
     /// Whether the runner says that all is well.
     is_well: bool,
 }
@@ -135,7 +229,17 @@ impl Outcome {
 
     /// For machines.
     fn json(&self) -> Value {
-        json!({ "escapes": self.count(true).json(), "journeys": self.count(false).json() })
+        json!({ "escapes": self.count(true).json(), "journeys": self.count(false).json(),
+                "refused": self.refused })
+    }
+}
+
+impl fmt::Display for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.refused {
+            Some(obstacle) if self.is_good() => write!(f, "refused, as it has to be: {obstacle}"),
+            _ => write!(f, "escapes {}; others {}", self.count(true), self.count(false)),
+        }
     }
 }
 
@@ -145,51 +249,71 @@ fn skipped(line: &str) -> Option<&str> {
     Some(test)
 }
 
-/// Runs them behind one jail after the other; closes with one line for each.
+/// What keeps a jail from being raised, if a line tells of that.
+fn refused(line: &str) -> Option<&str> {
+    let (_, obstacle) = line.strip_prefix("refused: ")?.split_once(": ")?;
+    Some(obstacle)
+}
+
+/// Runs them in one place after the other; closes with one line for each.
 pub(crate) fn jails(workspace: &Workspace, asked: &Jails) -> Result<ExitCode> {
     setup(workspace)?;
     let built =
         Built::build(workspace, &[&suite::TESTED[..], &["--quiet", "--all-targets"]].concat())?;
     let (mut closing, mut is_good) = (Vec::new(), true);
     let mut results = last(workspace);
-    for jail in &asked.jail {
+    for row in Row::asked(asked) {
         let toll = Packets::file(workspace)?;
-        let mut runner = runner(workspace, &built, asked)?;
-        runner.env("BOUNDARY_TEST_JAIL", jail).env(packets::VARIABLE, &toll);
-        let outcome = run(runner)?;
+        let outcome = row_of(workspace, &built, (asked, &row), &toll)?;
         let packets = Packets::read(&toll)?;
         is_good &= outcome.is_good() && packets.is_tight();
-        let who = if asked.user { "a user" } else { "root" };
-        let (escapes, journeys) = (outcome.count(true), outcome.count(false));
         let sum =
-            format!("jails: {jail} as {who}: escapes {escapes}; others {journeys}; {packets}");
+            format!("jails: {}, {}, {}: {outcome}; {packets}", row.inside, row.who(), row.jail);
+        say(&sum);
         closing.push(sum);
         if asked.tests.is_empty() {
-            results.insert(format!("{who}|{jail}"), outcome.json());
+            results.insert(row.key(), outcome.json());
+            fs::write(workspace.target().join(RESULTS), Value::from(results.clone()).to_string())
+                .context(RESULTS)?;
         }
     }
     if asked.document {
-        fs::write(workspace.target().join(RESULTS), Value::from(results.clone()).to_string())
-            .context(RESULTS)?;
         document::write(workspace, DOCUMENT, "matrix", &table(&results))?;
     }
     closing.iter().for_each(say);
     Ok(if is_good { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
+/// Runs what is asked in one place; in a container, only where the jail stands.
+fn row_of(
+    workspace: &Workspace,
+    built: &Built,
+    (asked, row): (&Jails, &Row),
+    toll: &Path,
+) -> Result<Outcome> {
+    let start = |words: &[&str]| -> Result<Outcome> {
+        let mut runner = runner(workspace, built, words)?;
+        row.tell(&mut runner);
+        runner.env(packets::VARIABLE, toll);
+        run(runner)
+    };
+    if row.inside != "machine" {
+        let first = start(&["--exact", STANDS])?;
+        if first.refused.is_some() || !first.is_good() {
+            return Ok(first);
+        }
+    }
+    if asked.tests.is_empty() {
+        return start(&ELSEWHERE.map(|name| ["--skip", name]).concat());
+    }
+    start(&asked.tests.iter().map(String::as_str).collect::<Vec<_>>())
+}
+
 /// The runner, with what is asked of it.
-fn runner(workspace: &Workspace, built: &Built, asked: &Jails) -> Result<Command> {
+fn runner(workspace: &Workspace, built: &Built, words: &[&str]) -> Result<Command> {
     // Not by cargo, which would build again for another environment.
     let mut runner = Command::new(built.runner("journey")?);
-    runner.arg(THREADS).current_dir(workspace.root().join("tests"));
-    if asked.tests.is_empty() {
-        runner.args(ELSEWHERE.iter().flat_map(|name| ["--skip", name]));
-    } else {
-        runner.args(&asked.tests);
-    }
-    if asked.user {
-        runner.env("BOUNDARY_TEST_AS", "user");
-    }
+    runner.arg(THREADS).args(words).current_dir(workspace.root().join("tests"));
     runner.env("BOUNDARY_BIN", built.program("boundary")?);
     runner.env("BOUNDARY_ATTACK", built.program("attack")?);
     if let Some(promise) = suite::promise() {
@@ -214,18 +338,19 @@ fn run(mut runner: Command) -> Result<Outcome> {
     }
     outcome.is_well = child.wait().context("the tests")?.success();
     // It ends with what it reads; a panic of it would be one here.
-    outcome.skipped = errors.join().unwrap_or_default();
+    (outcome.skipped, outcome.refused) = errors.join().unwrap_or_default();
     Ok(outcome)
 }
 
-/// Hands on what tests say beside their output; which of them skip.
-fn listen(errors: ChildStderr) -> BTreeSet<String> {
-    let mut all = BTreeSet::new();
+/// Hands on what tests say beside their output; which of them skip, and what keeps the jail.
+fn listen(errors: ChildStderr) -> (BTreeSet<String>, Option<String>) {
+    let (mut all, mut obstacle) = (BTreeSet::new(), None);
     for line in BufReader::new(errors).lines().map_while(Result::ok) {
         all.extend(skipped(&line).map(str::to_owned));
+        obstacle = obstacle.or_else(|| refused(&line).map(str::to_owned));
         say(line);
     }
-    all
+    (all, obstacle)
 }
 
 /// What earlier runs showed.
@@ -238,13 +363,20 @@ fn last(workspace: &Workspace) -> Map<String, Value> {
 /// What runs showed, for people.
 fn table(results: &Map<String, Value>) -> String {
     let mut lines = vec![
-        "| started as | jail | escapes | other journeys |".to_owned(),
-        "|---|---|---|---|".to_owned(),
+        "| where | started as | jail | escapes | other journeys |".to_owned(),
+        "|---|---|---|---|---|".to_owned(),
     ];
-    lines.extend(results.iter().filter_map(|(place, row)| {
-        let (who, jail) = place.split_once('|')?;
-        let count = |name| row.get(name).map(Count::of).unwrap_or_default();
-        Some(format!("| {who} | `{jail}` | {} | {} |", count("escapes"), count("journeys")))
+    lines.extend(Row::all().iter().filter_map(|row| {
+        let found = results.get(&row.key())?;
+        let count = |name| found.get(name).map(Count::of).unwrap_or_default();
+        let (escapes, others) = (count("escapes"), count("journeys"));
+        let ended = match found.get("refused").and_then(Value::as_str) {
+            Some(obstacle) if others.failed == 0 => {
+                format!("refused with exit status 125: {obstacle} | – |")
+            }
+            _ => format!("{escapes} | {others} |"),
+        };
+        Some(format!("| {} | {} | `{}` | {ended}", row.place(), row.who(), row.jail))
     }));
     lines.join("\n") + "\n"
 }
@@ -253,7 +385,7 @@ fn table(results: &Map<String, Value>) -> String {
 mod tests {
     use serde_json::Map;
 
-    use super::{Count, Outcome, skipped, table};
+    use super::{Count, Outcome, Row, refused, skipped, table};
 
     /// What lines of a runner come to.
     fn noted(lines: &[&str]) -> Outcome {
@@ -294,9 +426,29 @@ mod tests {
     #[test]
     fn the_table_has_a_line_for_each_jail() {
         let outcome = noted(&["test escape::a ... ok", "test b ... ok", "test c ... ok"]);
-        let results = Map::from_iter([("root|nsjail".to_owned(), outcome.json())]);
+        let results = Map::from_iter([("machine|root|nsjail".to_owned(), outcome.json())]);
         let said = table(&results);
-        let line = "| root | `nsjail` | 1 passed, 0 failed | 2 passed, 0 failed |\n";
+        let line = "| the machine | root | `nsjail` | 1 passed, 0 failed | 2 passed, 0 failed |\n";
         assert!(said.ends_with(line), "{said}");
+    }
+
+    #[test]
+    fn a_refusal_is_told_only_where_a_test_has_found_it_right() {
+        let refused = |line| {
+            let refused = refused("refused: nsjail: user namespace: refused (EPERM)");
+            let outcome = Outcome { refused: refused.map(str::to_owned), ..noted(&[line]) };
+            table(&Map::from_iter([("default|a user|nsjail".to_owned(), outcome.json())]))
+        };
+        let said = refused("test containers::it ... ok");
+        assert!(said.contains("125: user namespace: refused (EPERM)"), "{said}");
+        let said = refused("test containers::it ... FAILED");
+        assert!(said.contains("0 passed, 1 failed"), "{said}");
+    }
+
+    #[test]
+    fn the_matrix_has_each_jail_everywhere_but_root_in_the_restricted_profile() {
+        let all = Row::all();
+        assert_eq!(all.len(), 7 * 3 * 2 - 3);
+        assert!(!all.iter().any(|row| row.inside == "restricted" && !row.is_user));
     }
 }

@@ -11,13 +11,15 @@ use std::os::unix::fs::chown;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::thread;
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use nix::unistd::User;
 
 use super::Plan;
 use super::agent::{Agent, Helper, bound, own};
-use super::memory;
+use super::memory::{self, Spent};
 use crate::authority::Authority;
 use crate::load::{Outcome, Task};
 use crate::say;
@@ -66,14 +68,24 @@ pub(super) struct Contestant {
 impl Contestant {
     /// Has its load do something, and notes what the proxy spent meanwhile.
     pub(super) fn perform(&mut self, task: &Task) -> Result<Outcome> {
+        self.perform_and_settle(task, Duration::ZERO)
+    }
+
+    /// The same, where the proxy has something left to do afterwards that is its own.
+    pub(super) fn perform_and_settle(&mut self, task: &Task, within: Duration) -> Result<Outcome> {
         let spent = |root: Option<u32>| root.map(memory::spent).transpose();
         let before = spent(self.root())?;
         let mut outcome = self.agent.perform(task)?;
+        thread::sleep(within);
         let after = spent(self.root())?;
         #[expect(clippy::cast_precision_loss, reason = "a count of seconds fits")]
         let count = outcome.count.max(1) as f64;
-        let all = after.zip(before).map(|(after, before)| after.saturating_sub(before));
-        outcome.spent = all.map(|all| all.as_secs_f64() * 1e6 / count);
+        let spent = |of: fn(Spent) -> Duration| {
+            let spent = of(after?).saturating_sub(of(before?));
+            Some(spent.as_secs_f64() * 1e6 / count)
+        };
+        outcome.spent = spent(|spent| spent.all);
+        outcome.writers = spent(|spent| spent.writers);
         Ok(outcome)
     }
 

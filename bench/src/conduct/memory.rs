@@ -38,18 +38,35 @@ pub(super) fn usage(root: u32) -> Result<Usage> {
     Ok(sum)
 }
 
+/// Processor time.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Spent {
+    /// Of everything.
+    pub(super) all: Duration,
+    /// Of the threads that write the record down.
+    pub(super) writers: Duration,
+}
+
+/// What those threads are called.
+const WRITERS: [&str; 4] = ["agent", "log", "otlp", "records"];
+
 /// The processor time of a process and those below it so far, threads that have ended left out.
-pub(super) fn spent(root: u32) -> Result<Duration> {
-    let mut sum = 0;
+pub(super) fn spent(root: u32) -> Result<Spent> {
+    let mut sum = Spent::default();
     for pid in family(root)? {
         let Ok(threads) = fs::read_dir(format!("/proc/{pid}/task")) else { continue };
         for thread in threads.flatten() {
-            let text = fs::read_to_string(thread.path().join("schedstat")).unwrap_or_default();
-            let nanos = text.split(' ').next().and_then(|number| number.parse::<u64>().ok());
-            sum += nanos.unwrap_or(0);
+            let read = |file| fs::read_to_string(thread.path().join(file)).unwrap_or_default();
+            let nanos =
+                read("schedstat").split(' ').next().and_then(|number| number.parse::<u64>().ok());
+            let spent = Duration::from_nanos(nanos.unwrap_or(0));
+            sum.all += spent;
+            if WRITERS.contains(&read("comm").trim_end()) {
+                sum.writers += spent;
+            }
         }
     }
-    Ok(Duration::from_nanos(sum))
+    Ok(sum)
 }
 
 /// Forgets the most that a process and those below it had.

@@ -1,8 +1,9 @@
 //! What recording costs: sessions that differ only in where their record goes, in one run.
 //!
 //! *Standing*: `cargo xtask bench record` calls it as root. The other ends (agent, collector) are
-//! threads of this process that read and throw away. *Never*: compares two numbers that were not
-//! measured in the same round.
+//! threads of this process that read and throw away. Turns are short and many: what else the machine
+//! does falls on all sessions alike. *Never*: compares two numbers that were not measured in the same
+//! round.
 
 use std::fmt::Write as _;
 use std::fs::File;
@@ -12,6 +13,7 @@ use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::thread;
+use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 
@@ -29,7 +31,7 @@ pub(crate) struct Plan {
     #[arg(long)]
     boundary: PathBuf,
     /// How often every session takes its turn in every row.
-    #[arg(long, default_value_t = 7)]
+    #[arg(long, default_value_t = 24)]
     rounds: usize,
     /// Only the sessions whose sinks have this in their name, beside the one without any.
     #[arg(long)]
@@ -78,7 +80,11 @@ const ALL: Sinks =
 const COLLECTOR: &str = "127.0.0.1:4318";
 
 /// How long a turn takes.
-const MILLIS: u64 = 700;
+const MILLIS: u64 = 250;
+
+/// How long after it everything is written down: longer than lines gather for a file, and for a
+/// collector. What is done then is counted, and does not fall on whose turn is next.
+const SETTLED: (Duration, Duration) = (Duration::from_millis(50), Duration::from_millis(650));
 
 /// What every session does in every round.
 const ROWS: [&str; 3] = [
@@ -111,12 +117,17 @@ pub(crate) fn conduct(plan: &Plan) -> Result<()> {
     let chosen: Vec<Sinks> = SESSIONS.into_iter().filter(is_wanted).collect();
     let start = |(number, sinks): (usize, &Sinks)| sinks.start(plan, folder.path(), number);
     let mut sessions = chosen.iter().enumerate().map(start).collect::<Result<Vec<Contestant>>>()?;
-    let rounds = measure(&mut sessions, plan.rounds)?;
+    let rounds = measure(&chosen, &mut sessions, plan.rounds)?;
     let text = shown(&chosen, &rounds, plan.rounds)?;
     io::stdout().write_all(text.as_bytes()).context("standard output")
 }
 
 impl Sinks {
+    /// How long after a turn everything is written down.
+    fn settled(&self) -> Duration {
+        if self.collector { SETTLED.1 } else { SETTLED.0 }
+    }
+
     /// Starts a session with these.
     fn start(&self, plan: &Plan, folder: &Path, number: usize) -> Result<Contestant> {
         let configure = |command: &mut Command| -> Result<()> {
@@ -146,7 +157,11 @@ impl Sinks {
 
 /// Has every session take its turn in every row, round after round. The first round warms up; in
 /// each, another is the first. By round, row and session.
-fn measure(sessions: &mut [Contestant], rounds: usize) -> Result<Vec<Vec<Vec<Outcome>>>> {
+fn measure(
+    chosen: &[Sinks],
+    sessions: &mut [Contestant],
+    rounds: usize,
+) -> Result<Vec<Vec<Vec<Outcome>>>> {
     let mut all = Vec::new();
     for round in 0..=rounds {
         say(&format!("bench: round {round} of {rounds}"));
@@ -156,7 +171,9 @@ fn measure(sessions: &mut [Contestant], rounds: usize) -> Result<Vec<Vec<Vec<Out
             for turn in 0..sessions.len() {
                 let index = (turn + round) % sessions.len();
                 let session = sessions.get_mut(index).context("a session")?;
-                *outcomes.get_mut(index).context("a place")? = session.perform(&task(row))?;
+                let settled = chosen.get(index).context("sinks")?.settled();
+                let outcome = session.perform_and_settle(&task(row), settled)?;
+                *outcomes.get_mut(index).context("a place")? = outcome;
             }
             rows.push(outcomes);
         }
@@ -173,19 +190,21 @@ fn shown(chosen: &[Sinks], rounds: &[Vec<Vec<Outcome>>], count: usize) -> Result
     for row in ROWS {
         write!(
             text,
-            " {row}: processor time of each, µs | more than without | of the rate without |"
+            " {row}: processor time of each, µs | more than without | of that the writers' | of the \
+             rate without |"
         )?;
     }
-    writeln!(text, "\n|---|{}", "---|---|---|".repeat(ROWS.len()))?;
+    writeln!(text, "\n|---|{}", "---|---|---|---|".repeat(ROWS.len()))?;
     for (index, sinks) in chosen.iter().enumerate() {
         let mut cells = Vec::new();
         for row in 0..ROWS.len() {
             let of = |make| spread(rounds, (row, index), make);
             cells.push(of(|own, _| own.spent.unwrap_or(0.0)));
             if index == 0 {
-                cells.extend(["–".to_owned(), "–".to_owned()]);
+                cells.extend(["–", "–", "–"].map(str::to_owned));
             } else {
                 cells.push(of(|own, none| own.spent.unwrap_or(0.0) - none.spent.unwrap_or(0.0)));
+                cells.push(of(|own, _| own.writers.unwrap_or(0.0)));
                 cells.push(of(|own, none| rate(own) / rate(none)));
             }
         }
@@ -193,9 +212,10 @@ fn shown(chosen: &[Sinks], rounds: &[Vec<Vec<Outcome>>], count: usize) -> Result
     }
     writeln!(
         text,
-        "\n{count} rounds in which the sessions took turns: median [least..most]. The processor time \
-         is that of all of boundary's processes, its writers among them; an allowed request is two \
-         records. Client, proxy, origin and the other ends of the sinks share the processors."
+        "\n{count} rounds in which the sessions took turns of {MILLIS} ms: median [the half in the \
+         middle]. The processor time is that of all of boundary's processes; the writers are threads \
+         of its own for each sink. An allowed request is two records. Client, proxy, origin and the \
+         other ends of the sinks share the processors."
     )?;
     Ok(text)
 }
@@ -210,7 +230,7 @@ fn spread(
         let outcomes = rows.get(row)?;
         Some(make(outcomes.get(index)?, outcomes.first()?))
     });
-    Spread::of(pairs).map_or("–".to_owned(), |spread| spread.to_string())
+    Spread::of_the_middle(pairs).map_or("–".to_owned(), |spread| spread.to_string())
 }
 
 /// How often in a second.

@@ -23,6 +23,15 @@ impl Spread {
         Some(Self { least: at(0)?, median, most: sample.last().copied()? })
     }
 
+    /// The same of the half in the middle, where there are many samples: its least and its most.
+    pub(super) fn of_the_middle(sample: impl IntoIterator<Item = f64>) -> Option<Self> {
+        let mut sample: Vec<f64> = sample.into_iter().collect();
+        sample.sort_unstable_by(f64::total_cmp);
+        let quarter = sample.len() / 4;
+        let most = sample.len() - quarter;
+        Self::of(sample.get(quarter..most)?.iter().copied())
+    }
+
     /// Whether every sample lies on one side of 1: else there is no difference to speak of.
     pub(super) fn verdict(&self) -> &'static str {
         match self {
@@ -58,6 +67,14 @@ mod tests {
         let spread = Spread::of([4.0, 1.0, 2.0, 3.0]).unwrap();
         assert_eq!(spread.to_string(), "2.50 [1.00..4.00]");
         assert_eq!(Spread::of([]), None);
+    }
+
+    #[test]
+    fn what_lies_far_off_is_not_of_the_middle() {
+        let spread = Spread::of_the_middle([9.0, 1.0, 3.0, 2.0, 4.0, 0.0, 5.0, 100.0]).unwrap();
+        assert_eq!(spread, Spread { least: 2.0, median: 3.5, most: 5.0 });
+        assert_eq!(Spread::of_the_middle([7.0]), Spread::of([7.0]));
+        assert_eq!(Spread::of_the_middle([]), None);
     }
 
     #[test]

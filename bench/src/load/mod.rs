@@ -101,6 +101,9 @@ pub(crate) struct Outcome {
     /// not know it.
     #[serde(default)]
     pub(crate) spent: Option<f64>,
+    /// The part of that which the record's writers had.
+    #[serde(default)]
+    pub(crate) writers: Option<f64>,
 }
 
 /// What a load says of a task.
@@ -375,7 +378,8 @@ impl Span {
         let Notes { mut times, bytes, .. } = notes;
         times.sort_unstable();
         let median = times.get(times.len() / 2).map_or(0.0, |time| time.as_secs_f64() * 1e6);
-        Outcome { count: times.len() as u64, bytes, seconds, median, spent: None }
+        let count = times.len() as u64;
+        Outcome { count, bytes, seconds, median, spent: None, writers: None }
     }
 }
 

@@ -1,4 +1,5 @@
-//! What each jail costs beside none: start-up, connecting, requests and bulk, in one run.
+//! What each jail costs beside none: start-up, connecting, requests and bulk, and system calls that are
+//! none of its business, in one run.
 //!
 //! The server is a thread of this program on the machine's loopback, which a rule permits; the client
 //! is this program again, inside each jail in turn and outside all of them. Requests go through the
@@ -6,6 +7,7 @@
 //! of another by how a connection comes to the proxy.
 
 use std::fmt::Write as _;
+use std::fs::File;
 use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
@@ -13,7 +15,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
-use nix::unistd::Uid;
+use nix::unistd::{Uid, getppid};
 
 use super::machine;
 use super::spread::Spread;
@@ -26,12 +28,17 @@ use crate::workspace::{Workspace, forget_cargo_run};
 const PLACES: [&str; 4] = ["none", "ebpf", "nsjail", "landjail"];
 
 /// What is measured, its unit, and whether more is better.
-const ROWS: [(&str, &str, bool); 4] = [
+const ROWS: [(&str, &str, bool); 6] = [
     ("start-up of `true`", "ms", false),
     ("connect", "µs", false),
     ("requests", "1/s", true),
     ("bulk", "MB/s", true),
+    ("`getppid`", "ns", false),
+    ("`read` of 4 KiB of `/dev/zero`", "ns", false),
 ];
+
+/// How many thousands of calls are made that no jail looks at.
+const UNTOUCHED: u32 = 500;
 
 /// How much is carried in bulk.
 const BULK: usize = 256 * 1024 * 1024;
@@ -113,8 +120,8 @@ fn command(boundary: &Path, place: &str, server: SocketAddr, program: &Path) -> 
     command
 }
 
-/// The side inside: says how long connecting takes in the middle, then how long a request does, and
-/// how long the bulk does, in nanoseconds.
+/// The side inside: says how long connecting takes in the middle, then how long a request does, how
+/// long the bulk does, and how long a thousand calls do that no jail looks at, in nanoseconds.
 #[expect(clippy::disallowed_methods, reason = "a program inside that asks its server")]
 pub(crate) fn ask(server: &str, calls: u32) -> Result<()> {
     let server: SocketAddr = server.parse().context("an address")?;
@@ -137,11 +144,30 @@ pub(crate) fn ask(server: &str, calls: u32) -> Result<()> {
     let begin = Instant::now();
     ensure!(fetch(&mut stream, &host, "/bulk")? == BULK, "the bulk is not whole");
     let bulk = begin.elapsed();
+    let [own, reading] = untouched()?;
     let mut out = io::stdout().lock();
-    for time in [connect, request, bulk] {
+    for time in [connect, request, bulk, own, reading] {
         writeln!(out, "{}", time.as_nanos())?;
     }
     Ok(())
+}
+
+/// How long a thousand calls take that no jail looks at: the least that a call can do, and one that
+/// does some work.
+fn untouched() -> Result<[Duration; 2]> {
+    let calls = UNTOUCHED * 1000;
+    let begin = Instant::now();
+    for _ in 0..calls {
+        std::hint::black_box(getppid());
+    }
+    let own = begin.elapsed() / UNTOUCHED;
+    let mut zeros = File::open("/dev/zero").context("/dev/zero")?;
+    let mut block = [0; 4096];
+    let begin = Instant::now();
+    for _ in 0..calls {
+        zeros.read_exact(&mut block).context("/dev/zero")?;
+    }
+    Ok([own, begin.elapsed() / UNTOUCHED])
 }
 
 /// Makes a request and reads the answer to its end; how long its body was.
@@ -250,7 +276,7 @@ fn table(
     writeln!(
         text,
         "\n{rounds} rounds, interleaved, each with {calls} connections, {calls} requests on one \
-         connection and {} MB in one answer. {machine}.",
+         connection, {} MB in one answer, and {UNTOUCHED},000 system calls of a kind. {machine}.",
         BULK / 1024 / 1024
     )?;
     Ok(text)
@@ -267,7 +293,8 @@ fn shown(row: usize, time: Duration) -> String {
     let seconds = time.as_secs_f64();
     match row {
         0 => format!("{:.2}", seconds * 1e3),
-        1 => format!("{:.1}", seconds * 1e6),
+        // Of system calls, a thousand.
+        1 | 4 | 5 => format!("{:.1}", seconds * 1e6),
         2 => format!("{:.0}", 1.0 / seconds),
         _ => format!("{:.0}", f64::from(u32::try_from(BULK).unwrap_or(u32::MAX)) / 1e6 / seconds),
     }

@@ -73,7 +73,7 @@ pub(crate) enum Bench {
     /// What recording costs, by every sink and all of them beside none; needs root.
     Record {
         /// How often every session takes its turn in every row.
-        #[arg(long, default_value_t = 7)]
+        #[arg(long, default_value_t = 24)]
         rounds: u32,
         /// Say the table, but leave the document as it is.
         #[arg(long)]

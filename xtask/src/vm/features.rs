@@ -37,8 +37,11 @@ pub(super) const FEATURES: &[Feature] = &[
         name: "Landlock's scopes",
         since: "6.12",
         without: "Abstract unix sockets of the machine can be reached from the eBPF jail by a program \
-                  that changes an address while it is checked; signals end at the pid namespace. \
-                  `nsjail` has abstract sockets of its own.",
+                  that changes an address while it is checked; signals end at the pid namespace, but for those that a \
+                  [terminal](threat-model.md) sends. \
+                  `nsjail` has abstract sockets of its own. `landjail` has no pid namespace: the \
+                  usher is asked about every signal there, and sends those to the session's own \
+                  processes.",
     },
     Feature {
         name: "a cgroup is killed by one write",
@@ -48,7 +51,8 @@ pub(super) const FEATURES: &[Feature] = &[
     Feature {
         name: "an answered call cannot be interrupted",
         since: "5.19",
-        without: "A signal that arrives while the usher acts has the call made again.",
+        without: "A signal that arrives while the usher acts has the call made again; so in \
+                  `landjail` a signal is sent a moment after the call for it was answered.",
     },
     Feature {
         name: "a map is read by whom it was handed to",
