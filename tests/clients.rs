@@ -98,13 +98,43 @@ fn pip_downloads() {
     is_at_home(&world, &["sh", "-c", &pip], "Saved");
 }
 
+/// Has the world serve what npm is told of a package.
+pub(crate) fn package(world: &World) {
+    let package = r#"{"name":"left-pad","dist-tags":{"latest":"1.3.0"},"versions":{"1.3.0":
+        {"name":"left-pad","version":"1.3.0","dist":{"tarball":"https://allowed.test/x"}}}}"#;
+    std::fs::write(serving(world, "mkdir npm").join("npm/left-pad"), package).expect("ours");
+}
+
+/// Has the world serve a registry of crates, with one in it.
+pub(crate) fn crate_registry(world: &World) {
+    serving(
+        world,
+        "mkdir -p left-pad-1.3.0/src crates/left-pad/1.3.0 index/le/ft
+         printf '[package]\\nname=\"left-pad\"\\nversion=\"1.3.0\"\\n' > left-pad-1.3.0/Cargo.toml
+         touch left-pad-1.3.0/src/lib.rs
+         tar -czf crates/left-pad/1.3.0/download left-pad-1.3.0
+         echo '{\"dl\":\"https://allowed.test/files/crates\"}' > index/config.json
+         sum=$(sha256sum < crates/left-pad/1.3.0/download | cut -c1-64)
+         printf '{\"name\":\"left-pad\",\"vers\":\"1.3.0\",\"deps\":[],\"features\":{},' > index/le/ft/left-pad
+         printf '\"yanked\":false,\"cksum\":\"%s\"}\\n' $sum >> index/le/ft/left-pad",
+    );
+}
+
+/// Has the world serve an archive of Debian packages, with something that is called one in it.
+pub(crate) fn archive(world: &World) {
+    serving(
+        world,
+        "mkdir debian; cd debian; echo content > hostname.deb
+         printf 'Package: hostname\\nVersion: 1\\nArchitecture: all\\nFilename: ./hostname.deb\\n' > Packages
+         printf 'Size: 8\\nSHA256: %s\\n\\n' $(sha256sum < hostname.deb | cut -c1-64) >> Packages",
+    );
+}
+
 #[test]
 fn npm_looks_up() {
     needs!(root, bpf, npm);
     let world = World::new();
-    let package = r#"{"name":"left-pad","dist-tags":{"latest":"1.3.0"},"versions":{"1.3.0":
-        {"name":"left-pad","version":"1.3.0","dist":{"tarball":"https://allowed.test/x"}}}}"#;
-    std::fs::write(serving(&world, "mkdir npm").join("npm/left-pad"), package).expect("ours");
+    package(&world);
     let npm = "npm view left-pad version --fetch-retries 0 \
                --registry https://allowed.test/files/npm/ --cache \"$PWD/npm-cache\" 2>&1";
     is_at_home(&world, &["sh", "-c", &format!("{npm}; e=$?; rm -rf npm-cache; exit $e")], "1.3.0");

@@ -18,7 +18,7 @@ fn file(name: &str) -> PathBuf {
 }
 
 /// Its text.
-fn text(name: &str) -> String {
+pub(crate) fn text(name: &str) -> String {
     fs::read_to_string(file(name)).expect("it is in the repository")
 }
 
@@ -28,7 +28,7 @@ pub(crate) fn dashboard() -> Value {
 }
 
 /// What the dashboard asks, and of which kind of source.
-fn asked(dashboard: &Value) -> Vec<(String, String)> {
+pub(crate) fn asked(dashboard: &Value) -> Vec<(String, String)> {
     let panels = dashboard["panels"].as_array().expect("panels");
     let targets = panels.iter().filter_map(|panel| panel["targets"].as_array()).flatten();
     let word = |value: &Value| value.as_str().expect("text").to_owned();
@@ -36,7 +36,7 @@ fn asked(dashboard: &Value) -> Vec<(String, String)> {
 }
 
 /// What the rules in a file ask.
-fn rules(name: &str) -> Vec<String> {
+pub(crate) fn rules(name: &str) -> Vec<String> {
     let expressions = text(name);
     let lines = expressions.lines().filter_map(|line| line.trim().strip_prefix("expr: "));
     lines.map(str::to_owned).collect()
@@ -48,7 +48,7 @@ fn is_of_name(c: char) -> bool {
 }
 
 /// The names that a query compares or groups by: `name=`, `name!=`, `by (name, name)`.
-fn names(query: &str) -> BTreeSet<String> {
+pub(crate) fn names(query: &str) -> BTreeSet<String> {
     let mut found = BTreeSet::new();
     let mut quoted = false;
     for (at, c) in query.char_indices() {

@@ -103,6 +103,92 @@ fn written(text: &str) -> Vec<Vec<String>> {
     found.iter().filter_map(|words| of_boundary(words)).collect()
 }
 
+/// The rows of a document's tables whose columns are headed so, by their cells.
+fn rows<'t>(text: &'t str, last: &str) -> Vec<Vec<&'t str>> {
+    let cells = |line: &'t str| line.split(" | ").map(|it| it.trim_matches(['|', ' '])).collect();
+    let mut found: Vec<Vec<&str>> = Vec::new();
+    let mut is_wanted = false;
+    for line in text.lines() {
+        let is_row = line.starts_with('|');
+        is_wanted = is_row && (is_wanted || line.ends_with(&format!("| {last} |")));
+        if is_wanted {
+            found.push(cells(line));
+        }
+    }
+    // Heads and what is below them are no rows.
+    found.retain(|row: &Vec<&str>| row.last().is_some_and(|it| *it != last && !it.contains("---")));
+    found
+}
+
+/// What stands between backticks.
+fn quoted(cell: &str) -> impl Iterator<Item = &str> {
+    cell.split('`').skip(1).step_by(2)
+}
+
+/// All the code below a folder.
+fn code(folder: &str) -> String {
+    let entries = fs::read_dir(folder).expect("it is there").flatten();
+    let texts = entries.map(|entry| {
+        let path = entry.path();
+        let is_code = path.extension().is_some_and(|it| it == "rs");
+        match path.to_str() {
+            Some(path) if entry.path().is_dir() => code(path),
+            Some(path) if is_code => fs::read_to_string(path).expect("it can be read"),
+            _ => String::new(),
+        }
+    });
+    texts.collect()
+}
+
+#[test]
+fn every_fault_and_every_bound_in_the_documents_has_a_test_that_is_there() {
+    let code = ["boundary/src", "tests"].map(|it| code(&format!("{ROOT}/{it}"))).concat();
+    for (document, least) in [("faults", 25), ("limits", 20)] {
+        let text = fs::read_to_string(format!("{ROOT}/docs/{document}.md")).expect("it is there");
+        let rows = rows(&text, "test");
+        assert!(rows.len() >= least, "{document}: {} rows", rows.len());
+        for row in rows {
+            let cell = row.last().copied().unwrap_or_default();
+            assert!(cell == "the same" || quoted(cell).count() > 0, "no test: {row:?}");
+            for name in quoted(cell) {
+                assert!(code.contains(&format!("fn {name}(")), "no test is called {name}");
+            }
+        }
+    }
+}
+
+#[test]
+fn the_lints_that_the_document_of_bounds_names_are_on_and_nowhere_put_aside() {
+    let read = |name: &str| fs::read_to_string(format!("{ROOT}/{name}")).expect("it is there");
+    let (clippy, workspace) = (read("clippy.toml"), read("Cargo.toml"));
+    for method in ["tokio::sync::mpsc::unbounded_channel", "std::sync::mpsc::channel"] {
+        assert!(clippy.contains(&format!("path = \"{method}\"")), "{method} is permitted");
+    }
+    assert!(workspace.contains("\nawait_holding_lock = \"warn\""), "a lock may be held");
+    assert!(read("boundary/Cargo.toml").contains("[lints]\nworkspace = true"), "lints are off");
+    assert!(read(".ci/run").contains("clippy"), "nobody looks");
+    let code = code(&format!("{ROOT}/boundary/src"));
+    for word in ["unbounded_channel", "clippy::await_holding_lock", "UnboundedSender"] {
+        assert!(!code.contains(word), "{word} is used");
+    }
+}
+
+#[test]
+fn every_figure_in_the_table_of_bounds_is_shown_and_explained() {
+    let code = code(&format!("{ROOT}/boundary/src"));
+    let read = |name: &str| fs::read_to_string(format!("{ROOT}/docs/{name}.md"));
+    let (limits, operating) = (read("limits").expect("text"), read("operating").expect("text"));
+    let rows = rows(&limits, "test");
+    let cells = rows.iter().filter_map(|row| row.iter().rev().nth(2).copied());
+    let names: Vec<&str> = cells.flat_map(quoted).collect();
+    assert!(names.len() > 15, "{names:?}");
+    for name in names {
+        let in_code = format!("\"{}\"", name.trim_end_matches("_total"));
+        assert!(code.contains(&in_code), "{name} is shown nowhere");
+        assert!(operating.contains(&format!("`{name}`")), "{name} is explained nowhere");
+    }
+}
+
 #[test]
 fn every_command_in_the_documents_is_one_that_boundary_takes() {
     let mut count = 0;

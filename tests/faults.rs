@@ -7,12 +7,15 @@ use std::fs;
 use std::net::UdpSocket;
 use std::os::unix::net::UnixListener;
 use std::process::Command;
-use std::time::Instant;
+
+use nix::sys::signal::{Signal, kill};
 
 use crate::escape::stalled::{go_on, of_boundary};
+use crate::world::agent::Agent;
 use crate::world::needs::needs;
 use crate::world::processes::eventually;
-use crate::world::{Output, World, records};
+use crate::world::stopwatch::Mended;
+use crate::world::{Output, Session, World, records};
 
 /// The policy.
 const ALLOW: [&str; 2] = ["--allow", "domain=allowed.test"];
@@ -43,13 +46,30 @@ fn a_resolver_that_says_nothing_is_waited_for_as_long_as_a_dial_may_take() {
     ask_at(&world, "127.0.0.9", "timeout:5");
     // Whoever needs no name goes on meanwhile.
     let script = "curl -sS http://allowed.test/a -w '%{http_code}\\n' & \
-                  curl -sS http://203.0.113.10/b -w '%{http_code}\\n'; wait";
+                  curl -sS http://203.0.113.10/b -w '%{http_code}\\n'; wait; \
+                  $0 signals 1; curl -sS http://allowed.test/after";
     let options = [&SOON[..], &["--allow", "host=203.0.113.10"]].concat();
-    let out = world.boundary(&options, &["sh", "-c", script]).output();
+    let session = world.boundary(&options, &["sh", "-c", script, world.attack()]).start();
+    session.wait_for("ready");
+    drop(silent);
+    let out = resolved_again(&world, session);
     out.exits(0).says("504").says("200");
     closed_with(&out, 504);
-    drop(silent);
 }
+
+/// Has the host's resolver answer, and the command, which waits, ask again.
+fn resolved_again(world: &World, session: Session<'_>) -> Output {
+    world.stub_resolver();
+    let answers = Mended::now();
+    go_on(world);
+    session.wait_for("allowed.test /after");
+    answers.recovered();
+    session.finish()
+}
+
+/// One request, and another when the command is told to.
+const TWICE: &str = "curl -sS http://allowed.test/a -w '%{http_code}\\n'; $0 signals 1; \
+                     curl -sS http://allowed.test/after";
 
 #[test]
 fn a_resolver_that_says_nothing_is_a_failure_when_the_system_gives_up() {
@@ -59,11 +79,13 @@ fn a_resolver_that_says_nothing_is_a_failure_when_the_system_gives_up() {
     ask_at(&world, "127.0.0.9", "timeout:1 attempts:1");
     // Longer than the system waits, whatever it makes of these options.
     let options = [&ALLOW[..], &["--limit", "dial=1h"]].concat();
-    let curl = ["curl", "-sS", "http://allowed.test/a", "-w", "%{http_code}"];
-    let out = world.boundary(&options, &curl).output();
-    out.exits(0).says("502").nothing_left();
-    closed_with(&out, 502);
+    let session = world.boundary(&options, &["sh", "-c", TWICE, world.attack()]).start();
+    session.wait_for("ready");
+    assert!(world.packets().is_empty(), "nothing gets out");
     drop(silent);
+    let out = resolved_again(&world, session);
+    out.exits(0).says("502");
+    closed_with(&out, 502);
 }
 
 #[test]
@@ -71,19 +93,28 @@ fn a_resolver_that_is_not_there_is_a_failure_at_once() {
     needs!(root, bpf, curl);
     let world = World::new();
     ask_at(&world, "127.0.0.9", "timeout:5");
-    let curl = ["curl", "-sS", "http://allowed.test/a", "-w", "%{http_code}"];
-    let out = world.boundary(&ALLOW, &curl).output();
-    out.exits(0).says("502").nothing_left();
+    let session = world.boundary(&ALLOW, &["sh", "-c", TWICE, world.attack()]).start();
+    session.wait_for("ready");
+    assert!(world.packets().is_empty(), "nothing gets out");
+    let out = resolved_again(&world, session);
+    out.exits(0).says("502");
     closed_with(&out, 502);
 }
 
-/// Lets nothing through to the internet, or everything.
-fn wire(world: &World, is_cut: bool) -> bool {
-    let line = if is_cut {
-        "qdisc replace dev eth0 root tbf rate 8bit burst 1b limit 1b"
-    } else {
-        "qdisc del dev eth0 root"
-    };
+/// Nothing comes through.
+const CUT: &str = "replace dev eth0 root tbf rate 8bit burst 1b limit 1b";
+/// Some of it is lost and all of it is late, where the kernel can do that as such; else what a slow wire
+/// with a short queue loses and delays.
+const POOR: [&str; 2] = [
+    "replace dev eth0 root netem delay 50ms 20ms loss 10%",
+    "replace dev eth0 root tbf rate 256kbit burst 2kb limit 6kb",
+];
+/// Everything comes through.
+const FINE: &str = "del dev eth0 root";
+
+/// Shapes the wire to the internet. False where the kernel cannot.
+fn wire(world: &World, how: &str) -> bool {
+    let line = format!("qdisc {how}");
     world.host().run(move || {
         let done = Command::new("tc").args(line.split(' ')).output();
         done.is_ok_and(|done| done.status.success())
@@ -100,26 +131,151 @@ fn a_wire_that_is_cut_is_told_in_time_and_works_again_when_it_does() {
     let options = ["--allow", "host=203.0.113.10,203.0.113.11,203.0.113.12", "--limit", "dial=2s"];
     let session = world.boundary(&options, &["sh", "-c", script, world.attack()]).start();
     session.wait_for("ready");
-    if !wire(&world, true) {
-        eprintln!("skipped: this kernel shapes no traffic");
-        session.kill();
-        drop(session.finish());
-        return;
+    if !is_cut_for_a_while(&world, &session) {
+        return shapes_nothing(session);
     }
-    go_on(&world);
-    session.wait_for("504");
-    assert!(wire(&world, false), "it was there");
-    let mended = Instant::now();
-    eventually("the next waits", || {
-        world.processes().iter().any(|it| it.exe.ends_with("attack") && it.state == 'S')
-    });
-    go_on(&world);
     let out = session.finish();
-    println!("recovered {} ms after the wire", mended.elapsed().as_millis());
     out.exits(0).says("/first").says("/third");
     out.expect(!out.stdout.contains("this is 203.0.113.11"), "nothing got through");
     let decided = out.records.iter().filter(|record| record.get("duration_ms").is_none());
     out.expect(decided.count() == 3, "each is on record once");
+}
+
+/// Cuts the wire until the command's next request has failed; the one after it has to get through. False
+/// where the kernel cannot.
+fn is_cut_for_a_while(world: &World, session: &Session<'_>) -> bool {
+    if !wire(world, CUT) {
+        return false;
+    }
+    go_on(world);
+    session.wait_for("504");
+    assert!(wire(world, FINE), "it was there");
+    let mended = Mended::now();
+    eventually("the next waits", || {
+        world.processes().iter().any(|it| it.exe.ends_with("attack") && it.state == 'S')
+    });
+    go_on(world);
+    session.wait_for("/third");
+    mended.recovered();
+    true
+}
+
+/// Ends a session that no wire can be shaped for.
+fn shapes_nothing(session: Session<'_>) {
+    eprintln!("skipped: this kernel shapes no traffic");
+    session.kill();
+    drop(session.finish());
+}
+
+#[test]
+fn an_upstream_that_is_gone_without_a_word_is_told_in_time_and_dialled_anew() {
+    needs!(root, bpf, curl, tc);
+    let world = World::new();
+    // Its connection is kept, and nobody says that the other end is not there any more.
+    let script = "curl -sS http://203.0.113.10/first; $0 signals 1; \
+                  curl -sS http://203.0.113.10/second -w '%{http_code}\\n'; $0 signals 1; \
+                  curl -sS http://203.0.113.10/third";
+    let options = ["--allow", "host=203.0.113.10", "--limit", "answer_time=2s"];
+    let session = world.boundary(&options, &["sh", "-c", script, world.attack()]).start();
+    session.wait_for("ready");
+    if !is_cut_for_a_while(&world, &session) {
+        return shapes_nothing(session);
+    }
+    let out = session.finish();
+    out.exits(0).says("/first");
+    out.expect(!out.stdout.contains("10 /second"), "what is late is nobody's answer");
+    let decided = out.records.iter().filter(|record| record.get("duration_ms").is_none());
+    out.expect(decided.count() == 3, "each is on record once");
+    let second = out.record(&[("http_url", "http://203.0.113.10/second")])["sequence"].clone();
+    let closed = out.records.iter().any(|it| it["sequence"] == second && it["http_status"] == 504);
+    out.expect(closed, "it is closed with 504");
+}
+
+#[test]
+fn over_a_wire_that_loses_and_delays_everything_arrives_whole() {
+    needs!(root, bpf, curl, tc);
+    let world = World::new();
+    let script = "$0 signals 1; for n in 1 2 3 4; do \
+                  curl -sS http://203.0.113.10/size/20000 | wc -c & \
+                  curl -sS -o /dev/null -w '%{http_code}\\n' http://203.0.113.66/; done; wait; \
+                  $0 signals 1; curl -sS http://203.0.113.10/after";
+    let options = ["--allow", "host=203.0.113.10"];
+    let session = world.boundary(&options, &["sh", "-c", script, world.attack()]).start();
+    session.wait_for("ready");
+    if !POOR.iter().any(|how| wire(&world, how)) {
+        return shapes_nothing(session);
+    }
+    go_on(&world);
+    eventually("all are over", || session.told().matches("ready").count() == 2);
+    assert!(wire(&world, FINE), "it was there");
+    let mended = Mended::now();
+    go_on(&world);
+    session.wait_for("/after");
+    mended.recovered();
+    let out = session.finish();
+    out.exits(0);
+    let count = |line: &str| out.stdout.lines().filter(|it| *it == line).count();
+    out.expect(count("20000") == 4 && count("403") == 4, "each is answered in full");
+    let decided = out.records.iter().filter(|record| record.get("duration_ms").is_none());
+    out.expect(decided.count() == 9, "each is on record once");
+    let denied = Some("203.0.113.66".parse().expect("an address"));
+    out.expect(out.packets.iter().all(|it| it.target != denied), "what is denied stays");
+}
+
+#[test]
+fn a_machine_that_was_asleep_goes_on_where_it_was() {
+    needs!(root, bpf, curl);
+    let world = World::new();
+    let script = "curl -sSN http://allowed.test/stream/gate; curl -sS http://allowed.test/after; \
+                  curl -sS http://denied.test/";
+    let session = world.boundary(&ALLOW, &["sh", "-c", script]).start();
+    session.wait_for("first");
+    let all: Vec<_> = world.processes().iter().map(|process| process.pid).collect();
+    let each = |signal: Signal| all.iter().for_each(|it| kill(*it, signal).unwrap_or_default());
+    each(Signal::SIGSTOP);
+    let proxy = of_boundary(&world, "boundary-proxy");
+    eventually("it sleeps", || {
+        world.processes().iter().any(|it| it.pid == proxy && it.state == 'T')
+    });
+    world.open("gate");
+    each(Signal::SIGCONT);
+    let wakes = Mended::now();
+    session.wait_for("allowed.test /after");
+    wakes.recovered();
+    let out = session.finish();
+    out.exits(0).says("Request Blocked by Boundary");
+    let strays = out.packets.iter().filter(|packet| packet.is_stray());
+    out.expect(strays.count() == 0, "nothing gets out");
+    let decided = out.records.iter().filter(|record| record["http_url"].is_string());
+    out.expect(decided.count() == 3, "each is on record once");
+}
+
+#[test]
+fn an_agent_that_reads_again_has_all_that_was_kept_for_it() {
+    needs!(root, bpf, python3);
+    let world = World::new();
+    let agent = Agent::at(&world.folder().join("tmp/boundary-audit.sock")).start();
+    agent.be_deaf(true);
+    // More than a socket holds.
+    let script = "
+import http.client, subprocess, sys
+connection = http.client.HTTPConnection('203.0.113.66')
+for number in range(300):
+    connection.request('GET', '/' + str(number) + 'x' * 2000)
+    assert connection.getresponse().read() and True
+subprocess.run([sys.argv[1], 'signals', '1'])
+";
+    let command = ["/usr/bin/python3", "-c", script, world.attack()];
+    let session = world.boundary(&ALLOW, &command).start();
+    session.wait_for("ready");
+    assert!(agent.requests().is_empty(), "it has read nothing");
+    agent.be_deaf(false);
+    let reads = Mended::now();
+    eventually("it has all", || agent.requests().len() == 300);
+    reads.recovered();
+    go_on(&world);
+    let out = session.finish();
+    out.exits(0).nothing_left().expect(agent.dropped() == 0, "none was dropped");
 }
 
 #[test]
@@ -156,7 +312,8 @@ print('done')
 fn a_record_that_an_outsider_moves_away_loses_nothing() {
     needs!(root, bpf, curl);
     let world = World::new();
-    let script = "curl -sS http://allowed.test/a; $0 signals 1; curl -sS http://allowed.test/b";
+    let script = "curl -sS http://allowed.test/a; $0 signals 1; \
+                  until [ -e tmp/enough ]; do curl -sS http://allowed.test/b; done";
     let (file, moved) = (world.folder().join("logs/own.jsonl"), world.folder().join("logs/moved"));
     let path = file.to_str().expect("our own name");
     let options = [&ALLOW[..], &["--audit-log", path]].concat();
@@ -164,16 +321,26 @@ fn a_record_that_an_outsider_moves_away_loses_nothing() {
     session.wait_for("ready");
     eventually("the first is on record", || records(&file).len() >= 2);
     fs::rename(&file, &moved).expect("it is there");
+    let is_moved = Mended::now();
     go_on(&world);
-    session.finish().exits(0).says("allowed.test /b");
+    eventually("there is a file of that name", || !records(&file).is_empty());
+    is_moved.recovered();
+    world.file("tmp/enough", "");
+    let out = session.finish();
+    out.exits(0).says("allowed.test /b");
     let all = [records(&moved), records(&file)].concat();
     for path in ["/a", "/b"] {
         let url = format!("http://allowed.test{path}");
         let told = all
             .iter()
             .filter(|record| record["http_url"] == url && record.get("duration_ms").is_none());
-        assert_eq!(told.count(), 1, "{path} in {all:#?}");
+        let asked = out.requests.iter().filter(|request| request.target == path);
+        assert_eq!(told.count(), asked.count(), "{path} in {all:#?}");
     }
+    let mut numbers: Vec<u64> = all.iter().filter_map(|it| it["sequence"].as_u64()).collect();
+    numbers.sort_unstable();
+    numbers.dedup();
+    assert_eq!(numbers, (0..numbers.len() as u64).collect::<Vec<_>>(), "and none is missing");
 }
 
 #[test]

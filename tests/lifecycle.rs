@@ -115,7 +115,7 @@ fn a_signal_that_ends_the_command_ends_boundary_with_its_status() {
 
 #[test]
 fn stop_and_continue_reach_the_command() {
-    needs!(root, bpf);
+    needs!(root, bpf, machine);
     let world = World::new();
     let session = world.boundary(&[], &["sh", "-c", "echo ready; exec sleep 1000"]).start();
     session.wait_for("ready");
@@ -160,6 +160,29 @@ fn a_daemon_that_the_command_leaves_ends_with_it() {
     let world = World::new();
     let script = "setsid -f sleep 1000 >/dev/null 2>&1 </dev/null; exit 3";
     world.boundary(&[], &["sh", "-c", script]).output().exits(3);
+    eventually("nothing runs any more", || world.processes().is_empty());
+}
+
+#[test]
+fn what_names_itself_with_any_bytes_ends_with_the_command() {
+    /// A daemon whose name is no text, and what it has started.
+    const ODD: &str = "
+import ctypes, os, time
+def leave(name):
+    ctypes.CDLL(None).prctl(15, name, 0, 0, 0)
+if os.fork():
+    time.sleep(1)
+    os._exit(3)
+os.setsid()
+leave(b'\\xff\\xfeodd')
+child = os.fork()
+if not child: leave(b'child')
+for fd in (0, 1, 2): os.close(fd)
+time.sleep(1000)
+";
+    needs!(root, bpf, python3);
+    let world = World::new();
+    world.boundary(&[], &["python3", "-c", ODD]).output().exits(3);
     eventually("nothing runs any more", || world.processes().is_empty());
 }
 

@@ -9,6 +9,9 @@ mod agent;
 /// The record: every decision once, in order, and nothing that is secret.
 #[cfg(test)]
 mod audit;
+/// What a crowd makes the proxy hold, and no more.
+#[cfg(test)]
+mod bounds;
 /// The programs that people run, unmodified and untold.
 #[cfg(test)]
 mod clients;
@@ -81,6 +84,9 @@ mod nsjail;
 /// Requests that mean two things, or nothing.
 #[cfg(test)]
 mod parsing;
+/// The pipelines that bring the record to Loki, on lines of a session.
+#[cfg(test)]
+mod pipeline;
 /// Where agents run: the files for it speak of what there is, and run.
 #[cfg(test)]
 mod places;
@@ -99,6 +105,9 @@ mod resolvers;
 /// Reading the record, at a terminal and in a browser.
 #[cfg(test)]
 mod review;
+/// Signals in the jail without a process namespace.
+#[cfg(test)]
+mod signals;
 /// The sinks and the command: what it is on record for it cannot change.
 #[cfg(test)]
 mod sinks;

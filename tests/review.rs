@@ -96,7 +96,7 @@ fn a_terminal_gets_colour_unless_somebody_wants_none() {
 
 #[test]
 fn a_record_is_followed_while_it_grows_and_through_its_rotation() {
-    needs!(root);
+    needs!(root, machine);
     let world = World::new();
     let path = world.file("logs/grows.jsonl", "");
     let append = |name: &str| {

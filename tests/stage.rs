@@ -1,8 +1,13 @@
 //! The stage itself: what arrives without boundary, so that nothing arriving means something.
 
+use std::fs;
+use std::path::PathBuf;
+use std::process::Command;
+
 use crate::escape::OPTIONS;
+use crate::escape::traces::{FOREIGN, Ground, clear_up};
 use crate::world::World;
-use crate::world::needs::needs;
+use crate::world::needs::{cgroup2, needs};
 use crate::world::processes::eventually;
 
 #[test]
@@ -166,5 +171,21 @@ fn a_world_leaves_nothing_behind() {
     assert!(folder.exists());
     drop(world);
     assert!(!folder.exists());
-    assert!(std::fs::metadata(netns).is_err());
+    assert!(fs::metadata(netns).is_err());
+}
+
+#[test]
+fn what_a_killed_test_left_is_cleared_up_and_what_a_living_one_has_is_not() {
+    needs!(root, bpf);
+    let world = World::new();
+    let ground = Ground::below(&world);
+    let mut dead = Command::new("true").spawn().expect("it starts");
+    dead.wait().expect("it ends");
+    let root = PathBuf::from(cgroup2().expect("needed"));
+    let left = root.join(format!("{FOREIGN}{}-0", dead.id()));
+    fs::create_dir_all(left.join("boundary-1/usher")).expect("root may");
+    // Another test may be the one that clears it up.
+    clear_up(&root);
+    assert!(!left.exists(), "{left:?} is still there");
+    assert!(ground.folder.exists(), "this test lives");
 }

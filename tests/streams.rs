@@ -260,7 +260,8 @@ fn redis_answers_by_name() {
 
 #[test]
 fn psql_asks_by_name() {
-    needs!(root, bpf, psql, initdb, postgres);
+    // Its folder is of a user of its own.
+    needs!(root, privilege, bpf, psql, initdb, postgres);
     let world = World::new();
     let data = world.folder().join("data");
     fs::create_dir(&data).expect("the folder is ours");

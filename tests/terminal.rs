@@ -87,7 +87,7 @@ fn the_command_has_the_terminal() {
 /// the terminal back.
 const DRAW: &str = "stty -icanon -echo min 1; echo drawing; \
     curl -sS -o /dev/null http://denied.test/; echo asked; head -c 1 >/dev/null; \
-    stty icanon echo; echo done";
+    echo done; stty icanon echo";
 
 #[test]
 fn a_full_screen_program_has_the_terminal_to_itself() {

@@ -27,7 +27,7 @@ const VARIABLES: &[&str] = &[
 
 #[test]
 fn a_program_without_any_variables_trusts_the_session() {
-    needs!(root, bpf, curl);
+    needs!(root, bpf, curl, covers);
     let world = World::new();
     let curl = ["env", "-i", "/usr/bin/curl", "-sS", "https://allowed.test/"];
     let out = world.boundary(&["--allow", "domain=allowed.test"], &curl).output();

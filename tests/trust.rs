@@ -63,7 +63,7 @@ fn script(text: &str) -> Vec<String> {
 
 #[test]
 fn e01_openssl_believes() {
-    needs!(root, bpf, openssl, curl);
+    needs!(root, bpf, openssl, curl, covers);
     let world = world();
     is_believed(&world, |host| line(&["/usr/bin/curl", "-gsS", &format!("https://{host}/")]));
     // By the bundle, and by the directory of hashes alone.
@@ -79,7 +79,7 @@ fn e01_openssl_believes() {
 
 #[test]
 fn e01_gnutls_believes() {
-    if !met(&["root", "bpf", "gnutls-cli", "wget"]) {
+    if !met(&["root", "bpf", "covers", "gnutls-cli", "wget"]) {
         return;
     }
     let world = world();
@@ -116,7 +116,7 @@ fn e01_nss_believes() {
 
 #[test]
 fn e01_e03_java_believes() {
-    needs!(root, bpf, java);
+    needs!(root, bpf, java, covers);
     let world = world();
     let program = world.file(
         "Fetch.java",
@@ -169,7 +169,7 @@ fn e01_e03_go_believes() {
 
 #[test]
 fn e01_e03_python_believes() {
-    needs!(root, bpf, python3);
+    needs!(root, bpf, python3, covers);
     let world = world();
     let fetch = |how: &str, host: &str| line(&["/usr/bin/python3", "-c", how, host]);
     let urllib = "import sys, urllib.request as r
@@ -199,15 +199,15 @@ fn e03_ruby_php_and_perl_believe() {
     let url = |host: &str| {
         format!("https://{}/", if host.starts_with('[') { "allowed.test" } else { host })
     };
-    if met(&["root", "bpf", "ruby"]) {
+    if met(&["root", "bpf", "covers", "ruby"]) {
         let get = "require 'net/http'; puts Net::HTTP.get(URI(ARGV[0]))";
         is_believed(&world, |host| line(&["/usr/bin/ruby", "-e", get, &url(host)]));
     }
-    if met(&["root", "bpf", "php"]) {
+    if met(&["root", "bpf", "covers", "php"]) {
         let get = "echo file_get_contents($argv[1]) ?: exit(1);";
         is_believed(&world, |host| line(&["/usr/bin/php", "-r", get, &url(host)]));
     }
-    if met(&["root", "bpf", "perl", "/usr/share/perl5/IO/Socket/SSL.pm"]) {
+    if met(&["root", "bpf", "covers", "perl", "/usr/share/perl5/IO/Socket/SSL.pm"]) {
         let get = "use HTTP::Tiny; my $answer = HTTP::Tiny->new(verify_SSL => 1)->get($ARGV[0]); \
                    print $answer->{content}; exit !$answer->{success}";
         is_believed(&world, |host| line(&["/usr/bin/perl", "-e", get, &url(host)]));
@@ -216,7 +216,7 @@ fn e03_ruby_php_and_perl_believe() {
 
 #[test]
 fn e03_git_believes_with_either_library() {
-    needs!(root, bpf, git);
+    needs!(root, bpf, git, covers);
     let world = world();
     let files = world.folder().join("files");
     std::fs::create_dir_all(&files).expect("the folder is ours");
@@ -276,7 +276,7 @@ fn e03_cargo_believes() {
 
 #[test]
 fn e03_apt_believes() {
-    if !met(&["root", "bpf", "apt-get"]) {
+    if !met(&["root", "bpf", "covers", "apt-get"]) {
         return;
     }
     let world = world();
@@ -314,7 +314,7 @@ fn e03_node_believes() {
 
 #[test]
 fn e03_anchors_of_other_distributions_hold_the_authority() {
-    needs!(root, bpf);
+    needs!(root, bpf, covers);
     let world = world();
     world.host().own("/etc/ca-certificates");
     world.host().run(|| {
@@ -337,7 +337,7 @@ fn e03_anchors_of_other_distributions_hold_the_authority() {
 
 #[test]
 fn e03_a_callers_umask_hides_nothing_from_the_user() {
-    needs!(root, bpf, curl);
+    needs!(root, bpf, curl, covers);
     let world = world();
     let curl = ["env", "-i", "/usr/bin/curl", "-sS", "https://allowed.test/"];
     let run = world.boundary(&POLICY, &curl).through_sudo();

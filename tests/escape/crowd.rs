@@ -101,7 +101,7 @@ fn kill_all(world: &World, sessions: &[Session<'_>], keepers_alone: bool) {
 
 #[test]
 fn b08_a30_no_verdict_crosses_between_fifty_sessions_and_killed_keepers_leave_nothing() {
-    needs!(root, bpf, curl);
+    needs!(root, machine, bpf, curl);
     let world = World::new();
     let ground = Ground::below(&world);
     let (kernel, before) = (Kernel::now(), network(&world));

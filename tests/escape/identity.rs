@@ -337,8 +337,8 @@ fn c15_a_redirect_is_followed_to_the_wall() {
 fn c15_an_edited_hosts_file_moves_nothing() {
     needs!(root, bpf, curl);
     let world = World::new();
-    let own = world.file("hosts", "127.0.0.1 localhost\n");
-    world.host().cover(&own, "/etc/hosts");
+    let fresh = || world.file("hosts", "127.0.0.1 localhost\n");
+    world.host().cover(&fresh(), "/etc/hosts");
     // Root may try to write it; whoever may not is in its own namespace no further.
     let script = "(echo 203.0.113.66 allowed.test; echo 2001:db8::66 allowed.test) >>/etc/hosts; \
                   curl -sS -m 20 http://allowed.test/; curl -sS -m 20 https://allowed.test/";
@@ -346,6 +346,8 @@ fn c15_an_edited_hosts_file_moves_nothing() {
         world.boundary(&ALLOW, &["sh", "-c", script]),
         world.boundary(&ALLOW, &["sh", "-c", script]).through_sudo(),
     ] {
+        // What a session did to it is not for the next one.
+        fresh();
         nobody_else_is_reached(&run.output());
     }
 }

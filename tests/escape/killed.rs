@@ -54,6 +54,7 @@ fn dies_everywhere(victim: &str) {
     whole.expect(whole.findings().len() == 4, "undisturbed, every attempt is made").nothing_left();
     let stops = said(&whole)["stops"].as_u64().unwrap_or_default();
     whole.expect(stops > 10, "its stops are seen");
+    println!("{victim} dies at {} of {stops} places", places(stops).count());
     for stop in places(stops) {
         let out = killed(&world, victim, stop);
         out.nothing_left();

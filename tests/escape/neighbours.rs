@@ -6,11 +6,11 @@ use std::path::{Path, PathBuf};
 
 use aya_obj::generated::{bpf_attach_type, bpf_insn, bpf_map_type, bpf_prog_type};
 use boundary::sys::bpf;
-use nix::mount::{MsFlags, mount};
 use nix::sys::signal::{Signal, kill};
 
 use super::ALLOW;
 use super::stalled::go_on;
+use super::traces::cover_cgroups;
 use crate::world::World;
 use crate::world::needs::{cgroup2, needs};
 use crate::world::processes::eventually;
@@ -51,18 +51,7 @@ struct Above(PathBuf);
 impl Above {
     /// Makes one, for this world alone.
     fn make(world: &World) -> Self {
-        let root = PathBuf::from(cgroup2().expect("needed"));
-        let folder = root.join(format!(
-            "foreign-{}",
-            world.folder().file_name().map_or_else(String::new, |name| name.display().to_string(),)
-        ));
-        fs::create_dir(&folder).expect("root may");
-        let made = folder.clone();
-        world.host().run(move || {
-            let none: Option<&str> = None;
-            mount(Some(&made), &root, none, MsFlags::MS_BIND, none).expect("a bind mount");
-        });
-        Self(folder)
+        Self(cover_cgroups(world))
     }
 
     /// The one session's cgroup.
@@ -75,7 +64,10 @@ impl Above {
 
 impl Drop for Above {
     fn drop(&mut self) {
-        eventually("the foreign cgroup is empty", || fs::remove_dir(&self.0).is_ok());
+        // What a failed test leaves goes with the next one.
+        if !std::thread::panicking() {
+            eventually("the foreign cgroup is empty", || fs::remove_dir(&self.0).is_ok());
+        }
     }
 }
 

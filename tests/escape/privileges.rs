@@ -27,7 +27,8 @@ fn calls() -> Vec<&'static str> {
 
 #[test]
 fn a29_sudo_makes_nobody_root() {
-    needs!(root, bpf, sudo, setpriv);
+    // The files that sudo believes are root's.
+    needs!(root, privilege, bpf, sudo, setpriv);
     let world = World::new();
     let permissive = world.file("sudoers", "root ALL=(ALL) ALL\nguest ALL=(ALL) NOPASSWD: ALL\n");
     fs::set_permissions(&permissive, fs::Permissions::from_mode(0o440)).expect("it is ours");

@@ -31,24 +31,24 @@ fn seconds() -> &'static str {
     if is_long() { "10" } else { "1" }
 }
 
-/// Runs a race inside.
-fn race(world: &World, how: &str, target: &str, port: &str) -> Output {
-    let words = [world.attack(), "race", how, target, port, &rounds(ROUNDS), seconds()];
-    world.boundary(&ALLOW, &words).output()
-}
-
 /// A count of what became of a race.
 fn count(out: &Output, what: &str) -> u64 {
     out.finding()["found"][what].as_u64().unwrap_or_default()
 }
 
-/// It was a race, both ends of it were met, and nothing left.
-fn is_lost(out: &Output, both: bool) {
+/// Whether it was a race, and the end of it that counts was met, or both. Nothing left, ever.
+fn is_lost(out: &Output, both: bool) -> bool {
     out.succeeded().nothing_left();
     let (rounds, went, met) = (count(out, "rounds"), count(out, "went"), count(out, "met"));
-    out.expect(rounds > FEW, &format!("it was a race of {rounds} rounds"));
-    out.expect(met > 0, "it was met");
-    out.expect(!both || (went > 0 && went < rounds), "both ends of it were met");
+    rounds > FEW && met > 0 && (!both || (went > 0 && went < rounds))
+}
+
+/// Runs a race inside until it is one. A busy machine may not let both have their turn in the time of the
+/// first.
+fn race(world: &World, how: &str, (target, port): (&str, &str), both: bool) {
+    let words = [world.attack(), "race", how, target, port, &rounds(ROUNDS), seconds()];
+    let is_lost = || is_lost(&world.boundary(&ALLOW, &words).output(), both);
+    assert!((0..30).any(|_| is_lost()), "it was a race, and met: {words:?}");
 }
 
 #[test]
@@ -57,7 +57,7 @@ fn a22_an_address_that_changes_while_a_datagram_is_sent_leads_nowhere() {
     let world = World::new();
     for how in ["sendto", "sendmsg"] {
         for target in [DENIED[0], DENIED[1]] {
-            is_lost(&race(&world, how, target, "9999"), true);
+            race(&world, how, (target, "9999"), true);
         }
     }
 }
@@ -67,7 +67,7 @@ fn a22_an_address_that_changes_while_it_is_connected_to_leads_nowhere() {
     needs!(root, bpf);
     let world = World::new();
     for target in [DENIED[0], DENIED[1]] {
-        is_lost(&race(&world, "connect", target, "80"), false);
+        race(&world, "connect", (target, "80"), false);
     }
 }
 
@@ -77,7 +77,7 @@ fn a22_a_descriptor_that_changes_hands_leads_nowhere() {
     let world = World::new();
     for how in ["dup", "dup-connect"] {
         for target in [DENIED[0], DENIED[1]] {
-            is_lost(&race(&world, how, target, "9999"), false);
+            race(&world, how, (target, "9999"), false);
         }
     }
 }
@@ -87,7 +87,7 @@ fn a22_f04_a_socket_that_is_disconnected_while_it_connects_leads_nowhere() {
     needs!(root, bpf);
     let world = World::new();
     for target in [DENIED[0], DENIED[1]] {
-        is_lost(&race(&world, "close", target, "80"), false);
+        race(&world, "close", (target, "80"), false);
     }
 }
 
@@ -272,7 +272,7 @@ fn a14_a22_a_process_that_is_moved_while_it_connects_stays_behind_the_walls() {
             kill(attack, Signal::SIGUSR1).expect("it is there");
             let moves = moves(&[&below, &own]);
             let out = session.finish();
-            is_lost(&out, false);
+            out.expect(is_lost(&out, false), "it was a race, and met");
             out.expect(moves > FEW, &format!("it is moved {moves} times"));
         }
     }

@@ -14,6 +14,7 @@ use super::traces::Ground;
 use super::{ALLOW, is_long};
 use crate::world::needs::needs;
 use crate::world::processes::eventually;
+use crate::world::stopwatch::Mended;
 use crate::world::{Output, Session, World, jail, records};
 
 /// How long an end may take that has to wait for somebody who does not answer: the keeper waits 15 s.
@@ -113,7 +114,10 @@ fn f07_connections_wait_for_a_proxy_that_goes_on() {
     eventually("the client waits", waits);
     assert!(world.requests().is_empty(), "nobody carries it");
     kill(proxy, Signal::SIGCONT).expect("it is there");
-    session.finish().exits(0).says("this is");
+    let goes_on = Mended::now();
+    session.wait_for("this is");
+    goes_on.recovered();
+    session.finish().exits(0);
 }
 
 #[test]
@@ -128,7 +132,10 @@ fn f07_a_stopped_keeper_opens_nothing_and_goes_on_where_it_was() {
     session.wait_for("tried");
     session.signal(Signal::SIGTERM);
     session.signal(Signal::SIGCONT);
-    ends(session, &ground).exits(143);
+    let goes_on = Mended::now();
+    let out = ends(session, &ground);
+    goes_on.recovered();
+    out.exits(143);
 }
 
 /// Its user may well stop it before it has begun, and the kernel does not take up a bounded wait again by
@@ -158,7 +165,10 @@ fn f07_a_keeper_that_is_stopped_before_its_proxy_is_ready_goes_on_where_it_was()
     kill(keeper, Signal::SIGSTOP).expect("it is there");
     eventually("the keeper waits, or has given up", || waits() || kill(keeper, None).is_err());
     kill(proxy, Signal::SIGCONT).expect("it is there");
-    session.finish().says("it runs").nothing_left();
+    let goes_on = Mended::now();
+    session.wait_for("it runs");
+    goes_on.recovered();
+    session.finish().nothing_left();
 }
 
 #[test]
@@ -290,7 +300,7 @@ fn asks(world: &World, session: &Session<'_>) {
 
 #[test]
 fn g04_a_full_disk_delays_no_request_and_the_loss_is_told() {
-    needs!(root, bpf);
+    needs!(root, privilege, bpf);
     let world = World::new();
     let session = recording(&world, Path::new("/dev/full"));
     asks(&world, &session);
@@ -303,7 +313,7 @@ fn g04_a_full_disk_delays_no_request_and_the_loss_is_told() {
 
 #[test]
 fn g04_what_a_full_disk_lost_is_counted_where_it_has_room_again() {
-    needs!(root, bpf);
+    needs!(root, privilege, bpf);
     let world = World::new();
     let disk = world.folder().join("small");
     fs::create_dir(&disk).expect("the folder is ours");
@@ -321,8 +331,18 @@ fn g04_what_a_full_disk_lost_is_counted_where_it_has_room_again() {
     let outcome = world.host().run(move || fs::write(full, vec![0; 64 * 1024]));
     assert!(outcome.is_err(), "it is full");
     asks(&world, &session);
+    // The writer may have had no turn before there is room again.
+    eventually("it has no room", || session.complained().contains("cannot be written"));
     world.host().run(move || fs::remove_file(filler).expect("it is there"));
+    let has_room = Mended::now();
     go_on(&world);
+    let is_on_record = || {
+        let audit = audit.clone();
+        let told = world.host().run(move || records(&audit));
+        told.iter().any(|record| record["dropped"].is_u64())
+    };
+    eventually("what was lost is on record", is_on_record);
+    has_room.recovered();
     let out = session.finish();
     out.exits(0).complains("the audit file cannot be written");
     let records = world.host().run(move || records(&audit));
@@ -384,7 +404,7 @@ impl Drop for Disk<'_> {
 
 #[test]
 fn g04_a_disk_that_stalls_delays_neither_requests_nor_the_end() {
-    needs!(root, bpf, mke2fs, fsfreeze, loopdev);
+    needs!(root, privilege, bpf, mke2fs, fsfreeze, loopdev);
     let world = World::new();
     let disk = Disk::make(&world);
     let ground = Ground::below(&world);
@@ -404,6 +424,30 @@ fn g04_a_disk_that_stalls_delays_neither_requests_nor_the_end() {
     out.expect(took < BOUND, &format!("the end comes in time: {took:?}"));
     out.expect(cgroups.is_empty(), "the walls are down by then");
     ground.is_bare(&out, PATIENCE);
+}
+
+#[test]
+fn g04_a_disk_that_stalls_for_a_while_has_every_record_when_it_goes_on() {
+    needs!(root, bpf, mke2fs, fsfreeze, loopdev);
+    let world = World::new();
+    let disk = Disk::make(&world);
+    let audit = disk.place.join("audit.jsonl");
+    let session = recording(&world, &audit);
+    disk.answers(false);
+    asks(&world, &session);
+    disk.answers(true);
+    let goes_on = Mended::now();
+    let kept = || {
+        let audit = audit.clone();
+        world.host().run(move || records(&audit))
+    };
+    // Each is a record when it is decided, and one when it is done.
+    eventually("all are on record", || kept().len() == 10);
+    goes_on.recovered();
+    go_on(&world);
+    let out = session.finish();
+    out.exits(0).expect(!out.stderr.contains("incomplete"), "the record is whole");
+    assert_eq!(kept().len(), 12, "nothing is there twice, and the last is there too");
 }
 
 #[test]

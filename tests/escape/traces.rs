@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use aya::maps::loaded_maps;
@@ -12,14 +12,14 @@ use nix::unistd::Pid;
 
 use crate::world::needs::cgroup2;
 use crate::world::processes::eventually;
-use crate::world::{Output, World};
+use crate::world::{Output, World, jail};
 
 /// A part of the cgroup hierarchy that a world takes for the whole: its sessions begin below it, and
 /// nobody else's.
 pub(crate) struct Ground<'w> {
     world: &'w World,
     /// The folder that stands for the hierarchy.
-    pub(super) folder: PathBuf,
+    pub(crate) folder: PathBuf,
     /// The mounts of the host before any session.
     mounts: String,
     /// What stands where sessions have files.
@@ -29,16 +29,7 @@ pub(crate) struct Ground<'w> {
 impl<'w> Ground<'w> {
     /// Makes one for a world.
     pub(crate) fn below(world: &'w World) -> Self {
-        let root = PathBuf::from(cgroup2().expect("needed"));
-        let own =
-            world.folder().file_name().map_or_else(String::new, |name| name.display().to_string());
-        let folder = root.join(format!("foreign-{own}"));
-        fs::create_dir(&folder).expect("root may");
-        let made = folder.clone();
-        world.host().run(move || {
-            let none: Option<&str> = None;
-            mount(Some(&made), &root, none, MsFlags::MS_BIND, none).expect("a bind mount");
-        });
+        let folder = cover_cgroups(world);
         let (mounts, files) = (mounts(world), files(world));
         Self { world, folder, mounts, files }
     }
@@ -80,15 +71,53 @@ impl<'w> Ground<'w> {
 impl Drop for Ground<'_> {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            for session in self.cgroups() {
-                drop(fs::write(session.join("cgroup.kill"), "1"));
-                within(Duration::from_secs(5), || fs::remove_dir(&session).is_ok());
-            }
-            drop(fs::remove_dir(&self.folder));
+            drop(fs::write(self.folder.join("cgroup.kill"), "1"));
+            within(Duration::from_secs(5), || remove_tree(&self.folder).is_ok());
             return;
         }
         eventually("the ground is empty", || fs::remove_dir(&self.folder).is_ok());
     }
+}
+
+/// What a world's part of the hierarchy is called, behind which stands the process that made it.
+pub(crate) const FOREIGN: &str = "foreign-stage-";
+
+/// Makes a part of the cgroup hierarchy and lets a world's host take it for the whole.
+pub(super) fn cover_cgroups(world: &World) -> PathBuf {
+    let root = PathBuf::from(cgroup2().expect("needed"));
+    clear_up(&root);
+    let own = world.folder().file_name().expect("it has a name").display().to_string();
+    let folder = root.join(format!("foreign-{own}"));
+    fs::create_dir(&folder).expect("root may");
+    let made = folder.clone();
+    world.host().run(move || {
+        let none: Option<&str> = None;
+        mount(Some(&made), &root, none, MsFlags::MS_BIND, none).expect("a bind mount");
+    });
+    folder
+}
+
+/// Removes what tests left that were killed: nobody else looks below a part of theirs.
+pub(crate) fn clear_up(root: &Path) {
+    for entry in fs::read_dir(root).into_iter().flatten().flatten() {
+        let name = entry.file_name().display().to_string();
+        let maker = name.strip_prefix(FOREIGN).and_then(|rest| rest.split('-').next());
+        let is_dead = maker.is_some_and(|pid| !Path::new("/proc").join(pid).exists());
+        if is_dead {
+            // What lives there, or is gone meanwhile, stays so.
+            drop(remove_tree(&entry.path()));
+        }
+    }
+}
+
+/// Removes a cgroup and all below it, as far as nothing lives there.
+fn remove_tree(folder: &Path) -> std::io::Result<()> {
+    for entry in fs::read_dir(folder)?.flatten() {
+        if entry.file_type()?.is_dir() {
+            remove_tree(&entry.path())?;
+        }
+    }
+    fs::remove_dir(folder)
 }
 
 /// What stands where sessions have files: in the host's own `/run`, in its folder of temporary ones.
@@ -142,6 +171,10 @@ impl Kernel {
     /// sessions of this test are over, so it is another one's.
     #[track_caller]
     pub(super) fn is_back(&self) {
+        if jail() != "ebpf" {
+            // The other jails load nothing: what has come is a neighbour's, who may be dead.
+            return;
+        }
         let come: BTreeSet<_> = Self::now().0.difference(&self.0).copied().collect();
         let rest = || {
             let rest: BTreeSet<_> = Self::now().0.intersection(&come).copied().collect();

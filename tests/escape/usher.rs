@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::io::Write as _;
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 
@@ -33,7 +34,10 @@ fn waiting<'w>(world: &'w World, options: &[&str], script: &str, guest: bool) ->
 
 /// Lets it go on, to its end.
 fn goes_on(world: &World, session: Session<'_>) -> Output {
-    fs::write(gate(world), "go\n").expect("it waits there");
+    // To read as well: where the session has ended already nobody else does, and it would be waited for.
+    let mut gate =
+        fs::OpenOptions::new().read(true).write(true).open(gate(world)).expect("it is ours");
+    gate.write_all(b"go\n").expect("it has room");
     session.finish()
 }
 
@@ -158,7 +162,8 @@ fn a18_f01_a_crowd_of_calls_that_wait_ends_no_session() {
     let script = "exec /usr/bin/python3 -c '
 import errno, os, resource, socket, threading, time
 resource.setrlimit(resource.RLIMIT_NOFILE, (4096, 4096))
-U, dead = socket.AF_UNIX, \"dead-%d\" % os.getuid()
+U, own = socket.AF_UNIX, os.urandom(8).hex()
+dead, live = \"dead-\" + own, \"live-\" + own
 deaf = socket.socket(U); deaf.bind(dead); deaf.listen(0)
 said = []
 def call():
@@ -170,7 +175,6 @@ for thread in threads: thread.start()
 while said.count(errno.EAGAIN) < 100: time.sleep(0.01)
 deaf.close()
 for thread in threads: thread.join()
-live = \"live-%d\" % os.getuid()
 server = socket.socket(U); server.bind(live); server.listen()
 socket.socket(U).connect(live); server.accept()
 print(\"served\", flush=True)

@@ -52,7 +52,7 @@ fn what_this_kernel_has_is_told() {
         ("hooks on calls to unix sockets", Some(knows_unix_hooks())),
         ("Landlock", Some(landlock > 0)),
         ("Landlock's rules for connections", Some(landlock >= 4)),
-        ("Landlock's scopes", Some(landlock >= 6)),
+        ("Landlock's scopes", Some(has_scopes())),
         ("a cgroup is killed by one write", kills_cgroups()),
         ("an answered call cannot be interrupted", Some(waits_killable())),
         ("a map is read by whom it was handed to", lends_maps()),
@@ -75,6 +75,11 @@ fn knows_unix_hooks() -> bool {
 /// Whether there is Landlock, which the jail `landjail` needs.
 pub(crate) fn has_landlock() -> bool {
     landlock() > 0
+}
+
+/// Whether Landlock keeps signals in, and abstract unix sockets.
+fn has_scopes() -> bool {
+    landlock() >= 6
 }
 
 /// The version of Landlock's interface; 0 if there is none.

@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
 use prost::Message as _;
 
@@ -104,7 +105,16 @@ pub(crate) struct Agent {
     path: PathBuf,
     got: Arc<Mutex<Got>>,
     knows_envelopes: bool,
+    /// Whether it takes connections and reads nothing.
+    is_deaf: Arc<AtomicBool>,
     life: Option<Life>,
+}
+
+/// How an agent reads.
+#[derive(Clone)]
+struct Manner {
+    knows_envelopes: bool,
+    is_deaf: Arc<AtomicBool>,
 }
 
 /// A running agent's thread.
@@ -118,7 +128,8 @@ struct Life {
 impl Agent {
     /// One that does not run yet.
     pub(crate) fn at(path: &Path) -> Self {
-        Self { path: path.to_owned(), got: Arc::default(), knows_envelopes: true, life: None }
+        let (got, is_deaf) = (Arc::default(), Arc::default());
+        Self { path: path.to_owned(), got, knows_envelopes: true, is_deaf, life: None }
     }
 
     /// One of the first agents, which hang up on anything but the bare request.
@@ -134,23 +145,34 @@ impl Agent {
         self
     }
 
+    /// Has it read nothing, or go on.
+    pub(crate) fn be_deaf(&self, is_deaf: bool) {
+        self.is_deaf.store(is_deaf, Ordering::SeqCst);
+    }
+
     /// Starts it.
     pub(crate) fn begin(&mut self) {
         drop(std::fs::remove_file(&self.path));
         let listener = UnixListener::bind(&self.path).expect("the place is ours");
         let everybody = std::fs::Permissions::from_mode(0o777);
         std::fs::set_permissions(&self.path, everybody).expect("it is ours");
-        let (got, envelopes) = (Arc::clone(&self.got), self.knows_envelopes);
+        let (got, manner) = (Arc::clone(&self.got), self.manner());
         let is_over = Arc::new(AtomicBool::new(false));
         let streams = Arc::new(Mutex::new(BTreeMap::new()));
         let (over, open) = (Arc::clone(&is_over), Arc::clone(&streams));
         let thread = thread::spawn(move || {
             let accepted = listener.incoming().map_while(Result::ok);
             for stream in accepted.take_while(|_| !over.load(Ordering::SeqCst)) {
-                attend(stream, (&got, &open), envelopes);
+                attend(stream, (&got, &open), manner.clone());
             }
         });
         self.life = Some(Life { is_over, streams, thread });
+    }
+
+    /// How it reads.
+    fn manner(&self) -> Manner {
+        let is_deaf = Arc::clone(&self.is_deaf);
+        Manner { knows_envelopes: self.knows_envelopes, is_deaf }
     }
 
     /// Kills it, with whatever it had not read.
@@ -196,7 +218,7 @@ impl Drop for Agent {
 type Streams = Mutex<BTreeMap<usize, UnixStream>>;
 
 /// Reads a connection in a thread of its own. Only what is open costs a descriptor.
-fn attend(stream: UnixStream, (got, open): (&Arc<Mutex<Got>>, &Arc<Streams>), envelopes: bool) {
+fn attend(stream: UnixStream, (got, open): (&Arc<Mutex<Got>>, &Arc<Streams>), manner: Manner) {
     let mut counted = got.lock().expect("no panic");
     counted.connections += 1;
     let number = counted.connections;
@@ -205,19 +227,22 @@ fn attend(stream: UnixStream, (got, open): (&Arc<Mutex<Got>>, &Arc<Streams>), en
     open.lock().expect("no panic").insert(number, copy);
     let (got, open) = (Arc::clone(got), Arc::clone(open));
     thread::spawn(move || {
-        drop(read(stream, &got, envelopes));
+        drop(read(stream, &got, &manner));
         drop(open.lock().expect("no panic").remove(&number));
     });
 }
 
 /// Reads frames until one breaks the protocol or the connection ends.
-fn read(mut stream: UnixStream, got: &Mutex<Got>, envelopes: bool) -> io::Result<()> {
+fn read(mut stream: UnixStream, got: &Mutex<Got>, manner: &Manner) -> io::Result<()> {
     loop {
+        while manner.is_deaf.load(Ordering::SeqCst) {
+            thread::park_timeout(Duration::from_millis(2));
+        }
         let mut head = [0; 4];
         stream.read_exact(&mut head)?;
         let length = u32::from_be_bytes([0, head[1], head[2], head[3]]) as usize;
         got.lock().expect("no panic").tags.push(head[0]);
-        let knows = head[0] == 1 || (head[0] == 2 && envelopes);
+        let knows = head[0] == 1 || (head[0] == 2 && manner.knows_envelopes);
         if !knows || length > 1 << 15 {
             return stream.shutdown(Shutdown::Both);
         }

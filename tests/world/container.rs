@@ -2,8 +2,9 @@
 //!
 //! They are made with `runc` and the machine's own files, so that nothing is fetched.
 //!
-//! *Standing*: [`Run::contained`](super::Run::contained) has a run start in one. It shares the network
-//! of the world's host, as a container has the one that its engine made for it.
+//! *Standing*: [`Run::contained`](super::Run::contained) has a run start in one, and `BOUNDARY_TEST_IN`
+//! every run of boundary. It shares the network of the world's host, as a container has the one that its
+//! engine made for it; the origins, the names and who counts the packets stay outside.
 //! *Never*: what the engines are documented to do beside capabilities, the filter of system calls,
 //! covered and read-only paths and a read-only cgroup tree (their `AppArmor` profile is not there).
 
@@ -11,11 +12,12 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fs;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use serde_json::{Value, json};
 
+use super::run::{binary, is_users};
 use super::{GUEST, World};
 
 /// What an engine was told.
@@ -42,6 +44,36 @@ pub(crate) struct Container {
     pub(crate) kind: Kind,
     /// Whether what runs in it is root.
     pub(crate) is_root: bool,
+}
+
+/// A run of it: the line that makes it, and where its first process's number will stand.
+pub(super) struct Made {
+    /// The engine's line.
+    pub(super) line: Vec<OsString>,
+    /// The file with the number.
+    pub(super) pid: PathBuf,
+}
+
+impl Kind {
+    /// Each by its name in `BOUNDARY_TEST_IN`.
+    const NAMES: [(&str, Self); 6] = [
+        ("default", Self::Default),
+        ("net-admin", Self::NetAdmin),
+        ("sys-admin", Self::SysAdmin),
+        ("unconfined", Self::Unconfined),
+        ("privileged", Self::Privileged),
+        ("restricted", Self::Restricted),
+    ];
+
+    /// Whether the engine puts a filter of system calls around it.
+    pub(crate) fn has_filter(self) -> bool {
+        !matches!(self, Self::Privileged | Self::Unconfined)
+    }
+
+    /// Whether it may mount something.
+    pub(crate) fn may_mount(self) -> bool {
+        matches!(self, Self::SysAdmin | Self::Privileged)
+    }
 }
 
 /// Capabilities by their number, as linux/capability.h has them.
@@ -123,37 +155,49 @@ const READ_ONLY: [&str; 5] =
     ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
 
 impl Container {
-    /// The line that runs another one in it.
-    pub(super) fn line(
+    /// The one that every run of boundary starts in; none where it starts on the machine itself.
+    pub(crate) fn of_runs() -> Option<Self> {
+        let asked = std::env::var("BOUNDARY_TEST_IN").ok().filter(|name| !name.is_empty())?;
+        let known = Kind::NAMES.iter().find(|(name, _)| *name == asked);
+        let (_, kind) = known.unwrap_or_else(|| panic!("BOUNDARY_TEST_IN: there is no {asked}"));
+        Some(Self { kind: *kind, is_root: !is_users() })
+    }
+
+    /// What runs a line in it.
+    pub(super) fn make(
         self,
         world: &World,
-        (binary, line): (&Path, &[OsString]),
+        line: &[OsString],
         environment: &BTreeMap<OsString, OsString>,
-    ) -> Vec<OsString> {
+        on_terminal: bool,
+    ) -> Made {
         static NEXT: AtomicUsize = AtomicUsize::new(0);
         let own = world.folder().file_name().expect("it has a name").display().to_string();
         let name = format!("{own}-{}", NEXT.fetch_add(1, Ordering::Relaxed));
         let bundle = world.folder().join(format!("bundle-{name}"));
         make_root(&bundle.join("rootfs"));
-        let config = self.config(world, (binary, line), environment);
+        let mut config = self.config(world, line, environment);
+        config["process"]["terminal"] = on_terminal.into();
         fs::write(bundle.join("config.json"), config.to_string()).expect("the folder is ours");
-        let state = world.folder().join("runc");
-        let words: [OsString; 7] = [
+        let (state, pid) = (world.folder().join("runc"), bundle.join("pid"));
+        let words: [OsString; 9] = [
             "runc".into(),
             "--root".into(),
             state.into(),
             "run".into(),
+            "--pid-file".into(),
+            pid.clone().into(),
             "--bundle".into(),
             bundle.into(),
             name.into(),
         ];
-        words.to_vec()
+        Made { line: words.to_vec(), pid }
     }
 
     fn config(
         self,
         world: &World,
-        (binary, line): (&Path, &[OsString]),
+        line: &[OsString],
         environment: &BTreeMap<OsString, OsString>,
     ) -> Value {
         let text = |word: &OsString| word.to_str().expect("our own words").to_owned();
@@ -170,7 +214,7 @@ impl Container {
             "maskedPaths": if is_covered { COVERED.to_vec() } else { Vec::new() },
             "readonlyPaths": if is_covered { READ_ONLY.to_vec() } else { Vec::new() },
         });
-        if !matches!(self.kind, Kind::Privileged | Kind::Unconfined) {
+        if self.kind.has_filter() {
             linux["seccomp"] = self.filter();
         }
         if self.kind == Kind::Privileged {
@@ -181,7 +225,6 @@ impl Container {
             "hostname": "container",
             "root": { "path": "rootfs", "readonly": false },
             "process": {
-                "terminal": false,
                 "user": { "uid": id, "gid": id },
                 "args": line.iter().map(text).collect::<Vec<_>>(),
                 "env": environment,
@@ -195,7 +238,7 @@ impl Container {
                     "ambient": [],
                 },
             },
-            "mounts": self.mounts(&[world.folder(), binary.parent().expect("it lies somewhere")]),
+            "mounts": self.mounts(&[world.folder(), binary().parent().expect("it lies somewhere")]),
             "linux": linux,
         })
     }
@@ -235,10 +278,11 @@ impl Container {
             made("/sys", "sysfs", &sys),
             bound(Path::new("/sys/fs/cgroup"), groups),
             made("/tmp", "tmpfs", &["nosuid", "nodev", "mode=1777"]),
-            made("/run", "tmpfs", &["nosuid", "nodev", "mode=755"]),
+            at_run(),
             bound(Path::new("/usr"), &["rbind", "ro"]),
             bound(Path::new("/etc"), &["rbind", "ro"]),
         ];
+        mounts.push(bound(&toolchain(), &["rbind", "ro"]));
         mounts.extend(shared.iter().map(|folder| bound(folder, &["rbind", "rw"])));
         mounts
     }
@@ -271,6 +315,21 @@ impl Container {
         json!({ "defaultAction": "SCMP_ACT_ERRNO", "defaultErrnoRet": 1, "syscalls": rules,
                 "architectures": ["SCMP_ARCH_X86_64", "SCMP_ARCH_X86", "SCMP_ARCH_X32"] })
     }
+}
+
+/// What stands at `/run`: an empty folder; where every run is contained, that of the world's host, with the
+/// sockets of the daemons that a test has put there, as people hand them to a container.
+fn at_run() -> Value {
+    let is_shared = Container::of_runs().is_some();
+    let (kind, source) = if is_shared { ("bind", "/run") } else { ("tmpfs", "tmpfs") };
+    let options = if is_shared { &["rbind", "rw"][..] } else { &["nosuid", "nodev", "mode=755"] };
+    json!({ "destination": "/run", "type": kind, "source": source, "options": options })
+}
+
+/// Where Rust is, for the tests that have a program of it: not below `/usr` everywhere.
+pub(crate) fn toolchain() -> PathBuf {
+    let cargo = Path::new(env!("CARGO"));
+    cargo.ancestors().nth(2).expect("TOOLCHAIN/bin/cargo").to_owned()
 }
 
 /// A root with nothing but the places for mounts, and the machine's own links.

@@ -16,6 +16,7 @@ pub(crate) mod browser;
 pub(crate) mod collector;
 pub(crate) mod container;
 mod daemon;
+mod holders;
 mod http2;
 mod names;
 pub(crate) mod needs;
@@ -28,6 +29,7 @@ mod run;
 mod screen;
 mod service;
 mod stop;
+pub(crate) mod stopwatch;
 pub(crate) mod terminal;
 mod toll;
 mod wire;
@@ -36,7 +38,7 @@ pub(crate) use output::{Output, lines, records};
 pub(crate) use run::{Run, Session, binary, has_walls, jail, user};
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
@@ -100,8 +102,12 @@ pub(crate) struct World {
 
 /// Gives a file, and what is in it if it is a folder, to the user. What is gone meanwhile is nobody's.
 fn give(path: &Path) {
-    std::os::unix::fs::lchown(path, Some(GUEST), Some(GUEST)).unwrap_or_default();
-    let is_folder = fs::symlink_metadata(path).is_ok_and(|it| it.is_dir());
+    let Ok(found) = fs::symlink_metadata(path) else { return };
+    // A file loses its capabilities with its owner.
+    if found.uid() != GUEST {
+        std::os::unix::fs::lchown(path, Some(GUEST), Some(GUEST)).unwrap_or_default();
+    }
+    let is_folder = found.is_dir();
     let inside = is_folder.then(|| fs::read_dir(path).ok()).flatten();
     inside.into_iter().flatten().flatten().for_each(|entry| give(&entry.path()));
 }

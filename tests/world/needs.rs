@@ -5,12 +5,14 @@ use std::path::{Path, PathBuf};
 
 use nix::unistd::geteuid;
 
+use super::container::Container;
+
 /// Ends the test early, loudly, on a machine that lacks something.
 ///
 /// `needs!(root, bpf, curl)`: `root`, `bpf` (the capabilities and a cgroup2 that root may write),
 /// `ebpf` (those, and that this is the jail of the run), `rooms` (that it has room for boundary inside
-/// boundary), `privilege` (that nobody but root starts boundary), `covers` (that the jail of the
-/// run has mounts of its own), `userns`, `landlock`, `loopdev` (files as disks), the name
+/// boundary), `machine` (that boundary starts on the machine itself, in no container), `privilege` (that
+/// nobody but root starts it there), `covers` (that the jail of the run has mounts of its own), `userns`, `landlock`, `loopdev` (files as disks), the name
 /// of a Python package, or that of a program. Under `BOUNDARY_TEST_PROMISE=root,bpf,…` the lack of what
 /// was promised is a failure.
 macro_rules! needs {
@@ -46,17 +48,26 @@ fn is_there(what: &str) -> bool {
         // A test about boundary inside boundary, for which nsjail has no room.
         "rooms" => is_there("bpf") && super::run::jail() != "nsjail",
         // A test about what root can do to the place, or that whoever starts boundary has rights to lose.
-        "privilege" => geteuid().is_root() && super::run::user() == "0",
+        "privilege" => geteuid().is_root() && super::run::user() == "0" && is_there("machine"),
+        // A test that looks at boundary from the machine, or changes the machine around it.
+        "machine" => Container::of_runs().is_none(),
         // A test about what a mount covers: landjail has mounts where root starts it, and none for a user.
-        "covers" => super::run::jail() != "landjail" || super::run::user() == "0",
+        "covers" => super::run::jail() != "landjail" || may_mount(),
         "userns" => Path::new("/proc/self/ns/user").exists() && user_namespaces() > 0,
         "landlock" => crate::kernel::has_landlock(),
         "loopdev" => Path::new("/dev/loop-control").exists(),
         "grpcio" => has_module("grpc"),
+        "requests" => has_module("requests"),
         "httpx" => has_module("httpx") && has_module("h2"),
         "websockets" => has_module("websockets"),
         program => on_path(program),
     }
+}
+
+/// Whether whoever starts boundary may mount something.
+fn may_mount() -> bool {
+    let is_root = super::run::user() == "0";
+    is_root && Container::of_runs().is_none_or(|it| it.kind.may_mount())
 }
 
 /// Whether the system's Python has a module.

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use nix::unistd::Pid;
 
 use super::World;
+use super::container::Container;
 
 /// How long a thing that the kernel does in its own time may take.
 const PATIENCE: Duration = Duration::from_mins(1);
@@ -26,6 +27,15 @@ pub(crate) struct Process {
 }
 
 impl Process {
+    /// Its number as boundary's record has it: where boundary is in a container, in there.
+    pub(crate) fn number(&self) -> i32 {
+        let depth = usize::from(Container::of_runs().is_some());
+        let status = fs::read_to_string(format!("/proc/{}/status", self.pid)).unwrap_or_default();
+        let numbers = status.lines().find_map(|line| line.strip_prefix("NSpid:"));
+        let number = numbers.and_then(|all| all.split_whitespace().nth(depth)?.parse().ok());
+        number.expect("it is there, in its namespace")
+    }
+
     /// Whether it is boundary itself.
     pub(crate) fn is_boundary(&self) -> bool {
         self.exe.file_name().is_some_and(|name| name == "boundary")
@@ -38,28 +48,34 @@ impl World {
     pub(crate) fn processes(&self) -> Vec<Process> {
         let Ok(own) = fs::read_link(self.host().netns()) else { return Vec::new() };
         let entries = fs::read_dir("/proc").expect("procfs is mounted").flatten();
-        let mut pids: Vec<i32> =
-            entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect();
-        // Parents come before what they started, as a rule.
-        pids.sort_unstable();
-        let mut family = BTreeSet::new();
-        pids.into_iter()
+        let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
+        let all: Vec<(Process, i32, bool)> = pids
             .filter_map(|pid| {
                 let folder = PathBuf::from(format!("/proc/{pid}"));
                 let netns = fs::read_link(folder.join("ns/net")).ok()?;
-                let stat = fs::read_to_string(folder.join("stat")).ok()?;
+                // A process names itself with any bytes.
+                let stat = fs::read(folder.join("stat")).ok()?;
+                let stat = String::from_utf8_lossy(&stat);
                 let mut fields = stat.rsplit_once(')')?.1.split_ascii_whitespace();
                 let state = fields.next()?.chars().next()?;
                 let parent: i32 = fields.next()?.parse().ok()?;
                 let exe = fs::read_link(folder.join("exe")).ok()?;
                 let is_ours = netns == own || exe.starts_with(self.folder());
-                if state == 'Z' || (!is_ours && !family.contains(&parent)) {
-                    return None;
-                }
-                family.insert(pid);
-                Some(Process { pid: Pid::from_raw(pid), exe, state })
+                (state != 'Z')
+                    .then(|| (Process { pid: Pid::from_raw(pid), exe, state }, parent, is_ours))
             })
-            .collect()
+            .collect();
+        // Numbers begin anew, so that a child's may be less than its parent's.
+        let mut family = BTreeSet::new();
+        let mut before = None;
+        while before != Some(family.len()) {
+            before = Some(family.len());
+            let members =
+                all.iter().filter(|(_, parent, is_ours)| *is_ours || family.contains(parent));
+            family = members.map(|(process, ..)| process.pid.as_raw()).collect();
+        }
+        let is_member = |process: &Process| family.contains(&process.pid.as_raw());
+        all.into_iter().map(|(process, ..)| process).filter(is_member).collect()
     }
 
     /// Every TCP socket that listens in the host, with its inode.

@@ -19,7 +19,9 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use super::container::Container;
+use super::holders::Pipes;
 use super::output::{KernelLog, Output, is_of_session, lines};
+use super::processes::eventually;
 use super::screen::Screen;
 use super::terminal::Terminal;
 use super::toll;
@@ -66,6 +68,7 @@ pub(crate) struct Run<'w> {
     environment: BTreeMap<OsString, OsString>,
     input: Option<Vec<u8>>,
     audit: Option<PathBuf>,
+    container: Option<Container>,
 }
 
 impl<'w> Run<'w> {
@@ -82,8 +85,14 @@ impl<'w> Run<'w> {
         line.push("--".into());
         line.extend(command.iter().map(OsString::from));
         let run =
-            Self { world, line, environment: environment(world), input: None, audit: Some(audit) };
-        if is_users() { run.for_user() } else { run }
+            Self { audit: Some(audit), container: Container::of_runs(), ..Self::of(world, line) };
+        if is_users() && run.container.is_none() { run.for_user() } else { run }
+    }
+
+    /// A line, on the machine itself.
+    fn of(world: &'w World, line: Vec<OsString>) -> Self {
+        let environment = environment(world);
+        Self { world, line, environment, input: None, audit: None, container: None }
     }
 
     /// As a user starts it: through sudo where the jail needs root, else without any right.
@@ -97,15 +106,14 @@ impl<'w> Run<'w> {
         self.under(&["setpriv", "--reuid", &id, "--regid", &id, "--groups", &groups])
     }
 
-    /// A command without boundary, as whoever runs it with boundary here.
+    /// As whoever starts boundary here.
     pub(crate) fn by_the_same_user(self) -> Self {
-        if is_users() { self.by_guest() } else { self }
+        if is_users() && self.container.is_none() { self.by_guest() } else { self }
     }
 
     /// A command alone, which trusts the simulated internet.
     pub(crate) fn bare(world: &'w World, command: &[&str]) -> Self {
-        let line = command.iter().map(OsString::from).collect();
-        let run = Self { world, line, environment: environment(world), input: None, audit: None };
+        let run = Self::of(world, command.iter().map(OsString::from).collect());
         let authority = world.folder().join("ca.pem");
         let authority = authority.to_str().expect("our own name").to_owned();
         TRUST.iter().fold(run, |run, variable| run.env(variable, &authority))
@@ -115,7 +123,7 @@ impl<'w> Run<'w> {
     pub(crate) fn exact(world: &'w World, arguments: &[&str]) -> Self {
         let mut line: Vec<OsString> = vec![binary().into()];
         line.extend(arguments.iter().map(OsString::from));
-        Self { world, line, environment: environment(world), input: None, audit: None }
+        Self { container: Container::of_runs(), ..Self::of(world, line) }
     }
 
     /// Sets a variable.
@@ -139,10 +147,15 @@ impl<'w> Run<'w> {
     }
 
     /// Has it start in a container, which sees the world's folder and boundary's where they are.
-    pub(crate) fn contained(mut self, container: Container) -> Self {
-        let line = std::mem::take(&mut self.line);
-        self.line = container.line(self.world, (&binary(), &line), &self.environment);
-        self
+    pub(crate) fn contained(self, container: Container) -> Self {
+        Self { container: Some(container), ..self }
+    }
+
+    /// The line to start, and where the number of its first process will stand if that is another one.
+    fn made(&self, on_terminal: bool) -> (Vec<OsString>, Option<PathBuf>) {
+        let Some(container) = self.container else { return (self.line.clone(), None) };
+        let made = container.make(self.world, &self.line, &self.environment, on_terminal);
+        (made.line, Some(made.pid))
     }
 
     /// The command line so far.
@@ -166,7 +179,7 @@ impl<'w> Run<'w> {
         let kernel = KernelLog::open();
         self.world.settle();
         self.world.hand_over();
-        let (line, input) = (self.line.clone(), self.input.clone());
+        let ((line, contained), input) = (self.made(false), self.input.clone());
         let (environment, folder) = (self.environment.clone(), self.world.folder().to_owned());
         let child = self.world.host().run(move || {
             let mut command = Command::new(&line[0]);
@@ -182,7 +195,7 @@ impl<'w> Run<'w> {
             }
             child
         });
-        Session::new(self, child, kernel)
+        Session::new(self, child, contained, kernel)
     }
 
     /// Starts it on a terminal of its own, of 24 rows and 80 columns.
@@ -191,7 +204,7 @@ impl<'w> Run<'w> {
         self.world.settle();
         self.world.hand_over();
         let (terminal, [stdin, stdout, stderr]) = Terminal::open();
-        let (line, environment) = (self.line.clone(), self.environment.clone());
+        let ((line, contained), environment) = (self.made(true), self.environment.clone());
         let child = self.world.host().run(move || {
             // setsid makes the terminal the controlling one, which a shell does at login.
             let mut command = Command::new("setsid");
@@ -199,19 +212,19 @@ impl<'w> Run<'w> {
             command.stdin(stdin).stdout(stdout).stderr(stderr);
             command.spawn().expect("setsid starts")
         });
-        (Session::new(self, child, kernel), terminal)
+        (Session::new(self, child, contained, kernel), terminal)
     }
 }
 
 /// A run that is under way.
 pub(crate) struct Session<'w> {
     run: Run<'w>,
-    pid: Pid,
     /// Ends what a failed test leaves behind.
-    _guard: Guard,
+    guard: Guard,
     ended: Receiver<ExitStatus>,
     stdout: Screen,
     stderr: Screen,
+    pipes: Pipes,
     kernel: KernelLog,
 }
 
@@ -219,26 +232,41 @@ pub(crate) struct Session<'w> {
 /// test's own caller holds.
 struct Guard {
     pid: Pid,
+    /// Where the number of a container's first process stands: it outlives who made it.
+    contained: Option<PathBuf>,
     has_ended: Arc<AtomicBool>,
+}
+
+impl Guard {
+    /// The first process of the container, once it is there.
+    fn inner(&self) -> Option<Pid> {
+        let told = std::fs::read_to_string(self.contained.as_ref()?).ok()?;
+        told.trim().parse().ok().map(Pid::from_raw)
+    }
 }
 
 impl Drop for Guard {
     fn drop(&mut self) {
         if !self.has_ended.load(Ordering::Relaxed) {
             // That it has just ended by itself is fine.
-            kill(self.pid, Signal::SIGKILL).unwrap_or_default();
+            for pid in self.inner().into_iter().chain([self.pid]) {
+                kill(pid, Signal::SIGKILL).unwrap_or_default();
+            }
         }
     }
 }
 
 impl<'w> Session<'w> {
     /// Begins to collect what the child says and waits for it in a thread.
-    fn new(run: Run<'w>, mut child: Child, kernel: KernelLog) -> Self {
+    fn new(run: Run<'w>, mut child: Child, contained: Option<PathBuf>, kernel: KernelLog) -> Self {
         let pid = Pid::from_raw(i32::try_from(child.id()).expect("a pid"));
+        let mut pipes = Pipes::default();
+        child.stdout.iter().for_each(|pipe| pipes.note(pipe));
+        child.stderr.iter().for_each(|pipe| pipes.note(pipe));
         let stdout = child.stdout.take().map_or_else(Screen::empty, Screen::collect);
         let stderr = child.stderr.take().map_or_else(Screen::empty, Screen::collect);
         let (report, ended) = sync_channel(1);
-        let guard = Guard { pid, has_ended: Arc::default() };
+        let guard = Guard { pid, contained, has_ended: Arc::default() };
         let has_ended = Arc::clone(&guard.has_ended);
         std::thread::spawn(move || {
             let status = child.wait();
@@ -246,22 +274,26 @@ impl<'w> Session<'w> {
             // Nobody listens any more when the test has failed meanwhile.
             drop(status.map(|status| report.send(status)));
         });
-        Self { run, pid, _guard: guard, ended, stdout, stderr, kernel }
+        Self { run, guard, ended, stdout, stderr, pipes, kernel }
     }
 
-    /// The child's process id.
+    /// The child's process id; in a container, that of its first process.
     pub(crate) fn pid(&self) -> Pid {
-        self.pid
+        if self.guard.contained.is_none() {
+            return self.guard.pid;
+        }
+        eventually("the container has a process", || self.guard.inner().is_some());
+        self.guard.inner().expect("it was waited for")
     }
 
     /// Signals the child, and nobody else.
     pub(crate) fn signal(&self, signal: Signal) {
-        kill(self.pid, signal).expect("it is there");
+        kill(self.pid(), signal).expect("it is there");
     }
 
     /// Kills the child. That it has just ended by itself is fine.
     pub(crate) fn kill(&self) {
-        let killed = kill(self.pid, Signal::SIGKILL);
+        let killed = kill(self.pid(), Signal::SIGKILL);
         assert!(matches!(killed, Ok(()) | Err(Errno::ESRCH)), "cannot be killed: {killed:?}");
     }
 
@@ -287,6 +319,11 @@ impl<'w> Session<'w> {
         self.stdout.read()
     }
 
+    /// What it has said so far on its stderr.
+    pub(crate) fn complained(&self) -> String {
+        self.stderr.read()
+    }
+
     /// Waits for its end and gathers the scene.
     pub(crate) fn finish(self) -> Output {
         let in_time = self.ended.recv_timeout(patience());
@@ -296,6 +333,7 @@ impl<'w> Session<'w> {
         let hung = in_time.is_err();
         let status = in_time.or_else(|_| self.ended.recv_timeout(AFTERMATH));
         let closed = self.stdout.wait_for_end(AFTERMATH) && self.stderr.wait_for_end(AFTERMATH);
+        let holders = if closed { String::new() } else { self.pipes.holders() };
         let world = self.run.world;
         let all = self.run.audit.as_deref().map(lines).unwrap_or_default();
         let output = Output {
@@ -312,7 +350,10 @@ impl<'w> Session<'w> {
         };
         toll::pay(self.run.audit.is_some(), &output.line, &output.packets);
         output.expect(!hung, "it ends without being killed");
-        output.expect(closed, "nothing of it holds its output open after its end");
+        output.expect(
+            closed,
+            &format!("nothing of it holds its output open after its end, as these do:\n{holders}"),
+        );
         output
     }
 }
