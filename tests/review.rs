@@ -70,7 +70,9 @@ fn the_record_is_filtered_by_host_decision_process_and_time() {
     assert_eq!(count(&["--since", "1d"]), 3);
     assert_eq!(count(&["--since", "2999-01-01"]), 0);
     assert_eq!(count(&["--since", "1d", "--last", "1"]), 0, "the session's end is the last");
-    assert_eq!(count(&["--decision", "deny", "--last", "1"]), 1);
+    // Which it is depends on the jail: the last look-up tries datagrams beside the request.
+    let last = show(&world, &path, &["--decision", "deny", "--last", "1"]);
+    last.expect(last.stdout.matches("DENY ").count() == 1, "the last one alone");
     let json = show(&world, &path, &["--json", "--decision", "allow", "--host", "allowed.test"]);
     let lines = fs::read_to_string(&path).expect("it is there");
     json.expect(json.stdout.lines().all(|line| lines.contains(line)), "lines as they are");
