@@ -1,18 +1,11 @@
 """Signals to processes that are not the session's, in every way that there is, and whom those reach that
 name many. Arguments: a process outside. Each answer is a line."""
 
-import ctypes, errno, fcntl, os, platform, select, signal, socket, struct, sys, threading
+import errno, fcntl, os, select, signal, socket, struct, sys, threading
 
-LIBC = ctypes.CDLL(None, use_errno=True)
-NUMBERS = {"x86_64": (200, 234, 129, 297, 424), "aarch64": (130, 131, 138, 240, 424)}
-TKILL, TGKILL, QUEUE, THREAD_QUEUE, BY_HANDLE = NUMBERS[platform.machine()]
+from calls import BY_HANDLE, QUEUE, TGKILL, THREAD_QUEUE, TKILL, call
+
 DETAILS = struct.pack("iii", 0, 0, -1) + bytes(116)
-
-
-def call(number, *arguments):
-    words = [a if isinstance(a, bytes) else ctypes.c_long(a) for a in arguments]
-    if LIBC.syscall(ctypes.c_long(number), *words) < 0:
-        raise OSError(ctypes.get_errno(), "")
 
 
 def tell(what, attempt):
@@ -24,7 +17,7 @@ def tell(what, attempt):
 
 
 def place(pid):
-    fields = open(f"/proc/{pid}/stat").read().rsplit(") ", 1)[1].split()
+    fields = open(f"/proc/{pid}/stat", errors="replace").read().rsplit(") ", 1)[1].split()
     return int(fields[1]), int(fields[2])
 
 

@@ -1,17 +1,9 @@
 """What signals do among the processes of one command: each thing told in a line that has to be the same
 without boundary."""
 
-import ctypes, errno, os, platform, signal, struct, subprocess, sys, threading, time
+import errno, os, signal, struct, subprocess, sys, threading, time
 
-LIBC = ctypes.CDLL(None, use_errno=True)
-NUMBERS = {"x86_64": (200, 234, 129, 297), "aarch64": (130, 131, 138, 240)}
-TKILL, TGKILL, QUEUE, THREAD_QUEUE = NUMBERS[platform.machine()]
-
-
-def call(number, *arguments):
-    words = [a if isinstance(a, bytes) else ctypes.c_long(a) for a in arguments]
-    if LIBC.syscall(ctypes.c_long(number), *words) < 0:
-        raise OSError(ctypes.get_errno(), "")
+from calls import QUEUE, TGKILL, THREAD_QUEUE, TKILL, call
 
 
 def tell(what, attempt):

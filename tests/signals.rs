@@ -38,6 +38,12 @@ fn bounded<'a>(world: &'a World, command: &[&str]) -> Run<'a> {
     world.boundary(&["--jail-type", "landjail"], command)
 }
 
+/// A program in Python, with the calls that it makes beside it.
+fn program(world: &World, name: &str, text: &str) -> String {
+    world.file("calls.py", include_str!("calls.py"));
+    world.file(name, text).to_str().expect("our own name").to_owned()
+}
+
 /// Whether a process runs, and has not ended without being collected.
 fn runs(pid: i32) -> bool {
     fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|line| !line.is_empty())
@@ -51,13 +57,12 @@ const VICTIM: &str = "import os; os.setpgid(0, 0); print('ready', flush=True); \
 fn no_signal_leaves_the_session_in_any_way() {
     needs!(root, landlock, python3, setpriv);
     let world = World::new();
-    let outward = world.file("outward.py", include_str!("outward.py"));
-    let outward = outward.to_str().expect("our own name");
+    let outward = program(&world, "outward.py", include_str!("outward.py"));
     for by in EVERYBODY {
         let victim = by(&world, world.bare(&["python3", "-c", VICTIM])).start();
         victim.wait_for("ready");
         let pid = victim.pid().as_raw();
-        let out = by(&world, bounded(&world, &["python3", outward, &pid.to_string()])).output();
+        let out = by(&world, bounded(&world, &["python3", &outward, &pid.to_string()])).output();
         out.exits(0);
         // On each process two signals, eight ways, from the first thread and another; and one group.
         let attempts =
@@ -78,8 +83,8 @@ fn no_signal_leaves_the_session_in_any_way() {
 fn signals_inside_behave_as_they_do_without_it() {
     needs!(root, landlock, python3, bash, setpriv);
     let world = World::new();
-    let manners = world.file("signals.py", include_str!("signals.py"));
-    let command = ["python3", manners.to_str().expect("our own name")];
+    let manners = program(&world, "signals.py", include_str!("signals.py"));
+    let command = ["python3", manners.as_str()];
     let without = world.bare(&command).output();
     without.exits(0).says("end");
     for by in EVERYBODY {
