@@ -33,6 +33,10 @@ impl Static {
         // What allocates there is built by it (`docs/decisions/0016-an-allocator-beside-musl.md`).
         require("make", "make")?;
         let mut variables = vec![("CARGO_ENCODED_RUSTFLAGS".to_owned(), flags(workspace)?)];
+        if arch == Arch::Arm {
+            // The largest pages that a kernel there has (64 KiB, arm64's Kconfig), wherever it is built.
+            variables.push(("JEMALLOC_SYS_WITH_LG_PAGE".to_owned(), "16".into()));
+        }
         if arch.is_host() {
             require("musl-gcc", "musl-tools")?;
         } else {
@@ -108,8 +112,6 @@ fn cross(workspace: &Workspace, arch: Arch) -> Result<Vec<(String, OsString)>> {
         (format!("CC_{name}"), compiler.into()),
         (format!("AR_{name}"), format!("{prefix}-ar").into()),
         (format!("CFLAGS_{name}"), flags),
-        // The largest pages that a kernel of this architecture has (64 KiB, arm64's Kconfig).
-        ("JEMALLOC_SYS_WITH_LG_PAGE".to_owned(), "16".into()),
         (format!("CARGO_TARGET_{}_LINKER", name.to_uppercase()), "rust-lld".into()),
     ])
 }
