@@ -186,6 +186,36 @@ time.sleep(1000)
     eventually("nothing runs any more", || world.processes().is_empty());
 }
 
+#[test]
+fn what_has_lost_its_first_thread_ends_with_the_command() {
+    /// A daemon whose first thread ends, and what it has started. Both hold a lock.
+    const HEADLESS: &str = "
+import ctypes, fcntl, os, sys, threading, time
+held = open(sys.argv[1])
+fcntl.flock(held, fcntl.LOCK_EX)
+started, told = os.pipe()
+if os.fork():
+    os.read(started, 1)
+    os._exit(3)
+os.setsid()
+def go_on():
+    while open('/proc/self/stat').read().rsplit(') ')[1][0] != 'Z': time.sleep(0.01)
+    if not os.fork(): time.sleep(1000)
+    os.write(told, b'.')
+    for fd in (0, 1, 2, told): os.close(fd)
+    time.sleep(1000)
+threading.Thread(target=go_on).start()
+ctypes.CDLL(None).syscall(60 if os.uname().machine == 'x86_64' else 93, 0)
+";
+    needs!(root, bpf, python3);
+    let world = World::new();
+    let held = world.file("held", "");
+    let shown = held.to_str().expect("our own name");
+    world.boundary(&[], &["python3", "-c", HEADLESS, shown]).output().exits(3);
+    let held = fs::File::open(held).expect("ours");
+    eventually("nobody holds the lock any more", || held.try_lock().is_ok());
+}
+
 /// Checks that a session may go to one host and not to another.
 fn is_bound_to(world: &World, mine: &str, theirs: &str) {
     let rule = format!("domain={mine}");

@@ -42,6 +42,12 @@ pub fn open_thread(thread: Pid) -> nix::Result<OwnedFd> {
     own(i32::try_from(Errno::result(handle)?).map_err(|_wide| Errno::EBADF)?)
 }
 
+/// A handle of a thread, or of the process that it belongs to where the kernel has none of threads.
+pub fn open_thread_or_process(thread: u32) -> nix::Result<OwnedFd> {
+    let thread = i32::try_from(thread).map(Pid::from_raw).map_err(|_wide| Errno::ESRCH)?;
+    open_thread(thread).or_else(|_| open(thread))
+}
+
 /// Signals the process of a handle (Linux 5.1).
 pub fn signal(process: BorrowedFd<'_>, signal: Signal) -> nix::Result<()> {
     send(process, signal as libc::c_int, None)
@@ -76,11 +82,11 @@ impl Details {
 }
 
 /// Signals the process, or the thread, of a handle by a signal's number, which may be none.
-pub fn send(target: BorrowedFd<'_>, signal: i32, details: Option<&Details>) -> nix::Result<()> {
+pub fn send(handle: BorrowedFd<'_>, signal: i32, details: Option<&Details>) -> nix::Result<()> {
     let details = Details::place(details);
-    let target = target.as_raw_fd();
+    let handle = handle.as_raw_fd();
     // SAFETY: the structure, if there is one, outlives the call, which reads it.
-    let done = unsafe { libc::syscall(libc::SYS_pidfd_send_signal, target, signal, details, 0) };
+    let done = unsafe { libc::syscall(libc::SYS_pidfd_send_signal, handle, signal, details, 0) };
     Errno::result(done).map(drop)
 }
 

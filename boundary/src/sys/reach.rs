@@ -12,19 +12,6 @@ use std::os::unix::fs::FileExt as _;
 
 use nix::errno::Errno;
 
-/// A handle of a thread, or of the process that it belongs to where the kernel has none of threads
-/// (before Linux 6.9).
-pub fn open_thread(thread: u32) -> nix::Result<OwnedFd> {
-    /// `PIDFD_THREAD` of linux/pidfd.h.
-    const THREAD: libc::c_int = libc::O_EXCL;
-    let open = |flags: libc::c_int| {
-        // SAFETY: the call takes plain numbers.
-        let fd = Errno::result(unsafe { libc::syscall(libc::SYS_pidfd_open, thread, flags) })?;
-        descriptor(fd)
-    };
-    open(THREAD).or_else(|_| open(0))
-}
-
 /// Another handle of the open file behind a process's descriptor.
 pub fn share_descriptor(process: BorrowedFd<'_>, number: i32) -> nix::Result<OwnedFd> {
     let process = process.as_raw_fd();

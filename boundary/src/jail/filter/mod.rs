@@ -7,6 +7,9 @@
 
 mod signals;
 
+#[cfg(fuzzing)]
+pub(in crate::jail) use signals::SIGNALLING;
+
 use boundary_common::option;
 use libc::{c_long, sock_filter};
 

@@ -9,7 +9,7 @@ use libc::{c_long, sock_filter};
 use super::{argument_offset, ask as asked, jump, load, refuse, when_call};
 
 /// Calls that signal whomever they name.
-const SIGNALLING: &[c_long] = &[
+pub(in crate::jail) const SIGNALLING: &[c_long] = &[
     libc::SYS_kill,
     libc::SYS_tkill,
     libc::SYS_tgkill,

@@ -45,18 +45,8 @@ fn descendants_but(of: u32, spared: &HashSet<u32>) -> io::Result<Vec<u32>> {
 /// The children of every process that has some.
 fn all_children() -> io::Result<HashMap<u32, Vec<u32>>> {
     let mut children: HashMap<u32, Vec<u32>> = HashMap::new();
-    for entry in fs::read_dir("/proc")? {
-        let entry = entry?;
-        let number = entry.file_name().to_str().and_then(|name| name.parse().ok());
-        let Some(number) = number else { continue };
-        let stat = match procfs::text(entry.path().join("stat")) {
-            Err(error) if is_short(&error) => return Err(error),
-            // It has ended, or is nobody's business.
-            stat => stat.unwrap_or_default(),
-        };
-        if let Some(parent) = parent(&stat) {
-            children.entry(parent).or_default().push(number);
-        }
+    for stat in procfs::everybody()?.into_values().filter(|stat| !stat.is_over) {
+        children.entry(stat.parent).or_default().push(stat.number);
     }
     Ok(children)
 }
@@ -102,21 +92,6 @@ fn has_none_but(spared: &HashSet<u32>) -> bool {
         return waitpid(None, Some(flags)) == Err(Errno::ECHILD);
     }
     own_children().is_some_and(|children| children.is_subset(spared))
-}
-
-/// Whether an error is about this process, or the machine, and not about what was looked at.
-fn is_short(error: &io::Error) -> bool {
-    let short = [Errno::EMFILE, Errno::ENFILE, Errno::ENOMEM].map(|errno| errno as i32);
-    error.raw_os_error().is_some_and(|number| short.contains(&number))
-}
-
-/// The parent of a process, by the text of its `stat` (proc(5)), if it has not ended.
-fn parent(stat: &str) -> Option<u32> {
-    let (_, fields) = stat.rsplit_once(") ")?;
-    let mut fields = fields.split(' ');
-    let state = fields.next()?;
-    let parent = fields.next()?.parse().ok()?;
-    (state != "Z" && state != "X").then_some(parent)
 }
 
 /// Kills everything below this process but what is `spared`, and collects it. False if something is
@@ -165,19 +140,10 @@ fn collect(spared: &HashSet<u32>) {
 
 /// The children of this process that have ended.
 fn zombies() -> Vec<u32> {
-    let own = std::process::id().to_string();
-    let is_ours = |stat: &str| {
-        let fields = stat.rsplit_once(") ").map(|(_, fields)| fields).unwrap_or_default();
-        let mut fields = fields.split(' ');
-        fields.next() == Some("Z") && fields.next() == Some(&own)
-    };
-    let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
-    let numbers = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
-    numbers
-        .filter(|number: &u32| {
-            procfs::text(format!("/proc/{number}/stat")).is_ok_and(|stat| is_ours(&stat))
-        })
-        .collect()
+    let own = std::process::id();
+    let everybody = procfs::everybody().unwrap_or_default();
+    let over = everybody.into_values().filter(|stat| stat.is_over && stat.parent == own);
+    over.map(|stat| stat.number).collect()
 }
 
 #[cfg(test)]
@@ -211,11 +177,5 @@ mod tests {
         assert_eq!(has_none_but(&spared), own_children().is_some());
         kept.kill().unwrap();
         kept.wait().unwrap();
-    }
-
-    #[test]
-    fn a_name_with_parentheses_hides_no_parent() {
-        assert_eq!(parent("12 (a) b) S 7 12"), Some(7));
-        assert_eq!(parent("12 (a) Z 7 12"), None, "it has ended");
     }
 }

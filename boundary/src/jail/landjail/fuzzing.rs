@@ -5,10 +5,17 @@
 
 use std::net::{Ipv4Addr, SocketAddr};
 
+use nix::errno::Errno;
+use nix::libc;
+
 use super::address::{self, Address, canonical, is_own, loopback, spelled, written};
+use super::aim::Aim;
 use super::datagrams::Received;
 use super::messages::{Header, named, scatter};
 use super::service::Asked;
+use super::signals::Ids;
+use crate::jail::filter::SIGNALLING;
+use crate::jail::procfs::Stat;
 use crate::jail::usher::thread::{Name, Thread};
 
 /// Reads bytes as an address, and holds every spelling of it against the others.
@@ -74,4 +81,40 @@ pub fn message(
     let room: usize = content.iter().map(Vec::len).sum();
     assert_eq!((taken, all), (whole.min(room), whole));
     Some(())
+}
+
+/// Whom a call signals, which is one of those that the usher is asked about.
+pub fn aim(call: u8, arguments: [i32; 2], caller: u32) {
+    let call = SIGNALLING[usize::from(call) % SIGNALLING.len()];
+    let numbers = arguments.map(|number| u32::try_from(number).ok());
+    match Aim::of(call, arguments, caller) {
+        Ok(Aim::Oneself) => assert!(numbers.contains(&Some(caller)), "{caller} {arguments:?}"),
+        Ok(Aim::Process(process)) => {
+            assert_eq!(numbers[0], Some(process));
+            assert!(process != 0 && process != caller);
+        }
+        Ok(Aim::Thread(process, thread)) => {
+            assert!(thread != 0 && thread != caller && process != Some(caller));
+            assert!(numbers.contains(&Some(thread)));
+        }
+        Ok(Aim::Group(group)) => {
+            assert_eq!(call, libc::SYS_kill);
+            assert_eq!(group.unwrap_or_default(), arguments[0].unsigned_abs());
+            assert!(arguments[0] <= 0 && arguments[0] != -1);
+        }
+        Ok(Aim::Everybody) => assert_eq!((call, arguments[0]), (libc::SYS_kill, -1)),
+        Ok(Aim::Handle(descriptor)) => assert_eq!(descriptor, arguments[0]),
+        Err(error) => assert!([Errno::EINVAL, Errno::ESRCH].contains(&error), "{error}"),
+    }
+}
+
+/// A process that names itself as it likes stands where it stands. Any other text is read or is not.
+pub fn process(name: &[u8], numbers: [u32; 4], started: u64, any: &str) {
+    let [number, parent, group, session] = numbers;
+    let comm = String::from_utf8_lossy(name).into_owned();
+    let rest = "0 -1 4194560 1 0 0 0 0 0 0 0 20 0 1 0";
+    let text = format!("{number} ({comm}) S {parent} {group} {session} {rest} {started} 1 1\n");
+    let expected = Stat { number, comm, is_over: false, parent, group, session, started };
+    assert_eq!(Stat::parse(&text), Some(expected));
+    drop((Stat::parse(any), Ids::parse(any)));
 }

@@ -6,11 +6,9 @@
 //! *Never*: signals anybody.
 
 use std::collections::HashMap;
-use std::{fs, io};
+use std::io;
 
-use nix::errno::Errno;
-
-use crate::jail::procfs;
+use crate::jail::procfs::{self, Stat};
 
 /// How many processes one may have above it.
 const DEEPEST: usize = 8192;
@@ -18,67 +16,9 @@ const DEEPEST: usize = 8192;
 /// How often a look is taken again because somebody ended meanwhile.
 const LOOKS: usize = 64;
 
-/// Where a process stands among others.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Kin {
-    pub(super) parent: u32,
-    pub(super) group: u32,
-    pub(super) session: u32,
-}
-
-impl Kin {
-    /// That of a process or a thread; none if there is none of this number.
-    pub(super) fn of(process: u32) -> io::Result<Option<Self>> {
-        match procfs::text(format!("/proc/{process}/stat")) {
-            Ok(stat) => Ok(Self::parse(&stat)),
-            Err(error) if is_gone(&error) => Ok(None),
-            Err(error) => Err(error),
-        }
-    }
-
-    /// Reads it from the text of a process's `stat` (proc(5)). One that is not collected yet has its
-    /// place still, and so has one whose first thread alone has ended.
-    fn parse(stat: &str) -> Option<Self> {
-        let (_, fields) = stat.rsplit_once(") ")?;
-        let mut fields = fields.split(' ').skip(1);
-        // What has none is told with a number below zero.
-        let mut next = || fields.next()?.parse::<i64>().ok();
-        let [parent, group, session] = [next()?, next()?, next()?];
-        let [parent, group, session] =
-            [parent, group, session].map(|number| u32::try_from(number).unwrap_or(0));
-        Some(Self { parent, group, session })
-    }
-}
-
-/// Whether an error says that there is no such process.
-pub(super) fn is_gone(error: &io::Error) -> bool {
-    let gone = [Errno::ENOENT, Errno::ESRCH].map(|errno| errno as i32);
-    error.raw_os_error().is_some_and(|number| gone.contains(&number))
-}
-
-/// Whether an error says that procfs hides the process from us (`hidepid=1`).
-fn is_hidden(error: &io::Error) -> bool {
-    error.kind() == io::ErrorKind::PermissionDenied
-}
-
-/// Every process that can be seen, by its number.
-pub(super) fn everybody() -> io::Result<HashMap<u32, Kin>> {
-    let mut everybody = HashMap::new();
-    for entry in fs::read_dir("/proc")? {
-        let number = entry?.file_name().to_str().and_then(|name| name.parse().ok());
-        let Some(number) = number else { continue };
-        match Kin::of(number) {
-            Err(error) if !is_hidden(&error) => return Err(error),
-            // It has ended, or procfs shows it to its own user alone.
-            kin => drop(kin.ok().flatten().map(|kin| everybody.insert(number, kin))),
-        }
-    }
-    Ok(everybody)
-}
-
 /// Whether a process, whose number is its own as long as this takes, descends from another one.
 pub(super) fn is_below(process: u32, top: u32) -> io::Result<bool> {
-    climb(process, top, |number| Ok(Kin::of(number)?.map(|kin| kin.parent)))
+    climb(process, top, |number| Ok(Stat::of(number)?.map(|stat| stat.parent)))
 }
 
 /// Follows the parents up, and looks at each again on the way down.
@@ -117,9 +57,70 @@ fn climb(
     Ok(false)
 }
 
+/// Everybody, at two times: who descends from whom without a way up for each.
+///
+/// Who has the same parent both times, and started at the same time, is the same process with the same
+/// parent from the first look to the second; so is that parent, looked at in its turn; and between the two
+/// looks all of that held at once.
+#[derive(Debug)]
+pub(super) struct Everybody {
+    before: HashMap<u32, Stat>,
+    now: HashMap<u32, Stat>,
+    /// Whether each whose way up was gone descends from the one that is asked about.
+    known: HashMap<u32, Option<bool>>,
+}
+
+impl Everybody {
+    pub(super) fn look() -> io::Result<Self> {
+        Ok(Self::new(procfs::everybody()?, procfs::everybody()?))
+    }
+
+    fn new(before: HashMap<u32, Stat>, now: HashMap<u32, Stat>) -> Self {
+        Self { before, now, known: HashMap::new() }
+    }
+
+    /// Looks again at who is there now.
+    pub(super) fn again(self) -> io::Result<Self> {
+        Ok(Self::new(self.now, procfs::everybody()?))
+    }
+
+    /// Who was there at the second look.
+    pub(super) fn now(&self) -> impl Iterator<Item = &Stat> {
+        self.now.values()
+    }
+
+    /// Whether a process descends from another one, which is always the same; none if these looks do not
+    /// tell.
+    pub(super) fn is_below(&mut self, process: u32, top: u32) -> Option<bool> {
+        let (mut way, mut at) = (vec![], process);
+        let found = loop {
+            if let Some(known) = self.known.get(&at) {
+                break *known;
+            }
+            let Some(parent) = self.parent(at).filter(|_| way.len() < DEEPEST) else { break None };
+            way.push(at);
+            if parent == top || parent <= 1 {
+                break Some(parent == top);
+            }
+            at = parent;
+        };
+        self.known.extend(way.into_iter().map(|number| (number, found)));
+        found
+    }
+
+    /// The parent of a process, if it is the same one's at both times.
+    fn parent(&self, process: u32) -> Option<u32> {
+        let (before, now) = (self.before.get(&process)?, self.now.get(&process)?);
+        let is_same = (before.started, before.parent) == (now.started, now.parent);
+        is_same.then_some(now.parent)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::cell::{Cell, RefCell};
+
+    use nix::errno::Errno;
 
     use super::*;
 
@@ -176,17 +177,52 @@ mod tests {
         let own = std::process::id();
         assert!(is_below(child.id(), own).unwrap());
         assert!(!is_below(own, child.id()).unwrap());
-        assert!(everybody().unwrap().contains_key(&child.id()));
+        let mut everybody = Everybody::look().unwrap();
+        assert_eq!(everybody.is_below(child.id(), own), Some(true));
+        assert_eq!(everybody.is_below(own, own), Some(false));
+        assert!(everybody.now().any(|stat| stat.number == child.id()));
         child.wait().unwrap();
         assert!(!is_below(child.id(), own).unwrap());
+        let mut everybody = everybody.again().unwrap();
+        assert_eq!(everybody.is_below(child.id(), own), None);
+    }
+
+    /// Processes with their parents and when they started.
+    fn stats(of: &[(u32, u32, u64)]) -> HashMap<u32, Stat> {
+        let comm = String::new();
+        let stat = |&(number, parent, started)| {
+            let none = (false, 0, 0);
+            let (is_over, group, session) = none;
+            (number, Stat { number, comm: comm.clone(), is_over, parent, group, session, started })
+        };
+        of.iter().map(stat).collect()
     }
 
     #[test]
-    fn a_place_is_read_behind_any_name() {
-        let kin = Kin { parent: 7, group: 5, session: 4 };
-        assert_eq!(Kin::parse("12 (a) b) Z 7 5 4 0 -1"), Some(kin));
-        let none = Kin { parent: 0, group: 0, session: 0 };
-        assert_eq!(Kin::parse("12 (a) X 0 -1 -1 0"), Some(none));
-        assert_eq!(Kin::parse("12"), None);
+    fn two_looks_tell_of_whoever_stayed_with_all_above() {
+        let both = [(9, 8, 4), (8, 7, 3), (7, 5, 2), (5, 1, 1), (6, 5, 2), (1, 0, 0)];
+        let mut everybody = Everybody::new(stats(&both), stats(&both));
+        let expected = [(9, true), (8, true), (7, false), (6, false), (5, false), (1, false)];
+        for (process, expected) in expected.into_iter().chain(expected) {
+            assert_eq!(everybody.is_below(process, 7), Some(expected), "{process}");
+        }
+        assert_eq!(everybody.is_below(4, 7), None, "nobody");
+    }
+
+    #[test]
+    fn two_looks_do_not_tell_of_whom_something_changed_above() {
+        let before = stats(&[(9, 8, 4), (8, 7, 3), (20, 30, 4), (30, 1, 2), (40, 41, 4)]);
+        // 8 was given away again, 30 is one of ours now, 40 was taken in by 8, and 50 is new.
+        let now = stats(&[(9, 8, 4), (8, 7, 5), (20, 30, 4), (30, 7, 5), (40, 8, 4), (50, 8, 6)]);
+        let mut everybody = Everybody::new(before, now);
+        for process in [9, 8, 20, 30, 40, 41, 50] {
+            assert_eq!(everybody.is_below(process, 7), None, "{process}");
+        }
+    }
+
+    #[test]
+    fn numbers_that_go_round_are_nobodys_family() {
+        let round = [(2, 3, 1), (3, 2, 1)];
+        assert_eq!(Everybody::new(stats(&round), stats(&round)).is_below(2, 7), None);
     }
 }

@@ -12,6 +12,7 @@
 //! *Never*: lets the kernel follow an address that the command can still change.
 
 mod address;
+mod aim;
 mod datagrams;
 mod enclosure;
 mod family;

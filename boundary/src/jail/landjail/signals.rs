@@ -9,7 +9,7 @@
 //! *Standing*: what descends from the usher is the session's ([`kin`]), and whoever is in a room may
 //! signal what is in there. *Never*: signals anybody else, or says more of him than that he is there.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::fs::FileTypeExt as _;
 use std::sync::OnceLock;
@@ -19,63 +19,16 @@ use nix::errno::Errno;
 use nix::libc;
 use nix::unistd::{Pid, geteuid};
 
-use super::kin::{self, Kin};
+use super::aim::Aim;
+use super::kin::{self, Everybody};
 use super::service::{Asked, Reply, Shared};
-use crate::jail::{mutation, procfs};
+use crate::jail::mutation;
+use crate::jail::procfs::{self, Stat};
 use crate::sys::notify::{self, Answer};
 use crate::sys::pidfd::{self, Details};
 
 /// How often a group is looked at again for whom its processes have started meanwhile.
 const LOOKS: usize = 32;
-
-/// Whom a call signals.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Aim {
-    /// The thread that calls, or its process.
-    Oneself,
-    /// A process, by the number of one of its threads.
-    Process(u32),
-    /// A thread, of this process if that is said.
-    Thread(Option<u32>, u32),
-    /// A process group; none is the caller's own.
-    Group(Option<u32>),
-    /// Everybody but the caller.
-    Everybody,
-    /// Whom a descriptor of the caller is a handle of.
-    Handle(i32),
-}
-
-impl Aim {
-    /// Whom a call of a thread aims at, by its first two arguments.
-    fn of(call: i64, [first, second]: [i32; 2], caller: u32) -> nix::Result<Self> {
-        let number = |number: i32| u32::try_from(number).ok().filter(|number| *number > 0);
-        let aim = match (call, number(first), number(second)) {
-            (libc::SYS_pidfd_send_signal, ..) => Self::Handle(first),
-            (libc::SYS_tkill, Some(thread), _) => Self::Thread(None, thread),
-            (libc::SYS_tgkill | libc::SYS_rt_tgsigqueueinfo, Some(process), Some(thread)) => {
-                Self::Thread(Some(process), thread)
-            }
-            (libc::SYS_kill | libc::SYS_rt_sigqueueinfo, Some(process), _) => {
-                Self::Process(process)
-            }
-            (libc::SYS_kill, ..) => match first {
-                0 => Self::Group(None),
-                -1 => Self::Everybody,
-                i32::MIN => return Err(Errno::ESRCH),
-                group => Self::Group(Some(group.unsigned_abs())),
-            },
-            (libc::SYS_rt_sigqueueinfo, ..) => return Err(Errno::ESRCH),
-            _ => return Err(Errno::EINVAL),
-        };
-        // Its number is its own as long as it waits. What goes with it, the kernel holds against it.
-        let is_own = match aim {
-            Self::Process(process) => process == caller,
-            Self::Thread(process, thread) => thread == caller || process == Some(caller),
-            Self::Group(_) | Self::Everybody | Self::Handle(_) | Self::Oneself => false,
-        };
-        Ok(if is_own { Self::Oneself } else { aim })
-    }
-}
 
 /// What is sent.
 #[derive(Debug, Clone, Copy)]
@@ -117,7 +70,7 @@ impl Signal {
 
 /// Who may signal whom, by their ids (kill(2)).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Ids {
+pub(super) struct Ids {
     real: u32,
     effective: u32,
     saved: u32,
@@ -132,7 +85,7 @@ impl Ids {
     }
 
     /// Reads them from the text of a `status` (proc(5)).
-    fn parse(status: &str) -> Option<Self> {
+    pub(super) fn parse(status: &str) -> Option<Self> {
         /// The bit of `CAP_KILL` of linux/capability.h.
         const KILL: u64 = 1 << 5;
         let ids = field(status, "Uid:")?;
@@ -160,6 +113,11 @@ fn field<'a>(status: &'a str, name: &str) -> Option<&'a str> {
     status.lines().find_map(|line| line.strip_prefix(name))
 }
 
+/// Where a process or a thread stands; none if there is none of this number.
+fn look(process: u32) -> nix::Result<Option<Stat>> {
+    Stat::of(process).map_err(|error| errno(&error))
+}
+
 /// The process that a thread is of.
 fn process_of(thread: u32) -> nix::Result<u32> {
     let status = status(thread)?;
@@ -168,7 +126,7 @@ fn process_of(thread: u32) -> nix::Result<u32> {
 
 /// The error number of an error of procfs. There is no such process, as far as a caller is concerned.
 fn errno(error: &io::Error) -> Errno {
-    if kin::is_gone(error) {
+    if procfs::is_gone(error) {
         return Errno::ESRCH;
     }
     error.raw_os_error().map_or(Errno::EPERM, Errno::from_raw)
@@ -191,7 +149,7 @@ pub(super) fn send(shared: &Shared, asked: &Asked) -> nix::Result<Reply> {
         Aim::Process(to) => sender.to_process(to),
         Aim::Thread(of, to) => sender.to_thread(of, to),
         Aim::Handle(number) => sender.to_handle(number),
-        Aim::Group(None) => sender.to_many(Some(sender.kin.group)),
+        Aim::Group(None) => sender.to_many(Some(sender.stat.group)),
         Aim::Group(group) => sender.to_many(group),
         Aim::Everybody => sender.to_many(None),
     }
@@ -213,7 +171,7 @@ struct Sender<'a> {
     asked: &'a Asked,
     signal: Signal,
     process: u32,
-    kin: Kin,
+    stat: Stat,
     room: u64,
     /// Its ids, where the kernel would go by ours: elsewhere they are the same.
     ids: Option<Ids>,
@@ -224,10 +182,10 @@ impl<'a> Sender<'a> {
     fn new(shared: &'a Shared, asked: &'a Asked, process: u32) -> nix::Result<Self> {
         let thread = asked.thread.number();
         let signal = Signal::of(asked)?;
-        let kin = Kin::of(thread).map_err(|error| errno(&error))?.ok_or(Errno::ESRCH)?;
+        let stat = look(thread)?.ok_or(Errno::ESRCH)?;
         let ids = geteuid().is_root().then(|| Ids::of(thread)).transpose()?;
         let room = shared.room(asked)?;
-        let sender = Self { shared, asked, signal, process, kin, room, ids };
+        let sender = Self { shared, asked, signal, process, stat, room, ids };
         if shared.is_waiting(asked) { Ok(sender) } else { Err(Errno::EINTR) }
     }
 
@@ -305,16 +263,17 @@ impl<'a> Sender<'a> {
             return Ok(handle);
         }
         // Whoever is not there at all is nobody's secret.
-        let is_gone = Kin::of(process).map_err(|error| errno(&error))?.is_none();
-        Err(if is_gone { Errno::ESRCH } else { Errno::EPERM })
+        Err(if look(process)?.is_none() { Errno::ESRCH } else { Errno::EPERM })
     }
 
     /// Whether a process may be signalled from here.
     fn may_signal(&self, process: u32) -> nix::Result<bool> {
         let is_below = kin::is_below(process, std::process::id());
-        if !is_below.map_err(|error| errno(&error))? {
-            return Ok(false);
-        }
+        Ok(is_below.map_err(|error| errno(&error))? && self.may_signal_in_session(process)?)
+    }
+
+    /// Whether one that is of the session may be.
+    fn may_signal_in_session(&self, process: u32) -> nix::Result<bool> {
         if self.room != 0 {
             let room = self.shared.rooms.of(process).map_err(|error| errno(&error))?;
             if !self.shared.rooms.is_inside(room, self.room) {
@@ -325,8 +284,7 @@ impl<'a> Sender<'a> {
         if process == self.process || ids.may(Ids::of(process)?) {
             return Ok(true);
         }
-        let kin = Kin::of(process).map_err(|error| errno(&error))?;
-        let is_beside = kin.is_some_and(|kin| kin.session == self.kin.session);
+        let is_beside = look(process)?.is_some_and(|stat| stat.session == self.stat.session);
         Ok(self.signal.number == libc::SIGCONT && is_beside)
     }
 
@@ -334,7 +292,7 @@ impl<'a> Sender<'a> {
     /// comes last.
     fn to_many(&self, group: Option<u32>) -> nix::Result<Reply> {
         let own =
-            (group == Some(self.kin.group)).then(|| number(self.process).and_then(pidfd::open));
+            (group == Some(self.stat.group)).then(|| number(self.process).and_then(pidfd::open));
         let own = own.transpose()?;
         // Whoever it ends does not call again.
         let is_ended = own.is_some() && is_ended(self.process, self.signal.number);
@@ -356,38 +314,57 @@ impl<'a> Sender<'a> {
 
     /// Signals everybody in a group, or everybody, but the caller.
     fn sweep(&self, group: Option<u32>, signal: i32) -> nix::Result<Outcome> {
-        let (mut met, mut outcome) = (HashSet::new(), Outcome::default());
-        let is_meant = |kin: &Kin| group.is_none_or(|group| kin.group == group);
+        let (mut met, mut outcome) = (HashMap::new(), Outcome::default());
+        let is_meant = |stat: &Stat| {
+            group.is_none_or(|group| stat.group == group)
+                && stat.number > 1
+                && stat.number != self.process
+        };
+        let mut everybody = Everybody::look().map_err(|error| errno(&error))?;
         for _ in 0..LOOKS {
-            let everybody = kin::everybody().map_err(|error| errno(&error))?;
-            let meant = everybody.iter().filter(|(process, kin)| is_meant(kin) && **process > 1);
-            let fresh: Vec<(u32, u32)> = meant
-                .map(|(process, kin)| (*process, kin.parent))
-                .filter(|(process, _)| *process != self.process && !met.contains(process))
-                .collect();
-            let is_late = |parent| met.contains(&parent) && is_heeded(parent, signal);
-            let (late, fresh): (Vec<_>, Vec<_>) =
-                fresh.into_iter().partition(|(_, parent)| is_late(*parent));
+            let is_fresh =
+                |stat: &&Stat| is_meant(stat) && met.get(&stat.number) != Some(&stat.started);
+            let fresh: Vec<Stat> = everybody.now().filter(is_fresh).cloned().collect();
+            let is_late =
+                |stat: &Stat| met.contains_key(&stat.parent) && is_heeded(stat.parent, signal);
+            let (late, fresh): (Vec<_>, Vec<_>) = fresh.into_iter().partition(is_late);
             if fresh.is_empty() {
                 break;
             }
-            for (process, _) in &fresh {
-                outcome.note(self.to_member(*process, (group, signal)));
+            for stat in &fresh {
+                let is_below = everybody.is_below(stat.number, std::process::id());
+                outcome.note(self.to_member(stat, is_below, (group, signal)));
             }
-            met.extend(late.into_iter().chain(fresh).map(|(process, _)| process));
+            met.extend(late.into_iter().chain(fresh).map(|stat| (stat.number, stat.started)));
             if signal == 0 {
                 break;
             }
+            everybody = everybody.again().map_err(|error| errno(&error))?;
         }
         Ok(outcome)
     }
 
-    /// Signals one of many, if it is among them still.
-    fn to_member(&self, process: u32, (group, signal): (Option<u32>, i32)) -> nix::Result<()> {
-        let handle = self.handle(process)?;
-        let kin = Kin::of(process).map_err(|error| errno(&error))?.ok_or(Errno::ESRCH)?;
-        if group.is_some_and(|group| kin.group != group) {
+    /// Signals one of many, if it is the one that was looked at, and among them still. Whether it is of
+    /// the session may be known.
+    fn to_member(
+        &self,
+        member: &Stat,
+        is_below: Option<bool>,
+        (group, signal): (Option<u32>, i32),
+    ) -> nix::Result<()> {
+        let process = member.number;
+        let handle = pidfd::open(number(process)?)?;
+        let may = match is_below {
+            Some(is_below) => is_below && self.may_signal_in_session(process)?,
+            None => self.may_signal(process)?,
+        };
+        let now = look(process)?.filter(|now| now.started == member.started);
+        let now = now.ok_or(Errno::ESRCH)?;
+        if group.is_some_and(|group| now.group != group) {
             return Err(Errno::ESRCH);
+        }
+        if !may {
+            return Err(Errno::EPERM);
         }
         pidfd::send(handle.as_fd(), signal, None)
     }
@@ -450,20 +427,20 @@ fn has_thread(process: u32, thread: u32) -> nix::Result<bool> {
 /// The process that a descriptor is a handle of: one that is made for it, or the process's folder in
 /// procfs, which is good for the same.
 fn held(thread: u32, descriptor: i32) -> nix::Result<u32> {
-    let place = |folder| format!("/proc/{thread}/{folder}/{descriptor}");
-    let told = procfs::text(place("fdinfo")).map_err(|error| bad(&error))?;
-    if let Some(number) = field(&told, "Pid:") {
-        // Below zero when it was collected.
-        return number.trim().parse().ok().filter(|number| *number > 0).ok_or(Errno::ESRCH);
+    if let Some(number) =
+        procfs::held(&thread.to_string(), descriptor).map_err(|error| bad(&error))?
+    {
+        return u32::try_from(number).ok().filter(|number| *number > 0).ok_or(Errno::ESRCH);
     }
-    let link = fs::read_link(place("fd")).map_err(|error| bad(&error))?;
+    let link =
+        fs::read_link(format!("/proc/{thread}/fd/{descriptor}")).map_err(|error| bad(&error))?;
     let number = link.to_str().and_then(|link| link.strip_prefix("/proc/")?.parse().ok());
     number.ok_or(Errno::EBADF)
 }
 
 /// The error number for a descriptor that cannot be looked at.
 fn bad(error: &io::Error) -> Errno {
-    if kin::is_gone(error) { Errno::EBADF } else { errno(error) }
+    if procfs::is_gone(error) { Errno::EBADF } else { errno(error) }
 }
 
 /// A number as the kernel takes it.
@@ -490,7 +467,7 @@ pub(super) fn arrange(asked: &Asked) -> nix::Result<Reply> {
         Ok(file) if file.file_type().is_char_device() => Err(Errno::EPERM),
         Ok(_) => Ok(Reply::Continue),
         // The kernel says the same of it.
-        Err(error) if kin::is_gone(&error) => Ok(Reply::Continue),
+        Err(error) if procfs::is_gone(&error) => Ok(Reply::Continue),
         Err(_) => Err(Errno::EPERM),
     }
 }
@@ -498,36 +475,6 @@ pub(super) fn arrange(asked: &Asked) -> nix::Result<Reply> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    const KILL: i64 = libc::SYS_kill;
-
-    #[test]
-    fn whom_a_call_aims_at_is_whom_the_kernel_would() {
-        let of = |call, arguments| Aim::of(call, arguments, 40);
-        let tgkill = libc::SYS_tgkill;
-        for (call, arguments, expected) in [
-            (KILL, [50, 9], Ok(Aim::Process(50))),
-            (KILL, [40, 9], Ok(Aim::Oneself)),
-            (KILL, [0, 9], Ok(Aim::Group(None))),
-            (KILL, [-1, 9], Ok(Aim::Everybody)),
-            (KILL, [-50, 9], Ok(Aim::Group(Some(50)))),
-            (KILL, [i32::MIN, 9], Err(Errno::ESRCH)),
-            (libc::SYS_tkill, [50, 9], Ok(Aim::Thread(None, 50))),
-            (libc::SYS_tkill, [40, 9], Ok(Aim::Oneself)),
-            (libc::SYS_tkill, [0, 9], Err(Errno::EINVAL)),
-            (tgkill, [50, 51], Ok(Aim::Thread(Some(50), 51))),
-            (tgkill, [40, 51], Ok(Aim::Oneself)),
-            (tgkill, [50, 40], Ok(Aim::Oneself)),
-            (tgkill, [50, 0], Err(Errno::EINVAL)),
-            (tgkill, [-50, 51], Err(Errno::EINVAL)),
-            (libc::SYS_rt_sigqueueinfo, [50, 9], Ok(Aim::Process(50))),
-            (libc::SYS_rt_sigqueueinfo, [-1, 9], Err(Errno::ESRCH)),
-            (libc::SYS_rt_tgsigqueueinfo, [50, 51], Ok(Aim::Thread(Some(50), 51))),
-            (libc::SYS_pidfd_send_signal, [3, 9], Ok(Aim::Handle(3))),
-        ] {
-            assert_eq!(of(call, arguments), expected, "{call} {arguments:?}");
-        }
-    }
 
     #[test]
     fn who_may_signal_whom_is_what_kill_says() {

@@ -22,7 +22,7 @@ use super::service::{Asked, Reply, Shared};
 use super::sockets::{Connected, Entry};
 use super::unix;
 use crate::sys::notify::Answer;
-use crate::sys::reach;
+use crate::sys::{pidfd, reach};
 
 /// The address that is none (`AF_UNSPEC`).
 const NOBODY: [u8; 16] = [0; 16];
@@ -234,7 +234,7 @@ fn own_address(socket: &OwnedFd) -> Option<SocketAddr> {
 
 /// Lets a connected socket forget its connection, where we can get a handle of it again.
 fn disconnect(shared: &Shared, asked: &Asked, inode: u64) -> nix::Result<Reply> {
-    let handle = reach::open_thread(asked.thread.number())?;
+    let handle = pidfd::open_thread_or_process(asked.thread.number())?;
     let socket = reach::share_descriptor(handle.as_fd(), asked.number(0))?;
     if nix::sys::stat::fstat(&socket)?.st_ino != inode || !shared.is_waiting(asked) {
         return Err(Errno::EINTR);

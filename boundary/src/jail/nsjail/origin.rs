@@ -19,7 +19,7 @@ use nix::sys::socket::{
 use super::netlink::{Batch, REQUEST, Socket, messages};
 use super::network::Way;
 use crate::audit::{Door, Process};
-use crate::jail::{lineage, procfs};
+use crate::jail::lineage;
 use crate::proxy::{Flow, Origin};
 
 /// The processes in a network namespace, and the sockets that they hold.
@@ -138,9 +138,7 @@ impl Members {
             uid: found.uid,
             comm: String::from_utf8_lossy(&comm).trim_end().to_owned(),
             exe: fs::read_link(folder.join("exe")).ok(),
-            parents: procfs::text(folder.join("stat"))
-                .map(|stat| lineage::parents(&stat))
-                .unwrap_or_default(),
+            parents: lineage::of(place.pid),
             ..Process::default()
         })
     }

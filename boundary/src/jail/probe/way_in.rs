@@ -16,7 +16,7 @@ use super::steps::{Over, Steps, try_out};
 use super::{Found, ORDER, Primitive, Row};
 use crate::jail::child::Identity;
 use crate::jail::{Choice, landjail};
-use crate::sys::{features, notify, process, reach};
+use crate::sys::{features, notify, pidfd, process, reach};
 
 /// The share of another process's descriptors.
 pub(super) const SHARE: Shared =
@@ -51,7 +51,7 @@ impl Shared {
 /// has the rights that the way in has.
 pub(super) fn enter(steps: &mut Steps) -> Result<(), Over> {
     steps.tell(look_into_another(|child| {
-        let handle = reach::open_thread(child)?;
+        let handle = pidfd::open_thread_or_process(child)?;
         reach::share_descriptor(handle.as_fd(), 2).map(drop)
     }))?;
     let word = [7; 8];
@@ -104,7 +104,7 @@ fn cover_settings(identity: &Identity) -> nix::Result<()> {
 /// Whether descriptors may be shared at all: of this process with itself. A filter of system calls
 /// refuses that as any other.
 pub(super) fn shares_descriptors() -> nix::Result<()> {
-    let own = reach::open_thread(std::process::id())?;
+    let own = pidfd::open_thread_or_process(std::process::id())?;
     match reach::share_descriptor(own.as_fd(), 2) {
         // Standard error may be closed.
         Ok(_) | Err(Errno::EBADF) => Ok(()),

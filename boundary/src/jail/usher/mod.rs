@@ -46,7 +46,7 @@ use nix::unistd::{Pid, chdir, dup2_stderr, dup2_stdin, dup2_stdout, pause, setsi
 
 use super::landjail::Stand;
 use super::{Call, mutation};
-use crate::sys::{process, reach};
+use crate::sys::{pidfd, process, reach};
 
 /// The capabilities that the usher keeps: `DAC_OVERRIDE` where it acts for root, `SETGID` and
 /// `SETUID` to act for the user, `SYS_PTRACE` to share the command's sockets and read its names.
@@ -197,6 +197,6 @@ fn take_listener(mut line: &UnixStream) -> io::Result<OwnedFd> {
     let (mut process, mut number) = ([0; 4], [0; 4]);
     line.read_exact(&mut process)?;
     line.read_exact(&mut number)?;
-    let process = reach::open_thread(u32::from_ne_bytes(process))?;
+    let process = pidfd::open_thread_or_process(u32::from_ne_bytes(process))?;
     Ok(reach::share_descriptor(process.as_fd(), i32::from_ne_bytes(number))?)
 }

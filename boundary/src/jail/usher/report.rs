@@ -2,7 +2,6 @@
 //!
 //! *Never*: keeps a call waiting for the record for longer than [`PATIENCE`].
 
-use std::fs;
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
@@ -21,7 +20,7 @@ use super::thread::Thread;
 use crate::audit::{Decision, Door, Parent, Process, Subject};
 use crate::jail::Call;
 use crate::jail::ebpf::{Refused, cgroup_of, protocol_name};
-use crate::jail::lineage;
+use crate::jail::{lineage, procfs};
 use crate::rules::Code;
 use crate::sys::pass;
 
@@ -288,8 +287,7 @@ fn proto(family: u32, kind: u32, protocol: u32) -> &'static str {
 
 /// The process behind a handle, by its number here.
 fn pid_behind(handle: BorrowedFd<'_>) -> Option<u32> {
-    let text = fs::read_to_string(format!("/proc/self/fdinfo/{}", handle.as_raw_fd())).ok()?;
-    text.lines().find_map(|line| line.strip_prefix("Pid:"))?.trim().parse().ok()
+    procfs::held("self", handle.as_raw_fd()).ok()??.try_into().ok()
 }
 
 #[cfg(test)]
@@ -301,6 +299,7 @@ mod tests {
     use nix::unistd::Pid;
 
     use super::*;
+    use crate::sys::pidfd;
 
     #[test]
     fn a_refusal_arrives_with_the_process_that_caused_it() {
@@ -315,7 +314,7 @@ mod tests {
             }
         });
         let thread = Thread::new(std::process::id());
-        let handle = crate::sys::reach::open_thread(std::process::id()).unwrap();
+        let handle = pidfd::open_thread_or_process(std::process::id()).unwrap();
         line.tell(thread, handle.as_fd(), What::Named("/run/docker.sock".to_owned()));
         let (subject, decision) = reader.join().unwrap();
         let process = subject.process.unwrap();

@@ -17,7 +17,7 @@ use super::report::{Line, What};
 use super::thread::{Name, Rights, Thread};
 use crate::jail::mutation;
 use crate::sys::notify::{self, Answer, Notification};
-use crate::sys::reach;
+use crate::sys::{pidfd, reach};
 
 /// How many calls are seen to at once. Each may wait for a server that accepts nobody.
 const MAX_AT_ONCE: usize = 256;
@@ -196,7 +196,7 @@ impl Shared {
     }
 
     fn try_to_lead(&self, listener: BorrowedFd<'_>, request: &Request) -> nix::Result<Answer> {
-        let handle = reach::open_thread(request.number)?;
+        let handle = pidfd::open_thread_or_process(request.number)?;
         let (view, rights) = (request.thread.view()?, request.thread.rights());
         let rights = rights.map_err(|error| as_errno(&error))?;
         let reach = self.reach_of(request.thread)?;
@@ -273,7 +273,7 @@ impl Shared {
                 Errno::EPERM
             }
         };
-        if let Ok(handle) = reach::open_thread(number) {
+        if let Ok(handle) = pidfd::open_thread_or_process(number) {
             self.line.tell(Thread::new(number), handle.as_fd(), what);
         }
         Answer::Failed(error)
