@@ -1,15 +1,23 @@
-//! What the arguments of a waiting call point to: addresses and messages, read from memory that its
-//! owner filled.
+//! What the arguments of a waiting call name or point to: whom it signals, and addresses and messages, read
+//! from memory that its owner filled; and what procfs tells of a process that named itself.
 
 #![no_main]
 
-use boundary::jail::landjail::fuzzing::{address, message};
+use boundary::jail::landjail::fuzzing::{address, aim, message, process};
 use libfuzzer_sys::fuzz_target;
 
-type Made<'a> = (&'a [u8], u64, Vec<u8>, (u16, u32), Vec<(u16, u16)>, &'a [u8]);
+/// A call that signals: which, its first arguments, and whose it is.
+type Signal = (u8, [i32; 2], u32);
 
-fuzz_target!(|made: Made<'_>| {
-    let (bytes, length, mut memory, name, mut parts, sent) = made;
+/// A process: its name, its numbers and when it started; and any text.
+type Process<'a> = (&'a [u8], [u32; 4], u64, &'a str);
+
+type Memory<'a> = (&'a [u8], u64, Vec<u8>, (u16, u32), Vec<(u16, u16)>, &'a [u8]);
+
+fuzz_target!(|made: (Memory<'_>, Signal, Process<'_>)| {
+    let ((bytes, length, mut memory, name, mut parts, sent), signal, named) = made;
+    aim(signal.0, signal.1, signal.2);
+    process(named.0, named.1, named.2, named.3);
     address(bytes, length);
     // Places and lengths that lie in the memory more often than not.
     let size = u16::try_from(memory.len()).unwrap_or(u16::MAX).max(1);
