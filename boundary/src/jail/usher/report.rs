@@ -324,6 +324,60 @@ mod tests {
     }
 
     #[test]
+    fn one_that_cannot_be_looked_at_is_told_by_its_number() {
+        let (near, reports) = pair().unwrap();
+        let mut child = Command::new("true").spawn().unwrap();
+        let handle = pidfd::open_thread_or_process(child.id()).unwrap();
+        child.wait().unwrap();
+        let own = pidfd::open_thread_or_process(std::process::id()).unwrap();
+        let (gone, line) = (Thread::new(child.id()), Line::new(near));
+        std::thread::scope(|scope| {
+            let what = What::Made { family: 16, kind: 3, protocol: 9 };
+            let told = scope.spawn(move || {
+                line.tell(gone, own.as_fd(), what.clone());
+                line.tell(gone, handle.as_fd(), what);
+            });
+            for expected in [std::process::id(), 0] {
+                let mut waiting = [PollFd::new(reports.as_fd(), PollFlags::POLLIN)];
+                assert_eq!(poll(&mut waiting, PollTimeout::from(10_000_u16)), Ok(1));
+                let Some(Told::Refused(subject, decision)) = reports.next().unwrap() else {
+                    panic!("not told")
+                };
+                let process = subject.process.unwrap();
+                assert_eq!((process.pid, process.uid), (expected, u32::MAX));
+                assert!(process.comm.is_empty() && process.exe.is_none());
+                assert!(matches!(decision, Decision::Dropped { proto: "netlink", .. }));
+            }
+            told.join().unwrap();
+        });
+    }
+
+    #[test]
+    fn what_could_not_be_told_is_counted_with_what_is_told_next() {
+        let (near, reports) = pair().unwrap();
+        let line = Line::new(near);
+        let sent = 5000;
+        let what = || What::Set { level: 6, name: 31 };
+        (0..sent).for_each(|_| line.note(Process::default(), what()));
+        let read = || {
+            let (mut told, mut lost) = (0, 0);
+            let mut message = vec![0; MAX];
+            while let Ok((length @ 1.., _)) = pass::receive(reports.as_fd(), &mut message) {
+                let Message::Refused(report) = serde_json::from_slice(&message[..length]).unwrap()
+                else {
+                    panic!("not a refusal")
+                };
+                (told, lost) = (told + 1, lost + report.lost);
+            }
+            (told, lost)
+        };
+        let (told, lost) = read();
+        assert!(told > 0 && told < sent && lost == 0, "{told} {lost}");
+        line.note(Process::default(), what());
+        assert_eq!(read(), (1, sent - told));
+    }
+
+    #[test]
     fn who_is_gone_when_a_refusal_is_read_has_the_parents_that_it_had() {
         let (near, reports) = pair().unwrap();
         let mut shell = Command::new("sh")
