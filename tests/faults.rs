@@ -12,6 +12,7 @@ use nix::sys::signal::{Signal, kill};
 
 use crate::escape::stalled::{go_on, of_boundary};
 use crate::world::agent::Agent;
+use crate::world::narrow::Narrow;
 use crate::world::needs::needs;
 use crate::world::processes::eventually;
 use crate::world::stopwatch::Mended;
@@ -371,6 +372,51 @@ time.sleep(600)
     go_on(&world);
     let out = session.finish();
     out.exits(125).nothing_left();
+    eventually("nothing is left", || world.processes().is_empty());
+}
+
+/// Takes memory until there is none, and a whole page of it each time.
+const HOG: &str = "python3 -c 'held = [b\"x\" * (1 << 20) for _ in range(1 << 20)]'";
+
+#[test]
+fn where_memory_is_bounded_a_program_that_takes_it_all_is_killed_and_the_others_go_on() {
+    needs!(root, privilege, memcg, bpf, curl, python3);
+    let world = World::new();
+    let narrow = Narrow::new();
+    let script = format!(
+        "curl -sS http://allowed.test/a; {HOG}; echo hog $?; \
+         curl -sS http://allowed.test/b http://denied.test/c"
+    );
+    let run = world.boundary(&ALLOW, &["sh", "-c", &script]);
+    let out = narrow.around(run).output();
+    out.exits(0).says("hog 137").says("Request Blocked by Boundary");
+    assert_eq!(narrow.killed(), 1, "it alone");
+    for path in ["a", "b"] {
+        out.record(&[("decision", "allow"), ("http_url", &format!("http://allowed.test/{path}"))]);
+    }
+    out.record(&[("decision", "deny"), ("http_url", "http://denied.test/c")]);
+    assert_eq!(out.requests.len(), 2, "what was permitted");
+}
+
+#[test]
+fn where_memory_is_bounded_a_proxy_that_is_killed_for_it_ends_the_session() {
+    needs!(root, privilege, memcg, bpf, curl, python3);
+    let world = World::new();
+    let narrow = Narrow::new();
+    let script = format!(
+        "curl -sS http://allowed.test/a; $0 signals 1; {HOG}; curl -sS http://denied.test/; sleep 600"
+    );
+    let run = world.boundary(&ALLOW, &["sh", "-c", &script, world.attack()]);
+    let session = narrow.around(run).start();
+    session.wait_for("ready");
+    let proxy = of_boundary(&world, "boundary-proxy");
+    fs::write(format!("/proc/{proxy}/oom_score_adj"), "1000").expect("root may");
+    go_on(&world);
+    let out = session.finish();
+    out.exits(125);
+    assert!(narrow.killed() >= 1, "the proxy");
+    out.record(&[("decision", "allow"), ("http_url", "http://allowed.test/a")]);
+    assert_eq!(out.requests.len(), 1, "what was permitted before");
     eventually("nothing is left", || world.processes().is_empty());
 }
 

@@ -19,6 +19,7 @@ mod daemon;
 mod holders;
 mod http2;
 mod names;
+pub(crate) mod narrow;
 pub(crate) mod needs;
 mod origin;
 mod output;

@@ -12,7 +12,8 @@ use super::container::Container;
 /// `needs!(root, bpf, curl)`: `root`, `bpf` (the capabilities and a cgroup2 that root may write),
 /// `ebpf` (those, and that this is the jail of the run), `rooms` (that it has room for boundary inside
 /// boundary), `machine` (that boundary starts on the machine itself, in no container), `privilege` (that
-/// nobody but root starts it there), `covers` (that the jail of the run has mounts of its own), `userns`, `landlock`, `loopdev` (files as disks), the name
+/// nobody but root starts it there), `covers` (that the jail of the run has mounts of its own), `userns`, `landlock`, `loopdev` (files as disks), `memcg`
+/// (cgroups that bound memory), the name
 /// of a Python package, or that of a program. Under `BOUNDARY_TEST_PROMISE=root,bpf,…` the lack of what
 /// was promised is a failure.
 macro_rules! needs {
@@ -55,6 +56,7 @@ fn is_there(what: &str) -> bool {
         "covers" => super::run::jail() != "landjail" || may_mount(),
         "userns" => Path::new("/proc/self/ns/user").exists() && user_namespaces() > 0,
         "landlock" => crate::kernel::has_landlock(),
+        "memcg" => super::narrow::hierarchy().is_some(),
         "loopdev" => Path::new("/dev/loop-control").exists(),
         "grpcio" => has_module("grpc"),
         "requests" => has_module("requests"),
