@@ -51,12 +51,39 @@ fn decisions_bytes_times_and_sizes_are_counted_and_told() {
         "boundary_hosts_http1 ",
         "boundary_answered_addresses ",
         "boundary_questions 0\n",
+        "boundary_rooms 0\n",
     ] {
         assert!(told.contains(line), "{line} in\n{told}");
     }
     assert!(told.contains(",command=\"sh\"} 1\n"), "{told}");
     assert!(told.ends_with("# EOF\n"), "{told}");
     assert!(!told.contains("allowed.test") && !told.contains("denied.test"), "{told}");
+    world.open("gate");
+    session.finish().exits(0);
+}
+
+#[test]
+fn sessions_inside_and_what_is_learned_are_counted() {
+    needs!(root, rooms, curl);
+    let world = World::new();
+    let learned = world.folder().join("learned.yaml");
+    let options = ["--metrics-port", PORT, "--learn", learned.to_str().expect("our own name")];
+    let gate = [
+        "--allow",
+        "domain=allowed.test",
+        "--",
+        "curl",
+        "-sSN",
+        "https://allowed.test/stream/gate",
+    ];
+    let inner = world.exact(&gate).words().join(" ");
+    let session = world.boundary(&options, &["sh", "-c", &inner]).start();
+    session.wait_for("first");
+    let told = read(&world, &format!("http://127.0.0.1:{PORT}/metrics"));
+    assert!(told.contains("boundary_rooms 1\n"), "{told}");
+    let held = told.lines().find_map(|line| line.strip_prefix("boundary_learned_bytes "));
+    let held = held.and_then(|held| held.parse::<u64>().ok());
+    assert!(held.is_some_and(|held| held > 20), "{told}");
     world.open("gate");
     session.finish().exits(0);
 }

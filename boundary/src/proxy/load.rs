@@ -1,5 +1,7 @@
 //! How much of everything there is right now.
 
+use std::sync::PoisonError;
+
 use super::Proxy;
 
 /// What a proxy holds at a moment.
@@ -23,6 +25,10 @@ pub struct Load {
     pub forwarded: usize,
     /// Flows that the jail knows and nobody has taken yet.
     pub flows: Option<usize>,
+    /// Policies of rooms.
+    pub rooms: usize,
+    /// Bytes of what was learned, where the session learns.
+    pub learned: Option<usize>,
 }
 
 impl Proxy {
@@ -45,6 +51,11 @@ impl Proxy {
             answered: self.pins.answered(),
             forwarded: self.resolver.forwarded(),
             flows: self.origin.count(),
+            rooms: self.rules.count(),
+            learned: self
+                .lessons
+                .as_ref()
+                .map(|lessons| lessons.lock().unwrap_or_else(PoisonError::into_inner).held()),
         }
     }
 }

@@ -130,6 +130,11 @@ impl Lessons {
         owner.is_some_and(|owner| owner.asked.keys().any(|place| place.host == name))
     }
 
+    /// About how many bytes are remembered.
+    pub fn held(&self) -> usize {
+        self.held
+    }
+
     /// The rules that permit all of it, without one that another covers.
     pub fn rules(&self) -> Vec<String> {
         self.sections().into_iter().flat_map(|(_, _, rules)| rules).collect()
@@ -390,6 +395,7 @@ mod tests {
             lessons.note(&set.decide(intent).unwrap(), None);
         }
         assert_eq!((lessons.owners.len(), lessons.missed), (1, 8));
+        assert!((MOST_BYTES..MOST_BYTES + 2 * BESIDE).contains(&lessons.held()));
         assert!(lessons.yaml(&[]).starts_with("# Too much was asked: 8 requests"));
     }
 

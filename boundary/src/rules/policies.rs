@@ -93,6 +93,11 @@ impl Policies {
         })
     }
 
+    /// How many rooms have a policy.
+    pub fn count(&self) -> usize {
+        self.now.load().rooms.len()
+    }
+
     /// Forgets the policy of a room. What is still in it, or in one inside it, is granted nothing.
     /// It always can.
     pub fn leave(&self, place: u64) -> bool {

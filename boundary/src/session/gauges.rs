@@ -93,6 +93,8 @@ impl Collector for Now {
             ("boundary_hosts_http1", "Hosts known to speak HTTP/1.1 alone", Some(load.plain)),
             ("boundary_answered_addresses", "Addresses of real answers", Some(load.answered)),
             ("boundary_questions", "Questions being asked outside", Some(load.forwarded)),
+            ("boundary_rooms", "Sessions inside the session", Some(load.rooms)),
+            ("boundary_learned_bytes", "What a session that learns remembers", load.learned),
             ("boundary_descriptors", "Descriptors that the proxy has open", descriptors()),
             ("boundary_memory_bytes", "Memory of the proxy that is resident", memory::resident()),
             ("boundary_flows", "Entries of the kernel's table of flows", load.flows),
