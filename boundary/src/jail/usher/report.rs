@@ -294,6 +294,7 @@ fn pid_behind(handle: BorrowedFd<'_>) -> Option<u32> {
 mod tests {
     use std::io::{BufRead as _, BufReader};
     use std::process::{Command, Stdio};
+    use std::sync::Arc;
 
     use nix::sys::signal::{Signal, kill};
     use nix::unistd::Pid;
@@ -305,22 +306,34 @@ mod tests {
     fn a_refusal_arrives_with_the_process_that_caused_it() {
         let (near, reports) = pair().unwrap();
         let line = Line::new(near);
-        let reader = std::thread::spawn(move || {
-            let mut waiting = [PollFd::new(reports.as_fd(), PollFlags::POLLIN)];
-            assert_eq!(poll(&mut waiting, PollTimeout::from(10_000_u16)), Ok(1));
-            match reports.next().unwrap() {
-                Some(Told::Refused(subject, decision)) => (subject, decision),
-                told => panic!("not {told:?}"),
-            }
-        });
+        let reader = std::thread::spawn(move || next(&reports));
         let thread = Thread::new(std::process::id());
         let handle = pidfd::open_thread_or_process(std::process::id()).unwrap();
         line.tell(thread, handle.as_fd(), What::Named("/run/docker.sock".to_owned()));
-        let (subject, decision) = reader.join().unwrap();
-        let process = subject.process.unwrap();
+        let (process, decision) = reader.join().unwrap();
         assert_eq!(process.pid, std::process::id());
         assert_eq!(process.exe, std::env::current_exe().ok());
         assert!(matches!(decision, Decision::Withheld { socket } if socket == "/run/docker.sock"));
+    }
+
+    /// What is told next, once it is.
+    fn next(reports: &Reports) -> (Arc<Process>, Decision) {
+        let mut waiting = [PollFd::new(reports.as_fd(), PollFlags::POLLIN)];
+        assert_eq!(poll(&mut waiting, PollTimeout::from(10_000_u16)), Ok(1));
+        match reports.next().unwrap() {
+            Some(Told::Refused(subject, decision)) => (subject.process.unwrap(), decision),
+            told => panic!("not {told:?}"),
+        }
+    }
+
+    /// What has crossed and was not read yet.
+    fn received(reports: &Reports) -> Option<Report> {
+        let mut message = vec![0; MAX];
+        let (length, _) = pass::receive(reports.as_fd(), &mut message).ok()?;
+        match serde_json::from_slice(&message[..length]).unwrap() {
+            Message::Refused(report) => Some(report),
+            other @ (Message::Entered(_) | Message::Left(_)) => panic!("not {other:?}"),
+        }
     }
 
     #[test]
@@ -338,12 +351,7 @@ mod tests {
                 line.tell(gone, handle.as_fd(), what);
             });
             for expected in [std::process::id(), 0] {
-                let mut waiting = [PollFd::new(reports.as_fd(), PollFlags::POLLIN)];
-                assert_eq!(poll(&mut waiting, PollTimeout::from(10_000_u16)), Ok(1));
-                let Some(Told::Refused(subject, decision)) = reports.next().unwrap() else {
-                    panic!("not told")
-                };
-                let process = subject.process.unwrap();
+                let (process, decision) = next(&reports);
                 assert_eq!((process.pid, process.uid), (expected, u32::MAX));
                 assert!(process.comm.is_empty() && process.exe.is_none());
                 assert!(matches!(decision, Decision::Dropped { proto: "netlink", .. }));
@@ -361,12 +369,7 @@ mod tests {
         (0..sent).for_each(|_| line.note(Process::default(), what()));
         let read = || {
             let (mut told, mut lost) = (0, 0);
-            let mut message = vec![0; MAX];
-            while let Ok((length @ 1.., _)) = pass::receive(reports.as_fd(), &mut message) {
-                let Message::Refused(report) = serde_json::from_slice(&message[..length]).unwrap()
-                else {
-                    panic!("not a refusal")
-                };
+            while let Some(report) = received(&reports) {
                 (told, lost) = (told + 1, lost + report.lost);
             }
             (told, lost)
@@ -394,8 +397,7 @@ mod tests {
             kill(Pid::from_raw(gone.cast_signed()), Signal::SIGKILL).unwrap();
         }
         shell.wait().unwrap();
-        let Some(Told::Refused(subject, _)) = reports.next().unwrap() else { panic!("not told") };
-        let process = subject.process.unwrap();
+        let (process, _) = next(&reports);
         let found: Vec<_> = process.parents.iter().map(|it| (it.pid, it.comm.as_str())).collect();
         assert_eq!((process.pid, found), (pid, vec![(shell.id(), "sh")]));
     }
