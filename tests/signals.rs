@@ -1,6 +1,6 @@
 //! Signals in the jail without a process namespace: they reach whoever is of the session, as they would
 //! without boundary, and nobody else. Landlock sees to it where it has a scope for them (Linux 6.12), the
-//! usher elsewhere.
+//! usher elsewhere. And those that a terminal sends, or a group gets, in every jail.
 
 use std::fs;
 
@@ -95,10 +95,10 @@ fn signals_inside_behave_as_they_do_without_it() {
 }
 
 /// Has the terminal send its foreground, in which boundary is, what ends whoever does not ignore it, as soon
-/// as somebody types.
+/// as somebody types. Where no other signal can be chosen it is `SIGIO`.
 const ARMED: &str = "
 import fcntl, os, signal
-signal.signal(signal.SIGRTMIN, signal.SIG_IGN)
+for ignored in (signal.SIGRTMIN, signal.SIGIO): signal.signal(ignored, signal.SIG_IGN)
 for fd in (os.open('/dev/tty', os.O_RDONLY), 0):
     for step in (
         lambda: fcntl.fcntl(fd, 10, signal.SIGRTMIN),
@@ -111,17 +111,79 @@ print('read', input(), flush=True)
 input()";
 
 #[test]
-fn a_terminal_sends_nothing_to_boundary_for_the_command() {
-    needs!(root, landlock, python3, setsid);
+fn a_terminal_sends_nothing_to_boundary_for_the_command_in_ebpf() {
+    needs!(root, bpf, python3, setsid);
+    // A user has this jail by sudo, and the kernel sends nothing of his to boundary, which is root then.
+    a_terminal_sends_nothing_to_boundary("ebpf", &[by_root]);
+}
+
+#[test]
+fn a_terminal_sends_nothing_to_boundary_for_the_command_in_nsjail() {
+    needs!(root, userns, python3, setsid, setpriv);
+    a_terminal_sends_nothing_to_boundary("nsjail", &EVERYBODY);
+}
+
+#[test]
+fn a_terminal_sends_nothing_to_boundary_for_the_command_in_landjail() {
+    needs!(root, landlock, python3, setsid, setpriv);
+    a_terminal_sends_nothing_to_boundary("landjail", &EVERYBODY);
+}
+
+/// A command that arms its terminal runs on, and boundary with it, when somebody types.
+fn a_terminal_sends_nothing_to_boundary(jail: &str, whoever: &[As]) {
     let world = World::new();
-    for by in EVERYBODY {
-        let run = by(&world, bounded(&world, &["python3", "-c", ARMED]));
-        let (session, mut terminal) = run.on_terminal();
+    for by in whoever {
+        let run = world.boundary(&["--jail-type", jail], &["python3", "-c", ARMED]);
+        let (session, mut terminal) = by(&world, run).on_terminal();
         terminal.wait_for("armed");
         terminal.type_in("one\n");
         terminal.wait_for("read one");
         terminal.type_in("two\n");
         session.finish().exits(0);
+    }
+}
+
+/// Signals its group, in which boundary is, with what that would end by; and then groups of its own.
+const GROUPS: &str = "
+import os, signal, time
+signal.signal(signal.SIGALRM, signal.SIG_IGN)
+try: os.kill(0, signal.SIGALRM)
+except PermissionError: pass
+for number in (signal.SIGALRM, signal.SIGKILL):
+    if not (child := os.fork()):
+        os.setpgid(0, 0)
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)
+        if not os.fork(): time.sleep(1000)
+        os.kill(0, number)
+        os._exit(0)
+    print('ended', os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)";
+
+#[test]
+fn boundary_is_in_the_commands_group_and_goes_on_when_that_is_signalled_in_ebpf() {
+    needs!(root, bpf, python3, setsid);
+    boundary_goes_on_when_its_group_is_signalled("ebpf", &[by_root]);
+}
+
+#[test]
+fn boundary_is_in_the_commands_group_and_goes_on_when_that_is_signalled_in_nsjail() {
+    needs!(root, userns, python3, setsid, setpriv);
+    boundary_goes_on_when_its_group_is_signalled("nsjail", &EVERYBODY);
+}
+
+#[test]
+fn boundary_is_in_the_commands_group_and_goes_on_when_that_is_signalled_in_landjail() {
+    needs!(root, landlock, python3, setsid, setpriv);
+    boundary_goes_on_when_its_group_is_signalled("landjail", &EVERYBODY);
+}
+
+/// A command that signals its group runs on, and boundary with it.
+fn boundary_goes_on_when_its_group_is_signalled(jail: &str, whoever: &[As]) {
+    let world = World::new();
+    for by in whoever {
+        let run = world.boundary(&["--jail-type", jail], &["python3", "-c", GROUPS]);
+        // Or the test itself would be in that group.
+        let out = by(&world, run).under(&["setsid", "--wait"]).output();
+        out.exits(0).says("ended -14\nended -9\n");
     }
 }
 

@@ -25,10 +25,10 @@ use nix::sys::stat::{SFlag, fstat};
 use nix::unistd::{Gid, Uid, execve, geteuid, getgrouplist, setgroups, setresgid, setresuid};
 
 use super::certificates::Bundle;
-use super::filter::Beside;
+use super::filter::{Beside, Signals};
 use super::usher::{Desk, Seat};
 use super::{Call, Users, canary, filter, landjail, mounts, mutation};
-use crate::sys::{notify, process};
+use crate::sys::{features, notify, process};
 
 /// Whom the command runs as.
 #[derive(Debug, Clone)]
@@ -204,9 +204,9 @@ pub fn enclose(
         let beside = match enclosure.entry {
             Entry::Cgroup => Beside::Hooks,
             Entry::Namespaces { .. } => Beside::Nobody,
-            Entry::Supervised => landjail::beside(),
+            Entry::Supervised => Beside::Usher,
         };
-        let program = filter::program(beside);
+        let program = filter::program(beside, signals(Signals::Namespace));
         let listener = notify::install(&program).map_err(Call::to("seccomp"))?;
         usher.hand_over(listener)?;
     }
@@ -356,7 +356,7 @@ pub enum Unrestricted {
 pub(super) fn restrict_by(ruleset: Ruleset) -> Result<(), Unrestricted> {
     let named = AccessFs::MakeBlock | AccessFs::Refer;
     let mut scope = Scope::from_all(landlock::ABI::V6);
-    if !mutation::stands("signal_scope") {
+    if !is_scoped() {
         scope.remove(Scope::Signal);
     }
     let ruleset = ruleset.handle_access(named)?.scope(scope)?.create()?;
@@ -369,6 +369,19 @@ pub(super) fn restrict_by(ruleset: Ruleset) -> Result<(), Unrestricted> {
         // What an older kernel leaves out is in docs/kernels.md; that nobody is traced is in all.
         RulesetStatus::PartiallyEnforced | RulesetStatus::FullyEnforced => Ok(()),
     }
+}
+
+/// Whether signals end at the command's Landlock domain.
+fn is_scoped() -> bool {
+    /// The version of Landlock that has scopes.
+    const SCOPES: i64 = 6;
+    let has_scopes = features::landlock_abi().is_ok_and(|version| version >= SCOPES);
+    has_scopes && mutation::stands("signal_scope")
+}
+
+/// Who keeps signals in: Landlock, where it has a scope for them, else who is told here.
+pub(super) fn signals(otherwise: Signals) -> Signals {
+    if is_scoped() || !mutation::stands("signals") { Signals::Landlock } else { otherwise }
 }
 
 /// Becomes the command. Returns only when it could not be started.

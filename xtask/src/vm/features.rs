@@ -37,8 +37,8 @@ pub(super) const FEATURES: &[Feature] = &[
         name: "Landlock's scopes",
         since: "6.12",
         without: "Abstract unix sockets of the machine can be reached from the eBPF jail by a program \
-                  that changes an address while it is checked; signals end at the pid namespace, but for those that a \
-                  [terminal](threat-model.md) sends. \
+                  that changes an address while it is checked; signals end at the pid namespace, but for those to the \
+                  [foreground](threat-model.md#what-is-not-claimed). \
                   `nsjail` has abstract sockets of its own. `landjail` has no pid namespace: the \
                   usher is asked about every signal there, and sends those to the session's own \
                   processes.",

@@ -100,20 +100,23 @@ pub enum Beside {
     /// Nobody: this filter says it, and the usher is asked about what it does not permit.
     Nobody,
     /// The usher, which makes and connects every socket: it is asked about everything that counts.
-    Usher(Signals),
+    Usher,
 }
 
-/// Who keeps in the signals of a command that has no process namespace.
+/// Who keeps in the command's signals.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Signals {
     /// Landlock's scope for them (Linux 6.12).
     Landlock,
+    /// The command's process namespace, in which nobody outside has a number; but a terminal needs none,
+    /// and neither does one's own group.
+    Namespace,
     /// The usher, which is asked about whatever sends one.
     Usher,
 }
 
 /// The whole filter.
-pub fn program(beside: Beside) -> Vec<sock_filter> {
+pub fn program(beside: Beside, signals: Signals) -> Vec<sock_filter> {
     let mut program = Vec::with_capacity(256);
     only_this_architecture(&mut program);
     for &(call, errno) in REFUSED {
@@ -131,17 +134,22 @@ pub fn program(beside: Beside) -> Vec<sock_filter> {
     }
     when_call(&mut program, libc::SYS_connect, &[ask()]);
     when_call(&mut program, libc::SYS_sendto, &ask_if_addressed());
-    if let Beside::Usher(signals) = beside {
+    if beside == Beside::Usher {
         ask_about_sockets(&mut program);
-        if signals == Signals::Usher {
-            signals::ask(&mut program);
-        }
     } else {
         when_call(&mut program, libc::SYS_socket, &socket_allowed(beside));
         when_call(&mut program, libc::SYS_socketpair, &socketpair_allowed());
     }
     if beside == Beside::Nobody {
         when_call(&mut program, libc::SYS_setsockopt, &option_allowed());
+    }
+    if signals != Signals::Landlock {
+        signals::refuse_choice(&mut program);
+    }
+    match signals {
+        Signals::Landlock => {}
+        Signals::Namespace => signals::ask_about_group(&mut program),
+        Signals::Usher => signals::ask(&mut program),
     }
     program.push(allow());
     program

@@ -13,7 +13,7 @@ use super::life::Desk;
 use crate::jail::child::{self, Enclosure, Error, Identity, Unrestricted};
 use crate::jail::filter::{self, Beside, Signals};
 use crate::jail::{Call, canary, mounts, mutation};
-use crate::sys::{features, notify, process};
+use crate::sys::{notify, process};
 
 /// `CAP_SETPCAP` and `CAP_SYS_ADMIN` of linux/capability.h.
 const SETPCAP: u32 = 8;
@@ -47,7 +47,8 @@ pub fn enclose(enclosure: &Enclosure<'_>) -> Result<(), Error> {
     // Taking on ids has closed it to the usher, who has to read what calls point to.
     prctl::set_dumpable(true).map_err(Call::to("prctl(PR_SET_DUMPABLE)"))?;
     if mutation::stands("seccomp") {
-        let program = filter::program(beside());
+        let signals = child::signals(Signals::Usher);
+        let program = filter::program(Beside::Usher, signals);
         let listener = notify::install(&program).map_err(Call::to("seccomp"))?;
         desk.hand_over(&listener)?;
     }
@@ -86,15 +87,6 @@ fn give_up(identity: &Identity) -> Result<(), Call> {
     }
     // What is bounded above us stays so, and with no new privileges nothing is gained by exec.
     process::hold_capabilities(&kept).map_err(Call::to("capset"))
-}
-
-/// Who is beside the filter here. Where Landlock has no scope for signals, they are the usher's as well.
-pub fn beside() -> Beside {
-    /// The version of Landlock that has scopes.
-    const SCOPES: i64 = 6;
-    let has_scope = features::landlock_abi().is_ok_and(|version| version >= SCOPES);
-    let is_kept_in = has_scope && mutation::stands("signal_scope") || !mutation::stands("signals");
-    Beside::Usher(if is_kept_in { Signals::Landlock } else { Signals::Usher })
 }
 
 /// Puts the command into its Landlock domain, in which the kernel refuses every connection that it makes

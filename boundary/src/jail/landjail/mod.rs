@@ -35,7 +35,7 @@ mod sockets;
 mod streams;
 mod unix;
 
-pub use enclosure::{CORE_PATTERN, beside, enclose};
+pub use enclosure::{CORE_PATTERN, enclose};
 pub use flows::Led;
 pub use probe::{Lacking, domain, probe};
 

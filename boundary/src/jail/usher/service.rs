@@ -9,6 +9,7 @@ use nix::errno::Errno;
 use nix::libc;
 use nix::sys::socket::{AddressFamily, SockaddrLike as _, SockaddrStorage, getsockname};
 use nix::sys::stat::{FileStat, SFlag, fstat};
+use nix::unistd::{Pid, getpgid};
 
 use super::Seat;
 use super::nested::Rooms;
@@ -97,9 +98,13 @@ impl Service {
         Ok(())
     }
 
-    /// Answers at once what names no unix socket, and has a thread see to the rest.
+    /// Answers at once what names no unix socket or sends a signal, and has a thread see to the rest.
     fn see_to(&self, asked: &Notification) {
         let listener = self.listener.as_fd();
+        if asked.call() == libc::SYS_kill {
+            notify::answer(listener, asked.id(), signal_group(asked.thread()));
+            return;
+        }
         let refused = what(asked);
         let request = if refused.is_some() { None } else { Request::read(asked) };
         if refused.is_none() && request.is_none() {
@@ -127,6 +132,16 @@ impl Service {
             notify::answer(self.listener.as_fd(), id, Answer::Failed(Errno::EAGAIN));
         }
     }
+}
+
+/// Whether a thread may signal its own group: not if that is boundary's too, which has no number here.
+///
+/// It may leave that group meanwhile, but nobody comes into it who has no number for it.
+fn signal_group(thread: u32) -> Answer {
+    let thread = i32::try_from(thread).map(Pid::from_raw);
+    let group = thread.ok().and_then(|thread| getpgid(Some(thread)).ok());
+    let is_inside = group.is_some_and(|group| group.as_raw() != 0);
+    if is_inside { Answer::Continue } else { Answer::Failed(Errno::EPERM) }
 }
 
 impl Request {
