@@ -257,7 +257,8 @@ fn what_is_lost_on_the_way_to_any_sink_is_what_is_counted() {
     assert_eq!(end["denied"].as_u64(), Some(denied));
     let undelivered = end["undelivered"].as_u64().unwrap_or(0);
     assert_eq!(agent.requests().len() as u64 + undelivered, http, "the same for the agent");
-    assert_eq!(agent.dropped(), 0, "which was never gone for long");
+    let heard = u64::try_from(agent.dropped()).expect("positive");
+    assert!(heard <= undelivered, "which is told of what it missed while it was gone");
     let requests = log.iter().filter(|line| line.contains(" method=")).count() as u64;
     assert_eq!(requests + told(&log, "audit log dropped", "dropped"), http, "and for the log");
     let out = verified(&world, &sinks.audit);

@@ -50,7 +50,7 @@ pub(crate) fn go_on(world: &World) {
 }
 
 /// Stops a process, and waits until it is stopped.
-pub(super) fn stop(world: &World, pid: Pid) {
+pub(crate) fn stop(world: &World, pid: Pid) {
     kill(pid, Signal::SIGSTOP).expect("it is there");
     let is_stopped = || world.processes().iter().any(|it| it.pid == pid && it.state == 'T');
     eventually("it is stopped", is_stopped);

@@ -415,7 +415,8 @@ fn heed(
     (recorder, pins): (&Recorder, &Pins),
     rules: &Policies,
 ) -> Result<(), Said> {
-    while let Some(told) = reports.next()? {
+    while let Some((told, lost)) = reports.next()? {
+        miss(recorder, lost);
         match told {
             Told::Dropped(refused) => {
                 let (subject, decision) = refused.into_decision(|address| pins.name(address));
@@ -444,12 +445,16 @@ fn record(refusals: &mut Refusals, recorder: &Recorder, pins: &Pins) {
         drop(recorder.decide(&subject, decision));
     }
     match refusals.lost() {
-        Ok(0) => {}
-        Ok(lost) => {
-            recorder.missed(lost);
-            tracing::warn!(lost, "refusals came faster than they could be read");
-        }
+        Ok(lost) => miss(recorder, lost),
         Err(error) => tracing::warn!(%error, "lost refusals could not be counted"),
+    }
+}
+
+/// Counts refusals that nobody will hear of, if there are any.
+fn miss(recorder: &Recorder, lost: u64) {
+    if lost > 0 {
+        recorder.missed(lost);
+        tracing::warn!(lost, "refusals came faster than they could be read");
     }
 }
 

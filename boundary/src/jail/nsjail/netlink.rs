@@ -124,6 +124,11 @@ impl Socket {
         Self(socket)
     }
 
+    /// Has so many bytes wait for whoever reads, or as many as may.
+    pub(super) fn make_room(&self, bytes: usize) -> io::Result<()> {
+        Ok(setsockopt(&self.0, sockopt::RcvBuf, &bytes)?)
+    }
+
     /// Sends a batch and waits for every outcome that it asks for; the first failure is returned.
     pub(super) fn settle(&self, batch: &Batch) -> io::Result<()> {
         self.send(batch)?;

@@ -31,6 +31,9 @@ const USUAL_PORT: u16 = 8080;
 const BACKLOG: Backlog = Backlog::MAXALLOWABLE;
 /// Where questions are sent.
 const DNS_PORT: u16 = 53;
+/// How many bytes of refusals may wait until somebody reads them, as far as the machine allows
+/// (`net.core.rmem_max`).
+const WAITING: usize = 256 * 1024;
 /// The group of the kernel's log that refused packets are told to.
 const LOG_GROUP: u16 = 1;
 
@@ -364,9 +367,15 @@ pub(super) fn refusals() -> io::Result<Socket> {
     const CONFIGURE: u16 = (4 << 8) | 1;
     const COMMAND: u16 = 1;
     const MODE: u16 = 2;
+    const MESSAGE: u16 = 3;
     const THRESHOLD: u16 = 5;
+    const FLAGS: u16 = 6;
     const BIND: u8 = 1;
     const COPY_PACKET: u8 = 2;
+    /// Each has a number (`NFULNL_CFG_F_SEQ`).
+    const NUMBERED: u16 = 1;
+    /// As much as one takes: the kernel sets aside a page for each otherwise, and room for few of them.
+    const LENGTH: u32 = 512;
     let mut batch = Batch::default();
     let [high, low] = LOG_GROUP.to_be_bytes();
     batch.message(CONFIGURE, REQUEST | ACK, |body| {
@@ -378,8 +387,11 @@ pub(super) fn refusals() -> io::Result<Socket> {
         let [one, two, three, four] = rules::LOGGED.to_be_bytes();
         body.attribute(MODE, &[one, two, three, four, COPY_PACKET, 0]);
         body.big(THRESHOLD, 1);
+        body.big(MESSAGE, LENGTH);
+        body.attribute(FLAGS, &NUMBERED.to_be_bytes());
     });
     let socket = Socket::open(SockProtocol::NetlinkNetFilter)?;
+    socket.make_room(WAITING)?;
     socket.settle(&batch)?;
     Ok(socket)
 }

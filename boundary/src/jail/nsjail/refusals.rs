@@ -23,6 +23,8 @@ const PACKET: u16 = 4 << 8;
 const PAYLOAD: u16 = 9;
 /// The attribute with the user whose socket sent it.
 const USER: u16 = 11;
+/// The attribute with its number, which counts those as well that there was no room for.
+const SEQUENCE: u16 = 12;
 
 /// The log before it is read.
 #[derive(Debug)]
@@ -45,7 +47,8 @@ impl Ring {
 
     /// Starts to read.
     pub fn open(self) -> Refusals {
-        Refusals { log: self.log, members: self.members, waiting: VecDeque::new(), lost: 0 }
+        let Self { log, members } = self;
+        Refusals { log, members, waiting: VecDeque::new(), tally: Tally::default() }
     }
 }
 
@@ -55,7 +58,7 @@ pub struct Refusals {
     log: Socket,
     members: Members,
     waiting: VecDeque<Refused>,
-    lost: u64,
+    tally: Tally,
 }
 
 impl Refusals {
@@ -64,22 +67,26 @@ impl Refusals {
     pub fn next(&mut self) -> Option<Refused> {
         while self.waiting.is_empty() {
             match self.log.receive(MsgFlags::MSG_DONTWAIT) {
-                Ok(datagram) => {
-                    let members = &self.members;
-                    let told = messages(&datagram).filter_map(|message| told(message, members));
-                    self.waiting.extend(told);
-                }
-                // The kernel had more to say than there was room for.
-                Err(error) if error.raw_os_error() == Some(libc::ENOBUFS) => self.lost += 1,
+                Ok(datagram) => self.read(&datagram),
+                Err(error) if error.raw_os_error() == Some(libc::ENOBUFS) => self.tally.overrun(),
                 Err(_) => return None,
             }
         }
         self.waiting.pop_front()
     }
 
-    /// How often refusals were lost because nobody read them in time, since this was last asked.
+    /// Reads what the kernel told at once.
+    fn read(&mut self, datagram: &[u8]) {
+        for message in messages(datagram).filter(|message| message.kind == PACKET) {
+            self.tally.read(sequence(message));
+            self.waiting.extend(told(message, &self.members));
+        }
+    }
+
+    /// How many refusals were lost because nobody read them in time, since this was last asked. Where the
+    /// last of all are lost nothing comes after them that would say how many, and it is one at least.
     pub fn lost(&mut self) -> u64 {
-        std::mem::take(&mut self.lost)
+        self.tally.take()
     }
 
     /// Reads everything that is there and keeps nothing of it.
@@ -100,11 +107,53 @@ impl AsFd for Refusals {
     }
 }
 
+/// What was lost, by the numbers of what was read.
+#[derive(Debug, Default)]
+struct Tally {
+    next: Option<u32>,
+    /// Whether there was no room for something, and no gap has shown yet for how much.
+    is_overrun: bool,
+    lost: u64,
+    /// How much of what the next number will show was told already.
+    ahead: u64,
+}
+
+impl Tally {
+    /// The kernel had more to say than there was room for, which it says once, before all that waits.
+    fn overrun(&mut self) {
+        self.is_overrun = true;
+    }
+
+    /// One was read.
+    fn read(&mut self, sequence: Option<u32>) {
+        let Some(sequence) = sequence else { return };
+        let missing = self.next.map_or(0, |next| sequence.wrapping_sub(next));
+        self.next = Some(sequence.wrapping_add(1));
+        if missing > 0 {
+            self.lost += u64::from(missing).saturating_sub(self.ahead);
+            (self.is_overrun, self.ahead) = (false, 0);
+        }
+    }
+
+    /// How many, since this was last asked.
+    fn take(&mut self) -> u64 {
+        if std::mem::take(&mut self.is_overrun) && self.ahead == 0 {
+            self.ahead = 1;
+            self.lost += 1;
+        }
+        std::mem::take(&mut self.lost)
+    }
+}
+
+/// The number of a packet in its log.
+fn sequence(message: Message<'_>) -> Option<u32> {
+    let mut all = attributes(message.body.get(4..)?);
+    let (_, value) = all.find(|(kind, _)| *kind == SEQUENCE)?;
+    value.first_chunk().map(|bytes| u32::from_be_bytes(*bytes))
+}
+
 /// A refusal in the words of the record.
 fn told(message: Message<'_>, members: &Members) -> Option<Refused> {
-    if message.kind != PACKET {
-        return None;
-    }
     // The family and the group come first.
     let mut payload = None;
     let mut uid = None;
@@ -182,6 +231,34 @@ mod tests {
         let read = Packet::read(&packet).unwrap();
         assert_eq!(read.source, "192.0.0.8:40000".parse().unwrap());
         assert_eq!((read.protocol, read.target), (17, "198.51.100.7:443".parse().unwrap()));
+    }
+
+    #[test]
+    fn what_is_missing_between_two_numbers_was_lost() {
+        let mut tally = Tally::default();
+        for number in [u32::MAX - 1, u32::MAX, 0, 3] {
+            tally.read(Some(number));
+        }
+        assert_eq!((tally.take(), tally.take()), (2, 0));
+        tally.read(None);
+        tally.read(Some(4));
+        assert_eq!(tally.take(), 0);
+    }
+
+    #[test]
+    fn what_was_lost_last_is_one_at_least_and_counted_once() {
+        let mut tally = Tally::default();
+        tally.read(Some(6));
+        tally.overrun();
+        tally.read(Some(7));
+        assert_eq!((tally.take(), tally.take()), (1, 0));
+        tally.overrun();
+        assert_eq!(tally.take(), 0, "it may be the same");
+        tally.read(Some(11));
+        assert_eq!(tally.take(), 2, "three in all");
+        tally.overrun();
+        tally.read(Some(14));
+        assert_eq!(tally.take(), 2);
     }
 
     #[test]

@@ -195,8 +195,8 @@ impl Reports {
         self.0.try_clone().map(Self)
     }
 
-    /// What is told next, if there is anything now.
-    pub fn next(&self) -> io::Result<Option<Told>> {
+    /// What is told next, if there is anything now, and how many refusals could not be told before it.
+    pub fn next(&self) -> io::Result<Option<(Told, u64)>> {
         let mut message = vec![0; MAX];
         let (length, handles) = match pass::receive(self.0.as_fd(), &mut message) {
             Ok((0, _)) => return Ok(None),
@@ -204,14 +204,11 @@ impl Reports {
             received => received?,
         };
         let report = match serde_json::from_slice(message.get(..length).unwrap_or_default())? {
-            Message::Entered(entry) => return Ok(Some(Told::Entered(entry))),
-            Message::Left(place) => return Ok(Some(Told::Left(place))),
+            Message::Entered(entry) => return Ok(Some((Told::Entered(entry), 0))),
+            Message::Left(place) => return Ok(Some((Told::Left(place), 0))),
             Message::Refused(report) => report,
         };
         let Report { what, known, uid, comm, exe, lost } = report;
-        if lost > 0 {
-            tracing::warn!(lost, "refusals came faster than they could be read");
-        }
         let process = if let Some((pid, parents)) = known {
             Process { pid, uid, comm, exe, parents: parents.into(), ..Process::default() }
         } else {
@@ -221,7 +218,7 @@ impl Reports {
             self.answer(true);
             Process { pid, uid, comm, exe, cgroup, parents, ..Process::default() }
         };
-        Ok(Some(told(process, what)))
+        Ok(Some((told(process, what), lost)))
     }
 
     /// Answers what was told.
@@ -321,7 +318,7 @@ mod tests {
         let mut waiting = [PollFd::new(reports.as_fd(), PollFlags::POLLIN)];
         assert_eq!(poll(&mut waiting, PollTimeout::from(10_000_u16)), Ok(1));
         match reports.next().unwrap() {
-            Some(Told::Refused(subject, decision)) => (subject.process.unwrap(), decision),
+            Some((Told::Refused(subject, decision), 0)) => (subject.process.unwrap(), decision),
             told => panic!("not {told:?}"),
         }
     }
