@@ -55,7 +55,7 @@ const VICTIM: &str = "import os; os.setpgid(0, 0); print('ready', flush=True); \
 
 #[test]
 fn no_signal_leaves_the_session_in_any_way() {
-    needs!(root, landlock, python3, setpriv);
+    needs!(root, privilege, landlock, python3, setpriv);
     let world = World::new();
     let outward = program(&world, "outward.py", include_str!("outward.py"));
     for by in EVERYBODY {
@@ -81,7 +81,7 @@ fn no_signal_leaves_the_session_in_any_way() {
 
 #[test]
 fn signals_inside_behave_as_they_do_without_it() {
-    needs!(root, landlock, python3, bash, setpriv);
+    needs!(root, privilege, landlock, python3, bash, setpriv);
     let world = World::new();
     let manners = program(&world, "signals.py", include_str!("signals.py"));
     let command = ["python3", manners.as_str()];
@@ -112,20 +112,20 @@ input()";
 
 #[test]
 fn a_terminal_sends_nothing_to_boundary_for_the_command_in_ebpf() {
-    needs!(root, bpf, python3, setsid);
+    needs!(root, privilege, bpf, python3, setsid);
     // A user has this jail by sudo, and the kernel sends nothing of his to boundary, which is root then.
     a_terminal_sends_nothing_to_boundary("ebpf", &[by_root]);
 }
 
 #[test]
 fn a_terminal_sends_nothing_to_boundary_for_the_command_in_nsjail() {
-    needs!(root, userns, python3, setsid, setpriv);
+    needs!(root, privilege, userns, python3, setsid, setpriv);
     a_terminal_sends_nothing_to_boundary("nsjail", &EVERYBODY);
 }
 
 #[test]
 fn a_terminal_sends_nothing_to_boundary_for_the_command_in_landjail() {
-    needs!(root, landlock, python3, setsid, setpriv);
+    needs!(root, privilege, landlock, python3, setsid, setpriv);
     a_terminal_sends_nothing_to_boundary("landjail", &EVERYBODY);
 }
 
@@ -160,19 +160,19 @@ for number in (signal.SIGALRM, signal.SIGKILL):
 
 #[test]
 fn boundary_is_in_the_commands_group_and_goes_on_when_that_is_signalled_in_ebpf() {
-    needs!(root, bpf, python3, setsid);
+    needs!(root, privilege, bpf, python3, setsid);
     boundary_goes_on_when_its_group_is_signalled("ebpf", &[by_root]);
 }
 
 #[test]
 fn boundary_is_in_the_commands_group_and_goes_on_when_that_is_signalled_in_nsjail() {
-    needs!(root, userns, python3, setsid, setpriv);
+    needs!(root, privilege, userns, python3, setsid, setpriv);
     boundary_goes_on_when_its_group_is_signalled("nsjail", &EVERYBODY);
 }
 
 #[test]
 fn boundary_is_in_the_commands_group_and_goes_on_when_that_is_signalled_in_landjail() {
-    needs!(root, landlock, python3, setsid, setpriv);
+    needs!(root, privilege, landlock, python3, setsid, setpriv);
     boundary_goes_on_when_its_group_is_signalled("landjail", &EVERYBODY);
 }
 
@@ -189,7 +189,7 @@ fn boundary_goes_on_when_its_group_is_signalled(jail: &str, whoever: &[As]) {
 
 #[test]
 fn an_inner_session_signals_nobody_around_it_and_is_signalled_by_them() {
-    needs!(root, landlock, setpriv);
+    needs!(root, privilege, landlock, setpriv);
     let world = World::new();
     let inner = world.exact(&["--", "sh", "-c"]).words().join(" ");
     let script = format!(
