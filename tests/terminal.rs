@@ -134,3 +134,22 @@ fn who_asks_for_lines_has_them_whoever_draws() {
     terminal.type_in("x");
     session.finish().exits(0);
 }
+
+#[test]
+fn the_command_hears_that_its_terminal_is_gone() {
+    /// Has a program lead the session of a terminal, as ssh, tmux or docker run -t do, and takes that away.
+    const AWAY: &str = "
+import os, pty, signal, sys
+signal.alarm(30)
+child, terminal = pty.fork()
+if not child: os.execv(sys.argv[1], sys.argv[1:])
+told = b''
+while b'ready' not in told: told += os.read(terminal, 99)
+os.close(terminal)
+sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))";
+    needs!(root, bpf, python3);
+    let world = World::new();
+    let script = "trap 'exit 7' HUP; echo ready; sleep 1000 & wait";
+    let run = world.boundary(&[], &["sh", "-c", script]).under(&["python3", "-c", AWAY]);
+    run.output().exits(7);
+}

@@ -16,7 +16,7 @@ use nix::sys::signal::{SigSet, Signal, kill, raise};
 use nix::sys::signalfd::{SfdFlags, SignalFd, siginfo};
 use nix::sys::socket::{MsgFlags, recv};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
-use nix::unistd::Pid;
+use nix::unistd::{Pid, getpid, getsid};
 
 use crate::jail::Call;
 use crate::sys::process;
@@ -100,11 +100,13 @@ impl Signals {
     }
 }
 
-/// Passes a signal on to the command, unless the terminal has sent it to both.
+/// Passes a signal on to the command, unless the terminal has sent it to both: the foreground gets it as
+/// one, but that the terminal is gone is told to the leader of its session alone.
 fn pass_on(info: &siginfo, command: Pid) {
     let signal = libc::c_int::try_from(info.ssi_signo).ok().and_then(|n| Signal::try_from(n).ok());
     let Some(signal) = signal.filter(|signal| !IGNORED.contains(signal)) else { return };
-    if info.ssi_code != libc::SI_KERNEL
+    let is_ours_alone = signal == Signal::SIGHUP && getsid(None) == Ok(getpid());
+    if (info.ssi_code != libc::SI_KERNEL || is_ours_alone)
         && let Err(error) = kill(command, signal)
     {
         // It may have ended just now; that is collected next.
