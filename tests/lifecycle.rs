@@ -4,12 +4,13 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 
+use nix::mount::{MsFlags, mount};
 use nix::sys::signal::{Signal, kill};
 
-use crate::world::World;
 use crate::world::jail;
 use crate::world::needs::{cgroup2, needs};
 use crate::world::processes::{Process, eventually};
+use crate::world::{GUEST, World};
 
 #[test]
 fn the_exit_status_is_the_commands_own() {
@@ -214,6 +215,56 @@ ctypes.CDLL(None).syscall(60 if os.uname().machine == 'x86_64' else 93, 0)
     world.boundary(&[], &["python3", "-c", HEADLESS, shown]).output().exits(3);
     let held = fs::File::open(held).expect("ours");
     eventually("nobody holds the lock any more", || held.try_lock().is_ok());
+}
+
+#[test]
+fn what_starts_another_and_ends_at_once_again_and_again_ends_with_the_command() {
+    needs!(root, bpf);
+    let world = World::new();
+    let held = world.file("held", "");
+    let shown = held.to_str().expect("our own name");
+    for _ in 0..3 {
+        world.boundary(&[], &[world.attack(), "comet", shown]).output().exits(0);
+        let held = fs::File::open(&held).expect("ours");
+        eventually("nobody holds the lock any more", || held.try_lock().is_ok());
+    }
+}
+
+#[test]
+fn what_hides_from_the_processes_of_its_user_ends_with_the_command() {
+    /// A daemon that nobody without a right may look at, where the machine hides such.
+    const HIDDEN: &str = "
+import ctypes, fcntl, os, sys, time
+held = open(sys.argv[1])
+fcntl.flock(held, fcntl.LOCK_EX)
+ready, told = os.pipe()
+if os.fork():
+    os.read(ready, 1)
+    os._exit(3)
+os.setsid()
+ctypes.CDLL(None).prctl(4, 0, 0, 0, 0)
+if not os.fork(): time.sleep(1000)
+os.write(told, b'.')
+for fd in (0, 1, 2, ready, told): os.close(fd)
+time.sleep(1000)
+";
+    needs!(root, privilege, landlock, python3, setpriv);
+    let id = GUEST.to_string();
+    let guest = ["setpriv", "--reuid", &id, "--regid", &id, "--clear-groups"];
+    for hidden in ["hidepid=1", "hidepid=2"] {
+        let world = World::new();
+        world.host().run(move || {
+            let kind = Some("proc");
+            mount(kind, "/proc", kind, MsFlags::empty(), Some(hidden)).expect("a mount");
+        });
+        let held = world.file("held", "");
+        let shown = held.to_str().expect("our own name");
+        let command = ["python3", "-c", HIDDEN, shown];
+        let run = world.boundary(&["--jail-type", "landjail"], &command).under(&guest);
+        run.output().exits(3);
+        let held = fs::File::open(&held).expect("ours");
+        eventually("nobody holds the lock any more", || held.try_lock().is_ok());
+    }
 }
 
 /// Checks that a session may go to one host and not to another.

@@ -1,8 +1,9 @@
 //! What a program can find out or do to the session without an internet socket.
 
 use std::collections::BTreeMap;
-use std::fs;
+use std::fs::{self, File};
 use std::io;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
@@ -118,4 +119,30 @@ pub(crate) fn signals(arguments: &Arguments) -> io::Result<Value> {
         seen.push(name::signal(signal));
     }
     Ok(json!(seen))
+}
+
+/// `comet FILE`: a process that starts another one and ends, which does so in its turn, and so on for two
+/// minutes; nobody lives long enough to be looked at. Each of them holds a lock on the file.
+pub(crate) fn comet(arguments: &Arguments) -> io::Result<Value> {
+    const FLIGHT: Duration = Duration::from_mins(2);
+    let held = File::open(arguments.text(0)?)?;
+    held.lock()?;
+    if !sys::fork()? {
+        std::thread::sleep(Duration::from_millis(200));
+        return Ok(json!({}));
+    }
+    nix::unistd::setsid()?;
+    let nothing = File::options().read(true).write(true).open("/dev/null")?;
+    nix::unistd::dup2_stdin(&nothing)?;
+    nix::unistd::dup2_stdout(&nothing)?;
+    nix::unistd::dup2_stderr(&nothing)?;
+    let landing = Instant::now() + FLIGHT;
+    while Instant::now() < landing {
+        std::thread::sleep(Duration::from_micros(60));
+        // Where there is no room for another one this one goes on.
+        if matches!(sys::fork(), Ok(false)) {
+            sys::exit();
+        }
+    }
+    sys::exit();
 }

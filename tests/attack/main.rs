@@ -59,6 +59,7 @@ const ATTACKS: &[(&str, Attack)] = &[
     ("programs", inside::programs),
     ("syscall", inside::syscall),
     ("signals", inside::signals),
+    ("comet", inside::comet),
 ];
 
 /// What follows the attack's name on the command line.

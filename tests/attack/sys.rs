@@ -31,6 +31,19 @@ pub(crate) fn socket(family: c_int, kind: c_int, protocol: c_int) -> io::Result<
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
+/// fork(2): whether this is the child. This process has one thread.
+pub(crate) fn fork() -> io::Result<bool> {
+    // SAFETY: no pointer is passed, and there is no other thread whose locks the child would lack.
+    let child = unsafe { libc::fork() };
+    checked(child).map(|number| number == 0)
+}
+
+/// _exit(2).
+pub(crate) fn exit() -> ! {
+    // SAFETY: no pointer is passed.
+    unsafe { libc::_exit(0) }
+}
+
 /// The bytes of a `sockaddr_in` or `sockaddr_in6`. A mapped address stays a v6 one.
 pub(crate) fn sockaddr(address: SocketAddr) -> Vec<u8> {
     let family = if address.is_ipv4() { libc::AF_INET } else { libc::AF_INET6 };

@@ -19,6 +19,13 @@ use crate::jail::procfs;
 /// How long is waited between two looks, at most.
 const LOOK: Duration = Duration::from_millis(2);
 
+/// How often the children are killed between two looks at everybody: a process that starts another one and
+/// ends at once is not there for longer than reading their numbers takes.
+const STRIKES: usize = 200;
+
+/// How many looks in a row find nobody where nobody is.
+const ENOUGH_LOOKS: usize = 8;
+
 /// Every process that descends from one, as far as they can be seen.
 pub(super) fn descendants(of: u32) -> Vec<u32> {
     all_descendants(of).unwrap_or_default()
@@ -79,7 +86,18 @@ fn with_descendants(processes: HashSet<u32>) -> Option<HashSet<u32>> {
 /// The list may pass over one where another is collected while it is read; that is for this thread to
 /// do, which reads.
 fn own_children() -> Option<HashSet<u32>> {
-    let listed = procfs::text("/proc/thread-self/children").ok()?;
+    children_in("/proc/thread-self/children")
+}
+
+/// The children of this process's first thread, to which orphans come, if the kernel lists them.
+pub(super) fn adopted() -> HashSet<u32> {
+    let first = std::process::id();
+    children_in(&format!("/proc/self/task/{first}/children")).unwrap_or_default()
+}
+
+/// The numbers in a list of children.
+fn children_in(list: &str) -> Option<HashSet<u32>> {
+    let listed = procfs::text(list).ok()?;
     listed.split_ascii_whitespace().map(|number| number.parse().ok()).collect()
 }
 
@@ -95,51 +113,77 @@ fn has_none_but(spared: &HashSet<u32>) -> bool {
 }
 
 /// Kills everything below this process but what is `spared`, and collects it. False if something is
-/// left after the given time.
+/// left after the given time. To be called by the thread that forks.
+///
+/// A look at everybody takes a while, in which a process may have started another and ended: that nobody
+/// was found does not show that nobody is there, and that there is no child does. Whoever hides from such
+/// a look (`hidepid`), or is faster, is a child of this process as soon as its parent has ended.
 pub(super) fn end(spared: &HashSet<u32>, at_most: Duration) -> bool {
     let deadline = Instant::now() + at_most;
-    loop {
-        if has_none_but(spared) {
-            return true;
-        }
+    let mut looks_in_vain = 0;
+    while !has_none_but(spared) {
         let others = descendants_but(std::process::id(), spared);
-        let is_over = others.as_ref().is_ok_and(Vec::is_empty);
         // Stopped first: what forks faster than it is killed would never be gone.
         for signal in [Signal::SIGSTOP, Signal::SIGKILL] {
-            for process in others.iter().flatten().filter_map(|&it| i32::try_from(it).ok()) {
-                // It may have ended by now; its number is still its own, because we collect it.
-                kill(Pid::from_raw(process), signal).unwrap_or_default();
-            }
+            others.iter().flatten().for_each(|process| send(*process, signal));
         }
         collect(spared);
-        if is_over || Instant::now() > deadline {
-            return is_over;
+        looks_in_vain =
+            if others.is_ok_and(|others| others.is_empty()) { looks_in_vain + 1 } else { 0 };
+        let has_children = strike(spared);
+        // Where the kernel lists no children, and some are spared, there is nothing better.
+        if has_children.is_none() && !spared.is_empty() && looks_in_vain >= ENOUGH_LOOKS {
+            return true;
         }
-        std::thread::park_timeout(LOOK);
+        if Instant::now() > deadline {
+            return has_none_but(spared);
+        }
+        if has_children != Some(false) {
+            std::thread::park_timeout(LOOK);
+        }
+    }
+    true
+}
+
+/// Kills the children of this thread but what is spared, again and again for a moment. Whether there are
+/// some then; none if the kernel does not list them.
+fn strike(spared: &HashSet<u32>) -> Option<bool> {
+    for _ in 0..STRIKES {
+        let children = own_children()?;
+        let mut others = children.difference(spared).peekable();
+        if others.peek().is_none() {
+            return Some(false);
+        }
+        others.for_each(|process| send(*process, Signal::SIGKILL));
+        collect(spared);
+    }
+    Some(true)
+}
+
+/// Signals a process below this one.
+fn send(process: u32, signal: Signal) {
+    if let Ok(process) = i32::try_from(process) {
+        // It may have ended by now. A child's number is still its own, because we collect it; another's
+        // was given away again only if all the others were meanwhile.
+        kill(Pid::from_raw(process), signal).unwrap_or_default();
     }
 }
 
 /// Collects what has ended. What is spared is somebody else's to collect.
 fn collect(spared: &HashSet<u32>) {
+    let flags = Some(WaitPidFlag::WNOHANG | WaitPidFlag::__WALL);
     if spared.is_empty() {
-        while waitpid(None, Some(WaitPidFlag::WNOHANG)).is_ok_and(|it| it != WaitStatus::StillAlive)
-        {
-        }
+        while waitpid(None, flags).is_ok_and(|it| it != WaitStatus::StillAlive) {}
         return;
     }
-    for process in zombies() {
-        if !spared.contains(&process)
-            && let Ok(process) = i32::try_from(process)
-        {
-            waitpid(Pid::from_raw(process), Some(WaitPidFlag::WNOHANG))
-                .map(drop)
-                .unwrap_or_default();
-        }
+    let children = own_children().unwrap_or_else(zombies);
+    for process in children.difference(spared).filter_map(|&it| i32::try_from(it).ok()) {
+        waitpid(Pid::from_raw(process), flags).map(drop).unwrap_or_default();
     }
 }
 
 /// The children of this process that have ended.
-fn zombies() -> Vec<u32> {
+fn zombies() -> HashSet<u32> {
     let own = std::process::id();
     let everybody = procfs::everybody().unwrap_or_default();
     let over = everybody.into_values().filter(|stat| stat.is_over && stat.parent == own);

@@ -33,6 +33,10 @@ const DEEP: &str = "there is no room left here: in landjail they go four deep";
 const LOOK: Duration = Duration::from_millis(20);
 const LOOKS: usize = 250;
 
+/// How many of them in a row find nobody where nobody is, and how often orphans are killed in each.
+const ENOUGH_LOOKS: usize = 3;
+const STRIKES: usize = 50;
+
 /// The rooms of a session.
 #[derive(Debug)]
 pub(super) struct Rooms {
@@ -110,24 +114,34 @@ impl Rooms {
         self.badges.as_ref().map(|badges| badges.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// What descends from this process and is in a span.
-    fn members(&self, span: Span) -> Vec<u32> {
+    /// Those of some processes that are in a span.
+    fn members(&self, of: impl IntoIterator<Item = u32>, span: Span) -> Vec<u32> {
         let Some(badges) = self.badges() else { return Vec::new() };
         let is_in =
             |process: &u32| Badge::of(*process).is_ok_and(|badge| badges.span(badge).is_in(span));
-        family::descendants(std::process::id()).into_iter().filter(is_in).collect()
+        of.into_iter().filter(is_in).collect()
     }
 
-    /// Ends what is in a span. Stopped first: what forks faster than it is killed would never be gone.
+    /// Ends what is in a span. Stopped first: what forks faster than it is killed would never be gone. What
+    /// starts another one and ends at once is not found so, but comes to this process each time.
     fn clear(&self, span: Span) {
+        let mut looks_in_vain = 0;
         for _ in 0..LOOKS {
-            let members = self.members(span);
+            let mut members = self.members(family::descendants(std::process::id()), span);
             send_all(&members, Signal::SIGSTOP);
             send_all(&members, Signal::SIGKILL);
-            if members.is_empty() {
+            for _ in 0..STRIKES {
+                let orphans = self.members(family::adopted(), span);
+                send_all(&orphans, Signal::SIGKILL);
+                members.extend(orphans);
+            }
+            looks_in_vain = if members.is_empty() { looks_in_vain + 1 } else { 0 };
+            if looks_in_vain >= ENOUGH_LOOKS {
                 return;
             }
-            std::thread::park_timeout(LOOK);
+            if looks_in_vain == 0 {
+                std::thread::park_timeout(LOOK);
+            }
         }
     }
 }
