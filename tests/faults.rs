@@ -10,8 +10,9 @@ use std::process::Command;
 
 use nix::sys::signal::{Signal, kill};
 
-use crate::escape::stalled::{go_on, of_boundary};
+use crate::escape::stalled::{go_on, of_boundary, stop};
 use crate::world::agent::Agent;
+use crate::world::jail;
 use crate::world::narrow::Narrow;
 use crate::world::needs::needs;
 use crate::world::processes::eventually;
@@ -373,6 +374,40 @@ time.sleep(600)
     let out = session.finish();
     out.exits(125).nothing_left();
     eventually("nothing is left", || world.processes().is_empty());
+}
+
+#[test]
+fn every_refused_datagram_is_on_record_or_counted_as_lost() {
+    needs!(root, bpf, python3);
+    let world = World::new();
+    let burst = "
+import socket, sys
+sender, refused = socket.socket(socket.AF_INET, socket.SOCK_DGRAM), 0
+for _ in range(int(sys.argv[1])):
+    try: sender.sendto(b'x', ('203.0.113.66', 9999))
+    except PermissionError: refused += 1
+print('refused', refused, flush=True)";
+    // The log of packets that nsjail reads tells how many were lost by the number of the next one.
+    let more = if jail() == "nsjail" { 4 } else { 0 };
+    let script = "$0 signals 1; python3 -c \"$1\" 4000; sleep 0.5; \
+                  for _ in $2; do sleep 0.2; python3 -c \"$1\" 1; done";
+    let each = "x ".repeat(more);
+    let script = script.replace("$2", &each);
+    let session = world.boundary(&[], &["sh", "-c", &script, world.attack(), burst]).start();
+    session.wait_for("ready");
+    let proxy = of_boundary(&world, "boundary-proxy");
+    // Nobody reads meanwhile.
+    stop(&world, proxy);
+    go_on(&world);
+    session.wait_for("refused 4000");
+    kill(proxy, Signal::SIGCONT).expect("it is there");
+    let out = session.finish();
+    out.exits(0).nothing_left();
+    let told = out.records.iter().filter(|record| record["proto"] == "udp").count();
+    let end = out.session.last().expect("a last record");
+    let lost = usize::try_from(end["refusals_lost"].as_u64().unwrap_or_default());
+    let is_all = lost.is_ok_and(|lost| lost > 1 && told + lost == 4000 + more);
+    out.expect(is_all, &format!("{told} and {} are all of them", end["refusals_lost"]));
 }
 
 /// Takes memory until there is none, and a whole page of it each time.

@@ -4,11 +4,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::UnixListener;
 
-use nix::sys::signal::{Signal, kill};
-
-use crate::escape::stalled::{go_on, of_boundary, stop};
 use crate::world::needs::needs;
-use crate::world::processes::eventually;
 use crate::world::{GUEST, Run, World};
 
 /// Runs a command as the guest, who has no right that others lack.
@@ -367,36 +363,4 @@ fn the_doctor_says_that_targets_can_be_rewritten() {
     let opaque = world.without("transparency");
     let out = world.exact(&["doctor"]).under(&opaque).output();
     out.says("nsjail    works").says("transparent listener");
-}
-
-#[test]
-fn every_refused_datagram_is_on_record_or_counted_as_lost() {
-    needs!(root, userns, python3, setpriv);
-    let world = World::new();
-    let burst = "
-import socket, sys
-sender, refused = socket.socket(socket.AF_INET, socket.SOCK_DGRAM), 0
-for _ in range(int(sys.argv[1])):
-    try: sender.sendto(b'x', ('203.0.113.66', 9999))
-    except PermissionError: refused += 1
-print('refused', refused, flush=True)";
-    let script = "$0 signals 1; python3 -c \"$1\" 3000; $0 signals 1; python3 -c \"$1\" 1";
-    let session = as_guest(&world, &[], &["sh", "-c", script, world.attack(), burst]).start();
-    session.wait_for("ready");
-    let proxy = of_boundary(&world, "boundary-proxy");
-    // Nobody reads meanwhile.
-    stop(&world, proxy);
-    go_on(&world);
-    session.wait_for("refused 3000");
-    kill(proxy, Signal::SIGCONT).expect("it is there");
-    // Only another one tells how many were lost before it.
-    let is_read = || session.complained().contains("refusals came faster");
-    eventually("what waited is read", is_read);
-    go_on(&world);
-    let out = session.finish();
-    out.exits(0).says("refused 1\n").nothing_left();
-    let told = out.records.iter().filter(|record| record["proto"] == "udp").count() as u64;
-    let end = out.session.last().expect("a last record");
-    let lost = end["refusals_lost"].as_u64().unwrap_or_default();
-    out.expect(lost > 1 && told + lost == 3001, &format!("{told} and {lost} are all of them"));
 }

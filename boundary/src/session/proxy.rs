@@ -418,6 +418,7 @@ fn heed(
     while let Some((told, lost)) = reports.next()? {
         miss(recorder, lost);
         match told {
+            Told::Missed => {}
             Told::Dropped(refused) => {
                 let (subject, decision) = refused.into_decision(|address| pins.name(address));
                 drop(recorder.decide(&subject, decision));

@@ -143,6 +143,7 @@ impl<'a> Usher<'a> {
             }
             if signalled && let Some(status) = self.pass_on()? {
                 family::end(&HashSet::new(), END);
+                self.shared.confess();
                 return Ok(status);
             }
             if is_over {

@@ -278,6 +278,11 @@ impl Shared {
         }
     }
 
+    /// Tells how many refusals could not be told, when nobody makes any more.
+    pub(super) fn confess(&self) {
+        self.line.confess();
+    }
+
     /// The room that whoever calls is in, 0 if in none.
     pub(super) fn room(&self, asked: &Asked) -> nix::Result<u64> {
         let room = self.rooms.of(asked.thread.number());

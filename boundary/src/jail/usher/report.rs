@@ -76,6 +76,8 @@ pub struct Entry {
 #[derive(Debug, Serialize, Deserialize)]
 enum Message {
     Refused(Report),
+    /// So many refusals were not told, and there is none to tell that with.
+    Missed(u64),
     Entered(Entry),
     Left(u64),
 }
@@ -132,6 +134,19 @@ impl Line {
         }
     }
 
+    /// Tells how many refusals were not told, if there are any, when no other will be.
+    pub(in crate::jail) fn confess(&self) {
+        let lost = self.1.swap(0, Ordering::Relaxed);
+        let Ok(message) = serde_json::to_vec(&Message::Missed(lost)) else { return };
+        let line = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let patience = PollTimeout::try_from(PATIENCE).unwrap_or(PollTimeout::MAX);
+        if lost > 0 && poll(&mut [PollFd::new(line.as_fd(), PollFlags::POLLOUT)], patience).is_ok()
+        {
+            // Whoever has not read for so long does not hear it.
+            drop(pass::send_with((line.as_fd(), MsgFlags::MSG_DONTWAIT), &message, &[]));
+        }
+    }
+
     /// Has a policy entered for a room. False if it was not understood, or nobody answers.
     pub(in crate::jail) fn enter(&self, entry: Entry) -> io::Result<bool> {
         Ok(self.ask(&Message::Entered(entry), &[], PATIENCE_TO_ENTER)? == Some(TAKEN))
@@ -181,6 +196,8 @@ pub struct Reports(OwnedFd);
 pub enum Told {
     /// A refusal, ready for the record: who tried, and what it was.
     Refused(Subject, Decision),
+    /// Nothing but that something was not told.
+    Missed,
     /// A datagram that was refused, of which the name behind its target is still to be told.
     Dropped(Refused),
     /// A policy to enter. [`Reports::answer`] says whether it was.
@@ -204,6 +221,7 @@ impl Reports {
             received => received?,
         };
         let report = match serde_json::from_slice(message.get(..length).unwrap_or_default())? {
+            Message::Missed(lost) => return Ok(Some((Told::Missed, lost))),
             Message::Entered(entry) => return Ok(Some((Told::Entered(entry), 0))),
             Message::Left(place) => return Ok(Some((Told::Left(place), 0))),
             Message::Refused(report) => report,
@@ -329,7 +347,9 @@ mod tests {
         let (length, _) = pass::receive(reports.as_fd(), &mut message).ok()?;
         match serde_json::from_slice(&message[..length]).unwrap() {
             Message::Refused(report) => Some(report),
-            other @ (Message::Entered(_) | Message::Left(_)) => panic!("not {other:?}"),
+            other @ (Message::Missed(_) | Message::Entered(_) | Message::Left(_)) => {
+                panic!("not {other:?}")
+            }
         }
     }
 
@@ -375,6 +395,13 @@ mod tests {
         assert!(told > 0 && told < sent && lost == 0, "{told} {lost}");
         line.note(Process::default(), what());
         assert_eq!(read(), (1, sent - told));
+        // What no other follows is told by itself, once.
+        (0..sent).for_each(|_| line.note(Process::default(), what()));
+        let (told, _) = read();
+        line.confess();
+        line.confess();
+        assert!(matches!(reports.next(), Ok(Some((Told::Missed, lost))) if lost == sent - told));
+        assert!(matches!(reports.next(), Ok(None)));
     }
 
     #[test]
