@@ -5,8 +5,12 @@
 //! corpus; what is worth keeping is copied there by hand.
 
 use std::fs;
+use std::num::NonZero;
+use std::panic::resume_unwind;
 use std::path::Path;
 use std::process::{Command, ExitCode};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
 
 use anyhow::{Context as _, Result, ensure};
 
@@ -24,7 +28,7 @@ pub(crate) struct Fuzz {
     targets: Vec<String>,
 }
 
-/// Builds the targets, and runs one after the other. Findings are a failing exit code.
+/// Builds the targets, and runs as many at once as there are processors. Findings are a failing exit code.
 pub(crate) fn fuzz(workspace: &Workspace, asked: &Fuzz) -> Result<ExitCode> {
     install(workspace, CARGO_FUZZ)?;
     let all = targets(workspace)?;
@@ -34,13 +38,27 @@ pub(crate) fn fuzz(workspace: &Workspace, asked: &Fuzz) -> Result<ExitCode> {
     let chosen = if asked.targets.is_empty() { &all } else { &asked.targets };
     let built = cargo_fuzz(workspace, "build").status().context("cargo fuzz build")?;
     ensure!(built.success(), "cargo fuzz build: {built}");
-    let mut found = Vec::new();
-    for target in chosen {
-        match run(workspace, target, asked.secs)? {
-            Some(done) => say(format_args!("fuzz: {target}: {done}")),
-            None => found.push(target.as_str()),
+    // Each has one thread, and the machine more.
+    let next = AtomicUsize::new(0);
+    let work = || {
+        let mut found = Vec::new();
+        while let Some(target) = chosen.get(next.fetch_add(1, Ordering::Relaxed)) {
+            match run(workspace, target, asked.secs)? {
+                Some(done) => say(format_args!("fuzz: {target}: {done}")),
+                None => found.push(target.as_str()),
+            }
         }
-    }
+        anyhow::Ok(found)
+    };
+    let at_once = thread::available_parallelism().map_or(1, NonZero::get);
+    let found = thread::scope(|scope| {
+        let workers: Vec<_> = (0..at_once).map(|_| scope.spawn(work)).collect();
+        let done = workers
+            .into_iter()
+            .map(|worker| worker.join().unwrap_or_else(|panic| resume_unwind(panic)));
+        done.collect::<Result<Vec<_>>>()
+    })?
+    .concat();
     if found.is_empty() {
         return Ok(ExitCode::SUCCESS);
     }

@@ -6,6 +6,7 @@ use std::io::{self, BufRead as _, BufReader, Write as _};
 use std::process::{Child, Command, ExitCode, ExitStatus, Stdio};
 
 use anyhow::{Context as _, Result};
+use landlock::{AccessFs, CompatLevel, Compatible as _, Ruleset, RulesetAttr as _};
 use nix::unistd::Uid;
 
 use crate::built::Built;
@@ -56,10 +57,15 @@ pub(crate) fn promise() -> Option<String> {
     if promised || std::env::var_os("CI").is_none() {
         return None;
     }
-    let mut found: Vec<&str> = [("root", is_root()), ("bpf", has_bpf()), ("userns", has_userns())]
-        .into_iter()
-        .filter_map(|(name, there)| there.then_some(name))
-        .collect();
+    let here = [
+        ("root", is_root()),
+        ("bpf", has_bpf()),
+        ("userns", has_userns()),
+        ("landlock", has_landlock()),
+        ("memcg", has_memcg()),
+    ];
+    let mut found: Vec<&str> =
+        here.into_iter().filter_map(|(name, there)| there.then_some(name)).collect();
     found.extend(installed());
     let found = found.join(",");
     say(format_args!("test: this machine promises: {found}"));
@@ -89,6 +95,24 @@ fn has_bpf() -> bool {
 fn has_userns() -> bool {
     let status = Command::new("unshare").args(["--user", "true"]).stderr(Stdio::null()).status();
     status.is_ok_and(|status| status.success())
+}
+
+/// Whether the kernel has Landlock.
+fn has_landlock() -> bool {
+    let ruleset = Ruleset::default().set_compatibility(CompatLevel::HardRequirement);
+    ruleset.handle_access(AccessFs::Execute).and_then(Ruleset::create).is_ok()
+}
+
+/// Whether cgroups bound memory: those of the first version, or of the second where they are given it.
+fn has_memcg() -> bool {
+    let first = fs::exists("/sys/fs/cgroup/memory/memory.limit_in_bytes").unwrap_or(false);
+    let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+    let places = mounts.lines().filter(|line| line.contains(" - cgroup2 "));
+    let second = places.filter_map(|line| line.split(' ').nth(4)).any(|place| {
+        let given = fs::read_to_string(format!("{place}/cgroup.subtree_control"));
+        given.is_ok_and(|given| given.split_ascii_whitespace().any(|name| name == "memory"))
+    });
+    first || second
 }
 
 /// Runs cargo, hands its output on line by line and sums up on the way.
