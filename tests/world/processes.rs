@@ -43,7 +43,7 @@ impl Process {
 }
 
 impl World {
-    /// Every process in the host's network namespace that is not a zombie, what descends from one of
+    /// Every process in the host's network namespace that has a thread alive, what descends from one of
     /// them into another namespace, and what executes a file of this world.
     pub(crate) fn processes(&self) -> Vec<Process> {
         let Ok(own) = fs::read_link(self.host().netns()) else { return Vec::new() };
@@ -51,7 +51,7 @@ impl World {
         let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
         let all: Vec<(Process, i32, bool)> = pids
             .filter_map(|pid| {
-                let folder = PathBuf::from(format!("/proc/{pid}"));
+                let folder = alive(pid)?;
                 let netns = fs::read_link(folder.join("ns/net")).ok()?;
                 // A process names itself with any bytes.
                 let stat = fs::read(folder.join("stat")).ok()?;
@@ -61,8 +61,7 @@ impl World {
                 let parent: i32 = fields.next()?.parse().ok()?;
                 let exe = fs::read_link(folder.join("exe")).ok()?;
                 let is_ours = netns == own || exe.starts_with(self.folder());
-                (state != 'Z')
-                    .then(|| (Process { pid: Pid::from_raw(pid), exe, state }, parent, is_ours))
+                Some((Process { pid: Pid::from_raw(pid), exe, state }, parent, is_ours))
             })
             .collect();
         // Numbers begin anew, so that a child's may be less than its parent's.
@@ -100,6 +99,18 @@ impl World {
         });
         seen.into_inner().expect("it was waited for")
     }
+}
+
+/// Where procfs tells of a process: by the first of its threads that has not ended, which need not be
+/// the one that it is called by. Nothing where none is left.
+fn alive(pid: i32) -> Option<PathBuf> {
+    let threads = fs::read_dir(format!("/proc/{pid}/task")).ok()?.flatten();
+    let mut folders = threads.map(|thread| thread.path());
+    folders.find(|folder| {
+        let stat = fs::read(folder.join("stat")).unwrap_or_default();
+        let state = stat.iter().rposition(|byte| *byte == b')').and_then(|end| stat.get(end + 2));
+        state.is_some_and(|state| !b"ZX".contains(state))
+    })
 }
 
 /// The address and the inode of a line of `/proc/net/tcp` or `tcp6`, if it tells of a listener.
