@@ -107,6 +107,12 @@ fn cross(workspace: &Workspace, arch: Arch) -> Result<Vec<(String, OsString)>> {
         flags.push(" -isystem ");
         flags.push(include.join(folder));
     }
+    // What asks whether a program can be linked (jemalloc's configure does) links with this library.
+    let libraries = folder.join("usr/lib").join(format!("{arch}-linux-musl"));
+    for option in [" -B", " -L"] {
+        flags.push(option);
+        flags.push(&libraries);
+    }
     let name = arch.triple().replace('-', "_");
     Ok(vec![
         (format!("CC_{name}"), compiler.into()),
