@@ -286,6 +286,61 @@ fn a18_a_multiplexer_and_pipes_of_node_work_inside() {
     out.exits(0).says("one: 1 windows").says("piped");
 }
 
+/// Connects and makes sockets from a thread that is not the first, and from one whose descriptors are
+/// others than the first's under the same numbers.
+const THREADS: &str = r#"
+import ctypes, queue, socket, threading
+UNIX = socket.AF_UNIX
+listener = socket.socket(UNIX); listener.bind("own"); listener.listen()
+print("ready", flush=True); open("gate").read()
+def to(place, by):
+    try: by.connect(place)
+    except OSError as error: return error.strerror
+    return "done"
+def calls():
+    print("own:", to("own", socket.socket(UNIX)))
+    print("foreign:", to("foreign", socket.socket(UNIX)))
+    try: socket.socket(socket.AF_PACKET, socket.SOCK_RAW)
+    except OSError: print("no packets")
+def alone():
+    assert ctypes.CDLL(None).unshare(0x400) == 0  # CLONE_FILES
+    mine = socket.socket(UNIX)
+    unshared.put(mine.fileno()); taken.get()
+    print("alone:", to("foreign", mine))
+    mine.detach()
+def run(what):
+    thread = threading.Thread(target=what); thread.start(); return thread
+run(calls).join()
+unshared, taken = queue.Queue(), queue.Queue()
+thread = run(alone)
+number, other = unshared.get(), socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+print("same number:", other.fileno() == number)
+taken.put(0); thread.join()
+"#;
+
+#[test]
+fn a18_b03_a_thread_that_is_not_the_first_is_judged_like_the_first() {
+    needs!(root, bpf, python3);
+    let world = World::new();
+    let project = world.folder().join("tmp");
+    mkfifo(&project.join("gate"), Mode::from_bits_truncate(0o666)).expect("the folder is ours");
+    let script = format!("cd tmp; exec python3 -c '{THREADS}'");
+    let session = world.boundary(&ALLOW, &["sh", "-c", &script]).start();
+    session.wait_for("ready");
+    // Not before the start, or it would be covered.
+    let path = project.join("foreign");
+    let daemon = world.host().run(move || Daemon::bind(&path));
+    fs::write(project.join("gate"), "go\n").expect("it waits there");
+    let out = session.finish();
+    out.exits(0).says("own: done").says("no packets").says("same number: True");
+    for who in ["foreign", "alone"] {
+        out.expect(!out.stdout.contains(&format!("{who}: done")), &format!("{who} is refused"));
+    }
+    out.expect(!daemon.was_reached(), "nothing reaches it");
+    out.record(&[("code", "unix_socket"), ("proto", "unix"), ("address", "foreign")]);
+    out.record(&[("code", "socket_type"), ("proto", "packet")]);
+}
+
 #[test]
 fn a11_b03_sockets_that_may_not_be_made_are_on_record() {
     needs!(root, bpf);

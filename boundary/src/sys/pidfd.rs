@@ -4,6 +4,7 @@
 
 #![expect(unsafe_code, reason = "system calls that neither std nor nix wraps")]
 
+use std::fs;
 use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd};
 
 use nix::errno::Errno;
@@ -42,10 +43,20 @@ pub fn open_thread(thread: Pid) -> nix::Result<OwnedFd> {
     own(i32::try_from(Errno::result(handle)?).map_err(|_wide| Errno::EBADF)?)
 }
 
-/// A handle of a thread, or of the process that it belongs to where the kernel has none of threads.
+/// A handle of a thread, or of the process that it belongs to where the kernel has none of threads:
+/// there a thread that has unshared its descriptors has others than the handle leads to.
 pub fn open_thread_or_process(thread: u32) -> nix::Result<OwnedFd> {
-    let thread = i32::try_from(thread).map(Pid::from_raw).map_err(|_wide| Errno::ESRCH)?;
-    open_thread(thread).or_else(|_| open(thread))
+    let number = i32::try_from(thread).map(Pid::from_raw).map_err(|_wide| Errno::ESRCH)?;
+    open_thread(number).or_else(|_| open(number)).or_else(|_| open(process_of(number)?))
+}
+
+/// The process that a thread belongs to, as `status` has it (proc(5)).
+fn process_of(thread: Pid) -> nix::Result<Pid> {
+    let status = fs::read(format!("/proc/{thread}/status")).map_err(|_gone| Errno::ESRCH)?;
+    // Its name is in there too, and escaped: no line of it can be taken for another.
+    let status = String::from_utf8_lossy(&status);
+    let number = status.lines().find_map(|line| line.strip_prefix("Tgid:"));
+    number.and_then(|number| number.trim().parse().ok()).map(Pid::from_raw).ok_or(Errno::ESRCH)
 }
 
 /// Signals the process of a handle (Linux 5.1).

@@ -21,6 +21,7 @@ const AS_ROOT: &[&str] = &[
     "escape::interception::a20_",
     "escape::privileges::a29_h12",
     "escape::regressions::b03_icmp",
+    "escape::unix::a18_b03_a_thread",
     "http::what_no_rule_names",
     "lifecycle::killing_the_keeper",
 ];
@@ -41,10 +42,13 @@ const AS_USER: &[&str] = &[
     "http::an_allowed_name",
 ];
 
-/// What of all that is run where it has to be brief: one thing that is refused, one that works, and one
-/// that ends.
+/// What of all that is run where it has to be brief: things that are refused, that work, and that end.
 const BRIEF: Tests = Tests {
-    as_root: &["escape::regressions::b03_icmp", "lifecycle::a_daemon_that"],
+    as_root: &[
+        "escape::regressions::b03_icmp",
+        "escape::unix::a18_b03_a_thread",
+        "lifecycle::a_daemon_that",
+    ],
     over_ebpf: &[],
     as_user: &["http::an_allowed_name"],
     once: &[

@@ -220,6 +220,11 @@ impl Shared {
             return Err(Errno::EINTR);
         }
         let socket = reach::share_descriptor(handle.as_fd(), request.descriptor)?;
+        // Where there are no handles of threads it is the process's, and a thread may have another
+        // under this number: what is not looked at must not go on in the kernel.
+        if request.thread.socket(request.descriptor)? != fstat(&socket)?.st_ino {
+            return Err(Errno::EBADF);
+        }
         if !is_unix(socket.as_fd()) {
             // No kernel connects that, and the hooks see to it.
             return Ok(Answer::Continue);
