@@ -16,10 +16,11 @@ pub(super) const FEATURES: &[Feature] = &[
     Feature {
         name: "hooks on calls to unix sockets",
         since: "6.7",
-        without: "The usher judges every such call by its arguments. A program that changes an \
-                  address while it is checked can get past it, so sockets that a daemon binds after \
-                  the start, outside the covered directories, are not certain to be out of reach. See \
-                  [the threat model](threat-model.md#what-is-not-claimed).",
+        without: "The usher judges `connect` and `sendto` by their arguments; `ebpf` and `nsjail` ask \
+                  nobody about `sendmsg` and `sendmmsg`. So a datagram socket that a daemon binds after \
+                  the start, outside the covered directories, can be reached by those, without a \
+                  record, and another socket by a program that changes an address while it is checked. \
+                  See [the threat model](threat-model.md#what-is-not-claimed).",
     },
     Feature {
         name: "Landlock",
@@ -36,8 +37,8 @@ pub(super) const FEATURES: &[Feature] = &[
     Feature {
         name: "Landlock's scopes",
         since: "6.12",
-        without: "Abstract unix sockets of the machine can be reached from the eBPF jail by a program \
-                  that changes an address while it is checked; signals end at the pid namespace, but for those to the \
+        without: "Abstract unix sockets of the machine can be reached from the eBPF jail as paths can \
+                  without the hooks; signals end at the pid namespace, but for those to the \
                   [foreground](threat-model.md#what-is-not-claimed). \
                   `nsjail` has abstract sockets of its own. `landjail` has no pid namespace: the \
                   usher is asked about every signal there, and sends those to the session's own \

@@ -35,18 +35,24 @@ for module in loop tun veth nf_tables nft_tproxy nft_socket nfnetlink_log nf_log
   modprobe -q $module
 done
 
+# Says something of its own, on a line of its own whatever was said before.
+say() {
+  printf '\n::vm %s\n' "$1"
+}
+
 # Does one run: its name, its seconds, then a command with its environment before it. Says after it how
 # many seconds the guest is up, and for how many its processors had nothing to do.
 run() {
   name=$1 seconds=$2
   shift 2
-  echo "::vm begin $name"
+  say "begin $name"
   timeout -k 10 "$seconds" env "$@" </dev/null 2>&1
-  echo "::vm end $name $?"
-  read -r clock </proc/uptime && echo "::vm clock $clock"
+  say "end $name $?"
+  read -r clock </proc/uptime && say "clock $clock"
 }
 
-echo "::vm booted $(uname -r)"
+say "booted $(uname -r)"
 . /vm/runs
-echo "::vm done"
+say "tainted $(cat /proc/sys/kernel/tainted)"
+say done
 poweroff -f

@@ -87,6 +87,9 @@ pub(crate) fn vm(workspace: &Workspace, asked: &Vm) -> Result<ExitCode> {
     let debian = Debian::open(workspace, arch)?;
     let all: Vec<String> = KERNELS.map(str::to_owned).to_vec();
     let kernels = if asked.kernels.is_empty() { &all } else { &asked.kernels };
+    if arch.is_host() {
+        suites::require(&built)?;
+    }
     let runs = suites::script(&built, asked)?;
     let mut outcomes = Vec::new();
     for begins in kernels {
@@ -102,6 +105,14 @@ pub(crate) fn vm(workspace: &Workspace, asked: &Vm) -> Result<ExitCode> {
     }
     for outcome in &outcomes {
         say(outcome);
+    }
+    let names = suites::names(&runs);
+    for outcome in &outcomes {
+        let (release, all) = (outcome.release(), names.join(", "));
+        ensure!(
+            outcome.names().eq(names.iter().copied()),
+            "Linux {release} did not run all of {all}"
+        );
     }
     if asked.write {
         write(workspace)?;
@@ -123,6 +134,7 @@ fn write(workspace: &Workspace) -> Result<()> {
             let Ok(said) = fs::read_to_string(log(workspace, arch, begins)) else { continue };
             let outcome = Outcome::of(&said);
             let name = table::name(arch, begins);
+            ensure!(outcome.is_good(), "the last whole run of {name} was not good:\n{outcome}");
             let found = serde_json::to_string_pretty(&outcome.found()).context("doctor")?;
             let folder = workspace.root().join(FOUND);
             fs::create_dir_all(&folder).context(FOUND)?;

@@ -26,7 +26,13 @@ pub(super) struct Outcome {
     took: u64,
     /// For how many seconds processors worked for it.
     busy: u64,
+    /// What the kernel holds against itself, as `/proc/sys/kernel/tainted` has it; none if it did not say.
+    tainted: Option<u64>,
 }
+
+/// What a kernel holds against itself after a fault of its own: a bad page, an oops, a warning, a lockup
+/// (`Documentation/admin-guide/tainted-kernels.rst` of Linux).
+const FAULTS: u64 = 1 << 5 | 1 << 7 | 1 << 9 | 1 << 14;
 
 /// What came of one run of tests.
 #[derive(Debug, Default)]
@@ -76,6 +82,7 @@ impl Outcome {
             ("booted", release) => release.clone_into(&mut self.release),
             ("done", _) => self.done = true,
             ("killed", _) => self.done = false,
+            ("tainted", bits) => self.tainted = bits.parse().ok(),
             ("took", seconds) => {
                 let mut seconds = seconds.split(' ').map(|it| it.parse().unwrap_or_default());
                 (self.took, self.busy) =
@@ -85,9 +92,10 @@ impl Outcome {
                 self.runs.push(Run { name: name.to_owned(), ..Run::default() });
             }
             ("end", rest) => {
-                let status = rest.rsplit_once(' ').and_then(|(_, status)| status.parse().ok());
-                if let Some(run) = self.runs.last_mut() {
-                    run.status = status;
+                let Some((name, status)) = rest.rsplit_once(' ') else { return };
+                let run = self.runs.last_mut().filter(|run| run.name == name);
+                if let Some(run) = run.filter(|run| run.status.is_none()) {
+                    run.status = status.parse().ok();
                 }
             }
             _ => {}
@@ -99,9 +107,30 @@ impl Outcome {
         !self.release.is_empty()
     }
 
-    /// Whether everything ran and nothing failed.
+    /// Whether everything ran and nothing failed, neither a test nor the kernel, and every jail works that
+    /// should.
     pub(super) fn is_good(&self) -> bool {
-        self.done && !self.runs.is_empty() && self.runs.iter().all(Run::is_good)
+        let is_sound = self.done && self.tainted.is_some_and(|bits| bits & FAULTS == 0);
+        let is_as_it_should = |run: &Run| run.is_good() && self.has_its_jails(run);
+        is_sound && !self.runs.is_empty() && self.runs.iter().all(is_as_it_should)
+    }
+
+    /// Whether boundary found the jails that this kernel should have, where the run says.
+    fn has_its_jails(&self, run: &Run) -> bool {
+        let Some(who) = run.who() else { return true };
+        let has_landlock = !self.release.starts_with("5.10.");
+        let expected = match (who, has_landlock) {
+            ("root", true) => "ebpf, nsjail, landjail",
+            ("root", false) => "ebpf, nsjail",
+            (_, true) => "nsjail, landjail",
+            (_, false) => "nsjail",
+        };
+        run.told() == expected
+    }
+
+    /// The names of what it ran, in order.
+    pub(super) fn names(&self) -> impl Iterator<Item = &str> {
+        self.runs.iter().map(Run::name)
     }
 
     /// As `uname` says it.
@@ -191,8 +220,14 @@ impl fmt::Display for Outcome {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let end = if self.done { "" } else { ", KILLED" };
         write!(f, "Linux {} in {}{end}", self.release, self.took())?;
+        match self.tainted {
+            Some(bits) if bits & FAULTS == 0 => {}
+            Some(bits) => write!(f, ", FAIL: the kernel is tainted: {bits}")?,
+            None => f.write_str(", FAIL: it did not come to its end")?,
+        }
         self.runs.iter().try_for_each(|run| {
-            let verdict = if run.is_good() { "ok" } else { "FAIL" };
+            let is_good = run.is_good() && self.has_its_jails(run);
+            let verdict = if is_good { "ok" } else { "FAIL" };
             write!(f, "\n  {:<14} {verdict}: {}", run.name, run.told())?;
             run.failed.iter().try_for_each(|test| write!(f, "\n    {test}"))
         })
@@ -208,11 +243,12 @@ mod tests {
         Outcome::of(&lines.join("\n"))
     }
 
-    const GOOD: [&str; 5] = [
+    const GOOD: [&str; 6] = [
         "::vm booted 6.1",
         "::vm begin ebpf root",
         "test result: ok. 5 passed; 0 failed; 0 ignored",
         "::vm end ebpf root 0",
+        "::vm tainted 4096",
         "::vm done",
     ];
 
@@ -228,6 +264,39 @@ mod tests {
                 GOOD.into_iter().enumerate().filter(|it| it.0 != missing).map(|it| it.1).collect();
             assert!(!noted(&said).is_good(), "{said:?}");
         }
+    }
+
+    #[test]
+    fn a_status_belongs_to_the_run_that_it_names_and_counts_once() {
+        let mut said = GOOD.to_vec();
+        said[3] = "::vm end nsjail root 0";
+        assert!(!noted(&said).is_good());
+        said.splice(3..4, ["::vm end ebpf root 137", "::vm end ebpf root 0"]);
+        assert!(!noted(&said).is_good());
+    }
+
+    #[test]
+    fn a_kernel_that_warned_is_not_good() {
+        let mut said = GOOD.to_vec();
+        said[4] = "::vm tainted 512";
+        let outcome = noted(&said);
+        assert!(!outcome.is_good());
+        assert!(outcome.to_string().contains("FAIL: the kernel is tainted: 512"));
+    }
+
+    #[test]
+    fn a_jail_that_is_not_found_is_a_failure() {
+        let found = |jails: &str| {
+            let works = |name: &str| format!(r#"{{"jail":"{name}","works":true}}"#);
+            let jails: Vec<String> = jails.split(' ').map(works).collect();
+            let mut said = GOOD.to_vec();
+            let json = format!(r#"{{"jails":[{}]}}"#, jails.join(","));
+            said.splice(1..1, ["::vm begin doctor root", &json, "::vm end doctor root 0"]);
+            noted(&said)
+        };
+        assert!(found("ebpf nsjail landjail").is_good());
+        assert!(!found("ebpf nsjail").is_good());
+        assert!(found("ebpf nsjail").to_string().contains("doctor root    FAIL: ebpf, nsjail"));
     }
 
     #[test]

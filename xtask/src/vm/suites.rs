@@ -1,8 +1,9 @@
 //! What a guest runs: which tests, over which jail, as whom.
 
 use std::fmt::Write as _;
+use std::process::Command;
 
-use anyhow::Result;
+use anyhow::{Context as _, Result, ensure};
 
 use super::Vm;
 use crate::built::Built;
@@ -120,6 +121,30 @@ pub(super) fn script(built: &Built, asked: &Vm) -> Result<String> {
     Ok(script)
 }
 
+/// The names of the runs in a script, each once and in order.
+pub(super) fn names(script: &str) -> Vec<&str> {
+    let mut names: Vec<&str> = Vec::new();
+    for line in script.lines() {
+        let name = line.strip_prefix("run '").and_then(|line| line.split_once('\'')).map(|it| it.0);
+        names.extend(name.filter(|name| !names.contains(name)));
+    }
+    names
+}
+
+/// Makes sure that every one of the usual tests is there: one whose name has changed would be missed in
+/// silence.
+pub(super) fn require(built: &Built) -> Result<()> {
+    let listed = Command::new(built.runner("journey")?).arg("--list").output();
+    let listed = String::from_utf8_lossy(&listed.context("journey --list")?.stdout).into_owned();
+    for tests in [WHOLE, BRIEF] {
+        let usual = [tests.as_root, tests.over_ebpf, tests.as_user, tests.once, REFUSED].concat();
+        let is_there = |test: &&str| listed.lines().any(|line| line.contains(test));
+        let missing: Vec<&str> = usual.into_iter().filter(|test| !is_there(test)).collect();
+        ensure!(missing.is_empty(), "no test is called {}", missing.join(", "));
+    }
+    Ok(())
+}
+
 /// What runs are written from.
 struct Runs {
     boundary: String,
@@ -163,7 +188,13 @@ fn quoted(word: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::quoted;
+    use super::{names, quoted};
+
+    #[test]
+    fn a_run_in_either_branch_is_one_run() {
+        let script = "run 'a b' 60 x\nif x; then\nrun 'c' 60 x\nelse\nrun 'c' 60 y\nfi\n";
+        assert_eq!(names(script), ["a b", "c"]);
+    }
 
     #[test]
     fn a_word_with_quotes_stays_one_word() {
