@@ -13,7 +13,7 @@ use nix::unistd::mkfifo;
 use super::{ALLOW, REFUSALS};
 use crate::world::container::Container;
 use crate::world::needs::needs;
-use crate::world::{World, jail};
+use crate::world::{Output, World, jail};
 
 /// How a datagram is sent.
 const WAYS: [&str; 4] = ["sendto", "sendmsg", "sendmmsg", "connect"];
@@ -60,6 +60,27 @@ impl Drop for Daemon {
         drop(fs::remove_file(&self.path));
         drop(fs::remove_file(self.path.with_extension("mail")));
     }
+}
+
+/// Runs a script that says that it is ready and waits at `tmp/gate`, has a daemon of the host bind at a name
+/// in `tmp` then, not before the start, or it would be covered, and lets the script go on to its end.
+fn with_a_late_daemon(
+    world: &World,
+    options: &[&str],
+    script: &str,
+    name: &str,
+) -> (Output, Daemon) {
+    let project = world.folder().join("tmp");
+    let gate = project.join("gate");
+    if !gate.exists() {
+        mkfifo(&gate, Mode::from_bits_truncate(0o666)).expect("the folder is ours");
+    }
+    let session = world.boundary(options, &["sh", "-c", script]).start();
+    session.wait_for("ready");
+    let place = project.join(name);
+    let daemon = world.host().run(move || Daemon::bind(&place));
+    fs::write(gate, "go\n").expect("it waits there");
+    (session.finish(), daemon)
 }
 
 #[test]
@@ -113,7 +134,6 @@ fn a18_no_spelling_and_no_link_leads_to_a_socket_of_the_host() {
     needs!(root, bpf, privilege);
     let world = World::new();
     let project = world.folder().join("tmp");
-    let place = project.join("deep/daemon");
     fs::create_dir(project.join("deep")).expect("the folder is ours");
     fs::set_permissions(project.join("deep"), fs::Permissions::from_mode(0o777)).expect("ours");
     let script = format!(
@@ -125,12 +145,7 @@ fn a18_no_spelling_and_no_link_leads_to_a_socket_of_the_host() {
         project.display(),
         world.attack()
     );
-    mkfifo(&project.join("gate"), Mode::from_bits_truncate(0o666)).expect("the folder is ours");
-    let session = world.boundary(&ALLOW, &["sh", "-c", &script]).start();
-    session.wait_for("ready");
-    let daemon = world.host().run(move || Daemon::bind(&place));
-    fs::write(project.join("gate"), "go\n").expect("it waits there");
-    let out = session.finish();
+    let (out, daemon) = with_a_late_daemon(&world, &ALLOW, &script, "deep/daemon");
     assert_eq!(out.findings().len(), 7, "{out}");
     out.expect(!daemon.was_reached(), "nothing reaches it");
     // The first is a link that leads nowhere since the socket was moved.
@@ -143,20 +158,12 @@ fn a18_a22_a_name_that_changes_meanwhile_leads_to_no_socket_of_the_host() {
     needs!(root, bpf);
     let world = World::new();
     let rounds = if super::is_long() { "1000000" } else { "3000" };
-    let project = world.folder().join("tmp");
-    mkfifo(&project.join("gate"), Mode::from_bits_truncate(0o666)).expect("the folder is ours");
     for how in ["flip", "exchange"] {
         let script = format!(
             "cd tmp; echo ready; read go < gate; exec {} race-unix {how} own foreign {rounds}",
             world.attack()
         );
-        let session = world.boundary(&ALLOW, &["sh", "-c", &script]).start();
-        session.wait_for("ready");
-        // Not before the start, or it would be covered.
-        let path = project.join("foreign");
-        let daemon = world.host().run(move || Daemon::bind(&path));
-        fs::write(project.join("gate"), "go\n").expect("it waits there");
-        let out = session.finish();
+        let (out, daemon) = with_a_late_daemon(&world, &ALLOW, &script, "foreign");
         let found = out.finding()["found"].clone();
         let count = |name: &str| found[name].as_u64().unwrap_or_default();
         out.expect(count("rounds") > 100 && count("went") > 0, "some lead to its own socket");
@@ -190,17 +197,11 @@ fn a18_a_listed_socket_is_open_and_no_other_in_its_place() {
     assert!(daemons.iter().all(Daemon::was_reached));
     while daemons.iter().any(Daemon::was_reached) {}
     let plain = plain.to_str().expect("our own name");
-    let project = world.folder().join("tmp");
-    mkfifo(&project.join("gate"), Mode::from_bits_truncate(0o666)).expect("the folder is ours");
     let attack = format!("{} unix {plain}", world.attack());
     let script =
         format!("cd tmp; echo ready; read go < gate; mv other.sock daemon.sock; exec {attack}");
-    let session = world.boundary(&["--unix-socket", plain], &["sh", "-c", &script]).start();
-    session.wait_for("ready");
-    let other = project.join("other.sock");
-    let other = world.host().run(move || Daemon::bind(&other));
-    fs::write(project.join("gate"), "go\n").expect("it waits there");
-    session.finish().refused(&["EPERM"]);
+    let (out, other) = with_a_late_daemon(&world, &["--unix-socket", plain], &script, "other.sock");
+    out.refused(&["EPERM"]);
     assert!(!other.was_reached(), "a socket that was moved there is not the listed one");
 }
 
@@ -322,16 +323,8 @@ taken.put(0); thread.join()
 fn a18_b03_a_thread_that_is_not_the_first_is_judged_like_the_first() {
     needs!(root, bpf, python3);
     let world = World::new();
-    let project = world.folder().join("tmp");
-    mkfifo(&project.join("gate"), Mode::from_bits_truncate(0o666)).expect("the folder is ours");
     let script = format!("cd tmp; exec python3 -c '{THREADS}'");
-    let session = world.boundary(&ALLOW, &["sh", "-c", &script]).start();
-    session.wait_for("ready");
-    // Not before the start, or it would be covered.
-    let path = project.join("foreign");
-    let daemon = world.host().run(move || Daemon::bind(&path));
-    fs::write(project.join("gate"), "go\n").expect("it waits there");
-    let out = session.finish();
+    let (out, daemon) = with_a_late_daemon(&world, &ALLOW, &script, "foreign");
     out.exits(0).says("own: done").says("no packets").says("same number: True");
     for who in ["foreign", "alone"] {
         out.expect(!out.stdout.contains(&format!("{who}: done")), &format!("{who} is refused"));

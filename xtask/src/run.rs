@@ -19,6 +19,9 @@ use crate::workspace::{Workspace, forget_cargo_run};
 /// can be had.
 pub(crate) fn run(workspace: &Workspace, args: &[OsString]) -> Result<ExitCode> {
     setup(workspace)?;
+    if !workspace.target().join("release/boundary").exists() {
+        say("run: building boundary (some minutes, once)");
+    }
     let built = Built::build(workspace, &["--quiet", "--release", "--package", "boundary"])?;
     built.require_kernel_half()?;
     become_boundary(built.program("boundary")?, args).map(|never| match never {})

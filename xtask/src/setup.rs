@@ -24,18 +24,18 @@ pub(crate) struct Tool {
 
 /// Links the kernel half.
 const BPF_LINKER: Tool =
-    Tool { name: "bpf-linker", version: "0.10.3", takes: "a minute or two, once" };
+    Tool { name: "bpf-linker", version: "0.10.3", takes: "a minute or so, once" };
 
 /// Checks licences, sources and duplicates; only `deny` needs it.
 pub(crate) const CARGO_DENY: Tool =
-    Tool { name: "cargo-deny", version: "0.20.2", takes: "three minutes or so, once" };
+    Tool { name: "cargo-deny", version: "0.20.2", takes: "a minute or so, once" };
 
 /// Builds and runs the fuzzers; only `fuzz` needs it.
 pub(crate) const CARGO_FUZZ: Tool =
-    Tool { name: "cargo-fuzz", version: "0.13.2", takes: "a minute or two, once" };
+    Tool { name: "cargo-fuzz", version: "0.13.2", takes: "half a minute, once" };
 
-/// A tool runs for a second or has its work done by a library (LLVM, cargo), and a bare machine waits
-/// for it to be built: cargo-deny takes a quarter of the processors' time without optimisation.
+/// A tool runs for a second, or has its work done by a library or another program (LLVM, cargo), and a
+/// bare machine waits for it to be built. So it is built without optimisation.
 const QUICKLY_BUILT: [(&str, &str); 3] = [
     ("CARGO_PROFILE_RELEASE_OPT_LEVEL", "0"),
     ("CARGO_PROFILE_RELEASE_LTO", "off"),

@@ -46,17 +46,23 @@ pub fn open_thread(thread: Pid) -> nix::Result<OwnedFd> {
 /// A handle of a thread, or of the process that it belongs to where the kernel has none of threads:
 /// there a thread that has unshared its descriptors has others than the handle leads to.
 pub fn open_thread_or_process(thread: u32) -> nix::Result<OwnedFd> {
-    let number = i32::try_from(thread).map(Pid::from_raw).map_err(|_wide| Errno::ESRCH)?;
-    open_thread(number).or_else(|_| open(number)).or_else(|_| open(process_of(number)?))
+    let number = |number| i32::try_from(number).map(Pid::from_raw).map_err(|_wide| Errno::ESRCH);
+    open_thread(number(thread)?)
+        .or_else(|_| open(number(thread)?))
+        .or_else(|_| open(number(process_of(thread)?)?))
 }
 
 /// The process that a thread belongs to, as `status` has it (proc(5)).
-fn process_of(thread: Pid) -> nix::Result<Pid> {
-    let status = fs::read(format!("/proc/{thread}/status")).map_err(|_gone| Errno::ESRCH)?;
+pub fn process_of(thread: u32) -> nix::Result<u32> {
+    let status = fs::read(format!("/proc/{thread}/status"));
+    let status = status.map_err(|error| match error.raw_os_error() {
+        Some(libc::ENOENT) | None => Errno::ESRCH,
+        Some(other) => Errno::from_raw(other),
+    })?;
     // Its name is in there too, and escaped: no line of it can be taken for another.
     let status = String::from_utf8_lossy(&status);
     let number = status.lines().find_map(|line| line.strip_prefix("Tgid:"));
-    number.and_then(|number| number.trim().parse().ok()).map(Pid::from_raw).ok_or(Errno::ESRCH)
+    number.and_then(|number| number.trim().parse().ok()).ok_or(Errno::ESRCH)
 }
 
 /// Signals the process of a handle (Linux 5.1).

@@ -5,7 +5,7 @@
 //! the journeys run as root and as a user.
 //!
 //! *Standing*: `docs/kernels.md` has the table of the last whole run. *Never*: touches this machine's
-//! network, kernel or packages, but for QEMU and the compilers that it installs.
+//! network or kernel. What it installs is QEMU, a compiler, and what `setup` does.
 
 mod features;
 mod guest;

@@ -25,7 +25,7 @@ use super::service::{Asked, Reply, Shared};
 use crate::jail::mutation;
 use crate::jail::procfs::{self, Stat};
 use crate::sys::notify::{self, Answer};
-use crate::sys::pidfd::{self, Details};
+use crate::sys::pidfd::{self, Details, process_of};
 
 /// How often a group is looked at again for whom its processes have started meanwhile.
 const LOOKS: usize = 32;
@@ -116,12 +116,6 @@ fn field<'a>(status: &'a str, name: &str) -> Option<&'a str> {
 /// Where a process or a thread stands; none if there is none of this number.
 fn look(process: u32) -> nix::Result<Option<Stat>> {
     Stat::of(process).map_err(|error| errno(&error))
-}
-
-/// The process that a thread is of.
-fn process_of(thread: u32) -> nix::Result<u32> {
-    let status = status(thread)?;
-    field(&status, "Tgid:").and_then(|number| number.trim().parse().ok()).ok_or(Errno::ESRCH)
 }
 
 /// The error number of an error of procfs. There is no such process, as far as a caller is concerned.
