@@ -52,6 +52,25 @@ pub fn open_thread_or_process(thread: u32) -> nix::Result<OwnedFd> {
         .or_else(|_| open(number(process_of(thread)?)?))
 }
 
+/// Writes down on a handle which process it is of, for whoever gets the handle to [read](noted).
+///
+/// That takes no procfs, which before Linux 5.14 does not tell a process what it has open itself if it
+/// may not be looked into, and the number is one of the reader's own namespace. It is kept as the file's
+/// owner (fcntl(2)), who would get its signals; a handle of a process sends none.
+pub fn note(handle: BorrowedFd<'_>, process: u32) -> nix::Result<()> {
+    let process = libc::c_int::try_from(process).map_err(|_wide| Errno::ESRCH)?;
+    // SAFETY: the call takes plain numbers.
+    let done = unsafe { libc::fcntl(handle.as_raw_fd(), libc::F_SETOWN, process) };
+    Errno::result(done).map(drop)
+}
+
+/// The process that was written down on a handle; none if none was, or it is no more.
+pub fn noted(handle: BorrowedFd<'_>) -> Option<u32> {
+    // SAFETY: the call takes plain numbers.
+    let process = unsafe { libc::fcntl(handle.as_raw_fd(), libc::F_GETOWN) };
+    u32::try_from(process).ok().filter(|process| *process > 0)
+}
+
 /// The process that a thread belongs to, as `status` has it (proc(5)).
 pub fn process_of(thread: u32) -> nix::Result<u32> {
     let status = fs::read(format!("/proc/{thread}/status"));

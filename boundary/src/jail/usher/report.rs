@@ -22,7 +22,7 @@ use crate::jail::Call;
 use crate::jail::ebpf::{Refused, cgroup_of, protocol_name};
 use crate::jail::{lineage, procfs};
 use crate::rules::Code;
-use crate::sys::pass;
+use crate::sys::{pass, pidfd};
 
 /// How long a refused call waits until its process has been looked at, which it has to live for.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -111,6 +111,9 @@ impl Line {
         let (uid, comm, exe) = described.unwrap_or_else(|_| (u32::MAX, String::new(), None));
         let lost = self.1.swap(0, Ordering::Relaxed);
         let report = Message::Refused(Report { what, known: None, uid, comm, exe, lost });
+        // Whether or not that can be done, the handle goes with it.
+        let _noted =
+            pidfd::process_of(thread.number()).and_then(|process| pidfd::note(handle, process));
         // The call is refused all the same.
         if self.ask(&report, &[handle], PATIENCE).is_err() {
             self.1.fetch_add(lost + 1, Ordering::Relaxed);
@@ -302,7 +305,8 @@ fn proto(family: u32, kind: u32, protocol: u32) -> &'static str {
 
 /// The process behind a handle, by its number here.
 fn pid_behind(handle: BorrowedFd<'_>) -> Option<u32> {
-    procfs::held("self", handle.as_raw_fd()).ok()??.try_into().ok()
+    let held = || procfs::held("self", handle.as_raw_fd()).ok()??.try_into().ok();
+    pidfd::noted(handle).or_else(held)
 }
 
 #[cfg(test)]
@@ -315,7 +319,6 @@ mod tests {
     use nix::unistd::Pid;
 
     use super::*;
-    use crate::sys::pidfd;
 
     #[test]
     fn a_refusal_arrives_with_the_process_that_caused_it() {
