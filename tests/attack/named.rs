@@ -2,7 +2,7 @@
 
 use std::ffi::CString;
 use std::io;
-use std::os::unix::net::UnixListener;
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
@@ -17,17 +17,28 @@ const TIME: Duration = Duration::from_secs(10);
 type Shared = [AtomicU64; 4];
 
 /// `race-unix HOW OWN FOREIGN ROUNDS`: connects to a unix socket of the program itself, while another
-/// thread puts a foreign one in its place: `flip` in the address, `exchange` in the folder. Names
-/// are short and relative.
+/// thread puts a foreign one in its place: `flip` in the address, `exchange` in the folder. Or, by
+/// `family`, to an address of another family, in whose place the foreign one is put. Names are short and
+/// relative.
 pub(crate) fn race(arguments: &Arguments) -> io::Result<Value> {
     let (own, foreign) = (arguments.text(1)?, arguments.text(2)?);
     let server = UnixListener::bind(own)?;
-    std::thread::spawn(move || server.incoming().for_each(drop));
+    // It hears everybody out: what is sent to one that has hung up does not go.
+    let hear = |client: UnixStream| drop(io::copy(&mut { client }, &mut io::sink()));
+    std::thread::spawn(move || server.incoming().flatten().for_each(hear));
     let rounds = arguments.value(3)?;
     let both = [own, foreign].map(packed);
     let address = both[0].map(AtomicU64::new);
     let (made, went) = match arguments.text(0)? {
         "flip" => raced(|| flip(&address, both), rounds, || attempt(&address)),
+        "family" => {
+            // Whoever looks at it when it is none of the unix family need not judge it.
+            let other = [u64::from(libc::AF_INET.cast_unsigned()), 0, 0, 0];
+            let change = || flip(&address, [other, both[1]]);
+            // From the first attempt on.
+            change();
+            raced(change, rounds, || attempt(&address))
+        }
         "exchange" => {
             let [Ok(one), Ok(other)] = [own, foreign].map(CString::new) else {
                 return Err(usage("a name with a zero"));
@@ -35,7 +46,7 @@ pub(crate) fn race(arguments: &Arguments) -> io::Result<Value> {
             let change = || drop(sys::exchange(&one, &other));
             raced(change, rounds, || attempt(&address))
         }
-        _ => return Err(usage("not flip or exchange")),
+        _ => return Err(usage("not flip, family or exchange")),
     };
     Ok(json!({ "rounds": made, "went": went }))
 }

@@ -51,8 +51,18 @@ pub(crate) fn go_in() -> anyhow::Result<()> {
     let (alarm, reports) = (alarm.as_fd(), reports.as_fd());
     let door = Path::new("/run/door");
     let (cgroup, house, outside, stand) = (None, None, None, None);
-    let usher = Seat { cgroup, alarm, reports, house, outside, door, open: &[], stand };
-    let entry = &Entry::Cgroup;
+    let usher = Seat {
+        cgroup,
+        alarm,
+        reports,
+        house,
+        outside,
+        door,
+        open: &[],
+        stands_alone: false,
+        stand,
+    };
+    let entry = &Entry::Cgroup { unix: true };
     let enclosure = Enclosure { identity: &identity, bundle: &bundle, guarded: &[], usher, entry };
     match enclose(&enclosure, || Ok(())) {
         Ok(()) => println!("inside"),

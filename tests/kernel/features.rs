@@ -12,23 +12,47 @@ use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd, RawFd};
 use std::path::Path;
 
 use aya_obj::generated::bpf_attach_type as hook;
+use boundary_common::PROGRAMS;
 use nix::errno::Errno;
 
 use super::inside::Inside;
 use crate::world::needs::{cgroup2, needs};
 
 const UNIX_CONNECT: u32 = hook::BPF_CGROUP_UNIX_CONNECT as u32;
-const INET4_CONNECT: u32 = hook::BPF_CGROUP_INET4_CONNECT as u32;
+/// The hook of each program that every kernel has one for, in their order.
+const HOOKS: [u32; 13] = [
+    hook::BPF_CGROUP_INET4_CONNECT as u32,
+    hook::BPF_CGROUP_INET6_CONNECT as u32,
+    hook::BPF_CGROUP_UDP4_SENDMSG as u32,
+    hook::BPF_CGROUP_UDP6_SENDMSG as u32,
+    hook::BPF_CGROUP_UDP4_RECVMSG as u32,
+    hook::BPF_CGROUP_UDP6_RECVMSG as u32,
+    hook::BPF_CGROUP_INET4_GETPEERNAME as u32,
+    hook::BPF_CGROUP_INET6_GETPEERNAME as u32,
+    hook::BPF_CGROUP_INET_SOCK_CREATE as u32,
+    hook::BPF_CGROUP_SETSOCKOPT as u32,
+    hook::BPF_CGROUP_INET_EGRESS as u32,
+    hook::BPF_CGROUP_INET_INGRESS as u32,
+    hook::BPF_CGROUP_DEVICE as u32,
+];
+
+/// Those that came later.
+const LATER_HOOKS: [u32; 2] = [UNIX_CONNECT, hook::BPF_CGROUP_UNIX_SENDMSG as u32];
 
 #[test]
 fn every_hook_that_this_kernel_has_gets_its_program() {
     needs!(root, bpf, ip);
     let inside = Inside::new();
     let cgroup = inside.walls.cgroup().path();
-    assert_eq!(attached(cgroup, INET4_CONNECT), Ok(1));
+    for (place, hook) in HOOKS.into_iter().enumerate() {
+        assert_eq!(attached(cgroup, hook), Ok(1), "{}", PROGRAMS[place]);
+    }
     // Nothing but that the kernel does not know it is a reason for no program.
-    let unix = attached(cgroup, UNIX_CONNECT);
-    assert!([Ok(1), Err(Errno::EINVAL)].contains(&unix), "{unix:?}");
+    for hook in LATER_HOOKS {
+        let later = attached(cgroup, hook);
+        assert!([Ok(1), Err(Errno::EINVAL)].contains(&later), "{later:?}");
+    }
+    assert_eq!(HOOKS.len() + LATER_HOOKS.len(), PROGRAMS.len());
 }
 
 /// How many programs a cgroup has at a hook.
@@ -53,6 +77,7 @@ fn what_this_kernel_has_is_told() {
         ("Landlock", Some(landlock > 0)),
         ("Landlock's rules for connections", Some(landlock >= 4)),
         ("Landlock's scopes", Some(has_scopes())),
+        ("Landlock's rules for unix sockets", Some(restricts_unix())),
         ("a cgroup is killed by one write", kills_cgroups()),
         ("an answered call cannot be interrupted", Some(waits_killable())),
         ("a map is read by whom it was handed to", lends_maps()),
@@ -68,7 +93,7 @@ fn what_this_kernel_has_is_told() {
 }
 
 /// Whether there are hooks on unix sockets: a query about an unknown hook is refused.
-fn knows_unix_hooks() -> bool {
+pub(crate) fn knows_unix_hooks() -> bool {
     attached(Path::new(&cgroup2().expect("needed")), UNIX_CONNECT) != Err(Errno::EINVAL)
 }
 
@@ -78,8 +103,13 @@ pub(crate) fn has_landlock() -> bool {
 }
 
 /// Whether Landlock keeps signals in, and abstract unix sockets.
-fn has_scopes() -> bool {
+pub(crate) fn has_scopes() -> bool {
     landlock() >= 6
+}
+
+/// Whether Landlock keeps a path from leading to a unix socket of somebody outside.
+pub(crate) fn restricts_unix() -> bool {
+    landlock() >= 9
 }
 
 /// The version of Landlock's interface; 0 if there is none.
@@ -104,7 +134,7 @@ fn kills_cgroups() -> Option<bool> {
 
 /// Whether a call that somebody else answers can be made to wait for nothing but its answer: an
 /// unknown flag is refused before the filter is read.
-fn waits_killable() -> bool {
+pub(crate) fn waits_killable() -> bool {
     /// `SECCOMP_FILTER_FLAG_NEW_LISTENER` and `SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV`.
     const FLAGS: libc::c_ulong = 1 << 3 | 1 << 5;
     let none = std::ptr::null::<libc::c_void>();

@@ -23,7 +23,9 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use crate::world::needs::needs;
-pub(crate) use features::has_landlock;
+pub(crate) use features::{
+    has_landlock, has_scopes, knows_unix_hooks, restricts_unix, waits_killable,
+};
 use inside::{Hand, Inside, PATIENCE, alone, bind, within};
 
 #[test]

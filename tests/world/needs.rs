@@ -56,6 +56,8 @@ fn is_there(what: &str) -> bool {
         "covers" => super::run::jail() != "landjail" || may_mount(),
         "userns" => Path::new("/proc/self/ns/user").exists() && user_namespaces() > 0,
         "landlock" => crate::kernel::has_landlock(),
+        // Of a version that knows the paths of unix sockets.
+        "landlock_unix" => crate::kernel::restricts_unix(),
         "memcg" => super::narrow::hierarchy().is_some(),
         "loopdev" => Path::new("/dev/loop-control").exists(),
         "grpcio" => has_module("grpc"),

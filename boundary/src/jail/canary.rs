@@ -56,7 +56,7 @@ fn turned(nobody: IpAddr, entry: &Entry) -> Result<(), Leak> {
 /// Whether an address is one that only what is behind the walls has.
 fn is_inside(address: IpAddr, entry: &Entry) -> bool {
     match entry {
-        Entry::Cgroup | Entry::Supervised => address.is_loopback(),
+        Entry::Cgroup { .. } | Entry::Supervised => address.is_loopback(),
         Entry::Namespaces { .. } => address == OWN_V4 || address == OWN_V6,
     }
 }

@@ -103,7 +103,10 @@ const SETPCAP: u32 = 8;
 #[derive(Debug, Clone)]
 pub enum Entry {
     /// It is in the session's cgroup; its namespaces are still the caller's.
-    Cgroup,
+    Cgroup {
+        /// Whether hooks there judge the calls that name a unix socket.
+        unix: bool,
+    },
     /// It is in namespaces of its own, where it has every right. The table of unix sockets is that
     /// of the network outside, as `/proc/net/unix` shows it.
     Namespaces {
@@ -187,13 +190,15 @@ pub fn enclose(
     no_core_files()?;
     mounts::arrange(enclosure)?;
     if mutation::stands("landlock") {
-        restrict_if_possible().map_err(Error::Landlock)?;
+        restrict_if_possible(best_effort()).map_err(Error::Landlock)?;
     }
     // In the command's domain, so that it reaches no abstract socket that the command does not.
     let usher = Desk::open(&enclosure.usher)?;
     if mutation::stands("landlock") {
-        // And in one below it, so that the command cannot signal the usher.
-        restrict_if_possible().map_err(Error::Landlock)?;
+        // And in one below it, so that the command cannot signal the usher, nor reach what the usher
+        // leads to but by it.
+        let ruleset = to_own_sockets().map_err(Unrestricted::from).map_err(Error::Landlock)?;
+        restrict_if_possible(ruleset).map_err(Error::Landlock)?;
     }
     give_up(enclosure, map_ids)?;
     mounts::leave_covered_directory()?;
@@ -202,7 +207,7 @@ pub fn enclose(
     }
     if mutation::stands("seccomp") {
         let beside = match enclosure.entry {
-            Entry::Cgroup => Beside::Hooks,
+            &Entry::Cgroup { unix } => Beside::Hooks { unix },
             Entry::Namespaces { .. } => Beside::Nobody,
             Entry::Supervised => Beside::Usher,
         };
@@ -222,7 +227,7 @@ fn give_up(
     map_ids: impl FnOnce() -> Result<(), Call>,
 ) -> Result<(), Call> {
     match (enclosure.entry, enclosure.identity.is_root()) {
-        (Entry::Cgroup, true) => {
+        (Entry::Cgroup { .. }, true) => {
             if mutation::stands("userns") {
                 unshare(CloneFlags::CLONE_NEWUSER).map_err(Call::to("unshare(CLONE_NEWUSER)"))?;
                 map_ids()?;
@@ -230,7 +235,9 @@ fn give_up(
             limit_capabilities(ROOT_KEEPS)
         }
         (
-            Entry::Cgroup | Entry::Supervised | Entry::Namespaces { users: Users::Machine, .. },
+            Entry::Cgroup { .. }
+            | Entry::Supervised
+            | Entry::Namespaces { users: Users::Machine, .. },
             false,
         ) => enclosure.identity.assume(),
         // The ids are the user's, and the user namespace is the session's.
@@ -328,13 +335,24 @@ fn leaves(pattern: &[u8]) -> bool {
 /// must name something; `Refer` has to be granted with it, or renaming across directories would
 /// be refused.
 pub fn restrict() -> Result<(), Unrestricted> {
-    restrict_by(Ruleset::default().set_compatibility(CompatLevel::BestEffort))
+    restrict_by(to_own_sockets()?)
 }
 
-/// Does so where the kernel has Landlock. For a command in a pid namespace of its own: elsewhere no
-/// wall stands behind this one.
-fn restrict_if_possible() -> Result<(), Unrestricted> {
-    match restrict() {
+/// A set of rules that leaves out what an older kernel does not know.
+fn best_effort() -> Ruleset {
+    Ruleset::default().set_compatibility(CompatLevel::BestEffort)
+}
+
+/// One by which no path leads to a unix socket that was made outside (Linux 7.1). Who gets into the
+/// kernel with a name that nobody has judged, because it was another one then, does not get to it.
+pub(super) fn to_own_sockets() -> Result<Ruleset, RulesetError> {
+    best_effort().handle_access(AccessFs::ResolveUnix)
+}
+
+/// Puts it into such a domain where the kernel has Landlock. For a command in a pid namespace of its own:
+/// elsewhere no wall stands behind this one.
+fn restrict_if_possible(ruleset: Ruleset) -> Result<(), Unrestricted> {
+    match restrict_by(ruleset) {
         Err(Unrestricted::Absent) => Ok(()),
         done => done,
     }

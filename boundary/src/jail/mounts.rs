@@ -264,7 +264,7 @@ fn show(open: &[Pinned], directory: &Path) -> Result<(), Call> {
 /// any namespace put theirs.
 fn sockets(entry: &Entry) -> Result<Vec<PathBuf>, Call> {
     let table = match entry {
-        Entry::Cgroup | Entry::Supervised => {
+        Entry::Cgroup { .. } | Entry::Supervised => {
             Cow::Owned(fs::read("/proc/net/unix").map_err(Call::to("read(/proc/net/unix)"))?)
         }
         Entry::Namespaces { unix, .. } => Cow::Borrowed(unix),

@@ -21,7 +21,7 @@ use super::{Call, Choice, mutation};
 use super::{landjail, nsjail};
 use crate::audit::Usage;
 use crate::proxy::{Doors, Origin};
-use crate::sys::process;
+use crate::sys::{notify, process};
 
 /// Why no walls stand.
 #[derive(Debug, thiserror::Error)]
@@ -221,7 +221,8 @@ impl Walls {
         };
         // Only one of the two calls takes the body; which one is known when the first has failed.
         let mut body = Some(body);
-        let mut run = || body.take().map_or(ENTRY_FAILED, |body| body(Entry::Cgroup));
+        let entry = || Entry::Cgroup { unix: walls.judge_unix() };
+        let mut run = || body.take().map_or(ENTRY_FAILED, |body| body(entry()));
         if !mutation::stands("cgroup") {
             return process::fork(run).map_err(Call::to("fork"));
         }
@@ -263,17 +264,21 @@ impl Walls {
                 let (cgroup, reports) = walls.usher();
                 let house = Some(walls.house());
                 let (cgroup, outside, stand) = (Some(cgroup), None, None);
-                Ok(Seat { cgroup, alarm, reports, house, outside, door, open, stand })
+                // The hooks on connections have to see who connects.
+                let stands_alone = false;
+                Ok(Seat { cgroup, alarm, reports, house, outside, door, open, stands_alone, stand })
             }
             Self::Nsjail(walls) => {
                 let (reports, outside) = walls.usher();
                 let (cgroup, house, stand, outside) = (None, None, None, Some(outside));
-                Ok(Seat { cgroup, alarm, reports, house, outside, door, open, stand })
+                // A call that a signal interrupts is made again, and would find itself done.
+                let stands_alone = notify::waits_killable();
+                Ok(Seat { cgroup, alarm, reports, house, outside, door, open, stands_alone, stand })
             }
             Self::Landjail(walls) => {
                 let (reports, stand) = (walls.usher(), Some(walls.stand()));
-                let (cgroup, house, outside) = (None, None, None);
-                Ok(Seat { cgroup, alarm, reports, house, outside, door, open, stand })
+                let (cgroup, house, outside, stands_alone) = (None, None, None, true);
+                Ok(Seat { cgroup, alarm, reports, house, outside, door, open, stands_alone, stand })
             }
         }
     }

@@ -95,39 +95,55 @@ pub fn connect(socket: BorrowedFd<'_>, address: &[u8]) -> nix::Result<()> {
     Errno::result(done).map(drop)
 }
 
-/// Sends to an address that is given as the kernel takes it.
-pub fn send_to(
+/// Sends to an address, with control messages beside the data, both as the kernel takes them and none if
+/// they are empty.
+pub fn send_message(
     socket: BorrowedFd<'_>,
-    data: &[u8],
+    (address, data, beside): (&[u8], &[u8], &[u8]),
     flags: i32,
-    address: &[u8],
 ) -> nix::Result<usize> {
-    let length = libc::socklen_t::try_from(address.len()).map_err(|_wide| Errno::EINVAL)?;
-    let flags = flags | libc::MSG_NOSIGNAL;
-    let address = address.as_ptr().cast();
-    // SAFETY: both pairs of pointer and length are of one slice each, which the kernel copies.
-    let sent = unsafe {
-        libc::sendto(socket.as_raw_fd(), data.as_ptr().cast(), data.len(), flags, address, length)
+    let place = |bytes: &[u8]| -> *mut libc::c_void {
+        if bytes.is_empty() { std::ptr::null_mut() } else { bytes.as_ptr().cast_mut().cast() }
     };
+    let mut part = libc::iovec { iov_base: place(data), iov_len: data.len() };
+    // SAFETY: every field may be zero.
+    let mut message: libc::msghdr = unsafe { std::mem::zeroed() };
+    message.msg_name = place(address);
+    message.msg_namelen = fitting(address.len())?;
+    (message.msg_iov, message.msg_iovlen) = (&raw mut part, 1);
+    message.msg_control = place(beside);
+    message.msg_controllen = fitting(beside.len())?;
+    let flags = flags | libc::MSG_NOSIGNAL;
+    // SAFETY: each pair of pointer and length is of one slice, which the kernel copies without writing to
+    // it, and lives through the call.
+    let sent = unsafe { libc::sendmsg(socket.as_raw_fd(), &raw const message, flags) };
     Errno::result(sent).map(isize::unsigned_abs)
 }
 
-/// Takes on somebody's groups and effective ids in this thread alone; the C library's functions
-/// would change every thread. The user comes last, because the rights to the rest go with it.
+/// A length as the C library has it, which differs from one to another.
+fn fitting<T: TryFrom<usize>>(length: usize) -> nix::Result<T> {
+    T::try_from(length).map_err(|_wide| Errno::EMSGSIZE)
+}
+
+/// Takes on somebody's groups, and ids but for the saved one, in this thread alone; the C library's functions
+/// would change every thread.
+///
+/// The effective ids are whose files it opens, the real ones whom others take it for (`SO_PASSCRED`). The
+/// user comes last, because the rights to the rest go with it.
 pub fn act_as(uid: u32, gid: u32, groups: &[u32]) -> io::Result<()> {
     let keep = u32::MAX;
     // SAFETY: pointer and length are of one slice, which the kernel copies.
     check(unsafe { libc::syscall(libc::SYS_setgroups, groups.len(), groups.as_ptr()) })?;
     // SAFETY: the call takes plain numbers.
-    check(unsafe { libc::syscall(libc::SYS_setresgid, keep, gid, keep) })?;
+    check(unsafe { libc::syscall(libc::SYS_setresgid, gid, gid, keep) })?;
     // SAFETY: as above.
-    check(unsafe { libc::syscall(libc::SYS_setresuid, keep, uid, keep) })
+    check(unsafe { libc::syscall(libc::SYS_setresuid, uid, uid, keep) })
 }
 
 /// Takes back what this thread was before [`act_as`], but for the groups.
 pub fn act_as_oneself() -> io::Result<()> {
     // SAFETY: the call takes plain numbers.
-    check(unsafe { libc::syscall(libc::SYS_setresuid, u32::MAX, 0, u32::MAX) })
+    check(unsafe { libc::syscall(libc::SYS_setresuid, 0, 0, u32::MAX) })
 }
 
 /// Turns the return value of a raw system call into a result.

@@ -118,6 +118,11 @@ impl Walls {
         (self.ushers.as_fd(), self.reports.0.as_fd())
     }
 
+    /// Whether hooks judge the calls that name a unix socket.
+    pub fn judge_unix(&self) -> bool {
+        self.kernel.judges_unix()
+    }
+
     /// The session's cgroup, opened for the usher, and what it is called.
     pub fn house(&self) -> (BorrowedFd<'_>, &str) {
         (self.house.as_fd(), self.cgroup.name())

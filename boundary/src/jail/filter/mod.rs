@@ -95,8 +95,12 @@ const INET: [i32; 2] = [libc::AF_INET, libc::AF_INET6];
 /// Who says which sockets of the internet there may be, and which of their options are set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Beside {
-    /// The hooks of the kernel half.
-    Hooks,
+    /// The hooks of the kernel half. The kernel may have none on calls that name a unix socket (before
+    /// Linux 6.7).
+    Hooks {
+        /// Whether it has.
+        unix: bool,
+    },
     /// Nobody: this filter says it, and the usher is asked about what it does not permit.
     Nobody,
     /// The usher, which makes and connects every socket: it is asked about everything that counts.
@@ -139,6 +143,11 @@ pub fn program(beside: Beside, signals: Signals) -> Vec<sock_filter> {
     } else {
         when_call(&mut program, libc::SYS_socket, &socket_allowed(beside));
         when_call(&mut program, libc::SYS_socketpair, &socketpair_allowed());
+    }
+    if matches!(beside, Beside::Nobody | Beside::Hooks { unix: false }) {
+        // Whom a message is for lies behind a pointer.
+        when_call(&mut program, libc::SYS_sendmsg, &[ask()]);
+        when_call(&mut program, libc::SYS_sendmmsg, &[ask()]);
     }
     if beside == Beside::Nobody {
         when_call(&mut program, libc::SYS_setsockopt, &option_allowed());

@@ -161,7 +161,7 @@ mod tests {
         let allowed = libc::SECCOMP_RET_ALLOW;
         let refused = libc::SECCOMP_RET_ERRNO | libc::EPERM.unsigned_abs();
         for (beside, signals) in [
-            (Beside::Hooks, Signals::Namespace),
+            (Beside::Hooks { unix: true }, Signals::Namespace),
             (Beside::Nobody, Signals::Namespace),
             (Beside::Usher, Signals::Usher),
         ] {
@@ -181,7 +181,7 @@ mod tests {
     #[test]
     fn what_would_end_boundary_in_ones_own_group_is_asked_about() {
         let (allowed, asked) = (libc::SECCOMP_RET_ALLOW, libc::SECCOMP_RET_USER_NOTIF);
-        let program = program(Beside::Hooks, Signals::Namespace);
+        let program = program(Beside::Hooks { unix: true }, Signals::Namespace);
         let kill = |process: i32, signal: i32| {
             let arguments = [process, signal, 0].map(|it| u64::from(it.cast_unsigned()));
             answer(&program, libc::SYS_kill, arguments)

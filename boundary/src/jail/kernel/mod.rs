@@ -94,6 +94,8 @@ impl Error {
 #[derive(Debug)]
 pub(super) struct Kernel {
     programs: Vec<(&'static str, OwnedFd)>,
+    /// Whether the kernel has the hooks on calls that name a unix socket.
+    judges_unix: bool,
     doors: Table<u32, Doors>,
     marks: Table<i32, Mark>,
     flows: Table<FlowKey, Flow>,
@@ -111,7 +113,9 @@ impl Kernel {
         let mut object = Object::parse(OBJECT)?;
         let mut made = make_maps(&mut object)?;
         let programs = load_all(&object)?;
+        let is_there = |later: &&str| programs.iter().any(|(name, _)| name == later);
         Ok(Self {
+            judges_unix: LATER.iter().all(is_there),
             programs,
             doors: Table::new(take(&mut made, maps::DOORS)?),
             marks: Table::new(take(&mut made, maps::MARKS)?),
@@ -145,6 +149,11 @@ impl Kernel {
             tried.push((name, answer));
         }
         Ok(tried)
+    }
+
+    /// Whether the kernel has the hooks on calls that name a unix socket (Linux 6.7).
+    pub(super) fn judges_unix(&self) -> bool {
+        self.judges_unix
     }
 
     /// Tells the programs where the doors stand, once for all.
@@ -262,6 +271,7 @@ fn load_all(object: &Object) -> Result<Vec<(&'static str, OwnedFd)>, Error> {
     let next = AtomicUsize::new(0);
     let load_some = || {
         let taken = iter::from_fn(|| names.get(next.fetch_add(1, Ordering::Relaxed)));
+        let taken = taken.filter(|name| mutation::stands("later") || !LATER.contains(name));
         let loaded = taken.map(|name| load(object, name));
         loaded.filter(|loaded| !is_later(loaded)).collect::<Result<Vec<_>, _>>()
     };

@@ -5,7 +5,7 @@
 
 use std::fs::OpenOptions;
 
-use landlock::{AccessNet, CompatLevel, Compatible as _, Ruleset, RulesetAttr as _};
+use landlock::{AccessNet, RulesetAttr as _};
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::prctl;
 
@@ -90,10 +90,9 @@ fn give_up(identity: &Identity) -> Result<(), Call> {
 }
 
 /// Puts the command into its Landlock domain, in which the kernel refuses every connection that it makes
-/// by itself (Linux 6.7). No port is named that may be connected to: the usher, which makes them all,
+/// by itself (Linux 6.7), to a path outside too (Linux 7.1). No port is named that may be connected to: the usher, which makes them all,
 /// is not in it. Without a domain there would be no wall around the processes of the command's user:
 /// where the kernel has none, there is no such jail.
 pub(super) fn restrict() -> Result<(), Unrestricted> {
-    let ruleset = Ruleset::default().set_compatibility(CompatLevel::BestEffort);
-    child::restrict_by(ruleset.handle_access(AccessNet::ConnectTcp)?)
+    child::restrict_by(child::to_own_sockets()?.handle_access(AccessNet::ConnectTcp)?)
 }

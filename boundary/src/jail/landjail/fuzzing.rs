@@ -10,12 +10,13 @@ use nix::libc;
 
 use super::address::{self, Address, canonical, is_own, loopback, spelled, written};
 use super::aim::Aim;
-use super::datagrams::Received;
-use super::messages::{Header, named, scatter};
+use super::datagrams::{LONGEST, Received};
+use super::messages::{named, scatter};
 use super::service::Asked;
 use super::signals::Ids;
 use crate::jail::filter::SIGNALLING;
 use crate::jail::procfs::Stat;
+use crate::jail::usher::message::Header;
 use crate::jail::usher::thread::{Name, Thread};
 
 /// Reads bytes as an address, and holds every spelling of it against the others.
@@ -63,8 +64,8 @@ pub fn message(
     let at = header.as_mut_ptr() as u64;
     let arguments = [0, at, 0, 0, 0, 0];
     let asked = Asked { id: 0, thread: Thread::new(std::process::id()), call: 0, arguments };
-    let read = Header::read(&asked, at).expect("it is there");
-    match read.data(&asked) {
+    let read = Header::read(asked.thread, at).expect("it is there");
+    match read.data(asked.thread, LONGEST) {
         Ok(data) => assert_eq!(data, content.concat(), "gathered as it lies"),
         Err(error) => {
             let length: usize = content.iter().map(Vec::len).sum();

@@ -14,77 +14,17 @@ use super::address::{self, Address, written};
 use super::datagrams::{Datagram, LONGEST, Received, is_readable};
 use super::service::{Asked, Reply, Shared};
 use super::unix;
+use crate::jail::usher::message::{HEADERS, Header, MOST, content, write_length};
 use crate::sys::notify::Answer;
-
-/// The size of `struct msghdr`, and of `struct mmsghdr`.
-const HEADER: usize = 56;
-const HEADERS: u64 = 64;
-
-/// How many messages one call may have, and one message parts.
-const MOST: u64 = 1024;
 
 /// How often whoever waits for a datagram is looked after.
 const LOOK: u16 = 200;
-
-/// `struct msghdr`, as far as it counts.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Header {
-    at: u64,
-    name: u64,
-    name_length: u64,
-    parts: u64,
-    count: u64,
-}
-
-impl Header {
-    /// Reads one from the memory of whoever asks.
-    pub(super) fn read(asked: &Asked, at: u64) -> nix::Result<Self> {
-        let bytes = asked.thread.read(at, HEADER)?;
-        let word = |at: usize| number(&bytes, at);
-        let name_length = word(8) & u64::from(u32::MAX);
-        Ok(Self { at, name: word(0), name_length, parts: word(16), count: word(24) })
-    }
-
-    /// The parts of the message: where each lies, and how long it is.
-    fn parts(&self, asked: &Asked) -> nix::Result<Vec<(u64, u64)>> {
-        if self.count > MOST {
-            return Err(Errno::EMSGSIZE);
-        }
-        let length = usize::try_from(self.count * 16).map_err(|_wide| Errno::EMSGSIZE)?;
-        let bytes = asked.thread.read(self.parts, length)?;
-        Ok(bytes.chunks_exact(16).map(|part| (number(part, 0), number(part, 8))).collect())
-    }
-
-    /// The message's content.
-    pub(super) fn data(&self, asked: &Asked) -> nix::Result<Vec<u8>> {
-        let mut data = Vec::new();
-        for (at, length) in self.parts(asked)? {
-            data.extend(content(asked, at, length)?);
-        }
-        if data.len() > LONGEST { Err(Errno::EMSGSIZE) } else { Ok(data) }
-    }
-}
-
-/// A number of 64 bits at a place, as the kernel has it.
-fn number(bytes: &[u8], at: usize) -> u64 {
-    let bytes = bytes.get(at..).and_then(|rest| rest.first_chunk());
-    bytes.map_or(0, |bytes| u64::from_ne_bytes(*bytes))
-}
-
-/// What lies somewhere, if it is no longer than a datagram.
-fn content(asked: &Asked, at: u64, length: u64) -> nix::Result<Vec<u8>> {
-    let length = usize::try_from(length).map_err(|_wide| Errno::EMSGSIZE)?;
-    if length > LONGEST {
-        return Err(Errno::EMSGSIZE);
-    }
-    asked.thread.read(at, length)
-}
 
 /// `sendto(2)` with an address.
 pub(super) fn send_to(shared: &Shared, asked: &Asked) -> nix::Result<Reply> {
     let Some(socket) = shared.datagram(asked)? else { return Ok(Reply::Continue) };
     let target = whom(shared, (asked, &socket), (asked.arguments[4], asked.arguments[5]))?;
-    let data = content(asked, asked.arguments[1], asked.arguments[2])?;
+    let data = content(asked.thread, (asked.arguments[1], asked.arguments[2]), LONGEST)?;
     let sent = shared.send(asked, (&socket, target), &data)?;
     Ok(done(sent))
 }
@@ -92,12 +32,12 @@ pub(super) fn send_to(shared: &Shared, asked: &Asked) -> nix::Result<Reply> {
 /// `sendmsg(2)`. What names nobody goes the way of every write.
 pub(super) fn send_message(shared: &Shared, asked: &Asked) -> nix::Result<Reply> {
     let Some(socket) = shared.datagram(asked)? else { return Ok(Reply::Continue) };
-    let header = Header::read(asked, asked.arguments[1])?;
-    if header.name == 0 {
+    let header = Header::read(asked.thread, asked.arguments[1])?;
+    if header.name().0 == 0 {
         return Ok(Reply::Continue);
     }
-    let target = whom(shared, (asked, &socket), (header.name, header.name_length))?;
-    Ok(done(shared.send(asked, (&socket, target), &header.data(asked)?)?))
+    let target = whom(shared, (asked, &socket), header.name())?;
+    Ok(done(shared.send(asked, (&socket, target), &header.data(asked.thread, LONGEST)?)?))
 }
 
 /// `sendmmsg(2)`. It fails only if nothing was sent.
@@ -107,20 +47,19 @@ pub(super) fn send_messages(shared: &Shared, asked: &Asked) -> nix::Result<Reply
     let mut sent = 0;
     for place in 0..count {
         let at = asked.arguments[1].wrapping_add(place * HEADERS);
-        let outcome = Header::read(asked, at).and_then(|header| {
-            let target = match header.name {
-                0 => socket.peer().ok_or(Errno::EDESTADDRREQ)?,
-                name => whom(shared, (asked, &socket), (name, header.name_length))?,
+        let outcome = Header::read(asked.thread, at).and_then(|header| {
+            let target = match header.name() {
+                (0, _) => socket.peer().ok_or(Errno::EDESTADDRREQ)?,
+                name => whom(shared, (asked, &socket), name)?,
             };
-            shared.send(asked, (&socket, target), &header.data(asked)?)
+            shared.send(asked, (&socket, target), &header.data(asked.thread, LONGEST)?)
         });
         let length = match outcome {
-            Ok(length) => u32::try_from(length).unwrap_or_default(),
+            Ok(length) => length,
             Err(error) if place == 0 => return Err(error),
             Err(_) => break,
         };
-        let header = u64::try_from(HEADER).unwrap_or_default();
-        asked.thread.write(at.wrapping_add(header), &length.to_ne_bytes())?;
+        write_length(asked.thread, at, length)?;
         sent += 1;
     }
     Ok(done(sent))
@@ -217,9 +156,7 @@ fn receive_now(asked: &Asked, socket: &Datagram, (form, flags): (Form, i32)) -> 
     let (taken, whole) = length;
     let length = if flags & libc::MSG_TRUNC != 0 { whole } else { taken };
     if let Form::Messages = form {
-        let length = u32::try_from(length).unwrap_or_default();
-        let header = u64::try_from(HEADER).unwrap_or_default();
-        asked.thread.write(asked.arguments[1].wrapping_add(header), &length.to_ne_bytes())?;
+        write_length(asked.thread, asked.arguments[1], length)?;
         return Ok(done(1));
     }
     Ok(done(length))
@@ -228,18 +165,19 @@ fn receive_now(asked: &Asked, socket: &Datagram, (form, flags): (Form, i32)) -> 
 /// Puts what was received where a `struct msghdr` says; how much of it there was room for, and how
 /// much there was.
 pub(super) fn scatter(asked: &Asked, received: &Received) -> nix::Result<(usize, usize)> {
-    let header = Header::read(asked, asked.arguments[1])?;
+    let header = Header::read(asked.thread, asked.arguments[1])?;
     let mut rest = &received.data[..];
-    for (at, room) in header.parts(asked)? {
+    for (at, room) in header.parts(asked.thread)? {
         let room = usize::try_from(room).unwrap_or(usize::MAX).min(rest.len());
         let (part, after) = rest.split_at_checked(room).unwrap_or((rest, &[]));
         asked.thread.write(at, part)?;
         rest = after;
     }
-    if header.name != 0 {
+    let (at, room) = header.name();
+    if at != 0 {
         let name = written(received.source);
-        let room = usize::try_from(header.name_length).unwrap_or(usize::MAX);
-        asked.thread.write(header.name, name.get(..room).unwrap_or(&name))?;
+        let room = usize::try_from(room).unwrap_or(usize::MAX);
+        asked.thread.write(at, name.get(..room).unwrap_or(&name))?;
         let length = u32::try_from(name.len()).unwrap_or_default();
         asked.thread.write(header.at.wrapping_add(8), &length.to_ne_bytes())?;
     }

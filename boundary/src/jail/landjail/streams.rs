@@ -5,14 +5,12 @@
 //! the program does to it afterwards nobody looks at.
 
 use std::net::SocketAddr;
-use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
 use std::sync::Arc;
 
 use boundary_common::steer::{Decision, Hook, Why};
 use nix::errno::Errno;
-use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::libc;
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{SockaddrStorage, getsockname};
 
 use super::address::{self, Address, canonical, is_own, loopback, spelled, written};
@@ -21,14 +19,12 @@ use super::datagrams::errno;
 use super::service::{Asked, Reply, Shared};
 use super::sockets::{Connected, Entry};
 use super::unix;
+use crate::jail::usher::connect::{Attempt, attempt, wait};
 use crate::sys::notify::Answer;
 use crate::sys::{pidfd, reach};
 
 /// The address that is none (`AF_UNSPEC`).
 const NOBODY: [u8; 16] = [0; 16];
-
-/// How often whoever waits for a connection is looked after.
-const LOOK: u16 = 200;
 
 /// `connect(2)`.
 pub(super) fn connect(shared: &Arc<Shared>, asked: &Asked) -> nix::Result<Reply> {
@@ -103,7 +99,7 @@ fn stream(
         Ok(Attempt::Waits) => {
             let (socket, asked) = (Arc::clone(socket), *asked);
             shared.in_background(&asked, move |shared| {
-                wait(shared, &asked, (&socket, address))?;
+                wait(&socket, &written(address), || shared.is_waiting(&asked))?;
                 shared.sockets().note(inode, connected);
                 shared.sockets().await_connection(inode, false);
                 Ok(tell_made(shared, &asked, inode))
@@ -128,7 +124,7 @@ fn own_server(
     (socket, address): (&OwnedFd, SocketAddr),
     (target, room): (SocketAddr, u64),
 ) -> nix::Result<Attempt> {
-    let outcome = attempt(socket, address)?;
+    let outcome = attempt(socket, &written(address))?;
     if matches!(shared.steer_stream(target, room), Ok(Decision::Pass)) {
         return Ok(outcome);
     }
@@ -145,78 +141,11 @@ fn turn(
 ) -> nix::Result<nix::Result<Attempt>> {
     let process = shared.caller(asked)?;
     let connect = || {
-        let outcome = attempt(socket, door);
+        let outcome = attempt(socket, &written(door));
         let from = if outcome.is_ok() { own_address(socket) } else { None };
         (outcome, from)
     };
     shared.teller.turn((target, &process), connect).map_err(|error| errno(&error))
-}
-
-/// How far a connection has come.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Attempt {
-    /// It is there.
-    Made,
-    /// It is not, and the program does not wait for it.
-    UnderWay,
-    /// It is not, and the program waits.
-    Waits,
-}
-
-/// Connects a socket without waiting, whether or not the program would.
-fn attempt(socket: &OwnedFd, address: SocketAddr) -> nix::Result<Attempt> {
-    let flags = OFlag::from_bits_retain(fcntl(socket, FcntlArg::F_GETFL)?);
-    let waits = !flags.contains(OFlag::O_NONBLOCK);
-    if waits {
-        fcntl(socket, FcntlArg::F_SETFL(flags | OFlag::O_NONBLOCK))?;
-    }
-    let outcome = reach::connect(socket.as_fd(), &written(address));
-    let outcome = match outcome {
-        // On loopback it is over by now, as a rule. Under way already it is where a signal came before the
-        // answer, and the call was made again.
-        Err(Errno::EINPROGRESS | Errno::EALREADY) if waits => match conclude(socket, address) {
-            Err(Errno::EALREADY) => Err(Errno::EINPROGRESS),
-            concluded => concluded,
-        },
-        outcome => outcome,
-    };
-    if waits {
-        fcntl(socket, FcntlArg::F_SETFL(flags))?;
-    }
-    match outcome {
-        Ok(()) => Ok(Attempt::Made),
-        Err(Errno::EINPROGRESS) if !waits => Ok(Attempt::UnderWay),
-        Err(Errno::EINPROGRESS) => Ok(Attempt::Waits),
-        Err(error) => Err(error),
-    }
-}
-
-/// Waits for a connection, for as long as the call waits.
-fn wait(
-    shared: &Shared,
-    asked: &Asked,
-    (socket, address): (&OwnedFd, SocketAddr),
-) -> nix::Result<()> {
-    while !is_over(socket.as_fd(), PollTimeout::from(LOOK)) {
-        if !shared.is_waiting(asked) {
-            return Err(Errno::EINTR);
-        }
-    }
-    conclude(socket, address)
-}
-
-/// Whether an attempt has come to its end.
-fn is_over(socket: BorrowedFd<'_>, patience: PollTimeout) -> bool {
-    poll(&mut [PollFd::new(socket, PollFlags::POLLOUT)], patience).is_ok_and(|ready| ready > 0)
-}
-
-/// What came of an attempt. Asked by connecting once more, which leaves the socket as a program that
-/// waits for its connection would find it: one that failed can be tried again.
-fn conclude(socket: &OwnedFd, address: SocketAddr) -> nix::Result<()> {
-    match reach::connect(socket.as_fd(), &written(address)) {
-        Err(Errno::EISCONN) => Ok(()),
-        concluded => concluded,
-    }
 }
 
 /// The family of a socket.

@@ -15,9 +15,12 @@
 //! domain, with the few rights that it takes to act for another process. Its end ends the session.
 //! *Never*: lets a call that names a unix socket go on by itself.
 
+pub(super) mod connect;
+pub(super) mod message;
 mod nested;
 pub(super) mod peer;
 pub(super) mod report;
+mod request;
 mod service;
 pub(super) mod thread;
 
@@ -72,6 +75,9 @@ pub struct Seat<'a> {
     pub door: &'a Path,
     /// The sockets of the host that the command may use.
     pub open: &'a [PathBuf],
+    /// Whether no hook stands behind it: then nothing that has an address goes on in the kernel, which
+    /// would read it again.
+    pub stands_alone: bool,
     /// What it stands with besides, where it makes every socket.
     pub stand: Option<Stand<'a>>,
 }

@@ -12,22 +12,18 @@ use nix::sys::stat::{FileStat, SFlag, fstat};
 use nix::unistd::{Pid, getpgid};
 
 use super::Seat;
+use super::connect::{self, Attempt};
 use super::nested::Rooms;
 use super::peer::{self, Host, Listed, Node, Own, Reach};
 use super::report::{Line, What};
+use super::request::{Parcel, Patience, Request, low_half};
 use super::thread::{Name, Rights, Thread};
 use crate::jail::mutation;
 use crate::sys::notify::{self, Answer, Notification};
-use crate::sys::{pidfd, reach};
+use crate::sys::pidfd;
 
 /// How many calls are seen to at once. Each may wait for a server that accepts nobody.
 const MAX_AT_ONCE: usize = 256;
-
-/// The longest address that the kernel takes.
-const MAX_ADDRESS: u64 = 128;
-
-/// The longest datagram that is carried.
-const MAX_DATAGRAM: u64 = 1 << 20;
 
 /// What the usher works with.
 #[derive(Debug)]
@@ -47,19 +43,9 @@ struct Shared {
     line: Arc<Line>,
     /// The sockets of the host that the command may use.
     open: Vec<Listed>,
+    /// Whether no call that has an address goes on in the kernel.
+    stands_alone: bool,
     at_work: AtomicUsize,
-}
-
-/// A call that names a unix socket.
-#[derive(Debug)]
-struct Request {
-    id: u64,
-    thread: Thread,
-    number: u32,
-    descriptor: i32,
-    address: Vec<u8>,
-    /// What is sent, for a datagram: where it lies, how long it is, and the flags.
-    datagram: Option<(u64, u64, i32)>,
 }
 
 /// Where a name leads.
@@ -85,6 +71,7 @@ impl Service {
             door,
             line: Arc::clone(&line),
             open: seat.open.iter().map(|path| Listed::at(path, &host)).collect(),
+            stands_alone: seat.stands_alone,
             at_work: AtomicUsize::new(0),
         };
         Ok(Self { listener: Arc::new(listener), shared: Arc::new(shared) })
@@ -101,35 +88,140 @@ impl Service {
     /// Answers at once what names no unix socket or sends a signal, and has a thread see to the rest.
     fn see_to(&self, asked: &Notification) {
         let listener = self.listener.as_fd();
+        let tell = |answer| {
+            // Who is gone has no need of an answer.
+            let _is_there = notify::answer(listener, asked.id(), answer);
+        };
         if asked.call() == libc::SYS_kill {
-            notify::answer(listener, asked.id(), signal_group(asked.thread()));
-            return;
+            return tell(signal_group(asked.thread()));
         }
-        let refused = what(asked);
-        let request = if refused.is_some() { None } else { Request::read(asked) };
-        if refused.is_none() && request.is_none() {
-            notify::answer(listener, asked.id(), Answer::Continue);
-            return;
+        let number = asked.thread();
+        if let Some(what) = what(asked) {
+            return self.in_background(asked.id(), move |shared, _| shared.refuse(number, what));
         }
-        if self.shared.at_work.fetch_add(1, Ordering::Relaxed) >= MAX_AT_ONCE {
-            self.shared.at_work.fetch_sub(1, Ordering::Relaxed);
-            notify::answer(listener, asked.id(), Answer::Failed(Errno::EAGAIN));
-            return;
+        let request = match Request::read(asked) {
+            Ok(Some(request)) if mutation::stands("unix") => request,
+            Ok(_) => return tell(Answer::Continue),
+            // The kernel may be able to read what we cannot (memfd_secret(2)).
+            Err(error) => return tell(Answer::Failed(error)),
+        };
+        if request.is_judged {
+            self.in_background(request.id, move |shared, listener| {
+                shared.lead(listener, &request).unwrap_or_else(Answer::Failed)
+            });
+        } else if self.shared.stands_alone {
+            match pass_on(listener, &request) {
+                Ok(Passed::Answered(answer)) => tell(answer),
+                Ok(Passed::Waits(waiting)) => self.in_background(request.id, move |_, listener| {
+                    waiting.wait(listener, &request).unwrap_or_else(Answer::Failed)
+                }),
+                Err(error) => tell(Answer::Failed(error)),
+            }
+        } else {
+            // What names something else is for other walls.
+            tell(Answer::Continue);
         }
+    }
+
+    /// Has a thread find the answer to a call.
+    fn in_background(
+        &self,
+        id: u64,
+        answer: impl FnOnce(&Shared, BorrowedFd<'_>) -> Answer + Send + 'static,
+    ) {
         let (listener, shared) = (Arc::clone(&self.listener), Arc::clone(&self.shared));
-        let (id, number) = (asked.id(), asked.thread());
-        let begun = std::thread::Builder::new().spawn(move || {
-            let answer = match (request, refused) {
-                (Some(request), _) => shared.lead(listener.as_fd(), &request),
-                (None, Some(what)) => shared.refuse(number, what),
-                (None, None) => Answer::Continue,
-            };
-            notify::answer(listener.as_fd(), id, answer);
-            shared.at_work.fetch_sub(1, Ordering::Relaxed);
-        });
-        if begun.is_err() {
+        let is_full = shared.at_work.fetch_add(1, Ordering::Relaxed) >= MAX_AT_ONCE;
+        let begin = || {
+            std::thread::Builder::new().spawn(move || {
+                notify::answer(listener.as_fd(), id, answer(&shared, listener.as_fd()));
+                shared.at_work.fetch_sub(1, Ordering::Relaxed);
+            })
+        };
+        if is_full || begin().is_err() {
             self.shared.at_work.fetch_sub(1, Ordering::Relaxed);
             notify::answer(self.listener.as_fd(), id, Answer::Failed(Errno::EAGAIN));
+        }
+    }
+}
+
+/// What came of a call that is passed on as it is.
+#[derive(Debug)]
+enum Passed {
+    /// It is done.
+    Answered(Answer),
+    /// It waits, and whoever makes it waits too.
+    Waits(Waiting),
+}
+
+/// Makes a call that names no unix socket, with the address that was read.
+fn pass_on(listener: BorrowedFd<'_>, request: &Request) -> nix::Result<Passed> {
+    let handle = pidfd::open_thread_or_process(request.number)?;
+    let socket = request.socket(handle.as_fd())?;
+    pass(listener, request, (handle, socket))
+}
+
+/// The same, for who has handles of the caller and of the socket.
+fn pass(
+    listener: BorrowedFd<'_>,
+    request: &Request,
+    (handle, socket): (OwnedFd, OwnedFd),
+) -> nix::Result<Passed> {
+    let parcel = request.parcel(handle.as_fd(), &socket)?;
+    // All of that was the caller's if the caller is there still.
+    if !notify::is_waiting(listener, request.id) {
+        return Err(Errno::EINTR);
+    }
+    let done = match &parcel {
+        None => connect::attempt(&socket, &request.address).map(|attempt| match attempt {
+            Attempt::Made => Ok(0),
+            Attempt::UnderWay => Err(Errno::EINPROGRESS),
+            Attempt::Waits => Err(Errno::EAGAIN),
+        })?,
+        Some(parcel) => parcel.send(&socket, &request.address),
+    };
+    let patience = if done == Err(Errno::EAGAIN) { request.patience(&socket)? } else { None };
+    match patience {
+        Some(patience) => Ok(Passed::Waits(Waiting { socket, parcel, patience })),
+        None => Ok(Passed::Answered(Answer::Done(request.returns(done?)?))),
+    }
+}
+
+/// A call that is passed on and waits.
+#[derive(Debug)]
+struct Waiting {
+    socket: OwnedFd,
+    parcel: Option<Parcel>,
+    patience: Patience,
+}
+
+impl Waiting {
+    /// Waits until it is done.
+    fn wait(self, listener: BorrowedFd<'_>, request: &Request) -> nix::Result<Answer> {
+        let Self { socket, parcel, patience } = self;
+        let Some(parcel) = parcel else {
+            let is_awaited = || notify::is_waiting(listener, request.id);
+            return connect::wait(&socket, &request.address, is_awaited).map(|()| Answer::Done(0));
+        };
+        let call = || parcel.send(&socket, &request.address);
+        let sent = repeated((listener, request), Some(patience), call)?;
+        request.returns(sent).map(Answer::Done)
+    }
+}
+
+/// Tries a call until there is room for what it sends, or for who connects, as long as somebody waits for
+/// it: what nobody waits for any more is not to be done.
+fn repeated<T>(
+    (listener, request): (BorrowedFd<'_>, &Request),
+    mut patience: Option<Patience>,
+    call: impl Fn() -> nix::Result<T>,
+) -> nix::Result<T> {
+    loop {
+        match call() {
+            Err(Errno::EAGAIN) if patience.as_mut().is_some_and(Patience::lasts) => {}
+            done => return done,
+        }
+        if !notify::is_waiting(listener, request.id) {
+            return Err(Errno::EINTR);
         }
     }
 }
@@ -144,73 +236,9 @@ fn signal_group(thread: u32) -> Answer {
     if is_inside { Answer::Continue } else { Answer::Failed(Errno::EPERM) }
 }
 
-impl Request {
-    /// Reads the call, if it names a unix socket. What cannot be read the kernel refuses too, and
-    /// what names something else is for other walls.
-    fn read(asked: &Notification) -> Option<Self> {
-        let is_connect = asked.call() == libc::SYS_connect;
-        let (place, length) = if is_connect { (1, 2) } else { (4, 5) };
-        // The kernel takes an int.
-        let length = u64::from(low_half(asked.argument(length)));
-        if !(2..=MAX_ADDRESS).contains(&length) {
-            return None;
-        }
-        let thread = Thread::new(asked.thread());
-        let length = usize::try_from(length).ok()?;
-        let address = thread.read(asked.argument(place), length).ok()?;
-        let family = address.first_chunk::<2>().map(|bytes| u16::from_ne_bytes(*bytes))?;
-        let is_unix = i32::from(family) == libc::AF_UNIX;
-        let flags = low_half(asked.argument(3)).cast_signed();
-        let data = (asked.argument(1), asked.argument(2), flags);
-        is_unix.then(|| Self {
-            id: asked.id(),
-            thread,
-            number: asked.thread(),
-            descriptor: low_half(asked.argument(0)).cast_signed(),
-            address,
-            datagram: (!is_connect).then_some(data),
-        })
-    }
-
-    /// What is sent, and the flags, for a datagram. Only we may read it, not the user.
-    fn parcel(&self) -> nix::Result<Option<(Vec<u8>, i32)>> {
-        let Some((at, length, flags)) = self.datagram else { return Ok(None) };
-        if length > MAX_DATAGRAM {
-            return Err(Errno::EMSGSIZE);
-        }
-        let length = usize::try_from(length).map_err(|_wide| Errno::EMSGSIZE)?;
-        Ok(Some((self.thread.read(at, length)?, flags)))
-    }
-}
-
-/// Makes the call on the command's socket.
-fn carry_out(
-    socket: BorrowedFd<'_>,
-    address: &[u8],
-    parcel: Option<&(Vec<u8>, i32)>,
-) -> nix::Result<i64> {
-    match parcel {
-        None => reach::connect(socket, address).map(|()| 0),
-        Some((data, flags)) => {
-            let sent = reach::send_to(socket, data, *flags, address)?;
-            i64::try_from(sent).map_err(|_wide| Errno::EMSGSIZE)
-        }
-    }
-}
-
 impl Shared {
     /// Leads a call to where it wants to go, if that is the session's.
-    fn lead(&self, listener: BorrowedFd<'_>, request: &Request) -> Answer {
-        if !mutation::stands("unix") {
-            return Answer::Continue;
-        }
-        match self.try_to_lead(listener, request) {
-            Ok(answer) => answer,
-            Err(error) => Answer::Failed(error),
-        }
-    }
-
-    fn try_to_lead(&self, listener: BorrowedFd<'_>, request: &Request) -> nix::Result<Answer> {
+    fn lead(&self, listener: BorrowedFd<'_>, request: &Request) -> nix::Result<Answer> {
         let handle = pidfd::open_thread_or_process(request.number)?;
         let (view, rights) = (request.thread.view()?, request.thread.rights());
         let rights = rights.map_err(|error| as_errno(&error))?;
@@ -219,15 +247,19 @@ impl Shared {
         if !notify::is_waiting(listener, request.id) {
             return Err(Errno::EINTR);
         }
-        let socket = reach::share_descriptor(handle.as_fd(), request.descriptor)?;
-        // Where there are no handles of threads it is the process's, and a thread may have another
-        // under this number: what is not looked at must not go on in the kernel.
-        if request.thread.socket(request.descriptor)? != fstat(&socket)?.st_ino {
-            return Err(Errno::EBADF);
-        }
+        let socket = request.socket(handle.as_fd())?;
         if !is_unix(socket.as_fd()) {
-            // No kernel connects that, and the hooks see to it.
-            return Ok(Answer::Continue);
+            if !self.stands_alone {
+                // The hooks see to it.
+                return Ok(Answer::Continue);
+            }
+            return match pass(listener, request, (handle, socket))? {
+                Passed::Answered(answer) => Ok(answer),
+                Passed::Waits(waiting) => waiting.wait(listener, request),
+            };
+        }
+        if !request.suits_unix() {
+            return Err(Errno::EINVAL);
         }
         let name = Name::in_address(&request.address);
         let place = match &name {
@@ -242,10 +274,16 @@ impl Shared {
             Place::File(file) => address_of(file),
             Place::Name => request.address.clone(),
         };
-        let parcel = request.parcel()?;
+        let parcel = request.parcel(handle.as_fd(), &socket)?;
         // The call may wait for long, and others do so too.
         drop((handle, view));
-        borrow(&rights, || carry_out(socket.as_fd(), &address, parcel.as_ref())).map(Answer::Done)
+        let call = || match &parcel {
+            None => connect::attempt(&socket, &address).map(|_made| 0),
+            Some(parcel) => parcel.send(&socket, &address),
+        };
+        let patience = request.patience(&socket)?;
+        let sent = repeated((listener, request), patience, || borrow(&rights, call))?;
+        request.returns(sent).map(Answer::Done)
     }
 
     /// Whose sockets are own to a thread.
@@ -341,9 +379,4 @@ pub(in crate::jail) fn is_cover(at: &FileStat) -> bool {
 fn is_unix(socket: BorrowedFd<'_>) -> bool {
     getsockname::<SockaddrStorage>(socket.as_raw_fd())
         .is_ok_and(|name| name.family() == Some(AddressFamily::Unix))
-}
-
-/// The half of an argument that a call takes as an int.
-fn low_half(argument: u64) -> u32 {
-    u32::try_from(argument & u64::from(u32::MAX)).unwrap_or_default()
 }

@@ -17,6 +17,10 @@ use crate::audit::Process;
 use crate::jail::procfs;
 use crate::sys::reach;
 
+/// `CAP_SETGID` and `CAP_SETUID` of linux/capability.h.
+const SETGID: u32 = 6;
+const SETUID: u32 = 7;
+
 /// A thread, by its number in our pid namespace. It is who it was as long as its call waits.
 #[derive(Debug, Clone, Copy)]
 pub(in crate::jail) struct Thread(u32);
@@ -74,6 +78,23 @@ impl Thread {
     pub(in crate::jail) fn rights(self) -> io::Result<Rights> {
         let status = procfs::text(self.at("status"))?;
         Rights::in_status(&status).ok_or_else(|| io::Error::from(io::ErrorKind::InvalidData))
+    }
+
+    /// Whether it may say that it is this process, user and group, as the kernel judges that
+    /// (`SCM_CREDENTIALS`, unix(7)): by any of its ids, or by the right to take on others.
+    pub(in crate::jail) fn may_claim(self, [process, user, group]: [u32; 3]) -> bool {
+        let Ok(status) = procfs::text(self.at("status")) else { return false };
+        let line = |name: &str| status.lines().find_map(|line| line.strip_prefix(name));
+        let numbers = |name: &str| -> Vec<u32> {
+            let words = line(name).unwrap_or_default().split_ascii_whitespace();
+            words.filter_map(|number| number.parse().ok()).collect()
+        };
+        let rights = line("CapEff:").and_then(|it| u64::from_str_radix(it.trim(), 16).ok());
+        let has = |right: u32| rights.unwrap_or_default() & 1 << right != 0;
+        let is_among = |name: &str, id: &u32| numbers(name).iter().take(3).any(|own| own == id);
+        numbers("Tgid:").first() == Some(&process)
+            && (is_among("Uid:", &user) || has(SETUID))
+            && (is_among("Gid:", &group) || has(SETGID))
     }
 
     /// Its user, its name and its program.
@@ -245,6 +266,17 @@ mod tests {
         let status = "Name:\tx\nUid:\t1\t2\t3\t4\nGid:\t5\t6\t7\t8\nGroups:\t9 10 \n";
         let rights = Rights::in_status(status);
         assert_eq!(rights, Some(Rights { uid: 2, gid: 6, groups: vec![9, 10] }));
+    }
+
+    #[test]
+    fn nobody_claims_to_be_somebody_else() {
+        let own = std::process::id();
+        let (user, group) = (nix::unistd::getuid().as_raw(), nix::unistd::getgid().as_raw());
+        let may = |who| Thread::new(own).may_claim(who);
+        assert!(may([own, user, group]));
+        assert!(!may([own + 1, user, group]) && !may([1, user, group]));
+        let is_root = user == 0;
+        assert_eq!((may([own, user + 1, group]), may([own, user, group + 1])), (is_root, is_root));
     }
 
     #[test]
