@@ -150,6 +150,8 @@ impl Debian {
             "Acquire::Languages=none".into(),
             "Acquire::IndexTargets::deb::DEP-11::DefaultEnabled=false".into(),
             "Acquire::Retries=3".into(),
+            // Lists of which some are of yesterday are not fresh.
+            "APT::Update::Error-Mode=any".into(),
             "Binary::apt-get::APT::Keep-Downloaded-Packages=true".into(),
             "APT::Keep-Downloaded-Packages=true".into(),
             "DPkg::Post-Invoke::=true".into(),

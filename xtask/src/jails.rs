@@ -22,6 +22,7 @@ use crate::packets::{self, Packets};
 use crate::say::say;
 use crate::setup::setup;
 use crate::suite;
+use crate::tally::skipped;
 use crate::workspace::Workspace;
 
 /// Where the table stands.
@@ -241,12 +242,6 @@ impl fmt::Display for Outcome {
             _ => write!(f, "escapes {}; others {}", self.count(true), self.count(false)),
         }
     }
-}
-
-/// The test that a line tells of which skips.
-fn skipped(line: &str) -> Option<&str> {
-    let (test, _) = line.strip_prefix("skipped: ")?.split_once(" needs ")?;
-    Some(test)
 }
 
 /// What keeps a jail from being raised, if a line tells of that.

@@ -18,6 +18,12 @@ impl Tally {
         self.failed += count(counts, "failed");
     }
 
+    /// What is left without so many that a runner takes for passed, because they had nothing to try.
+    pub(crate) fn without(self, skipped: usize) -> Self {
+        let skipped = u64::try_from(skipped).unwrap_or(u64::MAX);
+        Self { passed: self.passed.saturating_sub(skipped), ..self }
+    }
+
     /// Whether a test passed.
     pub(crate) fn has_passed(self) -> bool {
         self.passed > 0
@@ -35,6 +41,12 @@ impl fmt::Display for Tally {
     }
 }
 
+/// The test that a line tells of which has nothing to try.
+pub(crate) fn skipped(line: &str) -> Option<&str> {
+    let (test, _) = line.strip_prefix("skipped: ")?.split_once(" needs ")?;
+    Some(test)
+}
+
 /// The number before a word in `5 passed; 0 failed; …`.
 fn count(counts: &str, word: &str) -> u64 {
     counts
@@ -47,7 +59,7 @@ fn count(counts: &str, word: &str) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use super::Tally;
+    use super::{Tally, skipped};
 
     fn noted(lines: &[&str]) -> String {
         let mut tally = Tally::default();
@@ -66,6 +78,16 @@ mod tests {
             "test result: FAILED. 7 passed; 2 failed; 0 ignored; 0 measured; 0 filtered out; finished in 1.00s",
         ]);
         assert_eq!(said, "12 passed, 2 failed");
+    }
+
+    #[test]
+    fn what_had_nothing_to_try_has_not_passed() {
+        let mut tally = Tally::default();
+        tally.note("test result: ok. 5 passed; 1 failed");
+        assert_eq!(tally.without(2).to_string(), "3 passed, 1 failed");
+        assert!(!tally.without(5).has_passed());
+        assert_eq!(skipped("skipped: a::b needs tmux"), Some("a::b"));
+        assert_eq!(skipped("a::b was skipped: it needs tmux"), None);
     }
 
     #[test]

@@ -16,11 +16,10 @@ pub(super) const FEATURES: &[Feature] = &[
     Feature {
         name: "hooks on calls to unix sockets",
         since: "6.7",
-        without: "The usher judges `connect` and `sendto` by their arguments; `ebpf` and `nsjail` ask \
-                  nobody about `sendmsg` and `sendmmsg`. So a datagram socket that a daemon binds after \
-                  the start, outside the covered directories, can be reached by those, without a \
-                  record, and another socket by a program that changes an address while it is checked. \
-                  See [the threat model](threat-model.md#what-is-not-claimed).",
+        without: "`ebpf` asks the usher about every call that may name one. A program that changes an \
+                  address while it is checked gets past that, to a socket that a daemon binds after the \
+                  start, outside the covered directories, or an abstract one. See \
+                  [the threat model](threat-model.md#what-is-not-claimed).",
     },
     Feature {
         name: "Landlock",
@@ -45,6 +44,12 @@ pub(super) const FEATURES: &[Feature] = &[
                   processes.",
     },
     Feature {
+        name: "Landlock's rules for unix sockets",
+        since: "7.1",
+        without: "In `nsjail` a message that gets its address after the usher has looked at it can reach a \
+                  datagram socket that a daemon binds after the start, outside the covered directories.",
+    },
+    Feature {
         name: "a cgroup is killed by one write",
         since: "5.14",
         without: "Its processes are killed one by one, until none is left.",
@@ -53,7 +58,8 @@ pub(super) const FEATURES: &[Feature] = &[
         name: "an answered call cannot be interrupted",
         since: "5.19",
         without: "A signal that arrives while the usher acts has the call made again; so in \
-                  `landjail` a signal is sent a moment after the call for it was answered.",
+                  `landjail` a signal is sent a moment after the call for it was answered, and in \
+                  `nsjail` what names no unix socket goes on in the kernel, which reads the address again.",
     },
     Feature {
         name: "a map is read by whom it was handed to",

@@ -67,6 +67,9 @@ pub(crate) struct Vm {
     /// How many minutes one kernel may take before it is killed.
     #[arg(long, default_value_t = 20)]
     minutes: u64,
+    /// Runs over this jail only.
+    #[arg(long, requires = "filter", value_parser = suites::JAILS)]
+    jail: Option<String>,
     /// Runs these tests instead of the usual ones, over every jail.
     #[arg(last = true)]
     filter: Vec<String>,

@@ -1,12 +1,12 @@
 //! What a guest said, summed up: the tests of each run, and what failed.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use serde_json::Value;
 
 use super::suites::DOCTOR;
-use crate::tally::Tally;
+use crate::tally::{Tally, skipped};
 
 /// What is noted of a guest that did not turn itself off.
 pub(super) const KILLED: &str = "::vm killed\n";
@@ -40,7 +40,8 @@ pub(super) struct Run {
     name: String,
     tally: Tally,
     failed: Vec<String>,
-    skipped: u32,
+    /// The tests that had nothing to try.
+    skipped: BTreeSet<String>,
     status: Option<i32>,
     /// What it said, where that is kept.
     said: String,
@@ -71,7 +72,7 @@ impl Outcome {
             return;
         }
         run.tally.note(line);
-        run.skipped += u32::from(line.starts_with("skipped: "));
+        run.skipped.extend(skipped(line).map(str::to_owned));
         let test = line.strip_prefix("test ").and_then(|line| line.strip_suffix(" ... FAILED"));
         run.failed.extend(test.map(str::to_owned));
     }
@@ -192,7 +193,13 @@ impl Run {
         if self.is_doctor() {
             return self.found().is_some();
         }
-        self.status == Some(0) && self.tally.has_passed() && !self.tally.has_failed()
+        let tally = self.tally();
+        self.status == Some(0) && tally.has_passed() && !tally.has_failed()
+    }
+
+    /// How its tests ended, without those that had nothing to try.
+    fn tally(&self) -> Tally {
+        self.tally.without(self.skipped.len())
     }
 
     /// In a cell of the table.
@@ -200,10 +207,12 @@ impl Run {
         if self.is_doctor() {
             return self.found().map_or_else(|| "**FAIL**".to_owned(), |found| working(&found));
         }
-        let Self { tally, skipped, .. } = self;
-        let skipped = if *skipped > 0 { format!(", {skipped} skipped") } else { String::new() };
+        let skipped = match self.skipped.len() {
+            0 => String::new(),
+            count => format!(", {count} skipped"),
+        };
         let verdict = if self.is_good() { "" } else { "**FAIL** " };
-        format!("{verdict}{tally}{skipped}")
+        format!("{verdict}{}{skipped}", self.tally())
     }
 }
 
@@ -306,6 +315,15 @@ mod tests {
         let outcome = noted(&said);
         assert!(!outcome.is_good());
         assert!(outcome.to_string().contains("FAIL: **FAIL** 4 passed, 1 failed\n    http::x"));
+    }
+
+    #[test]
+    fn a_run_of_which_every_test_was_skipped_is_not_good() {
+        let mut said = GOOD.to_vec();
+        said.splice(2..3, ["skipped: a::b needs tmux", "test result: ok. 1 passed; 0 failed"]);
+        let outcome = noted(&said);
+        assert!(!outcome.is_good());
+        assert!(outcome.to_string().contains("FAIL: **FAIL** 0 passed, 0 failed, 1 skipped"));
     }
 
     #[test]

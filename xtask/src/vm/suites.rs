@@ -9,7 +9,7 @@ use super::Vm;
 use crate::built::Built;
 
 /// The jails of the journeys.
-const JAILS: [&str; 3] = ["ebpf", "nsjail", "landjail"];
+pub(super) const JAILS: [&str; 3] = ["ebpf", "nsjail", "landjail"];
 
 /// Begins the names of the runs that are no tests, but what boundary finds on the kernel.
 pub(super) const DOCTOR: &str = "doctor";
@@ -98,7 +98,8 @@ pub(super) fn script(built: &Built, asked: &Vm) -> Result<String> {
         runs.ask(&mut script)?;
         runs.test(&mut script, "kernel", "BOUNDARY_TEST_PROMISE=root,bpf,ip,setpriv", tests.once)?;
     }
-    for jail in JAILS {
+    let is_asked = |jail: &&str| asked.jail.as_deref().is_none_or(|asked| asked == *jail);
+    for jail in JAILS.into_iter().filter(is_asked) {
         let is_lacking = jail == "landjail";
         if is_lacking {
             writeln!(script, "if grep -qw landlock /sys/kernel/security/lsm; then")?;
