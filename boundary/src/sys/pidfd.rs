@@ -43,6 +43,15 @@ pub fn open_thread(thread: Pid) -> nix::Result<OwnedFd> {
     own(i32::try_from(Errno::result(handle)?).map_err(|_wide| Errno::EBADF)?)
 }
 
+/// The same by a number; none before, and for whoever has no such number an error.
+pub fn of_thread(thread: u32) -> nix::Result<Option<OwnedFd>> {
+    let thread = i32::try_from(thread).map(Pid::from_raw).map_err(|_wide| Errno::ESRCH)?;
+    match open_thread(thread) {
+        Err(Errno::EINVAL) => Ok(None),
+        opened => opened.map(Some),
+    }
+}
+
 /// A handle of a thread, or of the process that it belongs to where the kernel has none of threads:
 /// there a thread that has unshared its descriptors has others than the handle leads to.
 pub fn open_thread_or_process(thread: u32) -> nix::Result<OwnedFd> {

@@ -19,12 +19,9 @@ use super::datagrams::errno;
 use super::service::{Asked, Reply, Shared};
 use super::sockets::{Connected, Entry};
 use super::unix;
-use crate::jail::usher::connect::{Attempt, attempt, wait};
+use crate::jail::usher::connect::{Attempt, NOBODY, attempt, wait};
 use crate::sys::notify::Answer;
 use crate::sys::{pidfd, reach};
-
-/// The address that is none (`AF_UNSPEC`).
-const NOBODY: [u8; 16] = [0; 16];
 
 /// `connect(2)`.
 pub(super) fn connect(shared: &Arc<Shared>, asked: &Asked) -> nix::Result<Reply> {

@@ -1,15 +1,21 @@
 //! A connection that is made for somebody who may wait for it, by one who must not.
 
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use nix::libc;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::socket::{SockType, getsockopt, sockopt};
 
 use crate::sys::reach;
 
 /// How often whoever waits for a connection is looked after, in milliseconds.
 const LOOK: u16 = 200;
+
+/// The address that is none (`AF_UNSPEC`).
+pub(in crate::jail) const NOBODY: [u8; 16] = [0; 16];
 
 /// How far a connection has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,56 +30,101 @@ pub(in crate::jail) enum Attempt {
 
 /// Connects a socket without waiting, whether or not the program would.
 pub(in crate::jail) fn attempt(socket: &OwnedFd, address: &[u8]) -> nix::Result<Attempt> {
-    let flags = OFlag::from_bits_retain(fcntl(socket, FcntlArg::F_GETFL)?);
-    let waits = !flags.contains(OFlag::O_NONBLOCK);
-    if waits {
-        fcntl(socket, FcntlArg::F_SETFL(flags | OFlag::O_NONBLOCK))?;
+    let connect = || reach::connect(socket.as_fd(), address);
+    if !waits(socket)? || !takes_long(socket, address)? {
+        return match connect() {
+            Ok(()) => Ok(Attempt::Made),
+            Err(Errno::EINPROGRESS) => Ok(Attempt::UnderWay),
+            Err(error) => Err(error),
+        };
     }
-    let outcome = reach::connect(socket.as_fd(), address);
-    let outcome = match outcome {
+    let outcome = without_waiting(socket, || match connect() {
         // On loopback it is over by now, as a rule. Under way already it is where a signal came before the
         // answer, and the call was made again.
-        Err(Errno::EINPROGRESS | Errno::EALREADY) if waits => match conclude(socket, address) {
-            Err(Errno::EALREADY) => Err(Errno::EINPROGRESS),
+        Err(Errno::EINPROGRESS | Errno::EALREADY) => match connect() {
+            Err(Errno::EISCONN) => Ok(()),
             concluded => concluded,
         },
         outcome => outcome,
-    };
-    if waits {
-        fcntl(socket, FcntlArg::F_SETFL(flags))?;
-    }
+    })?;
     match outcome {
         Ok(()) => Ok(Attempt::Made),
-        Err(Errno::EINPROGRESS) if !waits => Ok(Attempt::UnderWay),
-        Err(Errno::EINPROGRESS) => Ok(Attempt::Waits),
+        Err(Errno::EINPROGRESS | Errno::EALREADY) => Ok(Attempt::Waits),
         Err(error) => Err(error),
     }
 }
 
-/// Waits for a connection, for as long as somebody waits for it.
+/// Waits for a connection that an attempt has begun, for as long as somebody waits for it.
+///
+/// What came of it is asked by connecting once more, which leaves the socket as a program that waits
+/// for its connection would find it: one that failed can be tried again.
 pub(in crate::jail) fn wait(
     socket: &OwnedFd,
     address: &[u8],
     is_awaited: impl Fn() -> bool,
 ) -> nix::Result<()> {
-    while !is_over(socket.as_fd(), PollTimeout::from(LOOK)) {
+    let until = limit(socket)?;
+    loop {
+        let is_over = is_over(socket.as_fd(), PollTimeout::from(LOOK));
         if !is_awaited() {
             return Err(Errno::EINTR);
         }
+        if is_over {
+            match without_waiting(socket, || reach::connect(socket.as_fd(), address))? {
+                Ok(()) | Err(Errno::EISCONN) => return Ok(()),
+                Err(Errno::EALREADY) => {}
+                Err(Errno::EINPROGRESS) => {
+                    // Somebody has shut it down meanwhile, and this is another one that nobody wants.
+                    reach::connect(socket.as_fd(), &NOBODY)?;
+                    return Err(Errno::ECONNRESET);
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        if until.is_some_and(|until| Instant::now() >= until) {
+            return Err(Errno::EINPROGRESS);
+        }
     }
-    conclude(socket, address)
+}
+
+/// Whether a program waits at a socket.
+pub(super) fn waits(socket: &OwnedFd) -> nix::Result<bool> {
+    let flags = OFlag::from_bits_retain(fcntl(socket, FcntlArg::F_GETFL)?);
+    Ok(!flags.contains(OFlag::O_NONBLOCK))
+}
+
+/// Until when a program waits that sends or connects now (`SO_SNDTIMEO`), if not for ever.
+pub(super) fn limit(socket: &OwnedFd) -> nix::Result<Option<Instant>> {
+    let limit = getsockopt(socket, sockopt::SendTimeout)?;
+    let seconds = u64::try_from(limit.tv_sec()).unwrap_or_default();
+    let rest = u64::try_from(limit.tv_usec()).unwrap_or_default();
+    let limit = Duration::from_secs(seconds).saturating_add(Duration::from_micros(rest));
+    Ok(if limit.is_zero() { None } else { Instant::now().checked_add(limit) })
+}
+
+/// Whether there is anything to wait for: a datagram socket is pointed somewhere at once, as one is
+/// that forgets where to.
+fn takes_long(socket: &OwnedFd, address: &[u8]) -> nix::Result<bool> {
+    let unspecified = u16::try_from(libc::AF_UNSPEC).unwrap_or_default().to_ne_bytes();
+    let is_datagram = getsockopt(socket, sockopt::SockType)? == SockType::Datagram;
+    Ok(!is_datagram && !address.starts_with(&unspecified))
+}
+
+/// Does something with a socket at which nobody waits meanwhile.
+fn without_waiting<T>(socket: &OwnedFd, work: impl FnOnce() -> T) -> nix::Result<T> {
+    let set = |waits: bool| -> nix::Result<()> {
+        // What others have changed meanwhile stays so.
+        let mut flags = OFlag::from_bits_retain(fcntl(socket, FcntlArg::F_GETFL)?);
+        flags.set(OFlag::O_NONBLOCK, !waits);
+        fcntl(socket, FcntlArg::F_SETFL(flags)).map(drop)
+    };
+    set(false)?;
+    let done = work();
+    set(true)?;
+    Ok(done)
 }
 
 /// Whether an attempt has come to its end.
 fn is_over(socket: BorrowedFd<'_>, patience: PollTimeout) -> bool {
     poll(&mut [PollFd::new(socket, PollFlags::POLLOUT)], patience).is_ok_and(|ready| ready > 0)
-}
-
-/// What came of an attempt. Asked by connecting once more, which leaves the socket as a program that
-/// waits for its connection would find it: one that failed can be tried again.
-fn conclude(socket: &OwnedFd, address: &[u8]) -> nix::Result<()> {
-    match reach::connect(socket.as_fd(), address) {
-        Err(Errno::EISCONN) => Ok(()),
-        concluded => concluded,
-    }
 }

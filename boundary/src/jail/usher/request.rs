@@ -4,16 +4,15 @@ use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
-use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::libc;
 use nix::sys::socket::{SockType, getsockopt, sockopt};
 use nix::sys::stat::fstat;
-use nix::sys::time::TimeValLike as _;
 
+use super::connect;
 use super::message::{Header, content, write_length};
 use super::thread::Thread;
-use crate::sys::notify::Notification;
-use crate::sys::reach;
+use crate::sys::notify::{self, Notification};
+use crate::sys::{pidfd, reach};
 
 /// The longest address that the kernel takes.
 const MAX_ADDRESS: u64 = 128;
@@ -119,16 +118,21 @@ impl Request {
         is_named || self.address.is_empty()
     }
 
-    /// Another handle of the socket that the call is about. Who makes the call is who it was if the call
-    /// waits still when this is done.
-    pub(super) fn socket(&self, handle: BorrowedFd<'_>) -> nix::Result<OwnedFd> {
-        let socket = reach::share_descriptor(handle, self.descriptor)?;
+    /// A handle of whoever makes the call, and another one of the socket that it is about. He is who he was
+    /// if the call waits still when this is done.
+    pub(super) fn share(&self) -> nix::Result<(OwnedFd, OwnedFd)> {
+        if let Some(thread) = pidfd::of_thread(self.number)? {
+            let socket = reach::share_descriptor(thread.as_fd(), self.descriptor)?;
+            return Ok((thread, socket));
+        }
         // Where there are no handles of threads it is the process's, and a thread may have another
         // under this number: what is not looked at must not go on in the kernel.
+        let process = pidfd::open_thread_or_process(self.number)?;
+        let socket = reach::share_descriptor(process.as_fd(), self.descriptor)?;
         if self.thread.socket(self.descriptor)? != fstat(&socket)?.st_ino {
             return Err(Errno::EBADF);
         }
-        Ok(socket)
+        Ok((process, socket))
     }
 
     /// What is sent by a socket, if something is. Only we may read it, not the user.
@@ -154,34 +158,36 @@ impl Request {
         Ok(Some(Parcel { data, flags, beside }))
     }
 
-    /// Whether whoever makes the call waits where it cannot be made at once, and until when.
+    /// For how long whoever makes the call waits where it cannot be made at once, if he does.
     pub(super) fn patience(&self, socket: &OwnedFd) -> nix::Result<Option<Patience>> {
-        let flags = OFlag::from_bits_retain(fcntl(socket, FcntlArg::F_GETFL)?);
-        let waits_not = match self.load {
+        let flags = match self.load {
             Load::Nothing => 0,
             Load::Data(_, flags) | Load::Message(_, flags) | Load::First(_, flags) => flags,
         };
-        if flags.contains(OFlag::O_NONBLOCK) || waits_not & libc::MSG_DONTWAIT != 0 {
+        if flags & libc::MSG_DONTWAIT != 0 || !connect::waits(socket)? {
             return Ok(None);
         }
-        let limit = getsockopt(socket, sockopt::SendTimeout)?.num_microseconds();
-        let limit = u64::try_from(limit).ok().filter(|limit| *limit > 0);
-        let until =
-            limit.and_then(|limit| Instant::now().checked_add(Duration::from_micros(limit)));
-        Ok(Some(Patience { until, pause: Duration::from_millis(1) }))
+        Ok(Some(Patience { until: connect::limit(socket)?, pause: Duration::from_millis(1) }))
     }
 
-    /// What the call returns when so much was sent.
-    pub(super) fn returns(&self, sent: usize) -> nix::Result<i64> {
+    /// What the call returns when so much was sent, to whom it is as long as he waits.
+    pub(super) fn returns(&self, listener: BorrowedFd<'_>, sent: usize) -> nix::Result<i64> {
         match self.load {
             Load::Nothing | Load::Data(..) | Load::Message(..) => {
                 i64::try_from(sent).map_err(|_wide| Errno::EMSGSIZE)
             }
             Load::First(header, _) => {
-                write_length(self.thread, header.at, sent)?;
+                if notify::is_waiting(listener, self.id) {
+                    write_length(self.thread, header.at, sent)?;
+                }
                 Ok(1)
             }
         }
+    }
+
+    /// Whether it connects.
+    pub(super) fn is_connect(&self) -> bool {
+        matches!(self.load, Load::Nothing)
     }
 }
 

@@ -16,7 +16,7 @@ use super::connect::{self, Attempt};
 use super::nested::Rooms;
 use super::peer::{self, Host, Listed, Node, Own, Reach};
 use super::report::{Line, What};
-use super::request::{Parcel, Patience, Request, low_half};
+use super::request::{Patience, Request, low_half};
 use super::thread::{Name, Rights, Thread};
 use crate::jail::mutation;
 use crate::sys::notify::{self, Answer, Notification};
@@ -24,6 +24,21 @@ use crate::sys::pidfd;
 
 /// How many calls are seen to at once. Each may wait for a server that accepts nobody.
 const MAX_AT_ONCE: usize = 256;
+
+/// How many wait at once for a connection.
+const MAX_WAITING: usize = 1024;
+
+/// How many messages of one call are looked at before the next call is seen to.
+const FEW: u32 = 8;
+
+/// Where calls are counted.
+type Count = fn(&Shared) -> &AtomicUsize;
+
+/// Those that are seen to, and how many may be.
+const AT_WORK: (Count, usize) = (|shared| &shared.at_work, MAX_AT_ONCE);
+
+/// Those that wait for a connection, and how many may.
+const WAITING: (Count, usize) = (|shared| &shared.waiting, MAX_WAITING);
 
 /// What the usher works with.
 #[derive(Debug)]
@@ -45,7 +60,9 @@ struct Shared {
     open: Vec<Listed>,
     /// Whether no call that has an address goes on in the kernel.
     stands_alone: bool,
+    /// How many calls are seen to, and how many wait for a connection.
     at_work: AtomicUsize,
+    waiting: AtomicUsize,
 }
 
 /// Where a name leads.
@@ -73,6 +90,7 @@ impl Service {
             open: seat.open.iter().map(|path| Listed::at(path, &host)).collect(),
             stands_alone: seat.stands_alone,
             at_work: AtomicUsize::new(0),
+            waiting: AtomicUsize::new(0),
         };
         Ok(Self { listener: Arc::new(listener), shared: Arc::new(shared) })
     }
@@ -99,28 +117,44 @@ impl Service {
         if let Some(what) = what(asked) {
             return self.in_background(asked.id(), move |shared, _| shared.refuse(number, what));
         }
-        let request = match Request::read(asked) {
-            Ok(Some(request)) if mutation::stands("unix") => request,
-            Ok(_) => return tell(Answer::Continue),
-            // The kernel may be able to read what we cannot (memfd_secret(2)).
-            Err(error) => return tell(Answer::Failed(error)),
-        };
-        if request.is_judged {
-            self.in_background(request.id, move |shared, listener| {
-                shared.lead(listener, &request).unwrap_or_else(Answer::Failed)
+        if asked.call() == libc::SYS_sendmmsg && low_half(asked.argument(2)) > FEW {
+            let asked = *asked;
+            return self.in_background(asked.id(), move |shared, listener| {
+                match Request::read(&asked) {
+                    Ok(Some(request)) if judges(&request) => shared.lead(listener, &request),
+                    Ok(_) => Ok(Answer::Continue),
+                    Err(error) => Err(error),
+                }
+                .unwrap_or_else(Answer::Failed)
             });
-        } else if self.shared.stands_alone {
-            match pass_on(listener, &request) {
-                Ok(Passed::Answered(answer)) => tell(answer),
-                Ok(Passed::Waits(waiting)) => self.in_background(request.id, move |_, listener| {
-                    waiting.wait(listener, &request).unwrap_or_else(Answer::Failed)
-                }),
-                Err(error) => tell(Answer::Failed(error)),
-            }
-        } else {
-            // What names something else is for other walls.
-            tell(Answer::Continue);
         }
+        match Request::read(asked) {
+            Ok(Some(request)) if judges(&request) => {
+                self.in_background(request.id, move |shared, listener| {
+                    shared.lead(listener, &request).unwrap_or_else(Answer::Failed)
+                });
+            }
+            Ok(Some(request)) if self.shared.passes_on(&request) => {
+                match pass_on(listener, &request) {
+                    Ok(Passed::Made) => tell(Answer::Done(0)),
+                    Ok(Passed::Waits(socket)) => self.wait(socket, request),
+                    Err(error) => tell(Answer::Failed(error)),
+                }
+            }
+            // What names something else is for other walls.
+            Ok(_) => tell(Answer::Continue),
+            // The kernel may be able to read what we cannot (memfd_secret(2)).
+            Err(error) => tell(Answer::Failed(error)),
+        }
+    }
+
+    /// Has a thread wait for a connection.
+    fn wait(&self, socket: OwnedFd, request: Request) {
+        self.in_thread(request.id, WAITING, move |_, listener| {
+            let is_awaited = || notify::is_waiting(listener, request.id);
+            let waited = connect::wait(&socket, &request.address, is_awaited);
+            waited.map_or_else(Answer::Failed, |()| Answer::Done(0))
+        });
     }
 
     /// Has a thread find the answer to a call.
@@ -129,82 +163,75 @@ impl Service {
         id: u64,
         answer: impl FnOnce(&Shared, BorrowedFd<'_>) -> Answer + Send + 'static,
     ) {
+        self.in_thread(id, AT_WORK, answer);
+    }
+
+    /// Has a thread find the answer to a call, of which there are as many as that at the most.
+    fn in_thread(
+        &self,
+        id: u64,
+        (count, most): (Count, usize),
+        answer: impl FnOnce(&Shared, BorrowedFd<'_>) -> Answer + Send + 'static,
+    ) {
         let (listener, shared) = (Arc::clone(&self.listener), Arc::clone(&self.shared));
-        let is_full = shared.at_work.fetch_add(1, Ordering::Relaxed) >= MAX_AT_ONCE;
-        let begin = || {
-            std::thread::Builder::new().spawn(move || {
-                notify::answer(listener.as_fd(), id, answer(&shared, listener.as_fd()));
-                shared.at_work.fetch_sub(1, Ordering::Relaxed);
-            })
-        };
-        if is_full || begin().is_err() {
-            self.shared.at_work.fetch_sub(1, Ordering::Relaxed);
-            notify::answer(self.listener.as_fd(), id, Answer::Failed(Errno::EAGAIN));
+        let is_full = count(&shared).fetch_add(1, Ordering::Relaxed) >= most;
+        let call = Call { id, listener, shared, count, answer: Answer::Failed(Errno::EAGAIN) };
+        if !is_full {
+            // Where there is no thread to be had, that is the answer.
+            drop(std::thread::Builder::new().spawn(move || call.settle(answer)));
         }
     }
 }
 
-/// What came of a call that is passed on as it is.
+/// A call that gets its answer when this goes, however that comes about.
+struct Call {
+    id: u64,
+    listener: Arc<OwnedFd>,
+    shared: Arc<Shared>,
+    /// Where it is counted.
+    count: Count,
+    answer: Answer,
+}
+
+impl Call {
+    /// Gives it this answer.
+    fn settle(mut self, answer: impl FnOnce(&Shared, BorrowedFd<'_>) -> Answer) {
+        self.answer = answer(&self.shared, self.listener.as_fd());
+    }
+}
+
+impl Drop for Call {
+    fn drop(&mut self) {
+        notify::answer(self.listener.as_fd(), self.id, self.answer);
+        (self.count)(&self.shared).fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// Whether a call names a unix socket, and is judged by that.
+fn judges(request: &Request) -> bool {
+    request.is_judged && mutation::stands("unix")
+}
+
+/// What came of a connection that is passed on as it is.
 #[derive(Debug)]
 enum Passed {
-    /// It is done.
-    Answered(Answer),
-    /// It waits, and whoever makes it waits too.
-    Waits(Waiting),
+    /// It is made.
+    Made,
+    /// It is not, and whoever makes it waits.
+    Waits(OwnedFd),
 }
 
-/// Makes a call that names no unix socket, with the address that was read.
+/// Makes a connection to what is no unix socket, by the address that was read.
 fn pass_on(listener: BorrowedFd<'_>, request: &Request) -> nix::Result<Passed> {
-    let handle = pidfd::open_thread_or_process(request.number)?;
-    let socket = request.socket(handle.as_fd())?;
-    pass(listener, request, (handle, socket))
-}
-
-/// The same, for who has handles of the caller and of the socket.
-fn pass(
-    listener: BorrowedFd<'_>,
-    request: &Request,
-    (handle, socket): (OwnedFd, OwnedFd),
-) -> nix::Result<Passed> {
-    let parcel = request.parcel(handle.as_fd(), &socket)?;
+    let (_handle, socket) = request.share()?;
     // All of that was the caller's if the caller is there still.
     if !notify::is_waiting(listener, request.id) {
         return Err(Errno::EINTR);
     }
-    let done = match &parcel {
-        None => connect::attempt(&socket, &request.address).map(|attempt| match attempt {
-            Attempt::Made => Ok(0),
-            Attempt::UnderWay => Err(Errno::EINPROGRESS),
-            Attempt::Waits => Err(Errno::EAGAIN),
-        })?,
-        Some(parcel) => parcel.send(&socket, &request.address),
-    };
-    let patience = if done == Err(Errno::EAGAIN) { request.patience(&socket)? } else { None };
-    match patience {
-        Some(patience) => Ok(Passed::Waits(Waiting { socket, parcel, patience })),
-        None => Ok(Passed::Answered(Answer::Done(request.returns(done?)?))),
-    }
-}
-
-/// A call that is passed on and waits.
-#[derive(Debug)]
-struct Waiting {
-    socket: OwnedFd,
-    parcel: Option<Parcel>,
-    patience: Patience,
-}
-
-impl Waiting {
-    /// Waits until it is done.
-    fn wait(self, listener: BorrowedFd<'_>, request: &Request) -> nix::Result<Answer> {
-        let Self { socket, parcel, patience } = self;
-        let Some(parcel) = parcel else {
-            let is_awaited = || notify::is_waiting(listener, request.id);
-            return connect::wait(&socket, &request.address, is_awaited).map(|()| Answer::Done(0));
-        };
-        let call = || parcel.send(&socket, &request.address);
-        let sent = repeated((listener, request), Some(patience), call)?;
-        request.returns(sent).map(Answer::Done)
+    match connect::attempt(&socket, &request.address)? {
+        Attempt::Made => Ok(Passed::Made),
+        Attempt::UnderWay => Err(Errno::EINPROGRESS),
+        Attempt::Waits => Ok(Passed::Waits(socket)),
     }
 }
 
@@ -237,26 +264,26 @@ fn signal_group(thread: u32) -> Answer {
 }
 
 impl Shared {
+    /// Whether a call that is not judged is made here all the same.
+    fn passes_on(&self, request: &Request) -> bool {
+        self.stands_alone && request.is_connect() && mutation::stands("unix")
+    }
+
     /// Leads a call to where it wants to go, if that is the session's.
     fn lead(&self, listener: BorrowedFd<'_>, request: &Request) -> nix::Result<Answer> {
-        let handle = pidfd::open_thread_or_process(request.number)?;
         let (view, rights) = (request.thread.view()?, request.thread.rights());
         let rights = rights.map_err(|error| as_errno(&error))?;
         let reach = self.reach_of(request.thread)?;
+        let (handle, socket) = request.share()?;
         // All of that was the caller's if the caller is there still.
         if !notify::is_waiting(listener, request.id) {
             return Err(Errno::EINTR);
         }
-        let socket = request.socket(handle.as_fd())?;
         if !is_unix(socket.as_fd()) {
-            if !self.stands_alone {
-                // The hooks see to it.
-                return Ok(Answer::Continue);
-            }
-            return match pass(listener, request, (handle, socket))? {
-                Passed::Answered(answer) => Ok(answer),
-                Passed::Waits(waiting) => waiting.wait(listener, request),
-            };
+            // No socket of another family takes such an address. Where there are hooks they see to what
+            // takes its place.
+            let is_alone = self.stands_alone;
+            return if is_alone { Err(Errno::EAFNOSUPPORT) } else { Ok(Answer::Continue) };
         }
         if !request.suits_unix() {
             return Err(Errno::EINVAL);
@@ -283,7 +310,7 @@ impl Shared {
         };
         let patience = request.patience(&socket)?;
         let sent = repeated((listener, request), patience, || borrow(&rights, call))?;
-        request.returns(sent).map(Answer::Done)
+        request.returns(listener, sent).map(Answer::Done)
     }
 
     /// Whose sockets are own to a thread.
