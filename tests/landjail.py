@@ -123,6 +123,28 @@ told("refused", errno.errorcode.get(s.connect_ex(("127.0.0.1", 1))))
 s.connect(ADDRESS)
 told("then", asked(s))
 
+# A server that has no room: whoever waits for it gives up in time, is told to, or gets in.
+l = socket.socket()
+l.bind(("127.0.0.1", 0))
+l.listen(0)
+crowd = [socket.socket() for _ in range(4)]
+[under_way(early, l.getsockname()) for early in crowd]
+s = socket.socket()
+s.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("ll", 1, 0))
+begun = time.monotonic()
+told("out of time", errno.errorcode.get(s.connect_ex(l.getsockname())), 0.9 < time.monotonic() - begun < 9)
+s = socket.socket()
+threading.Timer(0.5, lambda: error(s.shutdown, socket.SHUT_RDWR)).start()
+told("called off", errno.errorcode.get(s.connect_ex(l.getsockname())))
+s = socket.socket()
+def let_in():
+    while True:
+        crowd.append(l.accept()[0])
+door = threading.Timer(0.5, let_in)
+door.daemon = True
+door.start()
+told("let in", s.connect_ex(l.getsockname()), s.getpeername() == l.getsockname(), s.getblocking())
+
 # Handed to another process over a unix socket.
 one, other = socket.socketpair()
 child = os.fork()

@@ -96,7 +96,7 @@ fn servers_of_the_command_work_for_it_and_those_of_the_host_need_a_rule() {
 
 /// What programs do with sockets, each thing told in a line that has to be the same without
 /// boundary. `TARGET` serves HTTP.
-const MANNERS: &str = include_str!("landjail.py");
+pub(crate) const MANNERS: &str = include_str!("landjail.py");
 
 #[test]
 fn sockets_behave_as_they_do_without_it() {

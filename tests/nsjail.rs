@@ -4,6 +4,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::UnixListener;
 
+use crate::landjail::MANNERS;
 use crate::world::needs::needs;
 use crate::world::{GUEST, Run, World};
 
@@ -43,6 +44,38 @@ fn an_ordinary_user_is_that_user_without_a_right() {
         out.says(&format!("{set}:\t0000000000000000"));
     }
     out.says("NoNewPrivs:\t1");
+}
+
+#[test]
+fn sockets_behave_as_they_do_without_it() {
+    needs!(root, python3, setpriv);
+    let world = World::new();
+    // Where nobody listens the proxy answers there, because it might be a server of the host's.
+    let is_turned = |line: &&str| {
+        ["\"not yet\"", "\"closed\"", "\"refused\""].iter().any(|what| line.contains(what))
+    };
+    let lines: Vec<&str> = MANNERS.lines().filter(|line| !is_turned(line)).collect();
+    let manners = world.file("manners.py", &lines.join("\n"));
+    let command = ["python3", manners.to_str().expect("our own name")];
+    let without = world.bare(&command).output();
+    without.exits(0).says("end");
+    let out = as_guest(&world, &["--allow", "domain=allowed.test"], &command).output();
+    let is_same = out.stdout == without.stdout;
+    out.exits(0).expect(is_same, &format!("as without boundary:\n{}", without.stdout));
+}
+
+#[test]
+fn a_program_that_nobody_may_look_into_connects_all_the_same() {
+    needs!(root, python3, setpriv);
+    let world = World::new();
+    let script = "import ctypes, socket\n\
+                  assert ctypes.CDLL(None).prctl(4, 0, 0, 0, 0) == 0  # PR_SET_DUMPABLE\n\
+                  s = socket.create_connection(('allowed.test', 80))\n\
+                  s.sendall(b'GET / HTTP/1.0\\r\\nHost: allowed.test\\r\\n\\r\\n')\n\
+                  print(s.recv(9999).decode())";
+    let options = ["--allow", "domain=allowed.test"];
+    let out = as_guest(&world, &options, &["python3", "-c", script]).output();
+    out.exits(0).says("200 OK");
 }
 
 #[test]
