@@ -46,8 +46,8 @@ pub(super) const FEATURES: &[Feature] = &[
     Feature {
         name: "Landlock's rules for unix sockets",
         since: "7.1",
-        without: "In `nsjail` a message that gets its address after the usher has looked at it can reach a \
-                  datagram socket that a daemon binds after the start, outside the covered directories.",
+        without: "In `nsjail` a datagram that gets its address after the usher has looked at it can reach a \
+                  socket that a daemon binds after the start, outside the covered directories.",
     },
     Feature {
         name: "a cgroup is killed by one write",
@@ -59,7 +59,8 @@ pub(super) const FEATURES: &[Feature] = &[
         since: "5.19",
         without: "A signal that arrives while the usher acts has the call made again; so in \
                   `landjail` a signal is sent a moment after the call for it was answered, and in \
-                  `nsjail` what names no unix socket goes on in the kernel, which reads the address again.",
+                  `nsjail` a connection that names no unix socket goes on in the kernel, which reads the \
+                  address again.",
     },
     Feature {
         name: "a map is read by whom it was handed to",

@@ -22,6 +22,8 @@ const AS_ROOT: &[&str] = &[
     "escape::interception::a20_",
     "escape::privileges::a29_h12",
     "escape::regressions::b03_icmp",
+    "escape::unix::a18_a19_messages",
+    "escape::unix::a18_a22_a_family",
     "escape::unix::a18_b03_a_thread",
     "http::what_no_rule_names",
     "lifecycle::killing_the_keeper",
