@@ -1,7 +1,7 @@
 """What `a18_a19_messages_…` of tests/escape/unix.rs runs, in a folder of its own; `foreign` is bound there
 when somebody has written to the file that is named."""
 
-import array, ctypes, os, socket, struct, sys
+import array, ctypes, os, signal, socket, struct, sys, time
 
 U, D, L = socket.AF_UNIX, socket.SOCK_DGRAM, socket.SOL_SOCKET
 libc = ctypes.CDLL(None, use_errno=True)
@@ -136,6 +136,32 @@ def sender_of_a_plain_one():
     return who == [(os.getuid(), os.getgid())]
 
 
+def killed_while_it_waited():
+    """What comes after others of a sender who waited for room and was killed."""
+    sender.setblocking(False)
+    count = 0
+    try:
+        while True:
+            count += sender.sendto(b"x", "mine")
+    except BlockingIOError:
+        sender.setblocking(True)
+    child = os.fork()
+    if child == 0:
+        sender.sendto(b"late", "mine")
+        os._exit(0)
+    time.sleep(0.5)
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    first = {own.recv(64) for _ in range(count)}
+    own.settimeout(0.5)
+    try:
+        return first, own.recv(64)
+    except TimeoutError:
+        return first, "nothing"
+    finally:
+        own.settimeout(5)
+
+
 own, sender = socket.socket(U, D), socket.socket(U, D)
 attempt("bind:", lambda: own.bind("mine"))
 own.setsockopt(L, socket.SO_PASSCRED, 1)
@@ -146,6 +172,7 @@ read, write = os.pipe()
 attempt("letter:", letter)
 attempt("from:", sender_of_a_plain_one)
 attempt("several:", lambda: (several(sender, [b"mine", b"mine"]), own.recv(64)))
+attempt("killed:", killed_while_it_waited)
 attempt("another process:", lambda: claimed(1, os.getuid()))
 attempt("another user:", lambda: (claimed(os.getpid(), 12345), own.recv(64)))
 attempt("foreign:", lambda: sender.sendmsg([b"x"], [], 0, "foreign.mail"))

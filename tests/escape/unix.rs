@@ -189,7 +189,7 @@ fn a18_a22_a_name_that_changes_meanwhile_leads_to_no_socket_of_the_host() {
 fn a18_a22_a_family_that_changes_meanwhile_leads_to_no_socket_of_the_host() {
     needs!(root, bpf);
     match jail().as_str() {
-        // No call that has an address goes on in the kernel there.
+        // No connection goes on in the kernel there.
         "landjail" => {}
         "nsjail" if crate::kernel::waits_killable() => {}
         "ebpf" if crate::kernel::knows_unix_hooks() => {}
@@ -349,7 +349,7 @@ fn a18_a19_messages_reach_a_socket_of_the_command_and_none_of_the_host() {
                 out.record(&address);
             }
         }
-        out.says("from: True");
+        out.says("from: True").says("killed: ({b'x'}, 'nothing')");
     }
 }
 

@@ -2,14 +2,15 @@
 
 use std::fs;
 use std::os::fd::AsFd as _;
-use std::os::unix::net::{UnixDatagram, UnixStream};
+use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::Context as _;
 use boundary::jail::certificates::Bundle;
-use boundary::jail::child::{Enclosure, Entry, Identity, enclose};
+use boundary::jail::child::{Enclosure, Entry, Identity, enclose, restrict};
 use boundary::jail::usher::Seat;
+use nix::errno::Errno;
 use nix::sys::prctl;
 use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::waitpid;
@@ -69,4 +70,22 @@ pub(crate) fn go_in() -> anyhow::Result<()> {
         Err(error) => println!("{error}"),
     }
     Ok(())
+}
+
+/// `hand restrict PATH…`: goes into the command's Landlock domain alone, and says of each unix socket whether
+/// it gets there, and of one of its own.
+pub(crate) fn reach() -> anyhow::Result<()> {
+    prctl::set_no_new_privs()?;
+    // Where there is no Landlock, nothing is restricted.
+    let _restricted = restrict();
+    let own = std::env::temp_dir().join(format!("hand-{}", std::process::id()));
+    let _listener = UnixListener::bind(&own)?;
+    for path in std::env::args().skip(2).map(PathBuf::from).chain([own.clone()]) {
+        let reached = UnixStream::connect(path).map_err(|error| error.raw_os_error());
+        match reached {
+            Ok(_) => println!("reached"),
+            Err(number) => println!("{}", Errno::from_raw(number.unwrap_or_default())),
+        }
+    }
+    Ok(fs::remove_file(own)?)
 }

@@ -2,8 +2,9 @@
 //!
 //! It has servers of its own on loopback, over both families, so that the tests can tell the
 //! session's sockets from a stranger's. `hand raise` is something else, a
-//! keeper to be killed, and so are `hand enclose`, a command on its way in where nothing stands, and
-//! `hand kill` and `hand stop`, which do so to boundary where they are told to.
+//! keeper to be killed, and so are `hand enclose`, a command on its way in where nothing stands,
+//! `hand restrict`, which has Landlock alone around it, and `hand kill` and `hand stop`, which do so to
+//! boundary where they are told to.
 //!
 //! *Standing*: `tests/kernel` starts it in the cgroup and talks to it.
 //! *Never*: decides whether an answer is right. It waits for nothing longer than [`PATIENCE`].
@@ -37,6 +38,7 @@ fn main() -> anyhow::Result<()> {
         Some("raise") => return keeper::raise(),
         Some("enclose") => return enclosure::try_it(),
         Some("inside") => return enclosure::go_in(),
+        Some("restrict") => return enclosure::reach(),
         Some("kill") => return killer::end_at(Signal::SIGKILL, &arguments),
         Some("stop") => return killer::end_at(Signal::SIGSTOP, &arguments),
         _ => {}

@@ -9,7 +9,9 @@
 use std::fs::{self, File};
 use std::io::Write as _;
 use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd, RawFd};
+use std::os::unix::net::UnixListener;
 use std::path::Path;
+use std::process::Command;
 
 use aya_obj::generated::bpf_attach_type as hook;
 use boundary_common::PROGRAMS;
@@ -53,6 +55,19 @@ fn every_hook_that_this_kernel_has_gets_its_program() {
         assert!([Ok(1), Err(Errno::EINVAL)].contains(&later), "{later:?}");
     }
     assert_eq!(HOOKS.len() + LATER_HOOKS.len(), PROGRAMS.len());
+}
+
+#[test]
+fn landlock_keeps_a_path_from_leading_to_a_socket_outside_where_it_can() {
+    needs!(root);
+    let outside = std::env::temp_dir().join(format!("outside-{}", std::process::id()));
+    let _listener = UnixListener::bind(&outside).expect("the place is free");
+    let hand = Command::new(env!("CARGO_BIN_EXE_hand")).arg("restrict").arg(&outside).output();
+    fs::remove_file(&outside).expect("it is ours");
+    let hand = hand.expect("a hand is started");
+    let said = String::from_utf8_lossy(&hand.stdout);
+    let there = if restricts_unix() { "EACCES: Permission denied" } else { "reached" };
+    assert_eq!(said.lines().collect::<Vec<_>>(), [there, "reached"], "{hand:?}");
 }
 
 /// How many programs a cgroup has at a hook.

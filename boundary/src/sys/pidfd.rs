@@ -43,22 +43,31 @@ pub fn open_thread(thread: Pid) -> nix::Result<OwnedFd> {
     own(i32::try_from(Errno::result(handle)?).map_err(|_wide| Errno::EBADF)?)
 }
 
-/// The same by a number; none before, and for whoever has no such number an error.
+/// A handle of the thread that has this number now; none where the kernel has none of threads.
 pub fn of_thread(thread: u32) -> nix::Result<Option<OwnedFd>> {
-    let thread = i32::try_from(thread).map(Pid::from_raw).map_err(|_wide| Errno::ESRCH)?;
-    match open_thread(thread) {
+    match open_thread(numbered(thread)?) {
         Err(Errno::EINVAL) => Ok(None),
         opened => opened.map(Some),
     }
 }
 
+/// A number as the kernel takes it.
+fn numbered(process: u32) -> nix::Result<Pid> {
+    i32::try_from(process).map(Pid::from_raw).map_err(|_wide| Errno::ESRCH)
+}
+
 /// A handle of a thread, or of the process that it belongs to where the kernel has none of threads:
 /// there a thread that has unshared its descriptors has others than the handle leads to.
 pub fn open_thread_or_process(thread: u32) -> nix::Result<OwnedFd> {
-    let number = |number| i32::try_from(number).map(Pid::from_raw).map_err(|_wide| Errno::ESRCH);
-    open_thread(number(thread)?)
-        .or_else(|_| open(number(thread)?))
-        .or_else(|_| open(number(process_of(thread)?)?))
+    match of_thread(thread)? {
+        Some(handle) => Ok(handle),
+        None => open_process_of(thread),
+    }
+}
+
+/// A handle of the process that a thread belongs to.
+pub fn open_process_of(thread: u32) -> nix::Result<OwnedFd> {
+    open(numbered(thread)?).or_else(|_| open(numbered(process_of(thread)?)?))
 }
 
 /// Writes down on a handle which process it is of, for whoever gets the handle to [read](noted).

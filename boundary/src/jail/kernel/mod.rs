@@ -271,6 +271,7 @@ fn load_all(object: &Object) -> Result<Vec<(&'static str, OwnedFd)>, Error> {
     let next = AtomicUsize::new(0);
     let load_some = || {
         let taken = iter::from_fn(|| names.get(next.fetch_add(1, Ordering::Relaxed)));
+        // Without them, as before Linux 6.7: so that what is done there can be tried on any kernel.
         let taken = taken.filter(|name| mutation::stands("later") || !LATER.contains(name));
         let loaded = taken.map(|name| load(object, name));
         loaded.filter(|loaded| !is_later(loaded)).collect::<Result<Vec<_>, _>>()

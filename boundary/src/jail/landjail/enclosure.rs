@@ -90,9 +90,11 @@ fn give_up(identity: &Identity) -> Result<(), Call> {
 }
 
 /// Puts the command into its Landlock domain, in which the kernel refuses every connection that it makes
-/// by itself (Linux 6.7), to a path outside too (Linux 7.1). No port is named that may be connected to: the usher, which makes them all,
-/// is not in it. Without a domain there would be no wall around the processes of the command's user:
-/// where the kernel has none, there is no such jail.
+/// by itself (Linux 6.7; to the path of a unix socket, 7.1).
+///
+/// No port is named that may be connected to: the usher, which makes them all, is not in it. Without a
+/// domain there would be no wall around the processes of the command's user: where the kernel has none,
+/// there is no such jail.
 pub(super) fn restrict() -> Result<(), Unrestricted> {
     child::restrict_by(child::to_own_sockets()?.handle_access(AccessNet::ConnectTcp)?)
 }

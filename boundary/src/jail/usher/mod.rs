@@ -4,7 +4,8 @@
 //! sees the name, and the path may lead elsewhere when it is followed. So the filter of system calls
 //! asks here. The usher opens what the name leads to, looks whose socket that is, and makes the call
 //! for the command, on the command's own socket, by a name that can lead to nothing else. What it
-//! leads to is another's: the call fails, and is on record.
+//! leads to is another's: the call fails, and is on record. Where no hook stands behind it (`nsjail`), it
+//! makes every other connection too, by the address that it has read: the kernel would read it again.
 //!
 //! ```text
 //! command ── connect(path) ─filter asks→ usher ─ opens, looks, connects ─answers→ command
@@ -75,8 +76,8 @@ pub struct Seat<'a> {
     pub door: &'a Path,
     /// The sockets of the host that the command may use.
     pub open: &'a [PathBuf],
-    /// Whether no hook stands behind it: then nothing that has an address goes on in the kernel, which
-    /// would read it again.
+    /// Whether no hook stands behind it: then no connection goes on in the kernel, which would read the
+    /// address again.
     pub stands_alone: bool,
     /// What it stands with besides, where it makes every socket.
     pub stand: Option<Stand<'a>>,

@@ -15,7 +15,7 @@ use crate::sys::notify::{self, Notification};
 use crate::sys::{pidfd, reach};
 
 /// The longest address that the kernel takes.
-const MAX_ADDRESS: u64 = 128;
+const MAX_ADDRESS: usize = 128;
 
 /// The most that is carried at once. A stream takes what is left with the next call; no datagram is
 /// longer.
@@ -28,7 +28,7 @@ pub(super) struct Request {
     pub(super) thread: Thread,
     pub(super) number: u32,
     descriptor: i32,
-    /// Whether it names a unix socket, if it is not the first of several that does.
+    /// Whether it names a unix socket, in whichever of its messages.
     pub(super) is_judged: bool,
     /// Empty only where it has none although another of several has one.
     pub(super) address: Vec<u8>,
@@ -127,7 +127,7 @@ impl Request {
         }
         // Where there are no handles of threads it is the process's, and a thread may have another
         // under this number: what is not looked at must not go on in the kernel.
-        let process = pidfd::open_thread_or_process(self.number)?;
+        let process = pidfd::open_process_of(self.number)?;
         let socket = reach::share_descriptor(process.as_fd(), self.descriptor)?;
         if self.thread.socket(self.descriptor)? != fstat(&socket)?.st_ino {
             return Err(Errno::EBADF);
@@ -223,13 +223,11 @@ impl Patience {
 
 /// An address in the memory of a thread: what the kernel would take of it.
 fn address(thread: Thread, (at, length): (u64, u64)) -> nix::Result<Vec<u8>> {
-    match length {
-        _ if at == 0 => Ok(Vec::new()),
-        0 => Ok(Vec::new()),
-        1 => Err(Errno::EINVAL),
-        2..=MAX_ADDRESS => thread.read(at, usize::try_from(length).map_err(|_wide| Errno::EINVAL)?),
-        _ => Err(Errno::EINVAL),
+    if at == 0 || length == 0 {
+        return Ok(Vec::new());
     }
+    let length = usize::try_from(length).ok().filter(|length| (2..=MAX_ADDRESS).contains(length));
+    thread.read(at, length.ok_or(Errno::EINVAL)?)
 }
 
 /// Whether an address is one of the unix family.

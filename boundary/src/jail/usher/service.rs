@@ -58,7 +58,7 @@ struct Shared {
     line: Arc<Line>,
     /// The sockets of the host that the command may use.
     open: Vec<Listed>,
-    /// Whether no call that has an address goes on in the kernel.
+    /// Whether no connection goes on in the kernel.
     stands_alone: bool,
     /// How many calls are seen to, and how many wait for a connection.
     at_work: AtomicUsize,
