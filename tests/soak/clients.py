@@ -238,3 +238,6 @@ with concurrent.futures.ThreadPoolExecutor(len(KINDS)) as pool:
         thread.result()
 open(f"{FOLDER}/logs/soak-done", "w").close()
 print("done", flush=True)
+# What boundary still holds is counted while there is a session.
+while not os.path.exists(f"{FOLDER}/soak-is-counted"):
+    time.sleep(0.05)

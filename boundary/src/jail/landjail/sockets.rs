@@ -9,10 +9,11 @@ use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
 use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use std::{fs, io};
 
 use nix::sys::socket::{SockaddrIn, SockaddrIn6, SockaddrStorage, getsockname};
+use nix::time::{ClockId, clock_gettime};
 
 use super::datagrams::Datagram;
 use super::family;
@@ -162,7 +163,7 @@ impl Sockets {
     /// Lets go of what nobody has open. Where a process does not show what it has, nothing is known
     /// to be closed.
     pub(super) fn sweep(&mut self) {
-        let began = Instant::now();
+        let before = worked();
         drop(self.spare.take());
         if let Some(open) = open_sockets() {
             let latest = self.latest;
@@ -172,7 +173,7 @@ impl Sockets {
         self.spare = io::pipe().ok();
         self.held = self.entries.values().filter(|entry| entry.is_held()).count();
         self.limit = (self.entries.len() * 2, self.held * 2);
-        self.due = Some(began + began.elapsed() * SHARE);
+        self.due = Some(Instant::now() + worked().saturating_sub(before) * SHARE);
     }
 
     /// Lets go of a socket that keeps an address which somebody else wants, if nobody has it open.
@@ -194,6 +195,12 @@ impl Sockets {
             self.sweep();
         }
     }
+}
+
+/// For how long this thread has had a processor: on a busy machine, or one that was stopped in the
+/// middle, a sweep takes longer than it costs.
+fn worked() -> Duration {
+    clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).map_or(Duration::ZERO, Duration::from)
 }
 
 /// The inodes of all sockets that the session's processes have open. None if one of them does not
