@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::io::Write as _;
+use std::os::unix::process::CommandExt as _;
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::Arc;
@@ -186,6 +187,8 @@ impl<'w> Run<'w> {
             command.args(&line[1..]).env_clear().envs(&environment).current_dir(folder);
             command.stdin(if input.is_some() { Stdio::piped() } else { Stdio::null() });
             command.stdout(Stdio::piped()).stderr(Stdio::piped());
+            // A job of its own, as a shell starts it: the kernel stops no group that nobody watches.
+            command.process_group(0);
             let mut child = command.spawn().unwrap_or_else(|error| {
                 panic!("{}: {error}; is it built?", line[0].display());
             });

@@ -35,7 +35,7 @@ const RESULTS: &str = "jails.json";
 const THREADS: &str = "--test-threads=6";
 
 /// What is the same behind every jail, or is about one that it names itself.
-const ELSEWHERE: [&str; 13] = [
+const ELSEWHERE: [&str; 17] = [
     "kernel::",
     "nsjail::",
     "landjail::",
@@ -49,6 +49,10 @@ const ELSEWHERE: [&str; 13] = [
     "ctl::",
     "deploy::",
     "reconcile::",
+    "documents::",
+    "dashboard::",
+    "installing::",
+    "stage::",
 ];
 
 /// What begins the names of tests that try to get out.
