@@ -196,11 +196,11 @@ fn an_agent_that_was_named_and_never_came_is_told_of_with_the_count() {
 #[test]
 fn the_command_cannot_reach_the_agents_socket() {
     needs!(root, bpf, curl);
-    let world = World::new();
-    let agent = Agent::at(&usual(&world)).start();
-    let socket = usual(&world);
-    let socket = socket.to_str().expect("our own name");
     for guest in [false, true] {
+        let world = World::new();
+        let socket = usual(&world);
+        let agent = Agent::at(&socket).start();
+        let socket = socket.to_str().expect("our own name");
         let script = format!(
             "{attack} unix {socket}; rm -f {socket}; mv {socket} {socket}.old; \
              ln -sf /dev/null {socket}; curl -sS http://denied.test/",

@@ -147,7 +147,7 @@ fn run(world: &World, place: &Place) -> Output {
 
 #[test]
 fn what_a_file_starts_runs_in_what_its_engine_makes_under_the_jail_that_it_names() {
-    needs!(root, bpf, userns, runc, curl);
+    needs!(root, bpf, userns, runc, curl, privilege);
     let world = World::new();
     for place in PLACES {
         let out = run(&world, place);

@@ -3,9 +3,9 @@
 use std::fs;
 use std::path::PathBuf;
 
+use crate::world::World;
 use crate::world::needs::needs;
 use crate::world::terminal::Terminal;
-use crate::world::{World, jail};
 
 /// Shell: prints a word and the status of a request.
 const ASK: &str =
@@ -64,10 +64,7 @@ fn whoever_sits_at_the_terminal_permits_by_the_number_of_the_question() {
 
 #[test]
 fn a_program_answers_in_place_of_a_terminal_and_others_do_not_wait_for_it() {
-    needs!(root, bpf, curl);
-    if jail() == "landjail" {
-        return;
-    }
+    needs!(root, bpf, curl, guards);
     let world = World::new();
     let gate = world.folder().join("gate");
     let arms = format!(
@@ -106,10 +103,7 @@ fn a_program_answers_in_place_of_a_terminal_and_others_do_not_wait_for_it() {
 
 #[test]
 fn bytes_of_any_kind_are_asked_about_too() {
-    needs!(root, bpf);
-    if jail() == "landjail" {
-        return;
-    }
+    needs!(root, bpf, guards);
     let world = World::new();
     let program = program(&world, "*tcp*) echo allow;; *) echo deny;;");
     let prompt = format!("--prompt={}", program.display());
@@ -137,10 +131,12 @@ fn nobody_is_asked_where_there_is_nobody() {
     out.exits(125).complains("no terminal to ask on").complains("--prompt=/path");
     let out = world.boundary(&["--prompt=/no/such/program"], &["true"]).output();
     out.exits(125).complains("No such file");
-    if jail() == "landjail" {
-        return;
-    }
-    // A program that ends denies, and the session goes on.
+}
+
+#[test]
+fn a_program_that_ends_denies_and_the_session_goes_on() {
+    needs!(root, bpf, curl, guards);
+    let world = World::new();
     let script = format!("{ASK} ask one http://four.test/a; ask two http://four.test/b");
     let out = world.boundary(&["--prompt=/bin/true"], &["bash", "-c", &script]).output();
     out.exits(0).says("one 403 declined.").says("two 403 declined.");

@@ -142,7 +142,7 @@ fn the_command_hears_that_its_terminal_is_gone() {
 import os, pty, signal, sys
 signal.alarm(30)
 child, terminal = pty.fork()
-if not child: os.execv(sys.argv[1], sys.argv[1:])
+if not child: os.execvp(sys.argv[1], sys.argv[1:])
 told = b''
 while b'ready' not in told: told += os.read(terminal, 99)
 os.close(terminal)

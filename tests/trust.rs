@@ -139,7 +139,7 @@ fn e01_e03_java_believes() {
 
 #[test]
 fn e01_e03_go_believes() {
-    needs!(root, bpf, go);
+    needs!(root, bpf, go, covers);
     let world = world();
     let source = world.file(
         "fetch.go",

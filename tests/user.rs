@@ -64,7 +64,7 @@ const CAPABILITIES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../deploy/capab
 
 #[test]
 fn with_file_capabilities_a_group_has_ebpf_and_what_it_runs_has_no_right() {
-    needs!(root, bpf, curl, setcap, setpriv, machine);
+    needs!(root, bpf, curl, setcap, setpriv, privilege);
     let world = World::new();
     let copy = world.folder().join("boundary-of-crew").display().to_string();
     let own = binary().display().to_string();
@@ -95,7 +95,7 @@ fn with_file_capabilities_a_group_has_ebpf_and_what_it_runs_has_no_right() {
 
 #[test]
 fn a_program_that_cannot_have_capabilities_is_left_to_everybody() {
-    needs!(root, setcap, machine);
+    needs!(root, setcap, privilege);
     let world = World::new();
     let copy = world.file("boundary-of-crew", "#!/bin/sh\n");
     let copy = copy.to_str().expect("our own name");

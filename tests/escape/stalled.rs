@@ -10,8 +10,8 @@ use nix::mount::{MsFlags, mount};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
+use super::ALLOW;
 use super::traces::Ground;
-use super::{ALLOW, is_long};
 use crate::world::needs::needs;
 use crate::world::processes::eventually;
 use crate::world::stopwatch::Mended;
@@ -253,11 +253,8 @@ fn f07_h11_a_command_that_nobody_is_left_to_end_is_cut_off() {
 
 #[test]
 fn f07_a_process_that_is_stopped_before_it_is_ready_holds_nobody_for_ever() {
-    needs!(root, bpf);
-    if !is_long() {
-        // Half a minute each.
-        return;
-    }
+    // Half a minute each.
+    needs!(root, bpf, long);
     let world = World::new();
     let ground = Ground::below(&world);
     for victim in ["proxy", "command"] {

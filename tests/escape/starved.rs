@@ -61,7 +61,7 @@ fn waiting(world: &World) -> u64 {
 
 #[test]
 fn f01_a_proxy_without_descriptors_lets_connections_wait_and_goes_on() {
-    needs!(root, ebpf, prlimit);
+    needs!(root, ebpf, prlimit, bounds);
     let world = World::new();
     let script = "$0 signals 1; for n in 1 2 3 4; do $0 tcp 203.0.113.10 80 read & done; \
                   $0 tcp 203.0.113.66 80 http:denied.test & \

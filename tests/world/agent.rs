@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::io::{self, Read as _};
 use std::net::Shutdown;
+use std::os::fd::AsRawFd as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
@@ -14,6 +15,7 @@ use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
+use nix::sys::socket;
 use prost::Message as _;
 
 /// `BoundaryMessage`
@@ -120,6 +122,8 @@ struct Manner {
 /// A running agent's thread.
 struct Life {
     is_over: Arc<AtomicBool>,
+    /// Where it listens, under whatever name.
+    listener: UnixListener,
     /// The connections that are open, by their numbers.
     streams: Arc<Streams>,
     thread: JoinHandle<()>,
@@ -160,13 +164,14 @@ impl Agent {
         let is_over = Arc::new(AtomicBool::new(false));
         let streams = Arc::new(Mutex::new(BTreeMap::new()));
         let (over, open) = (Arc::clone(&is_over), Arc::clone(&streams));
+        let ours = listener.try_clone().expect("a descriptor");
         let thread = thread::spawn(move || {
             let accepted = listener.incoming().map_while(Result::ok);
             for stream in accepted.take_while(|_| !over.load(Ordering::SeqCst)) {
                 attend(stream, (&got, &open), manner.clone());
             }
         });
-        self.life = Some(Life { is_over, streams, thread });
+        self.life = Some(Life { is_over, listener: ours, streams, thread });
     }
 
     /// How it reads.
@@ -177,10 +182,10 @@ impl Agent {
 
     /// Kills it, with whatever it had not read.
     pub(crate) fn kill(&mut self) {
-        let Some(Life { is_over, streams, thread }) = self.life.take() else { return };
+        let Some(Life { is_over, listener, streams, thread }) = self.life.take() else { return };
         is_over.store(true, Ordering::SeqCst);
-        // The last connection is its own, to wake it.
-        drop(UnixStream::connect(&self.path));
+        // Whoever waits for a connection is woken; that may be nobody any more.
+        socket::shutdown(listener.as_raw_fd(), socket::Shutdown::Both).unwrap_or_default();
         thread.join().expect("no panic");
         for stream in streams.lock().expect("no panic").values() {
             drop(stream.shutdown(Shutdown::Both));

@@ -12,10 +12,11 @@ use super::container::Container;
 /// `needs!(root, bpf, curl)`: `root`, `bpf` (the capabilities and a cgroup2 that root may write),
 /// `ebpf` (those, and that this is the jail of the run), `rooms` (that it has room for boundary inside
 /// boundary), `machine` (that boundary starts on the machine itself, in no container), `privilege` (that
-/// nobody but root starts it there), `covers` (that the jail of the run has mounts of its own), `userns`, `landlock`, `loopdev` (files as disks), `memcg`
-/// (cgroups that bound memory), the name
-/// of a Python package, or that of a program. Under `BOUNDARY_TEST_PROMISE=root,bpf,…` the lack of what
-/// was promised is a failure.
+/// nobody but root starts it there), `covers` (that the jail of the run has mounts of its own), `guards`
+/// (that it keeps the command from changing files of the session's), `bounds` (that the limits of whoever
+/// starts boundary may be changed), `long` (that long runs are asked for), `userns`, `landlock`, `loopdev`
+/// (files as disks), `memcg` (cgroups that bound memory), the name of a Python package, or that of a
+/// program. Under `BOUNDARY_TEST_PROMISE=root,bpf,…` the lack of what was promised is a failure.
 macro_rules! needs {
     ($($what:ident),+) => {
         if !$crate::world::needs::met(&[$(stringify!($what)),+]) {
@@ -54,6 +55,11 @@ fn is_there(what: &str) -> bool {
         "machine" => Container::of_runs().is_none(),
         // A test about what a mount covers: landjail has mounts where root starts it, and none for a user.
         "covers" => super::run::jail() != "landjail" || may_mount(),
+        // A test about a file that only mounts keep from the command, whoever starts boundary.
+        "guards" => super::run::jail() != "landjail",
+        // CAP_SYS_RESOURCE, which some hosts keep from root: its own processes it bounds without.
+        "bounds" => super::run::user() == "0" || has_capability(24),
+        "long" => crate::escape::is_long(),
         "userns" => Path::new("/proc/self/ns/user").exists() && user_namespaces() > 0,
         "landlock" => crate::kernel::has_landlock(),
         // Of a version that knows the paths of unix sockets.
