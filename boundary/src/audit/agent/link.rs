@@ -163,17 +163,30 @@ impl Link {
         outcome
     }
 
+    /// Connects, where there is no connection.
+    pub(super) fn open(&mut self) -> io::Result<()> {
+        if self.connection.is_some() {
+            return Ok(());
+        }
+        let stream = connect(&self.path)?;
+        if peer::is_of_session(&stream) {
+            return Err(io::Error::new(io::ErrorKind::ConnectionRefused, "not an agent"));
+        }
+        self.was_there = true;
+        self.connection =
+            Some(Connection { stream, tag: self.tag, spoke: None, wrote: Instant::now() });
+        Ok(())
+    }
+
     /// Connects, and writes what is not written yet.
     fn write(&mut self, queue: &Queue) -> io::Result<()> {
-        if self.connection.is_none() {
-            let stream = connect(&self.path)?;
-            if peer::is_of_session(&stream) {
-                return Err(io::Error::new(io::ErrorKind::ConnectionRefused, "not an agent"));
-            }
-            self.was_there = true;
-            self.connection =
-                Some(Connection { stream, tag: self.tag, spoke: None, wrote: Instant::now() });
+        // An agent that came anew since the last word is not told of by a failure.
+        if let Some(connection) = &self.connection
+            && connection.is_hung_up()?
+        {
+            self.hang_up();
         }
+        self.open()?;
         let Some(connection) = &mut self.connection else { return Ok(()) };
         // Several go in one piece, and count as sent when all of it is written.
         let (mut frames, mut held) = (mem::take(&mut self.frames), self.sent);

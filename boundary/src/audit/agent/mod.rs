@@ -95,7 +95,10 @@ impl Agent {
             is_named,
         });
         let end = Arc::clone(&queue);
-        let link = Link::new(socket, reporter);
+        let mut link = Link::new(socket, reporter);
+        // Before there is a command, which may be able to put something else in the place. One that is not
+        // there yet is looked for when there is something to send.
+        drop(link.open());
         thread::Builder::new().name("agent".to_owned()).spawn(move || end.send(link))?;
         Ok(Self { queue })
     }
