@@ -72,6 +72,9 @@ mod landjail;
 /// Exit codes, signals, nothing left behind.
 #[cfg(test)]
 mod lifecycle;
+/// Servers and clients of the command's own on loopback.
+#[cfg(test)]
+mod loopback;
 /// What operators see while a session runs.
 #[cfg(test)]
 mod metrics;

@@ -25,7 +25,7 @@ pub const INET6: u16 = 10;
 const MAPPED: u32 = 0x0000_ffff_u32.to_be();
 
 /// 127.0.0.1, as on the wire.
-const LOOPBACK4: u32 = 0x7f00_0001_u32.to_be();
+pub const LOOPBACK4: u32 = 0x7f00_0001_u32.to_be();
 
 /// An address and a port, and the family of the socket that used them.
 #[repr(C)]

@@ -101,8 +101,11 @@ const ANYBODY: u64 = 0;
 #[inline(always)]
 fn receiver(call: &Call, hook: Hook, at: &Endpoint, caller: u64) -> Listener {
     let mut tuple = Tuple::new();
-    let size = tuple.set_target(at);
-    tuple.receiver(size, call.context(), is_tcp(call, hook), caller)
+    let (size, is_tcp) = (tuple.set_target(at), is_tcp(call, hook));
+    if !is_tcp && let Some(sk) = call.sk() {
+        tuple.set_source(size, sk.cast());
+    }
+    tuple.receiver(size, call.context(), is_tcp, caller)
 }
 
 /// Whether the socket is looked for among those of TCP. Only UDP sends to an address.

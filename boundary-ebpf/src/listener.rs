@@ -7,14 +7,15 @@ use core::ffi::c_void;
 use core::mem::MaybeUninit;
 
 use aya_ebpf::bindings::{
-    BPF_F_CURRENT_NETNS, bpf_sock_tuple, bpf_sock_tuple__bindgen_ty_1__bindgen_ty_1 as Tuple4,
+    BPF_F_CURRENT_NETNS, bpf_sock, bpf_sock_tuple,
+    bpf_sock_tuple__bindgen_ty_1__bindgen_ty_1 as Tuple4,
     bpf_sock_tuple__bindgen_ty_1__bindgen_ty_2 as Tuple6,
 };
 use aya_ebpf::helpers::{bpf_sk_lookup_tcp, bpf_sk_lookup_udp, bpf_sk_release};
-use boundary_common::flow::{Endpoint, Mark};
+use boundary_common::flow::{Endpoint, LOOPBACK4, Mark};
 use boundary_common::steer::Listener;
 
-use crate::context::write;
+use crate::context::{read, write};
 use crate::maps::{MARKS, doors, is_unguarded};
 
 /// What a socket is looked up by: source and target addresses, then their ports, as on the wire.
@@ -67,6 +68,32 @@ impl Tuple {
             self.set_v4(0, target.address[3], ports)
         } else {
             self.set_v6([0; 4], target.address, ports)
+        }
+    }
+
+    /// From where a socket of UDP would send: its own address, or the one that the kernel takes on
+    /// loopback for a socket without. A receiver that is connected takes nothing from elsewhere.
+    #[inline(always)]
+    pub(crate) fn set_source(&mut self, size: u32, sk: *const bpf_sock) {
+        let raw = self.buffer.as_mut_ptr();
+        let port = (read!(sk, src_port) as u16).to_be();
+        if size == size_of::<Tuple4>() as u32 {
+            let own = read!(sk, src_ip4);
+            write!(raw, if own == 0 { LOOPBACK4 } else { own }, __bindgen_anon_1.ipv4.saddr);
+            write!(raw, port, __bindgen_anon_1.ipv4.sport);
+        } else {
+            let [first, second, third, last] = [
+                read!(sk, src_ip6[0]),
+                read!(sk, src_ip6[1]),
+                read!(sk, src_ip6[2]),
+                read!(sk, src_ip6[3]),
+            ];
+            let is_none = first | second | third | last == 0;
+            write!(raw, first, __bindgen_anon_1.ipv6.saddr[0]);
+            write!(raw, second, __bindgen_anon_1.ipv6.saddr[1]);
+            write!(raw, third, __bindgen_anon_1.ipv6.saddr[2]);
+            write!(raw, if is_none { 1_u32.to_be() } else { last }, __bindgen_anon_1.ipv6.saddr[3]);
+            write!(raw, port, __bindgen_anon_1.ipv6.sport);
         }
     }
 

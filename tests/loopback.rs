@@ -1,0 +1,20 @@
+//! Loopback behind every jail: the command's own servers, and ports that nobody listens at.
+
+use crate::world::World;
+use crate::world::needs::needs;
+
+/// What programs do there.
+const LOOPBACK: &str = include_str!("loopback.py");
+
+#[test]
+fn servers_of_the_command_answer_and_ports_without_one_refuse_as_without_boundary() {
+    needs!(root, bpf, python3);
+    let world = World::new();
+    let program = world.file("loopback.py", LOOPBACK);
+    let command = ["python3", program.to_str().expect("our own name")];
+    let without = world.bare(&command).output();
+    without.exits(0).says("closed v6 ECONNREFUSED");
+    let out = world.boundary(&[], &command).output();
+    let is_same = out.stdout == without.stdout;
+    out.exits(0).expect(is_same, &format!("as without boundary:\n{}", without.stdout));
+}
