@@ -31,6 +31,7 @@ mod starved;
 pub(crate) mod traces;
 mod unix;
 mod usher;
+mod witness;
 
 use crate::world::{Output, World, has_walls};
 

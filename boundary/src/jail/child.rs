@@ -303,7 +303,7 @@ fn refuse_kinds(kinds: &[SockType]) -> Result<(), Error> {
 }
 
 /// Whether a socket is of the unix family. One that does not say what it is, is not.
-fn is_unix(socket: BorrowedFd<'_>) -> bool {
+pub(in crate::jail) fn is_unix(socket: BorrowedFd<'_>) -> bool {
     getsockname::<SockaddrStorage>(socket.as_raw_fd())
         .is_ok_and(|name| name.family() == Some(AddressFamily::Unix))
 }
@@ -347,6 +347,12 @@ fn best_effort() -> Ruleset {
 /// kernel with a name that nobody has judged, because it was another one then, does not get to it.
 pub(super) fn to_own_sockets() -> Result<Ruleset, RulesetError> {
     best_effort().handle_access(AccessFs::ResolveUnix)
+}
+
+/// Keeps the caller, and whatever it makes, to abstract names of unix sockets that are made in there too
+/// (Linux 6.12). Who connects for others by such a name has judged what it was, not what it is.
+pub(super) fn keep_to_own_names() -> Result<(), RulesetError> {
+    best_effort().scope(Scope::AbstractUnixSocket)?.create()?.restrict_self().map(drop)
 }
 
 /// Puts it into such a domain where the kernel has Landlock. For a command in a pid namespace of its own:

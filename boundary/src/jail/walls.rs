@@ -27,9 +27,6 @@ use crate::sys::{notify, process};
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// This version has no such jail.
-    #[error("jail {0}: not available in this version")]
-    Unavailable(Choice),
     /// No jail can be raised here.
     #[error("no jail can be raised here: {0}")]
     Nothing(String),
@@ -262,23 +259,20 @@ impl Walls {
         match self {
             Self::Ebpf(walls) => {
                 let (cgroup, reports) = walls.usher();
-                let house = Some(walls.house());
-                let (cgroup, outside, stand) = (Some(cgroup), None, None);
-                // The hooks on connections have to see who connects.
-                let stands_alone = false;
-                Ok(Seat { cgroup, alarm, reports, house, outside, door, open, stands_alone, stand })
+                let (cgroup, house) = (Some(cgroup), Some(walls.house()));
+                // The hooks on connections have to see who connects: it does not stand alone.
+                Ok(Seat { cgroup, house, ..Seat::new(alarm, reports, door, open) })
             }
             Self::Nsjail(walls) => {
                 let (reports, outside) = walls.usher();
-                let (cgroup, house, stand, outside) = (None, None, None, Some(outside));
                 // A call that a signal interrupts is made again, and would find itself done.
                 let stands_alone = notify::waits_killable();
-                Ok(Seat { cgroup, alarm, reports, house, outside, door, open, stands_alone, stand })
+                let seat = Seat::new(alarm, reports, door, open);
+                Ok(Seat { outside: Some(outside), stands_alone, ..seat })
             }
             Self::Landjail(walls) => {
-                let (reports, stand) = (walls.usher(), Some(walls.stand()));
-                let (cgroup, house, outside, stands_alone) = (None, None, None, true);
-                Ok(Seat { cgroup, alarm, reports, house, outside, door, open, stands_alone, stand })
+                let seat = Seat::new(alarm, walls.usher(), door, open);
+                Ok(Seat { stand: Some(walls.stand()), stands_alone: true, ..seat })
             }
         }
     }

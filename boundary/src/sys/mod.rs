@@ -2,6 +2,7 @@
 
 pub mod bpf;
 pub mod features;
+pub mod interrupt;
 pub mod memory;
 pub mod notify;
 pub mod option;
@@ -13,3 +14,12 @@ pub mod readiness;
 pub mod sampler;
 pub mod swap;
 pub mod unread;
+
+use std::io;
+
+use nix::errno::Errno;
+
+/// The number behind an error; another one for an error that the system has not told of.
+pub fn errno_of(error: &io::Error, otherwise: Errno) -> Errno {
+    error.raw_os_error().map_or(otherwise, Errno::from_raw)
+}

@@ -20,6 +20,15 @@ pub fn share_descriptor(process: BorrowedFd<'_>, number: i32) -> nix::Result<Own
     descriptor(Errno::result(fd)?)
 }
 
+/// Whether two threads have the same table of descriptors. Where the kernel does not compare them
+/// (`CONFIG_KCMP`) they may have two.
+pub fn share_files(thread: u32, other: u32) -> bool {
+    /// `KCMP_FILES` of linux/kcmp.h.
+    const FILES: i32 = 2;
+    // SAFETY: the call takes plain numbers.
+    unsafe { libc::syscall(libc::SYS_kcmp, thread, other, FILES, 0, 0) == 0 }
+}
+
 /// Owns a descriptor that a call has just returned.
 fn descriptor(fd: libc::c_long) -> nix::Result<OwnedFd> {
     let fd = i32::try_from(fd).ok().filter(|fd| *fd >= 0).ok_or(Errno::EBADF)?;

@@ -6,9 +6,11 @@
 //! *Never*: follows a pointer.
 
 mod signals;
+mod sockets;
 
 #[cfg(fuzzing)]
 pub(in crate::jail) use signals::SIGNALLING;
+pub use sockets::UNASKED;
 
 use boundary_common::option;
 use libc::{c_long, sock_filter};
@@ -69,6 +71,8 @@ const REFUSED_VALUES: &[(c_long, u32, u32, i32)] = &[
     // Types into the caller's terminal.
     (libc::SYS_ioctl, 1, 0x5412, libc::EPERM), // TIOCSTI
     (libc::SYS_ioctl, 1, 0x541c, libc::EPERM), // TIOCLINUX
+    // Attaches to a network device that stays (tun(4)), whose owner needs no right for that.
+    (libc::SYS_ioctl, 1, 0x4004_54ca, libc::EPERM), // TUNSETIFF
 ];
 
 /// A user namespace gives capabilities, a network namespace a network, a cgroup namespace a view.
@@ -139,10 +143,11 @@ pub fn program(beside: Beside, signals: Signals) -> Vec<sock_filter> {
     when_call(&mut program, libc::SYS_connect, &[ask()]);
     when_call(&mut program, libc::SYS_sendto, &ask_if_addressed());
     if beside == Beside::Usher {
-        ask_about_sockets(&mut program);
+        sockets::ask_about_all(&mut program);
     } else {
         when_call(&mut program, libc::SYS_socket, &socket_allowed(beside));
         when_call(&mut program, libc::SYS_socketpair, &socketpair_allowed());
+        when_call(&mut program, libc::SYS_prlimit64, &ask_if_of_another());
     }
     if matches!(beside, Beside::Nobody | Beside::Hooks { unix: false }) {
         // Whom a message is for lies behind a pointer.
@@ -191,119 +196,6 @@ pub fn asking(call: c_long) -> Vec<sock_filter> {
     when_call(&mut program, call, &[ask()]);
     program.push(allow());
     program
-}
-
-/// Calls whose socket may be one that the usher only pretends to be.
-const PRETENDED: &[c_long] = &[
-    libc::SYS_bind,
-    libc::SYS_listen,
-    libc::SYS_getsockname,
-    libc::SYS_getpeername,
-    libc::SYS_recvmsg,
-    libc::SYS_recvmmsg,
-    libc::SYS_sendmmsg,
-];
-
-/// Options of the socket itself that are asked about when they are set: `SO_REUSEPORT`, which the
-/// kernel has for INET alone, and those that [`boundary_common::option`] refuses.
-const SET_SOCKET: &[u32] = &[15, 25, 36, 51, 52, 62];
-
-/// Options of the socket itself that are asked about when they are read: its type, its protocol and
-/// its family.
-const READ_SOCKET: &[u32] = &[3, 38, 39];
-
-/// A flag of `sendmsg(2)` that says nothing on a unix socket.
-///
-/// Such a call is not asked about, so that the way to ask can be handed over; nothing is to be had by it, because no socket inside takes
-/// an address from `sendmsg(2)` but those that the usher pretends to be, and they get it then
-/// without.
-pub const UNASKED: u32 = libc::MSG_CONFIRM.cast_unsigned();
-
-/// What is asked where the usher makes every socket.
-fn ask_about_sockets(program: &mut Vec<sock_filter>) {
-    let mut socket = all_equal(&[
-        (argument_offset(0), libc::AF_NETLINK),
-        (argument_offset(2), libc::NETLINK_ROUTE),
-    ]);
-    socket.push(ask());
-    when_call(program, libc::SYS_socket, &socket);
-    when_call(program, libc::SYS_socketpair, &streams_alone());
-    for &call in PRETENDED {
-        when_call(program, call, &[ask()]);
-    }
-    let unasked = [load(argument_offset(2)), jump(libc::BPF_JSET, UNASKED, 1, 0), ask(), allow()];
-    when_call(program, libc::SYS_sendmsg, &unasked);
-    when_call(program, libc::SYS_recvfrom, &ask_if_addressed());
-    when_call(program, libc::SYS_setsockopt, &options_set());
-    // There is no process namespace: boundary's own processes have numbers here.
-    when_call(program, libc::SYS_prlimit64, &refuse_if_set(0));
-    when_call(program, libc::SYS_setpriority, &refuse_if_set(1));
-    when_call(program, libc::SYS_getsockopt, &options_read());
-}
-
-/// The body for `socketpair(2)`: unix ones that no name can be given to when something is sent.
-fn streams_alone() -> Vec<sock_filter> {
-    vec![
-        load(argument_offset(0)),
-        jump(libc::BPF_JEQ, libc::AF_UNIX.cast_unsigned(), 0, 5),
-        load(argument_offset(1)),
-        statement(libc::BPF_ALU | libc::BPF_AND | libc::BPF_K, TYPE),
-        jump(libc::BPF_JEQ, libc::SOCK_STREAM.cast_unsigned(), 1, 0),
-        jump(libc::BPF_JEQ, libc::SOCK_SEQPACKET.cast_unsigned(), 0, 1),
-        allow(),
-        ask(),
-    ]
-}
-
-/// The body for `setsockopt(2)`: asks about what leads elsewhere, and about what the kernel has for
-/// INET alone.
-fn options_set() -> Vec<sock_filter> {
-    const TCP: u32 = libc::IPPROTO_TCP.cast_unsigned();
-    let level =
-        |level: i32| [load(argument_offset(1)), jump(libc::BPF_JEQ, level.cast_unsigned(), 0, 1)];
-    let mut body = Vec::new();
-    for asked in [libc::IPPROTO_IP, libc::IPPROTO_IPV6, libc::IPPROTO_UDP] {
-        body.extend(level(asked));
-        body.push(ask());
-    }
-    // Data in the SYN would leave before anybody has said where to. It is optional by its nature.
-    for (name, answer) in
-        [(libc::TCP_FASTOPEN_CONNECT, refuse(0)), (19, ask()), (libc::TCP_ULP, ask())]
-    {
-        body.extend([load(argument_offset(1)), jump(libc::BPF_JEQ, TCP, 0, 3)]);
-        body.extend([
-            load(argument_offset(2)),
-            jump(libc::BPF_JEQ, name.cast_unsigned(), 0, 1),
-            answer,
-        ]);
-    }
-    body.extend(of_the_socket(SET_SOCKET));
-    body
-}
-
-/// The body for a call that concerns the caller alone if an argument is zero, and is refused otherwise.
-fn refuse_if_set(argument: u32) -> [sock_filter; 3] {
-    [load(argument_offset(argument)), jump(libc::BPF_JEQ, 0, 1, 0), refuse(libc::EPERM)]
-}
-
-/// The body for `getsockopt(2)`.
-fn options_read() -> Vec<sock_filter> {
-    of_the_socket(READ_SOCKET)
-}
-
-/// Asks about some options of the socket itself.
-fn of_the_socket(names: &[u32]) -> Vec<sock_filter> {
-    let mut body = Vec::new();
-    for &name in names {
-        body.extend([
-            load(argument_offset(1)),
-            jump(libc::BPF_JEQ, libc::SOL_SOCKET.cast_unsigned(), 0, 3),
-            load(argument_offset(2)),
-            jump(libc::BPF_JEQ, name, 0, 1),
-            ask(),
-        ]);
-    }
-    body
 }
 
 /// Kills a call made for another architecture, and answers `ENOSYS` to x32's numbers.
@@ -404,6 +296,11 @@ fn socketpair_allowed() -> Vec<sock_filter> {
     let mut body = all_equal(&[(argument_offset(0), libc::AF_UNIX)]);
     body.push(ask());
     body
+}
+
+/// The body for `prlimit(2)`: asks where the limits are not the caller's own.
+fn ask_if_of_another() -> [sock_filter; 3] {
+    [load(argument_offset(0)), jump(libc::BPF_JEQ, 0, 1, 0), ask()]
 }
 
 /// The body for `sendto(2)`: asks if there is an address, which is a pointer of 64 bits.

@@ -10,7 +10,7 @@ const LONGEST: usize = 128;
 
 /// An address that a program named.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Address {
+pub(in crate::jail) enum Address {
     /// Of the INET families.
     Inet(SocketAddr),
     /// Of the unix family, as it was handed over.
@@ -23,7 +23,7 @@ pub(super) enum Address {
 
 impl Address {
     /// Reads what the kernel would take; fails as it would.
-    pub(super) fn read(bytes: &[u8]) -> nix::Result<Self> {
+    pub(in crate::jail) fn read(bytes: &[u8]) -> nix::Result<Self> {
         let family = bytes.first_chunk().map(|family| u16::from_ne_bytes(*family));
         match i32::from(family.ok_or(Errno::EINVAL)?) {
             libc::AF_INET => v4(bytes).map(Self::Inet).ok_or(Errno::EINVAL),
@@ -89,13 +89,13 @@ pub(super) fn spelled(address: SocketAddr, family: i32) -> SocketAddr {
 
 /// Whether an address is this machine's own: loopback, or none at all, which means loopback to
 /// whoever connects to it.
-pub(super) fn is_own(address: SocketAddr) -> bool {
+pub(in crate::jail) fn is_own(address: SocketAddr) -> bool {
     let ip = address.ip().to_canonical();
     ip.is_loopback() || ip.is_unspecified()
 }
 
 /// The loopback address that an own address means.
-pub(super) fn loopback(address: SocketAddr) -> SocketAddr {
+pub(in crate::jail) fn loopback(address: SocketAddr) -> SocketAddr {
     match address.ip().to_canonical() {
         IpAddr::V4(v4) if v4.is_unspecified() => {
             SocketAddr::new(Ipv4Addr::LOCALHOST.into(), address.port())

@@ -15,11 +15,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::libc;
-use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, recv, send, socketpair};
+use nix::sys::socket::{
+    AddressFamily, MsgFlags, SockFlag, SockType, getsockopt, recv, send, socketpair, sockopt,
+};
 
 use super::address::{is_own, loopback, spelled};
 use super::flows::Teller;
 use crate::audit::Process;
+use crate::sys::errno_of;
 
 /// How many datagrams are remembered by where they came from, and questions by whom they asked.
 const REMEMBERED: usize = 256;
@@ -59,7 +62,7 @@ pub(super) struct Line {
 
 impl Drop for Line {
     fn drop(&mut self) {
-        self.teller.is_silent(self.own);
+        self.teller.asks_no_more(self.own);
     }
 }
 
@@ -109,13 +112,21 @@ impl Datagram {
     }
 
     /// Notes who uses it.
-    pub(super) fn is_used_by(&self, process: Process) {
+    pub(super) fn note_user(&self, process: Process) {
         self.state().process = process;
     }
 
-    /// Its own address, in its own spelling; none of its own means every one.
+    /// Its own address, in its own spelling; none of its own means every one, or loopback's where it is
+    /// connected there.
     pub(super) fn local(&self) -> SocketAddr {
-        let local = self.state().local.unwrap_or(SocketAddr::new(self.anywhere(), 0));
+        let state = self.state();
+        let mut local = state.local.unwrap_or(SocketAddr::new(self.anywhere(), 0));
+        if let Some(peer) = state.peer.filter(|peer| local.ip().is_unspecified() && is_own(*peer)) {
+            local.set_ip(match peer {
+                SocketAddr::V4(_) => Ipv4Addr::LOCALHOST.into(),
+                SocketAddr::V6(_) => Ipv6Addr::LOCALHOST.into(),
+            });
+        }
         spelled_in(local, self.family)
     }
 
@@ -142,6 +153,11 @@ impl Datagram {
     /// Gives it another address.
     pub(super) fn bind_again(&self, address: SocketAddr) {
         self.state().local = Some(address);
+    }
+
+    /// Whether it shares its address with others that do (`SO_REUSEADDR`).
+    pub(super) fn shares_address(&self) -> bool {
+        getsockopt(&self.theirs, sockopt::ReuseAddr).unwrap_or(false)
     }
 
     /// Whether it has an address.
@@ -201,14 +217,14 @@ impl Datagram {
         let is_new = state.line.is_none();
         let line = match &state.line {
             Some(line) => Arc::clone(line),
-            None => Arc::new(open(resolver, teller).map_err(|error| errno(&error))?),
+            None => Arc::new(open(resolver, teller).map_err(|error| errno_of(&error, Errno::EIO))?),
         };
         // Who has it now may not be who had it when the line was opened.
-        teller.asks(line.own, &state.process).map_err(|error| errno(&error))?;
+        teller.asks(line.own, &state.process).map_err(|error| errno_of(&error, Errno::EIO))?;
         let number = question.get(..2).unwrap_or_default().to_vec();
         remember(&mut state.asked, (number, server));
         state.line = Some(Arc::clone(&line));
-        line.socket.send(question).map_err(|error| errno(&error))?;
+        line.socket.send(question).map_err(|error| errno_of(&error, Errno::EIO))?;
         Ok(is_new.then_some(line))
     }
 
@@ -264,11 +280,6 @@ fn remember<T>(all: &mut VecDeque<T>, one: T) {
         all.pop_front();
     }
     all.push_back(one);
-}
-
-/// The error number behind an error.
-pub(super) fn errno(error: &std::io::Error) -> Errno {
-    error.raw_os_error().map_or(Errno::EIO, Errno::from_raw)
 }
 
 /// Whether there is something to receive now.

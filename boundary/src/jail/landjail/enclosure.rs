@@ -31,6 +31,9 @@ pub fn enclose(enclosure: &Enclosure<'_>) -> Result<(), Error> {
     }
     child::no_core_files()?;
     let has_mounts = arrange(enclosure)?;
+    if mutation::stands("landlock") {
+        child::keep_to_own_names().map_err(|error| Error::Landlock(error.into()))?;
+    }
     let mut desk = Desk::open(&enclosure.usher, enclosure.identity)?;
     if mutation::stands("landlock") {
         restrict().map_err(Error::Landlock)?;

@@ -111,7 +111,7 @@ impl Teller {
     }
 
     /// Tells that nobody asks from an address any more.
-    pub(super) fn is_silent(&self, from: SocketAddr) {
+    pub(super) fn asks_no_more(&self, from: SocketAddr) {
         // Whoever cannot be told is gone.
         drop(self.tell(&Message::Silent { from }));
     }
@@ -322,12 +322,12 @@ mod tests {
     }
 
     #[test]
-    fn who_asks_is_known_until_it_is_silent() {
+    fn who_asks_is_known_until_it_asks_no_more() {
         let (teller, led) = both();
         teller.asks(at(5000), &process(3)).unwrap();
         assert_eq!(led.asker(at(5000), None).unwrap().pid, 3);
         assert_eq!(led.asker(at(5000), None).unwrap().pid, 3);
-        teller.is_silent(at(5000));
+        teller.asks_no_more(at(5000));
         assert!(led.asker(at(5000), None).is_none());
     }
 

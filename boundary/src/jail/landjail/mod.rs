@@ -11,7 +11,7 @@
 //! nothing else.
 //! *Never*: lets the kernel follow an address that the command can still change.
 
-mod address;
+pub(in crate::jail) mod address;
 mod aim;
 mod datagrams;
 mod enclosure;

@@ -29,6 +29,7 @@ use crate::jail::usher;
 use crate::jail::usher::peer::{Host, Listed};
 use crate::jail::usher::report::{Line, What};
 use crate::jail::usher::thread::Thread;
+use crate::sys::errno_of;
 use crate::sys::notify::{self, Answer, Notification};
 
 /// How many calls wait in threads of their own at once.
@@ -116,6 +117,27 @@ pub(super) struct Parts {
     pub(super) open: Vec<PathBuf>,
     /// The door to the rooms, which is the first that is open.
     pub(super) door: Option<UnixListener>,
+}
+
+/// A call that gets its answer when this goes, however that comes about.
+struct Call {
+    shared: Arc<Shared>,
+    asked: Asked,
+    reply: nix::Result<Reply>,
+}
+
+impl Call {
+    /// Gives it this answer.
+    fn settle(mut self, work: impl FnOnce(&Arc<Shared>) -> nix::Result<Reply>) {
+        self.reply = work(&self.shared);
+    }
+}
+
+impl Drop for Call {
+    fn drop(&mut self) {
+        self.shared.reply(&self.asked, self.reply);
+        self.shared.at_work.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 impl Shared {
@@ -224,15 +246,10 @@ impl Shared {
             self.at_work.fetch_sub(1, Ordering::Relaxed);
             return Err(Errno::EAGAIN);
         }
-        let (shared, asked) = (Arc::clone(self), *asked);
-        let spawned = std::thread::Builder::new().stack_size(256 * 1024).spawn(move || {
-            shared.reply(&asked, work(&shared));
-            shared.at_work.fetch_sub(1, Ordering::Relaxed);
-        });
-        if spawned.is_err() {
-            self.at_work.fetch_sub(1, Ordering::Relaxed);
-            return Err(Errno::EAGAIN);
-        }
+        let call = Call { shared: Arc::clone(self), asked: *asked, reply: Err(Errno::EAGAIN) };
+        let thread = std::thread::Builder::new().stack_size(256 * 1024);
+        // Where there is no room for a thread the call goes with it, and has its answer.
+        drop(thread.spawn(move || call.settle(work)));
         Ok(Reply::Given)
     }
 
@@ -255,7 +272,7 @@ impl Shared {
 
     /// Who calls.
     pub(super) fn caller(&self, asked: &Asked) -> nix::Result<Process> {
-        let failed = |error| super::datagrams::errno(&error);
+        let failed = |error| errno_of(&error, Errno::EIO);
         let mut process = asked.thread.process().map_err(failed)?;
         process.room = self.room(asked)?;
         if self.is_waiting(asked) { Ok(process) } else { Err(Errno::EINTR) }
@@ -286,7 +303,7 @@ impl Shared {
     /// The room that whoever calls is in, 0 if in none.
     pub(super) fn room(&self, asked: &Asked) -> nix::Result<u64> {
         let room = self.rooms.of(asked.thread.number());
-        room.map_err(|error| super::datagrams::errno(&error))
+        room.map_err(|error| errno_of(&error, Errno::EIO))
     }
 
     /// Whether a socket is the session's, and no stranger's in a room: what a process around it serves
@@ -327,7 +344,7 @@ impl Shared {
         let is_open =
             |other: Arc<Datagram>| room == 0 || self.rooms.is_inside(other.process().room, room);
         let target = loopback(target);
-        let other = self.sockets().datagram_for(target);
+        let other = self.sockets().datagram_for(target, from);
         let there = if other.is_some_and(is_open) {
             Listener::Session
         } else if target == self.doors.dns {
@@ -347,7 +364,7 @@ impl Shared {
         data: &[u8],
     ) -> nix::Result<usize> {
         let process = self.caller(asked)?;
-        socket.is_used_by(process);
+        socket.note_user(process);
         self.carry(socket, target, data)?;
         Ok(data.len())
     }
@@ -362,7 +379,7 @@ impl Shared {
         match self.steer_datagram(Hook::Sendmsg, (socket, target)) {
             Decision::Pass => {
                 self.give_address(socket);
-                let other = self.sockets().datagram_for(target);
+                let other = self.sockets().datagram_for(target, socket);
                 let source = canonical(loopback(socket.local()));
                 other.map_or(Err(Errno::ECONNREFUSED), |other| other.deliver(data, source))
             }

@@ -8,6 +8,7 @@
 use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
 use std::os::fd::{AsRawFd as _, OwnedFd};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use std::{fs, io};
@@ -15,8 +16,10 @@ use std::{fs, io};
 use nix::sys::socket::{SockaddrIn, SockaddrIn6, SockaddrStorage, getsockname};
 use nix::time::{ClockId, clock_gettime};
 
+use super::address::{canonical, loopback};
 use super::datagrams::Datagram;
 use super::family;
+use crate::sys::reach;
 
 /// How many sockets there are at least when they are swept, however short a time after the last.
 const FEW: usize = 512;
@@ -98,10 +101,17 @@ impl Sockets {
         }
     }
 
-    /// The datagram socket that takes what is sent to one of this machine's own addresses.
-    pub(super) fn datagram_for(&self, address: SocketAddr) -> Option<Arc<Datagram>> {
-        let mut all = self.datagrams();
-        all.find(|datagram| datagram.takes(address)).map(Arc::clone)
+    /// The datagram socket that takes what another one sends to one of this machine's own addresses: one
+    /// that is connected to it before one that hears everybody.
+    pub(super) fn datagram_for(
+        &self,
+        address: SocketAddr,
+        from: &Datagram,
+    ) -> Option<Arc<Datagram>> {
+        let source = canonical(loopback(from.local()));
+        let all = self.datagrams().filter(|datagram| datagram.takes(address));
+        all.min_by_key(|datagram| datagram.peer().is_none_or(|peer| canonical(peer) != source))
+            .map(Arc::clone)
     }
 
     /// Every datagram socket.
@@ -209,19 +219,32 @@ fn open_sockets() -> Option<HashSet<u64>> {
     let mut open = HashSet::new();
     // Who is not found has closed nothing.
     for process in family::all_descendants(std::process::id()).ok()? {
-        let Ok(descriptors) = fs::read_dir(format!("/proc/{process}/fd")) else {
-            // Gone, or not to be looked at.
-            if fs::exists(format!("/proc/{process}")).unwrap_or(true) {
-                return None;
+        let folder = PathBuf::from(format!("/proc/{process}"));
+        let threads = fs::read_dir(folder.join("task")).into_iter().flatten().flatten();
+        // Most share the descriptors of the first.
+        let of_their_own = threads.filter(|thread| {
+            let number = thread.file_name().to_str().and_then(|name| name.parse().ok());
+            number.is_some_and(|number| number != process && !reach::share_files(process, number))
+        });
+        for folder in of_their_own.map(|thread| thread.path()).chain([folder.clone()]) {
+            match sockets_of(&folder).map(Vec::from_iter) {
+                Some(sockets) => open.extend(sockets),
+                // Not to be looked at.
+                None if fs::exists(folder).unwrap_or(true) => return None,
+                None => {}
             }
-            continue;
-        };
-        let links = descriptors.flatten().filter_map(|entry| fs::read_link(entry.path()).ok());
-        open.extend(links.filter_map(|link| {
-            link.to_str()?.strip_prefix("socket:[")?.strip_suffix(']')?.parse::<u64>().ok()
-        }));
+        }
     }
     Some(open)
+}
+
+/// The inodes of the sockets that a thread has open, by its folder in procfs.
+fn sockets_of(folder: &Path) -> Option<impl Iterator<Item = u64>> {
+    let descriptors = fs::read_dir(folder.join("fd")).ok()?.flatten();
+    let links = descriptors.filter_map(|entry| fs::read_link(entry.path()).ok());
+    Some(links.filter_map(|link| {
+        link.to_str()?.strip_prefix("socket:[")?.strip_suffix(']')?.parse().ok()
+    }))
 }
 
 #[cfg(test)]

@@ -15,13 +15,12 @@ use nix::sys::socket::{SockaddrStorage, getsockname};
 
 use super::address::{self, Address, canonical, is_own, loopback, spelled, written};
 use super::datagrams::Datagram;
-use super::datagrams::errno;
 use super::service::{Asked, Reply, Shared};
 use super::sockets::{Connected, Entry};
 use super::unix;
 use crate::jail::usher::connect::{Attempt, NOBODY, attempt, wait};
 use crate::sys::notify::Answer;
-use crate::sys::{pidfd, reach};
+use crate::sys::{errno_of, pidfd, reach};
 
 /// `connect(2)`.
 pub(super) fn connect(shared: &Arc<Shared>, asked: &Asked) -> nix::Result<Reply> {
@@ -142,7 +141,7 @@ fn turn(
         let from = if outcome.is_ok() { own_address(socket) } else { None };
         (outcome, from)
     };
-    shared.teller.turn((target, &process), connect).map_err(|error| errno(&error))
+    shared.teller.turn((target, &process), connect).map_err(|error| errno_of(&error, Errno::EIO))
 }
 
 /// The family of a socket.
@@ -188,7 +187,7 @@ fn aim(
         }
         Address::Inet(_) | Address::Unix(_) | Address::Other => return Err(Errno::EAFNOSUPPORT),
     };
-    datagram.is_used_by(shared.caller(asked)?);
+    datagram.note_user(shared.caller(asked)?);
     match shared.steer_datagram(Hook::Connect, (datagram, target)) {
         Decision::Pass | Decision::Turn(_) => {
             shared.give_address(datagram);
@@ -225,7 +224,9 @@ pub(super) fn bind(shared: &Shared, asked: &Asked) -> nix::Result<Reply> {
     let Some(datagram) = shared.datagram(asked)? else { return Ok(Reply::Continue) };
     let is_taken = |other: &Arc<Datagram>| {
         let is_other = !Arc::ptr_eq(other, &datagram);
-        is_other && other.family() == datagram.family() && other.port() == Some(wanted.port())
+        let is_there =
+            is_other && other.family() == datagram.family() && other.port() == Some(wanted.port());
+        is_there && !(other.shares_address() && datagram.shares_address())
     };
     if datagram.is_bound() {
         return Err(Errno::EINVAL);

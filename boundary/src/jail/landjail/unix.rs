@@ -4,23 +4,23 @@
 //! What a name leads to is opened as the command would, looked at, and connected to by that handle:
 //! there is no second look at the name.
 
-use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::sync::Arc;
 
 use nix::errno::Errno;
-use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use nix::sys::socket::{Shutdown, shutdown};
 use nix::sys::stat::{FileStat, fstat};
 
-use super::datagrams::errno;
 use super::service::{Asked, Reply, Shared};
 use super::sockets::{Connected, Entry};
 use crate::jail::mutation;
+use crate::jail::usher::connect::{Patience, attempt};
 use crate::jail::usher::peer::{self, Node};
 use crate::jail::usher::report::What;
 use crate::jail::usher::thread::{Name, Rights};
 use crate::jail::usher::{address_of, is_cover};
+use crate::sys::errno_of;
 use crate::sys::notify::Answer;
-use crate::sys::reach;
 
 /// Connects a unix socket to what a name leads to, if it may go there.
 pub(super) fn connect(
@@ -29,7 +29,7 @@ pub(super) fn connect(
     socket: &Arc<OwnedFd>,
     address: Vec<u8>,
 ) -> nix::Result<Reply> {
-    let rights = asked.thread.rights().map_err(|error| errno(&error))?;
+    let rights = asked.thread.rights().map_err(|error| errno_of(&error, Errno::EIO))?;
     let (view, room) = (asked.thread.view()?, shared.room(asked)?);
     // All of that was the caller's if the caller is there still.
     if !shared.is_waiting(asked) {
@@ -43,23 +43,80 @@ pub(super) fn connect(
     if !may_be_reached((shared, room), &name, file.as_ref())? {
         return Err(refuse(shared, asked, &address));
     }
-    let address = file.as_ref().map_or(address, address_of);
-    let flags = OFlag::from_bits_retain(fcntl(socket, FcntlArg::F_GETFL)?);
-    if flags.contains(OFlag::O_NONBLOCK) {
-        return finish(shared, inode, borrow(&rights, || reach::connect(socket.as_fd(), &address)));
+    let way = Way { address, file, room, rights };
+    match way.lead(shared, socket) {
+        // A server that accepts nobody lets its clients wait; that is not to be our concern.
+        Err(Errno::EAGAIN) => {
+            let (socket, asked) = (Arc::clone(socket), *asked);
+            shared.in_background(&asked, move |shared| {
+                let is_made = way.lead_in_the_end((shared, &asked), &socket)?;
+                finish((shared, &asked), inode, is_made, &way.address)
+            })
+        }
+        led => finish((shared, asked), inode, led?, &way.address),
     }
-    // A server that accepts nobody lets its clients wait; that is not to be our concern.
-    let socket = Arc::clone(socket);
-    shared.in_background(asked, move |shared| {
-        let connected = borrow(&rights, || reach::connect(socket.as_fd(), &address));
-        drop((file, socket));
-        finish(shared, inode, connected)
-    })
 }
 
-/// Notes that a socket is connected, if it is.
-fn finish(shared: &Shared, inode: u64, connected: nix::Result<()>) -> nix::Result<Reply> {
-    connected?;
+/// The way to what a name leads to.
+struct Way {
+    /// As the program gave it.
+    address: Vec<u8>,
+    /// The file that it is, if it is one.
+    file: Option<OwnedFd>,
+    room: u64,
+    rights: Rights,
+}
+
+impl Way {
+    /// Connects a socket, without waiting. False if it may not go there: a name without a file may have
+    /// become somebody else's at any time.
+    fn lead(&self, shared: &Shared, socket: &OwnedFd) -> nix::Result<bool> {
+        let name = Name::in_address(&self.address);
+        let may_be_reached = || match self.file {
+            Some(_) => Ok(true),
+            None => may_be_reached((shared, self.room), &name, None),
+        };
+        if !may_be_reached()? {
+            return Ok(false);
+        }
+        let address = self.file.as_ref().map_or_else(|| self.address.clone(), address_of);
+        borrow(&self.rights, || attempt(socket, &address))?;
+        let is_there = may_be_reached()?;
+        if !is_there {
+            shutdown(socket.as_raw_fd(), Shutdown::Both)?;
+        }
+        Ok(is_there)
+    }
+
+    /// The same for as long as the program waits.
+    fn lead_in_the_end(
+        &self,
+        (shared, asked): (&Shared, &Asked),
+        socket: &OwnedFd,
+    ) -> nix::Result<bool> {
+        let mut patience = Patience::at(socket)?;
+        loop {
+            match self.lead(shared, socket) {
+                Err(Errno::EAGAIN) if patience.as_mut().is_some_and(Patience::lasts) => {}
+                led => return led,
+            }
+            if !shared.is_waiting(asked) {
+                return Err(Errno::EINTR);
+            }
+        }
+    }
+}
+
+/// Notes that a socket is connected, or tells that it may not be.
+fn finish(
+    (shared, asked): (&Shared, &Asked),
+    inode: u64,
+    is_made: bool,
+    address: &[u8],
+) -> nix::Result<Reply> {
+    if !is_made {
+        return Err(refuse(shared, asked, address));
+    }
     let connected = Connected { target: None, is_awaited: false };
     shared.sockets().note(inode, Entry::Connected(connected));
     Ok(Reply::Answer(Answer::Done(0)))
@@ -122,5 +179,5 @@ fn is_open(shared: &Shared, at: &FileStat, node: &Node) -> nix::Result<bool> {
 
 /// Does something with somebody's rights.
 fn borrow<T>(rights: &Rights, work: impl FnOnce() -> nix::Result<T>) -> nix::Result<T> {
-    rights.borrow(work).map_err(|error| errno(&error))?
+    rights.borrow(work).map_err(|error| errno_of(&error, Errno::EIO))?
 }

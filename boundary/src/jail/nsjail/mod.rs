@@ -16,8 +16,10 @@ mod refusals;
 mod rules;
 pub(in crate::jail) mod trial;
 
+pub(in crate::jail) use netlink::Socket;
 pub(in crate::jail) use network::{OWN_V4, OWN_V6};
 pub use origin::Members;
+pub(in crate::jail) use origin::listens;
 pub use refusals::{Refusals, Ring};
 
 use std::io;
@@ -31,7 +33,6 @@ use super::usher::{Reports, list_line, report_pair};
 use super::{Call, Users};
 use crate::proxy::Doors;
 use namespaces::{Namespaces, Raised};
-use netlink::Socket;
 use network::Way;
 
 /// Why the walls could not be raised.

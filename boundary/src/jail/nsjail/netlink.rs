@@ -108,11 +108,11 @@ impl Batch {
 
 /// A netlink socket. It belongs to the network namespace that it was opened in, wherever it goes.
 #[derive(Debug)]
-pub(super) struct Socket(OwnedFd);
+pub(in crate::jail) struct Socket(OwnedFd);
 
 impl Socket {
     /// Opens one for a protocol.
-    pub(super) fn open(protocol: SockProtocol) -> io::Result<Self> {
+    pub(in crate::jail) fn open(protocol: SockProtocol) -> io::Result<Self> {
         let flags = SockFlag::SOCK_CLOEXEC;
         let socket = socket(AddressFamily::Netlink, SockType::Raw, flags, protocol)?;
         setsockopt(&socket, sockopt::ReceiveTimeout, &TimeVal::milliseconds(PATIENCE))?;
@@ -120,7 +120,7 @@ impl Socket {
     }
 
     /// Takes one that somebody else opened.
-    pub(super) fn from_descriptor(socket: OwnedFd) -> Self {
+    pub(in crate::jail) fn from_descriptor(socket: OwnedFd) -> Self {
         Self(socket)
     }
 

@@ -110,20 +110,10 @@ impl Members {
         local: SocketAddr,
         remote: SocketAddr,
     ) -> io::Result<Option<Found>> {
-        let mut batch = Batch::default();
-        let wanted = request(protocol, local, remote);
-        batch.message(BY_FAMILY, REQUEST, |body| body.raw(&wanted));
-        let socket = self.sock_diag.lock().unwrap_or_else(PoisonError::into_inner);
-        socket.send(&batch)?;
-        let answer = socket.receive(MsgFlags::empty())?;
-        drop(socket);
-        let Some(message) = messages(&answer).next() else { return Ok(None) };
-        match message.outcome() {
-            Some(Err(error)) if error.raw_os_error() != Some(libc::ENOENT) => Err(error),
-            Some(_) => Ok(None),
-            // One that waits for its end is nobody's any more, and has no number.
-            None => Ok(Found::read(message.body).filter(|found| found.inode != 0)),
-        }
+        find(
+            &self.sock_diag.lock().unwrap_or_else(PoisonError::into_inner),
+            &request(protocol, local, remote),
+        )
     }
 
     /// A process among the members that holds a socket.
@@ -214,6 +204,29 @@ impl Origin for Members {
     fn asker(&self, client: SocketAddr, asked: Option<IpAddr>) -> Option<Process> {
         let holder = self.holder(libc::IPPROTO_UDP, client, SocketAddr::new(asked?, 53));
         Some(holder.unwrap_or_default())
+    }
+}
+
+/// Whether a server of TCP listens where an address leads to, in the network namespace of a socket.
+pub(in crate::jail) fn listens(sock_diag: &Socket, at: SocketAddr) -> io::Result<bool> {
+    let anywhere: IpAddr =
+        if at.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+    let nobody = SocketAddr::new(anywhere, 0);
+    Ok(find(sock_diag, &request(libc::IPPROTO_TCP, at, nobody))?.is_some())
+}
+
+/// The socket that takes what a request describes: one that is connected so, else one that listens.
+fn find(sock_diag: &Socket, wanted: &[u8]) -> io::Result<Option<Found>> {
+    let mut batch = Batch::default();
+    batch.message(BY_FAMILY, REQUEST, |body| body.raw(wanted));
+    sock_diag.send(&batch)?;
+    let answer = sock_diag.receive(MsgFlags::empty())?;
+    let Some(message) = messages(&answer).next() else { return Ok(None) };
+    match message.outcome() {
+        Some(Err(error)) if error.raw_os_error() != Some(libc::ENOENT) => Err(error),
+        Some(_) => Ok(None),
+        // One that waits for its end is nobody's any more, and has no number.
+        None => Ok(Found::read(message.body).filter(|found| found.inode != 0)),
     }
 }
 

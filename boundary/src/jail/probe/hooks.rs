@@ -4,15 +4,16 @@ use std::io;
 use std::os::fd::AsFd as _;
 
 use boundary_common::{LATER, PROGRAMS};
+use nix::errno::Errno;
 use nix::sched::{CloneFlags, unshare};
 
-use super::spaces::errno;
 use super::steps::{Over, Steps, try_out};
 use super::{Found, Primitive, Row, way_in};
 use crate::jail::Choice;
 use crate::jail::child::Identity;
 use crate::jail::ebpf::{Cgroup, Name};
 use crate::jail::kernel::{self, Kernel};
+use crate::sys::errno_of;
 
 const EBPF: &[Choice] = &[Choice::Ebpf];
 
@@ -68,14 +69,16 @@ fn program(name: &'static str) -> Primitive {
 
 /// What an attempt came to.
 fn told<T, E>(tried: &Result<T, E>, source: impl Fn(&E) -> &io::Error) -> Found {
-    Found::of(tried.as_ref().map(drop).map_err(|error| errno(source(error))))
+    Found::of(
+        tried.as_ref().map(drop).map_err(|error| errno_of(source(error), Errno::UnknownErrno)),
+    )
 }
 
 /// What the kernel half came to as a whole.
 fn of_kernel(error: &kernel::Error) -> Found {
     match error {
         kernel::Error::Call { source, .. } | kernel::Error::Program { source, .. } => {
-            Found::Refused(errno(source))
+            Found::Refused(errno_of(source, Errno::UnknownErrno))
         }
         kernel::Error::Stub
         | kernel::Error::Object(_)

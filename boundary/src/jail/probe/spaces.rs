@@ -1,6 +1,5 @@
 //! The namespaces of `nsjail`, made step by step as the jail makes them.
 
-use nix::errno::Errno;
 use nix::sched::{CloneFlags, unshare};
 
 use super::steps::{Over, Steps, try_out};
@@ -71,9 +70,4 @@ pub(super) fn landjail() -> Row {
         Err(lacking) => Found::Failed(lacking.to_string()),
     };
     Row::new(primitive, found)
-}
-
-/// What a step that failed came to.
-pub(super) fn errno(error: &std::io::Error) -> Errno {
-    error.raw_os_error().map_or(Errno::UnknownErrno, Errno::from_raw)
 }

@@ -11,12 +11,11 @@ use nix::sys::prctl;
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::pause;
 
-use super::spaces::errno;
 use super::steps::{Over, Steps, try_out};
 use super::{Found, ORDER, Primitive, Row};
 use crate::jail::child::Identity;
 use crate::jail::{Choice, landjail};
-use crate::sys::{features, notify, pidfd, process, reach};
+use crate::sys::{errno_of, features, notify, pidfd, process, reach};
 
 /// The share of another process's descriptors.
 pub(super) const SHARE: Shared =
@@ -82,7 +81,7 @@ fn cover() -> nix::Result<()> {
     unshare(CloneFlags::CLONE_NEWNS)?;
     mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none)?;
     mount(Some("tmpfs"), "/proc", Some("tmpfs"), MsFlags::MS_NODEV, Some("size=4k"))?;
-    File::create("/proc/null").map_err(|error| errno(&error))?;
+    File::create("/proc/null").map_err(|error| errno_of(&error, Errno::UnknownErrno))?;
     mount(Some("/dev/null"), "/proc/null", none, MsFlags::MS_BIND, none)
 }
 
@@ -152,8 +151,11 @@ pub(super) fn rows(identity: &Identity) -> Vec<Row> {
     let mut rows = try_out(
         &[asks],
         |steps| {
-            let installed = prctl::set_no_new_privs()
-                .and_then(|()| notify::install(&[ALLOW]).map(drop).map_err(|error| errno(&error)));
+            let installed = prctl::set_no_new_privs().and_then(|()| {
+                notify::install(&[ALLOW])
+                    .map(drop)
+                    .map_err(|error| errno_of(&error, Errno::UnknownErrno))
+            });
             steps.tell(installed)
         },
         |_| Ok(()),

@@ -9,7 +9,8 @@ use nix::libc;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{SockType, getsockopt, sockopt};
 
-use crate::sys::reach;
+use super::request::is_of_unix;
+use crate::sys::{interrupt, reach};
 
 /// How often whoever waits for a connection is looked after, in milliseconds.
 const LOOK: u16 = 200;
@@ -30,11 +31,16 @@ pub(in crate::jail) enum Attempt {
 
 /// Connects a socket without waiting, whether or not the program would.
 pub(in crate::jail) fn attempt(socket: &OwnedFd, address: &[u8]) -> nix::Result<Attempt> {
-    let connect = || reach::connect(socket.as_fd(), address);
+    let connect = || match interrupt::soon(|| reach::connect(socket.as_fd(), address)) {
+        // Somebody has made it one that waits, and no server of the unix family has room. One of TCP goes on.
+        Err(Errno::EINTR) if is_of_unix(address) => Err(Errno::EAGAIN),
+        outcome => outcome,
+    };
     if !waits(socket)? || !takes_long(socket, address)? {
         return match connect() {
             Ok(()) => Ok(Attempt::Made),
             Err(Errno::EINPROGRESS) => Ok(Attempt::UnderWay),
+            Err(Errno::EINTR) => Ok(Attempt::Waits),
             Err(error) => Err(error),
         };
     }
@@ -49,7 +55,7 @@ pub(in crate::jail) fn attempt(socket: &OwnedFd, address: &[u8]) -> nix::Result<
     })?;
     match outcome {
         Ok(()) => Ok(Attempt::Made),
-        Err(Errno::EINPROGRESS | Errno::EALREADY) => Ok(Attempt::Waits),
+        Err(Errno::EINPROGRESS | Errno::EALREADY | Errno::EINTR) => Ok(Attempt::Waits),
         Err(error) => Err(error),
     }
 }
@@ -70,9 +76,10 @@ pub(in crate::jail) fn wait(
             return Err(Errno::EINTR);
         }
         if is_over {
-            match without_waiting(socket, || reach::connect(socket.as_fd(), address))? {
+            let connect = || interrupt::soon(|| reach::connect(socket.as_fd(), address));
+            match without_waiting(socket, connect)? {
                 Ok(()) | Err(Errno::EISCONN) => return Ok(()),
-                Err(Errno::EALREADY) => {}
+                Err(Errno::EALREADY | Errno::EINTR) => {}
                 Err(Errno::EINPROGRESS) => {
                     // Somebody has shut it down meanwhile, and this is another one that nobody wants.
                     reach::connect(socket.as_fd(), &NOBODY)?;
@@ -87,14 +94,42 @@ pub(in crate::jail) fn wait(
     }
 }
 
+/// How long somebody waits who makes a call.
+#[derive(Debug)]
+pub(in crate::jail) struct Patience {
+    until: Option<Instant>,
+    pause: Duration,
+}
+
+impl Patience {
+    /// That of whoever waits at a socket; none if nobody does.
+    pub(in crate::jail) fn at(socket: &OwnedFd) -> nix::Result<Option<Self>> {
+        let pause = Duration::from_millis(1);
+        Ok(if waits(socket)? { Some(Self { until: limit(socket)?, pause }) } else { None })
+    }
+
+    /// Waits a little, for longer each time: nothing tells when another's socket has room. False if it is
+    /// over.
+    pub(in crate::jail) fn lasts(&mut self) -> bool {
+        /// The longest that room is left unused.
+        const LONGEST: Duration = Duration::from_millis(50);
+        if self.until.is_some_and(|until| Instant::now() >= until) {
+            return false;
+        }
+        std::thread::sleep(self.pause);
+        self.pause = (self.pause * 2).min(LONGEST);
+        true
+    }
+}
+
 /// Whether a program waits at a socket.
-pub(super) fn waits(socket: &OwnedFd) -> nix::Result<bool> {
+fn waits(socket: &OwnedFd) -> nix::Result<bool> {
     let flags = OFlag::from_bits_retain(fcntl(socket, FcntlArg::F_GETFL)?);
     Ok(!flags.contains(OFlag::O_NONBLOCK))
 }
 
 /// Until when a program waits that sends or connects now (`SO_SNDTIMEO`), if not for ever.
-pub(super) fn limit(socket: &OwnedFd) -> nix::Result<Option<Instant>> {
+fn limit(socket: &OwnedFd) -> nix::Result<Option<Instant>> {
     let limit = getsockopt(socket, sockopt::SendTimeout)?;
     let seconds = u64::try_from(limit.tv_sec()).unwrap_or_default();
     let rest = u64::try_from(limit.tv_usec()).unwrap_or_default();

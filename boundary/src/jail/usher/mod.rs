@@ -83,7 +83,18 @@ pub struct Seat<'a> {
     pub stand: Option<Stand<'a>>,
 }
 
-impl Seat<'_> {
+impl<'a> Seat<'a> {
+    /// What every jail's usher has.
+    pub fn new(
+        alarm: BorrowedFd<'a>,
+        reports: BorrowedFd<'a>,
+        door: &'a Path,
+        open: &'a [PathBuf],
+    ) -> Self {
+        let (cgroup, house, outside, stand) = (None, None, None, None);
+        Self { cgroup, alarm, reports, house, outside, door, open, stands_alone: false, stand }
+    }
+
     /// The descriptors that must be open until the usher is started.
     pub fn descriptors(&self) -> impl Iterator<Item = RawFd> {
         let all = [

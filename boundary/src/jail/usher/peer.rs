@@ -7,6 +7,7 @@
 use std::collections::HashMap;
 use std::ffi::OsStr;
 use std::fs;
+use std::net::SocketAddr;
 use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::path::{Path, PathBuf};
@@ -19,6 +20,7 @@ use nix::sys::socket::{
 };
 use nix::sys::stat::{FileStat, Mode, fstat, major, minor, stat};
 
+use crate::jail::nsjail::{Socket, listens};
 use crate::jail::procfs;
 
 /// How many sockets are known at once; the next one forgets them all.
@@ -34,6 +36,8 @@ pub(in crate::jail) struct Own {
 /// Whose sockets are own to whoever asks.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(in crate::jail) enum Reach {
+    /// Those that were made in this network namespace, in which there is nobody but the session.
+    Network,
     /// Those of every process of the session.
     Session,
     /// Those of the processes in a cgroup or inside it, and the session's door, by its inode: what is
@@ -125,13 +129,22 @@ pub(in crate::jail) struct Listed {
 #[derive(Debug)]
 pub(in crate::jail) struct Host {
     /// What asks there, where that is another one than ours. One question at a time.
-    outside: Option<Mutex<OwnedFd>>,
+    outside: Option<Mutex<Socket>>,
 }
 
 impl Host {
     /// Asks through a line from there, or here.
     pub(in crate::jail) fn by(outside: Option<OwnedFd>) -> Arc<Self> {
-        Arc::new(Self { outside: outside.map(Mutex::new) })
+        Arc::new(Self { outside: outside.map(|line| Mutex::new(Socket::from_descriptor(line))) })
+    }
+
+    /// Whether nobody listens at a port of loopback, neither on the machine nor here, where these are two.
+    pub(in crate::jail) fn has_nobody_at(&self, at: SocketAddr) -> bool {
+        let Some(outside) = &self.outside else { return false };
+        let is_served = |by: &Socket| listens(by, at).unwrap_or(true);
+        let is_served_there = is_served(&outside.lock().unwrap_or_else(PoisonError::into_inner));
+        let here = || Socket::open(SockProtocol::NetlinkSockDiag);
+        !is_served_there && here().is_ok_and(|here| !is_served(&here))
     }
 
     fn list(&self) -> nix::Result<Vec<Bound>> {
@@ -229,9 +242,11 @@ impl Bound {
     }
 }
 
-/// Whether there are such sockets, and a process in reach has every one of them open.
+/// Whether there are such sockets, and a process in reach has every one of them open. Which processes
+/// have one need not be known where nobody else could have made it: not all can be looked at.
 fn holds_all(bound: &[&Bound], reach: &Reach) -> bool {
-    !bound.is_empty() && bound.iter().all(|bound| is_held(bound.socket, reach))
+    let is_own = |bound: &&Bound| *reach == Reach::Network || is_held(bound.socket, reach);
+    !bound.is_empty() && bound.iter().all(is_own)
 }
 
 /// Whether a process of this pid namespace that is in reach has a socket open.
@@ -240,15 +255,27 @@ fn is_held(socket: u32, reach: &Reach) -> bool {
         return true;
     }
     let link = format!("socket:[{socket}]");
-    let Ok(processes) = fs::read_dir("/proc") else { return false };
+    let processes = || numbered(Path::new("/proc"));
+    let is_held = |folder: &Path| has_open(&folder.join("fd"), &link);
+    let is_in_reach = |process: &Path| reach.covers(process);
+    processes().any(|process| is_held(&process) && is_in_reach(&process))
+        // A thread may have descriptors of its own, or be what is left of its process.
+        || processes().any(|process| {
+            numbered(&process.join("task")).any(|thread| is_held(&thread)) && is_in_reach(&process)
+        })
+}
+
+/// The folders in one of procfs that are named by a number.
+fn numbered(folder: &Path) -> impl Iterator<Item = PathBuf> {
     let is_number = |name: &OsStr| name.as_bytes().iter().all(u8::is_ascii_digit);
-    processes.flatten().filter(|process| is_number(&process.file_name())).any(|process| {
-        let Ok(descriptors) = fs::read_dir(process.path().join("fd")) else { return false };
-        let has_it = descriptors
-            .flatten()
-            .any(|fd| fs::read_link(fd.path()).is_ok_and(|to| to.as_os_str() == link.as_str()));
-        has_it && reach.covers(&process.path())
-    })
+    let all = fs::read_dir(folder).into_iter().flatten().flatten();
+    all.filter(move |entry| is_number(&entry.file_name())).map(|entry| entry.path())
+}
+
+/// Whether a link is one of the descriptors in a folder.
+fn has_open(descriptors: &Path, link: &str) -> bool {
+    let mut all = fs::read_dir(descriptors).into_iter().flatten().flatten();
+    all.any(|fd| fs::read_link(fd.path()).is_ok_and(|to| to.as_os_str() == link))
 }
 
 /// Every unix socket of this network namespace that has a name.

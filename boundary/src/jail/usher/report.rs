@@ -2,15 +2,18 @@
 //!
 //! *Never*: keeps a call waiting for the record for longer than [`PATIENCE`].
 
+use std::ffi::OsString;
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStringExt as _;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use boundary_common::steer::Why;
+use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, socketpair};
@@ -54,7 +57,8 @@ struct Report {
     known: Option<(u32, Vec<Parent>)>,
     uid: u32,
     comm: String,
-    exe: Option<PathBuf>,
+    /// Its path, which may be no text.
+    exe: Option<Vec<u8>>,
     /// How many were not told before it.
     lost: u64,
 }
@@ -104,20 +108,35 @@ impl Line {
         Self(Mutex::new(end), AtomicU64::new(0))
     }
 
-    /// Tells what was refused to a thread that waits.
-    pub(in crate::jail) fn tell(&self, thread: Thread, handle: BorrowedFd<'_>, what: What) {
+    /// Tells what was refused to a thread that waits, of which a handle is given where there is one.
+    pub(in crate::jail) fn tell(&self, thread: Thread, handle: Option<BorrowedFd<'_>>, what: What) {
         // Of one that cannot be looked at its number is known, which the reader finds.
         let described = thread.describe();
         let (uid, comm, exe) = described.unwrap_or_else(|_| (u32::MAX, String::new(), None));
-        let lost = self.1.swap(0, Ordering::Relaxed);
+        let (exe, lost) = (exe.map(bytes), self.1.swap(0, Ordering::Relaxed));
         let report = Message::Refused(Report { what, known: None, uid, comm, exe, lost });
-        // Whether or not that can be done, the handle goes with it.
-        let _noted =
-            pidfd::process_of(thread.number()).and_then(|process| pidfd::note(handle, process));
-        // The call is refused all the same.
-        if self.ask(&report, &[handle], PATIENCE).is_err() {
-            self.1.fetch_add(lost + 1, Ordering::Relaxed);
+        if let Some(handle) = handle {
+            // Whether or not that can be done, the handle goes with it.
+            let _noted =
+                pidfd::process_of(thread.number()).and_then(|process| pidfd::note(handle, process));
         }
+        let told = match self.ask(&report, handle.as_slice(), PATIENCE) {
+            // The session's user has as many descriptors on their way as one may have.
+            Err(error) if error.raw_os_error() == Some(Errno::ETOOMANYREFS as i32) => {
+                self.ask(&report, &[], PATIENCE)
+            }
+            told => told,
+        };
+        // The call is refused all the same.
+        if told.is_err() {
+            self.miss(lost + 1);
+        }
+    }
+
+    /// Counts refusals that cannot be told, and says so if that can be.
+    pub(in crate::jail) fn miss(&self, count: u64) {
+        self.1.fetch_add(count, Ordering::Relaxed);
+        self.say_missed();
     }
 
     /// Tells what was refused to a process, of which everything is known here, and waits for nobody: it
@@ -126,12 +145,9 @@ impl Line {
         let parents = lineage::below(process.pid, std::process::id());
         let known = Some((process.pid, parents.to_vec()));
         let Process { uid, comm, exe, .. } = process;
-        let lost = self.1.swap(0, Ordering::Relaxed);
+        let (exe, lost) = (exe.map(bytes), self.1.swap(0, Ordering::Relaxed));
         let report = Message::Refused(Report { what, known, uid, comm, exe, lost });
-        let Ok(message) = serde_json::to_vec(&report) else { return };
-        let line = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let told = pass::send_with((line.as_fd(), MsgFlags::MSG_DONTWAIT), &message, &[]);
-        if told.is_err() {
+        if self.send(&report).is_err() {
             // Whoever reads is told with the next one.
             self.1.fetch_add(lost + 1, Ordering::Relaxed);
         }
@@ -139,15 +155,31 @@ impl Line {
 
     /// Tells how many refusals were not told, if there are any, when no other will be.
     pub(in crate::jail) fn confess(&self) {
-        let lost = self.1.swap(0, Ordering::Relaxed);
-        let Ok(message) = serde_json::to_vec(&Message::Missed(lost)) else { return };
-        let line = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let patience = PollTimeout::try_from(PATIENCE).unwrap_or(PollTimeout::MAX);
-        if lost > 0 && poll(&mut [PollFd::new(line.as_fd(), PollFlags::POLLOUT)], patience).is_ok()
-        {
+        let line = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut waiting = [PollFd::new(line.as_fd(), PollFlags::POLLOUT)];
+        let is_read = self.1.load(Ordering::Relaxed) == 0 || poll(&mut waiting, patience).is_ok();
+        drop(line);
+        if is_read {
             // Whoever has not read for so long does not hear it.
-            drop(pass::send_with((line.as_fd(), MsgFlags::MSG_DONTWAIT), &message, &[]));
+            self.say_missed();
         }
+    }
+
+    /// Says how many were not told, if there are any. What cannot be said now is said with the next one.
+    fn say_missed(&self) {
+        let lost = self.1.swap(0, Ordering::Relaxed);
+        if lost > 0 && self.send(&Message::Missed(lost)).is_err() {
+            self.1.fetch_add(lost, Ordering::Relaxed);
+        }
+    }
+
+    /// Sends a message that has no answer, and waits for nobody.
+    fn send(&self, message: &Message) -> io::Result<()> {
+        let message = serde_json::to_vec(message)?;
+        let line = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        pass::send_with((line.as_fd(), MsgFlags::MSG_DONTWAIT), &message, &[])?;
+        Ok(())
     }
 
     /// Has a policy entered for a room. False if it was not understood, or nobody answers.
@@ -182,6 +214,11 @@ impl Line {
         let (length, _) = pass::receive(line.as_fd(), &mut answer)?;
         Ok(answer.first().copied().filter(|_| length > 0))
     }
+}
+
+/// A path as it crosses.
+fn bytes(path: PathBuf) -> Vec<u8> {
+    path.into_os_string().into_vec()
 }
 
 /// Waits until there is something to read, at most for a time.
@@ -230,6 +267,7 @@ impl Reports {
             Message::Refused(report) => report,
         };
         let Report { what, known, uid, comm, exe, lost } = report;
+        let exe = exe.map(|path| OsString::from_vec(path).into());
         let process = if let Some((pid, parents)) = known {
             Process { pid, uid, comm, exe, parents: parents.into(), ..Process::default() }
         } else {
@@ -327,7 +365,7 @@ mod tests {
         let reader = std::thread::spawn(move || next(&reports));
         let thread = Thread::new(std::process::id());
         let handle = pidfd::open_thread_or_process(std::process::id()).unwrap();
-        line.tell(thread, handle.as_fd(), What::Named("/run/docker.sock".to_owned()));
+        line.tell(thread, Some(handle.as_fd()), What::Named("/run/docker.sock".to_owned()));
         let (process, decision) = reader.join().unwrap();
         assert_eq!(process.pid, std::process::id());
         assert_eq!(process.exe, std::env::current_exe().ok());
@@ -367,8 +405,8 @@ mod tests {
         std::thread::scope(|scope| {
             let what = What::Made { family: 16, kind: 3, protocol: 9 };
             let told = scope.spawn(move || {
-                line.tell(gone, own.as_fd(), what.clone());
-                line.tell(gone, handle.as_fd(), what);
+                line.tell(gone, Some(own.as_fd()), what.clone());
+                line.tell(gone, Some(handle.as_fd()), what);
             });
             for expected in [std::process::id(), 0] {
                 let (process, decision) = next(&reports);

@@ -1,14 +1,13 @@
 //! A call that has an address, read from the memory of whoever makes it, and made for him.
 
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
-use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::libc;
 use nix::sys::socket::{SockType, getsockopt, sockopt};
 use nix::sys::stat::fstat;
 
-use super::connect;
+use super::connect::Patience;
 use super::message::{Header, content, write_length};
 use super::thread::Thread;
 use crate::sys::notify::{self, Notification};
@@ -164,10 +163,7 @@ impl Request {
             Load::Nothing => 0,
             Load::Data(_, flags) | Load::Message(_, flags) | Load::First(_, flags) => flags,
         };
-        if flags & libc::MSG_DONTWAIT != 0 || !connect::waits(socket)? {
-            return Ok(None);
-        }
-        Ok(Some(Patience { until: connect::limit(socket)?, pause: Duration::from_millis(1) }))
+        if flags & libc::MSG_DONTWAIT != 0 { Ok(None) } else { Patience::at(socket) }
     }
 
     /// What the call returns when so much was sent, to whom it is as long as he waits.
@@ -199,28 +195,6 @@ impl Parcel {
     }
 }
 
-/// How long somebody waits who makes a call.
-#[derive(Debug)]
-pub(super) struct Patience {
-    until: Option<Instant>,
-    pause: Duration,
-}
-
-impl Patience {
-    /// Waits a little, for longer each time: nothing tells when another's socket has room. False if it is
-    /// over.
-    pub(super) fn lasts(&mut self) -> bool {
-        /// The longest that room is left unused.
-        const LONGEST: Duration = Duration::from_millis(50);
-        if self.until.is_some_and(|until| Instant::now() >= until) {
-            return false;
-        }
-        std::thread::sleep(self.pause);
-        self.pause = (self.pause * 2).min(LONGEST);
-        true
-    }
-}
-
 /// An address in the memory of a thread: what the kernel would take of it.
 fn address(thread: Thread, (at, length): (u64, u64)) -> nix::Result<Vec<u8>> {
     if at == 0 || length == 0 {
@@ -231,7 +205,7 @@ fn address(thread: Thread, (at, length): (u64, u64)) -> nix::Result<Vec<u8>> {
 }
 
 /// Whether an address is one of the unix family.
-fn is_of_unix(address: &[u8]) -> bool {
+pub(super) fn is_of_unix(address: &[u8]) -> bool {
     let family = address.first_chunk::<2>().map(|bytes| u16::from_ne_bytes(*bytes));
     family.is_some_and(|family| i32::from(family) == libc::AF_UNIX)
 }

@@ -1,26 +1,28 @@
 //! The usher at work: every question of the filter gets one answer.
 
 use std::io;
-use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use nix::errno::Errno;
 use nix::libc;
-use nix::sys::socket::{AddressFamily, SockaddrLike as _, SockaddrStorage, getsockname};
+use nix::sys::socket::{Shutdown, SockType, getsockopt, shutdown, sockopt};
 use nix::sys::stat::{FileStat, SFlag, fstat};
 use nix::unistd::{Pid, getpgid};
 
 use super::Seat;
-use super::connect::{self, Attempt};
+use super::connect::{self, Attempt, Patience};
 use super::nested::Rooms;
 use super::peer::{self, Host, Listed, Node, Own, Reach};
 use super::report::{Line, What};
-use super::request::{Patience, Request, low_half};
+use super::request::{Request, low_half};
 use super::thread::{Name, Rights, Thread};
+use crate::jail::child::is_unix;
+use crate::jail::landjail::address::{Address, is_own, loopback};
 use crate::jail::mutation;
 use crate::sys::notify::{self, Answer, Notification};
-use crate::sys::pidfd;
+use crate::sys::{errno_of, pidfd};
 
 /// How many calls are seen to at once. Each may wait for a server that accepts nobody.
 const MAX_AT_ONCE: usize = 256;
@@ -58,6 +60,7 @@ struct Shared {
     line: Arc<Line>,
     /// The sockets of the host that the command may use.
     open: Vec<Listed>,
+    host: Arc<Host>,
     /// Whether no connection goes on in the kernel.
     stands_alone: bool,
     /// How many calls are seen to, and how many wait for a connection.
@@ -88,6 +91,7 @@ impl Service {
             door,
             line: Arc::clone(&line),
             open: seat.open.iter().map(|path| Listed::at(path, &host)).collect(),
+            host,
             stands_alone: seat.stands_alone,
             at_work: AtomicUsize::new(0),
             waiting: AtomicUsize::new(0),
@@ -110,16 +114,22 @@ impl Service {
             // Who is gone has no need of an answer.
             let _is_there = notify::answer(listener, asked.id(), answer);
         };
-        if asked.call() == libc::SYS_kill {
-            return tell(signal_group(asked.thread()));
+        match asked.call() {
+            libc::SYS_kill => return tell(signal_group(asked.thread())),
+            libc::SYS_prlimit64 => return tell(limit(low_half(asked.argument(0)))),
+            _ => {}
         }
         let number = asked.thread();
         if let Some(what) = what(asked) {
-            return self.in_background(asked.id(), move |shared, _| shared.refuse(number, what));
+            let tell = move |shared: &Shared, _: BorrowedFd<'_>| shared.refuse(number, what);
+            if !self.in_background(asked.id(), tell) {
+                self.shared.line.miss(1);
+            }
+            return;
         }
         if asked.call() == libc::SYS_sendmmsg && low_half(asked.argument(2)) > FEW {
             let asked = *asked;
-            return self.in_background(asked.id(), move |shared, listener| {
+            self.in_background(asked.id(), move |shared, listener| {
                 match Request::read(&asked) {
                     Ok(Some(request)) if judges(&request) => shared.lead(listener, &request),
                     Ok(_) => Ok(Answer::Continue),
@@ -127,6 +137,7 @@ impl Service {
                 }
                 .unwrap_or_else(Answer::Failed)
             });
+            return;
         }
         match Request::read(asked) {
             Ok(Some(request)) if judges(&request) => {
@@ -135,7 +146,7 @@ impl Service {
                 });
             }
             Ok(Some(request)) if self.shared.passes_on(&request) => {
-                match pass_on(listener, &request) {
+                match self.shared.pass_on(listener, &request) {
                     Ok(Passed::Made) => tell(Answer::Done(0)),
                     Ok(Passed::Waits(socket)) => self.wait(socket, request),
                     Err(error) => tell(Answer::Failed(error)),
@@ -157,13 +168,13 @@ impl Service {
         });
     }
 
-    /// Has a thread find the answer to a call.
+    /// Has a thread find the answer to a call. False where it has its answer: there are too many.
     fn in_background(
         &self,
         id: u64,
         answer: impl FnOnce(&Shared, BorrowedFd<'_>) -> Answer + Send + 'static,
-    ) {
-        self.in_thread(id, AT_WORK, answer);
+    ) -> bool {
+        self.in_thread(id, AT_WORK, answer)
     }
 
     /// Has a thread find the answer to a call, of which there are as many as that at the most.
@@ -172,14 +183,12 @@ impl Service {
         id: u64,
         (count, most): (Count, usize),
         answer: impl FnOnce(&Shared, BorrowedFd<'_>) -> Answer + Send + 'static,
-    ) {
+    ) -> bool {
         let (listener, shared) = (Arc::clone(&self.listener), Arc::clone(&self.shared));
         let is_full = count(&shared).fetch_add(1, Ordering::Relaxed) >= most;
         let call = Call { id, listener, shared, count, answer: Answer::Failed(Errno::EAGAIN) };
-        if !is_full {
-            // Where there is no thread to be had, that is the answer.
-            drop(std::thread::Builder::new().spawn(move || call.settle(answer)));
-        }
+        // Where there is no thread to be had, that is the answer too.
+        !is_full && std::thread::Builder::new().spawn(move || call.settle(answer)).is_ok()
     }
 }
 
@@ -221,20 +230,6 @@ enum Passed {
     Waits(OwnedFd),
 }
 
-/// Makes a connection to what is no unix socket, by the address that was read.
-fn pass_on(listener: BorrowedFd<'_>, request: &Request) -> nix::Result<Passed> {
-    let (_handle, socket) = request.share()?;
-    // All of that was the caller's if the caller is there still.
-    if !notify::is_waiting(listener, request.id) {
-        return Err(Errno::EINTR);
-    }
-    match connect::attempt(&socket, &request.address)? {
-        Attempt::Made => Ok(Passed::Made),
-        Attempt::UnderWay => Err(Errno::EINPROGRESS),
-        Attempt::Waits => Ok(Passed::Waits(socket)),
-    }
-}
-
 /// Tries a call until there is room for what it sends, or for who connects, as long as somebody waits for
 /// it: what nobody waits for any more is not to be done.
 fn repeated<T>(
@@ -250,6 +245,20 @@ fn repeated<T>(
         if !notify::is_waiting(listener, request.id) {
             return Err(Errno::EINTR);
         }
+    }
+}
+
+/// Whether limits may be asked for, or set, of a process: not of boundary's own, which has the command's
+/// ids, and would record nothing any more without descriptors.
+fn limit(thread: u32) -> Answer {
+    /// The first process of the namespace.
+    const INIT: u32 = 1;
+    match pidfd::process_of(thread) {
+        Ok(process) if process == INIT || process == std::process::id() => {
+            Answer::Failed(Errno::EPERM)
+        }
+        // The kernel says so itself of one that is not there.
+        Ok(_) | Err(_) => Answer::Continue,
     }
 }
 
@@ -269,10 +278,35 @@ impl Shared {
         self.stands_alone && request.is_connect() && mutation::stands("unix")
     }
 
+    /// Makes a connection to what is no unix socket, by the address that was read.
+    fn pass_on(&self, listener: BorrowedFd<'_>, request: &Request) -> nix::Result<Passed> {
+        let (_handle, socket) = request.share()?;
+        // All of that was the caller's if the caller is there still.
+        if !notify::is_waiting(listener, request.id) {
+            return Err(Errno::EINTR);
+        }
+        if self.leads_to_nobody(request, &socket) {
+            return Err(Errno::ECONNREFUSED);
+        }
+        match connect::attempt(&socket, &request.address)? {
+            Attempt::Made => Ok(Passed::Made),
+            Attempt::UnderWay => Err(Errno::EINPROGRESS),
+            Attempt::Waits => Ok(Passed::Waits(socket)),
+        }
+    }
+
+    /// Whether nobody listens where a connection over loopback would go: the proxy, which takes what no
+    /// server inside does, would have it made, and programs wait for their servers by trying.
+    fn leads_to_nobody(&self, request: &Request, socket: &OwnedFd) -> bool {
+        let Ok(Address::Inet(target)) = Address::read(&request.address) else { return false };
+        let is_stream = || getsockopt(socket, sockopt::SockType) == Ok(SockType::Stream);
+        is_own(target) && is_stream() && self.host.has_nobody_at(loopback(target))
+    }
+
     /// Leads a call to where it wants to go, if that is the session's.
     fn lead(&self, listener: BorrowedFd<'_>, request: &Request) -> nix::Result<Answer> {
         let (view, rights) = (request.thread.view()?, request.thread.rights());
-        let rights = rights.map_err(|error| as_errno(&error))?;
+        let rights = rights.map_err(|error| errno_of(&error, Errno::EPERM))?;
         let reach = self.reach_of(request.thread)?;
         let (handle, socket) = request.share()?;
         // All of that was the caller's if the caller is there still.
@@ -294,7 +328,7 @@ impl Shared {
             Name::Abstract(_) | Name::Unnamed => Place::Name,
         };
         if !self.may_be_reached(&name, &place, &reach)? {
-            self.line.tell(request.thread, handle.as_fd(), What::Named(name.shown()));
+            self.line.tell(request.thread, Some(handle.as_fd()), What::Named(name.shown()));
             return Err(Errno::EPERM);
         }
         let address = match &place {
@@ -308,15 +342,29 @@ impl Shared {
             None => connect::attempt(&socket, &address).map(|_made| 0),
             Some(parcel) => parcel.send(&socket, &address),
         };
+        // A name without a file may have become somebody else's at any time.
+        let is_there = || match &place {
+            Place::File(_) => Ok(()),
+            Place::Name if self.may_be_reached(&name, &place, &reach)? => Ok(()),
+            Place::Name => Err(Errno::ECONNREFUSED),
+        };
+        let call = || {
+            is_there()?;
+            let done = borrow(&rights, call)?;
+            if parcel.is_none() {
+                is_there().inspect_err(|_| hang_up(&socket))?;
+            }
+            Ok(done)
+        };
         let patience = request.patience(&socket)?;
-        let sent = repeated((listener, request), patience, || borrow(&rights, call))?;
+        let sent = repeated((listener, request), patience, call)?;
         request.returns(listener, sent).map(Answer::Done)
     }
 
     /// Whose sockets are own to a thread.
     fn reach_of(&self, thread: Thread) -> nix::Result<Reach> {
-        let Some(session) = &self.house else { return Ok(Reach::Session) };
-        let text = thread.cgroup().map_err(|error| as_errno(&error))?;
+        let Some(session) = &self.house else { return Ok(Reach::Network) };
+        let text = thread.cgroup().map_err(|error| errno_of(&error, Errno::EPERM))?;
         Reach::of(&text, session, self.door).ok_or(Errno::ESRCH)
     }
 
@@ -358,9 +406,8 @@ impl Shared {
                 Errno::EPERM
             }
         };
-        if let Ok(handle) = pidfd::open_thread_or_process(number) {
-            self.line.tell(Thread::new(number), handle.as_fd(), what);
-        }
+        let handle = pidfd::open_thread_or_process(number).ok();
+        self.line.tell(Thread::new(number), handle.as_ref().map(AsFd::as_fd), what);
         Answer::Failed(error)
     }
 }
@@ -378,14 +425,14 @@ fn what(asked: &Notification) -> Option<What> {
     sets.then_some(What::Set { level: second, name: third })
 }
 
-/// Does something with somebody's rights.
-fn borrow<T>(rights: &Rights, work: impl FnOnce() -> nix::Result<T>) -> nix::Result<T> {
-    rights.borrow(work).map_err(|error| as_errno(&error))?
+/// Ends a connection that is not to be, if it is still there.
+fn hang_up(socket: &OwnedFd) {
+    shutdown(socket.as_raw_fd(), Shutdown::Both).unwrap_or_default();
 }
 
-/// The error number behind an error.
-fn as_errno(error: &io::Error) -> Errno {
-    error.raw_os_error().map_or(Errno::EPERM, Errno::from_raw)
+/// Does something with somebody's rights.
+fn borrow<T>(rights: &Rights, work: impl FnOnce() -> nix::Result<T>) -> nix::Result<T> {
+    rights.borrow(work).map_err(|error| errno_of(&error, Errno::EPERM))?
 }
 
 /// The address by which a socket's file is named and nothing else can be: the handle of it.
@@ -400,10 +447,4 @@ pub(in crate::jail) fn address_of(file: &OwnedFd) -> Vec<u8> {
 pub(in crate::jail) fn is_cover(at: &FileStat) -> bool {
     let is_device = at.st_mode & SFlag::S_IFMT.bits() == SFlag::S_IFCHR.bits();
     is_device && at.st_rdev == nix::sys::stat::makedev(1, 3)
-}
-
-/// Whether a descriptor is a socket of the unix family.
-fn is_unix(socket: BorrowedFd<'_>) -> bool {
-    getsockname::<SockaddrStorage>(socket.as_raw_fd())
-        .is_ok_and(|name| name.family() == Some(AddressFamily::Unix))
 }
