@@ -60,19 +60,11 @@ fn show(text: &str) -> ExitCode {
 }
 
 /// One line: what, why and what to do.
-fn complain(error: &dyn std::error::Error, hint: &str, status: u8) -> ExitCode {
+fn complain(error: &(dyn std::error::Error + 'static), hint: &str, status: u8) -> ExitCode {
     if let Some(status) = mutation::carried_on() {
         return ExitCode::from(status);
     }
-    let mut why = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        let cause_text = cause.to_string();
-        if !why.ends_with(&cause_text) {
-            why = format!("{why}: {cause_text}");
-        }
-        source = cause.source();
-    }
+    let why = session::chain(error);
     // Where standard error is closed there is nobody to tell.
     drop(writeln!(io::stderr(), "boundary: {why} ({hint})"));
     ExitCode::from(status)

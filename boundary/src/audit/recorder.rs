@@ -115,6 +115,17 @@ impl Shared {
     }
 }
 
+/// In which sum a decision is.
+#[derive(Debug, Clone, Copy)]
+enum Sum {
+    /// What was granted.
+    Allowed,
+    /// What was refused.
+    Denied,
+    /// None: a question to the resolver that has its answer.
+    Answered,
+}
+
 /// The next number, and the sums.
 #[derive(Debug, Default)]
 struct Count {
@@ -166,12 +177,17 @@ impl Recorder {
         let is_refusal = matches!(decision, Decision::Dropped { .. } | Decision::Withheld { .. });
         let is_ended = is_question || is_refusal;
         let allowed = decision.is_allowed();
+        let sum = match allowed {
+            true if is_question => Sum::Answered,
+            true => Sum::Allowed,
+            false => Sum::Denied,
+        };
         let is_said = shared.log.takes(decision.level());
         // Putting together what nobody takes costs every request a dozen allocations.
         let is_forwarded = shared.agent.is_some() && decision.is_request();
         let is_told = is_said || shared.is_written() || is_forwarded;
         let record = is_told.then(|| Arc::new(Record::opening(&shared.session, subject, decision)));
-        let sequence = self.number(record, (allowed, is_question), is_said);
+        let sequence = self.number(record, sum, is_said);
         Entry {
             recorder: self.clone(),
             sequence,
@@ -211,20 +227,15 @@ impl Recorder {
     }
 
     /// Gives a decision its number and its place in both queues.
-    fn number(
-        &self,
-        record: Option<Arc<Record>>,
-        (is_allowed, is_question): (bool, bool),
-        is_said: bool,
-    ) -> u64 {
+    fn number(&self, record: Option<Arc<Record>>, sum: Sum, is_said: bool) -> u64 {
         let shared = &self.shared;
         let mut count = shared.count.lock().unwrap_or_else(PoisonError::into_inner);
         let sequence = count.sequence;
         count.sequence += 1;
-        match is_allowed {
-            true if is_question => {}
-            true => count.totals.allowed += 1,
-            false => count.totals.denied += 1,
+        match sum {
+            Sum::Answered => {}
+            Sum::Allowed => count.totals.allowed += 1,
+            Sum::Denied => count.totals.denied += 1,
         }
         let Some(mut record) = record else { return sequence };
         // Nobody else has it yet.

@@ -65,7 +65,7 @@ struct Line {
 pub enum Tool {
     /// Say what the policy does with a URL; without one, look the policy over
     Check(Check),
-    /// Tell a running session something: reload, allow, stop
+    /// Ask or tell a running session: ps, denied, allow, reload, stop
     Ctl(Ctl),
     /// Compare policies
     Policy(PolicyTool),

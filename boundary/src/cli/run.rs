@@ -78,7 +78,7 @@ pub struct Args {
         long,
         value_name = "PATH",
         help_heading = "Record",
-        help = "Its socket [default: $TMPDIR/boundary-audit.sock]"
+        help = "Agent's socket [default: $TMPDIR/boundary-audit.sock]"
     )]
     pub log_proxy_socket_path: Option<OsString>,
 
@@ -86,7 +86,7 @@ pub struct Args {
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true,
           default_missing_value = "true", help_heading = "Record")]
     pub enable_session_correlation: Option<OsString>,
-    /// Put it into the requests RULE describes (repeat)
+    /// Session's id into requests RULE describes (repeat)
     #[arg(long, value_name = "RULE", help_heading = "Record")]
     pub session_id_inject_target: Vec<OsString>,
 
@@ -96,11 +96,11 @@ pub struct Args {
     /// Metrics for Prometheus at 127.0.0.1:PORT/metrics
     #[arg(long, value_name = "PORT", help_heading = "Record")]
     pub metrics_port: Option<OsString>,
-    /// CPU profiles of boundary at 127.0.0.1:6060
+    /// CPU profiles of boundary at 127.0.0.1:PORT
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true,
           default_missing_value = "true", help_heading = "Record")]
     pub pprof: Option<OsString>,
-    /// The port of these profiles
+    /// Port of the CPU profiles [default: 6060]
     #[arg(long, value_name = "PORT", help_heading = "Record")]
     pub pprof_port: Option<OsString>,
 

@@ -169,7 +169,7 @@ fn second_place(text: &str, content: &[u8]) -> Option<(usize, usize)> {
     lines.nth(1).map(|(index, _)| (index + 1, 1))
 }
 
-/// What may stand in the file. Every key is known, those of features yet to come as well.
+/// What may stand in the file.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct Values {
@@ -215,35 +215,17 @@ impl Word for Rule {
     }
 }
 
-impl Word for Choice {
-    fn read(text: &str) -> Result<Self, String> {
-        text.parse().map_err(|error| format!("`{text}`: {error}"))
-    }
+/// Reads what is told in its own words.
+macro_rules! word {
+    ($($kind:ty),+) => {$(
+        impl Word for $kind {
+            fn read(text: &str) -> Result<Self, String> {
+                text.parse().map_err(|error| format!("`{text}`: {error}"))
+            }
+        }
+    )+};
 }
-
-impl Word for Format {
-    fn read(text: &str) -> Result<Self, String> {
-        text.parse().map_err(|error| format!("`{text}`: {error}"))
-    }
-}
-
-impl Word for Prompt {
-    fn read(text: &str) -> Result<Self, String> {
-        text.parse().map_err(|error| format!("`{text}`: {error}"))
-    }
-}
-
-impl Word for Size {
-    fn read(text: &str) -> Result<Self, String> {
-        text.parse().map_err(|error| format!("`{text}`: {error}"))
-    }
-}
-
-impl Word for OnError {
-    fn read(text: &str) -> Result<Self, String> {
-        text.parse().map_err(|error| format!("`{text}`: {error}"))
-    }
-}
+word!(Choice, Format, Prompt, Size, OnError);
 
 impl Word for tracing::Level {
     fn read(text: &str) -> Result<Self, String> {

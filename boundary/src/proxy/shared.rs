@@ -239,7 +239,7 @@ impl Lanes {
     }
 
     /// Remembers that nobody needs to wait for a shared connection to this key.
-    pub(super) fn is_plain(&self, key: &Key) {
+    pub(super) fn note_plain(&self, key: &Key) {
         let mut state = self.lock();
         if state.plain.len() < MOST_PLAIN {
             state.plain.insert(key.clone());
@@ -318,7 +318,7 @@ mod tests {
     async fn so_many_hosts_are_known_to_share_nothing_and_the_next_is_asked_each_time() {
         let lanes = Arc::new(Lanes::new(2));
         for port in 1..=5000 {
-            lanes.is_plain(&key(port));
+            lanes.note_plain(&key(port));
         }
         assert_eq!(lanes.plain(), 4096);
         assert!(lanes.opening(&key(4096)).await.is_none(), "there is nothing to wait for");

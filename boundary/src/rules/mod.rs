@@ -98,15 +98,6 @@ impl RuleSet {
         }
     }
 
-    /// How a connection to a host and port may pass unopened: as any bytes if a `proto=tcp` rule
-    /// says so, else as closed TLS if a `proto=tls` rule does. Asked before the first byte is
-    /// read, since a server may speak first; the intent of that scheme is then decided as any other.
-    pub fn unopened(&self, host: &Host, port: u16) -> Option<Scheme> {
-        [Scheme::Tcp, Scheme::Tls]
-            .into_iter()
-            .find(|scheme| self.decide(Intent::stream(*scheme, host.clone(), port)).is_ok())
-    }
-
     /// Whether a rule names a request whatever its method: the reading of a list of targets, in
     /// which a rule with a method of its own names none. No permit comes of it.
     pub fn targets(&self, intent: &Intent) -> bool {

@@ -36,8 +36,17 @@ pub(super) enum Message {
     Recorded,
 }
 
-/// The kind of the message that says what was used.
-const USED: u8 = 6;
+/// The kinds of the messages, as they cross.
+mod kind {
+    pub(super) const READY: u8 = 0;
+    pub(super) const MAP_IDS: u8 = 1;
+    pub(super) const FAILED: u8 = 2;
+    pub(super) const NOT_STARTED: u8 = 3;
+    pub(super) const GO: u8 = 4;
+    pub(super) const GO_BADGED: u8 = 5;
+    pub(super) const USED: u8 = 6;
+    pub(super) const RECORDED: u8 = 7;
+}
 
 /// The longest payload: a certificate or a line of text, with room.
 const MAX: usize = 64 * 1024;
@@ -56,22 +65,22 @@ impl Channel {
     pub(super) fn send(&mut self, message: &Message) -> io::Result<()> {
         let (errno, used, badged);
         let (kind, payload): (u8, &[u8]) = match message {
-            Message::Ready(bytes) => (0, bytes),
-            Message::MapIds => (1, &[]),
-            Message::Failed(text) => (2, text.as_bytes()),
+            Message::Ready(bytes) => (kind::READY, bytes),
+            Message::MapIds => (kind::MAP_IDS, &[]),
+            Message::Failed(text) => (kind::FAILED, text.as_bytes()),
             Message::NotStarted(number) => {
                 errno = number.to_ne_bytes();
-                (3, &errno)
+                (kind::NOT_STARTED, &errno)
             }
-            Message::Go => (4, &[]),
+            Message::Go => (kind::GO, &[]),
             Message::GoBadged(badge) => {
                 badged = serde_json::to_vec(badge)?;
-                (7, &badged)
+                (kind::GO_BADGED, &badged)
             }
-            Message::Recorded => (5, &[]),
+            Message::Recorded => (kind::RECORDED, &[]),
             Message::Used(usage) => {
                 used = numbers(usage);
-                (USED, &used)
+                (kind::USED, &used)
             }
         };
         let payload = payload.get(..MAX).unwrap_or(payload);
@@ -189,7 +198,7 @@ pub(super) fn used_in(mut bytes: &[u8]) -> Usage {
         let [kind, length @ ..] = *head;
         let length = usize::try_from(u32::from_ne_bytes(length)).unwrap_or(usize::MAX);
         let Some((payload, rest)) = rest.split_at_checked(length) else { break };
-        if kind == USED {
+        if kind == kind::USED {
             last = usage(payload);
         }
         bytes = rest;
@@ -200,16 +209,16 @@ pub(super) fn used_in(mut bytes: &[u8]) -> Usage {
 /// Gives a frame its meaning.
 fn decode([kind]: [u8; 1], payload: Vec<u8>) -> io::Result<Message> {
     match kind {
-        0 => Ok(Message::Ready(payload)),
-        1 => Ok(Message::MapIds),
-        2 => Ok(Message::Failed(String::from_utf8_lossy(&payload).into_owned())),
-        3 => <[u8; 4]>::try_from(payload.as_slice())
+        kind::READY => Ok(Message::Ready(payload)),
+        kind::MAP_IDS => Ok(Message::MapIds),
+        kind::FAILED => Ok(Message::Failed(String::from_utf8_lossy(&payload).into_owned())),
+        kind::NOT_STARTED => <[u8; 4]>::try_from(payload.as_slice())
             .map(|bytes| Message::NotStarted(i32::from_ne_bytes(bytes)))
             .map_err(io::Error::other),
-        4 => Ok(Message::Go),
-        5 => Ok(Message::Recorded),
-        USED => Ok(Message::Used(usage(&payload))),
-        7 => Ok(Message::GoBadged(serde_json::from_slice(&payload)?)),
+        kind::GO => Ok(Message::Go),
+        kind::RECORDED => Ok(Message::Recorded),
+        kind::USED => Ok(Message::Used(usage(&payload))),
+        kind::GO_BADGED => Ok(Message::GoBadged(serde_json::from_slice(&payload)?)),
         other => Err(io::Error::other(format!("a message of unknown kind {other}"))),
     }
 }

@@ -106,9 +106,9 @@ impl Held {
 
     /// Maps every id to itself: files keep their owners, and nothing else is granted.
     fn map_ids(&self) -> Result<(), Call> {
-        for map in ["uid_map", "gid_map"] {
+        for (map, call) in [("uid_map", "write(uid_map)"), ("gid_map", "write(gid_map)")] {
             fs::write(format!("/proc/{}/{map}", self.pid), "0 0 4294967295\n")
-                .map_err(Call::to("write(uid_map)"))?;
+                .map_err(Call::to(call))?;
         }
         Ok(())
     }

@@ -80,7 +80,7 @@ pub(super) struct Control {
     /// The policy with which the command was started, and its files.
     first: Policy,
     guarded: Guarded,
-    learns: bool,
+    jail: Choice,
     now: Mutex<Now>,
 }
 
@@ -103,6 +103,8 @@ impl Now {
 pub(super) struct About {
     /// What it is.
     pub(super) session: Session,
+    /// The jail that stands.
+    pub(super) jail: Choice,
     /// How its policy was asked for.
     pub(super) wanted: PolicyArgs,
     /// For whom.
@@ -113,9 +115,10 @@ pub(super) struct About {
 
 impl About {
     /// A session of a configuration.
-    pub(super) fn of(config: &Config, session: Session) -> Self {
+    pub(super) fn of(config: &Config, session: Session, jail: Choice) -> Self {
         Self {
             session,
+            jail,
             wanted: config.wanted.clone(),
             user: config.user.clone(),
             policy: config.policy.clone(),
@@ -126,15 +129,13 @@ impl About {
 impl Control {
     /// For a session that begins with a policy.
     pub(super) fn new(proxy: Arc<Proxy>, about: About) -> Self {
-        let About { session, wanted, user, policy } = about;
+        let About { session, jail, wanted, user, policy } = about;
         let rules = policy.rules.iter().map(|written| written.rule.clone()).collect();
         let now = Now { rules, reading: policy.reading, added: Vec::new() };
-        let learns = session.learning;
         // In landjail a user's command has no mounts.
-        let is_walled = session.jail != Choice::Landjail.to_string();
-        let guarded = Guarded::open(&policy, user.uid, is_walled);
+        let guarded = Guarded::open(&policy, user.uid, jail != Choice::Landjail);
         let (first, now) = (policy, Mutex::new(now));
-        Self { proxy, session, wanted, user, first, guarded, learns, now }
+        Self { proxy, session, wanted, user, first, guarded, jail, now }
     }
 
     /// Answers until the session ends. A hangup of this process, which has no terminal, is the same
@@ -170,7 +171,7 @@ impl Control {
     /// Reloads, unless the command may have asked for it: in a jail without a pid namespace it has our
     /// number, before Linux 6.12 nothing keeps its signals off, and it can write what its user can.
     fn hang_up(&self) {
-        if self.session.jail == Choice::Landjail.to_string() {
+        if self.jail == Choice::Landjail {
             return tracing::warn!(
                 "a hangup reloads nothing in this jail: use `boundary ctl reload`"
             );
@@ -230,7 +231,7 @@ impl Control {
         let environment = Environment::own();
         let machine = self.guarded.reading(is_replaced);
         let at = (&machine as &dyn System, &self.user);
-        let read = self.first.again(&self.wanted, &environment, at, self.learns);
+        let read = self.first.again(&self.wanted, &environment, at, self.session.learning);
         let policy = match read {
             Ok(policy) => policy,
             Err(error) => {

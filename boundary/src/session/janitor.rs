@@ -1,5 +1,5 @@
 //! The first process of the command's pid namespace: reaps what nobody waits for, and clears up
-//! when the keeper is killed.
+//! when the keeper is killed. The documents and `ps` call it `init`.
 //!
 //! *Standing*: forked before anything exists that could be left behind. The kernel kills the
 //! whole namespace when it dies. *Never*: enters the session's cgroup, runs the command, or
@@ -108,7 +108,7 @@ impl Janitor {
     }
 
     /// Whether it has ended the command because the usher was gone.
-    pub(super) fn has_lost_usher(&mut self) -> bool {
+    pub(super) fn take_loss_of_usher(&mut self) -> bool {
         self.line.has_something() && matches!(self.line.receive(), Ok(Some(Message::Failed(_))))
     }
 

@@ -4,6 +4,7 @@
 //! keeper ── parses, raises the walls, starts the others, waits, takes down
 //!  ├─ init     first process of the command's pid namespace; clears up if the keeper is killed
 //!  ├─ proxy    no privilege; listens, asks the rules, dials, records
+//!  ├─ usher    beside the command: makes its calls that name a socket, where they may lead
 //!  └─ command  inside the walls, as the invoking user
 //! ```
 //!
@@ -44,13 +45,13 @@ use uuid::Uuid;
 use crate::audit::{Sinks, Usage};
 use crate::config::{Config, Invoker, Prompt};
 use crate::jail::child::Identity;
-use crate::jail::{self, Call, mutation};
+use crate::jail::{self, Call, Walls, mutation};
 use crate::sys::process;
 use command::{Held, Plan};
 use janitor::Remains;
 use keeper::{Ended, Family, Signals};
 use prompt::Opened;
-use proxy::ProxyProcess;
+use proxy::{ProxyProcess, Setup};
 use raise::Raised;
 use trust::{Roots, SessionFiles};
 
@@ -101,13 +102,9 @@ fn outermost(config: &Config, identity: &Identity) -> Result<Outcome, Error> {
     }
     let control =
         control::Door::bind(&remains.files, identity).map_err(Call::to("bind(control)"))?;
-    let prompt = config.prompt.as_ref().map(|prompt| {
-        let is_guarded = walls.jail() != jail::Choice::Landjail || !mutation::stands("prompt");
-        Opened::open(prompt, is_guarded, &config.user)
-    });
-    let prompt = prompt.transpose().map_err(Error::Prompt)?;
-    let served = (doors, sinks, control, prompt.flatten());
-    let mut proxy = ProxyProcess::start((config, session), identity, served, &walls)?;
+    let prompt = prompt(config, &walls)?;
+    let setup = Setup { config, session, identity, doors, sinks, control, prompt, walls: &walls };
+    let mut proxy = ProxyProcess::start(setup)?;
     // Meanwhile the proxy prepares itself.
     let roots = Roots::read().map_err(Call::to("read(bundle)"))?;
     proxy.ready()?;
@@ -134,7 +131,7 @@ fn outermost(config: &Config, identity: &Identity) -> Result<Outcome, Error> {
     let usher = walls.usher_line();
     let family = Family { command, proxy: proxy.pid(), janitor: janitor.pid, usher };
     let ended = signals.watch(family);
-    let ended = if janitor.has_lost_usher() { Ok(Ended::Lost("usher")) } else { ended };
+    let ended = if janitor.take_loss_of_usher() { Ok(Ended::Lost("usher")) } else { ended };
     // The command's remaining processes end before the proxy does, so that what they did last is
     // on record.
     let usage = Usage { tasks: janitor.tasks(), ..walls.usage() };
@@ -149,6 +146,13 @@ fn outermost(config: &Config, identity: &Identity) -> Result<Outcome, Error> {
     Ok(Outcome { status: status(ended?)?, is_recorded })
 }
 
+/// Who is asked where no rule permits a request, if anybody is.
+fn prompt(config: &Config, walls: &Walls) -> Result<Option<Opened>, Error> {
+    let Some(prompt) = &config.prompt else { return Ok(None) };
+    let is_guarded = walls.jail() != jail::Choice::Landjail || !mutation::stands("prompt");
+    Opened::open(prompt, is_guarded, &config.user).map_err(Error::Prompt)
+}
+
 /// What became of a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Outcome {
@@ -156,6 +160,20 @@ pub struct Outcome {
     pub status: u8,
     /// Whether everything that was decided has reached its sinks, or is counted there as lost.
     pub is_recorded: bool,
+}
+
+/// An error and what caused it, on one line.
+pub fn chain(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut said = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let cause_said = cause.to_string();
+        if !said.ends_with(&cause_said) {
+            said = format!("{said}: {cause_said}");
+        }
+        source = cause.source();
+    }
+    said
 }
 
 /// What the end of a session means for whoever called boundary.
@@ -277,9 +295,6 @@ impl Error {
             Self::Prompt(_) => "name a program that asks, --prompt=/path; no command was run",
             Self::Circle(_) => {
                 "name another with --upstream-proxy, or --upstream-proxy '' for none"
-            }
-            Self::Walls(jail::Error::Unavailable(_)) => {
-                "leave the choice to boundary, which takes the first that can be raised"
             }
             Self::Walls(jail::Error::Landjail(_)) => {
                 "the landjail jail needs seccomp notifications, which only one filter of a process may \

@@ -23,7 +23,7 @@ use super::channel::{Channel, Message, used_in};
 use super::control::{About, Control, Door};
 use super::learn::Book;
 use super::windows::{Shown, Windows};
-use super::{Error, faults, frugal, gauges, names, stdio};
+use super::{Error, chain, faults, frugal, gauges, names, stdio};
 use crate::audit::{Recorder, Session, Sinks, Usage};
 use crate::ca::Authority;
 use crate::config::Config;
@@ -58,16 +58,10 @@ pub(super) struct ProxyProcess {
 
 impl ProxyProcess {
     /// Starts the proxy; [`Self::ready`] waits until it listens.
-    pub(super) fn start(
-        (config, session): (&Config, Uuid),
-        identity: &Identity,
-        (doors, sinks, control, prompt): (Doors, Sinks, Door, Option<Opened>),
-        walls: &Walls,
-    ) -> Result<Self, Error> {
+    pub(super) fn start(setup: Setup<'_>) -> Result<Self, Error> {
         let (line, far) = Channel::pair().map_err(Call::to("socketpair"))?;
         line.bound(super::START).map_err(Call::to("setsockopt"))?;
-        let patience = config.limits.drain.saturating_add(PATIENCE);
-        let setup = Setup { config, session, identity, doors, sinks, control, prompt, walls };
+        let patience = setup.config.limits.drain.saturating_add(PATIENCE);
         let pid = process::fork(|| setup.live(far)).map_err(Call::to("fork"))?;
         Ok(Self { pid, line: Some(line), certificate: Vec::new(), patience })
     }
@@ -102,9 +96,7 @@ impl ProxyProcess {
             None => Ok(()),
         }
     }
-}
 
-impl ProxyProcess {
     /// Tells it what the command used, and that this was all: it writes down what it knows.
     pub(super) fn conclude(&mut self, usage: Usage) {
         if let Some(line) = &mut self.line {
@@ -130,15 +122,23 @@ impl Drop for ProxyProcess {
 }
 
 /// What the proxy's process is made of, on the child's side of the fork.
-struct Setup<'a> {
-    config: &'a Config,
-    session: Uuid,
-    identity: &'a Identity,
-    doors: Doors,
-    sinks: Sinks,
-    control: Door,
-    prompt: Option<Opened>,
-    walls: &'a Walls,
+pub(super) struct Setup<'a> {
+    /// What was asked for.
+    pub(super) config: &'a Config,
+    /// The session's id.
+    pub(super) session: Uuid,
+    /// Who the command is.
+    pub(super) identity: &'a Identity,
+    /// Where what is turned arrives.
+    pub(super) doors: Doors,
+    /// Where the record goes.
+    pub(super) sinks: Sinks,
+    /// Where a session that runs is asked and told.
+    pub(super) control: Door,
+    /// Who is asked where no rule permits a request.
+    pub(super) prompt: Option<Opened>,
+    /// What lends it origins and refusals.
+    pub(super) walls: &'a Walls,
 }
 
 /// What a process of the session says when it cannot go on: one line for the user.
@@ -208,7 +208,7 @@ impl Setup<'_> {
         let shown = windows.showing(meters.map(|meters| {
             gauges::registry(&about, &meters, (&recorder, &proxy), self.walls.counts())
         }));
-        let about = About::of(self.config, described);
+        let about = About::of(self.config, described, self.walls.jail());
         let control = (Arc::new(Control::new(Arc::clone(&proxy), about)), self.control);
         let doors = self.doors;
         let service = Service {
@@ -424,7 +424,7 @@ fn heed(
                 drop(recorder.decide(&subject, decision));
             }
             Told::Refused(subject, decision) => drop(recorder.decide(&subject, decision)),
-            Told::Entered(entry) => reports.answer(has_entered(entry, rules)),
+            Told::Entered(entry) => reports.answer(enter(entry, rules)),
             Told::Left(place) => reports.answer(rules.leave(place)),
         }
     }
@@ -432,7 +432,7 @@ fn heed(
 }
 
 /// Enters the policy of a room, if it can be understood and the room is new.
-fn has_entered(Entry { place, inside, rules: texts, exact }: Entry, rules: &Policies) -> bool {
+fn enter(Entry { place, inside, rules: texts, exact }: Entry, rules: &Policies) -> bool {
     let parsed: Result<Vec<_>, _> = texts.iter().map(|text| text.parse()).collect();
     let Ok(parsed) = parsed else { return false };
     let reading = if exact { DomainMatch::Exact } else { DomainMatch::Subdomains };
@@ -457,18 +457,4 @@ fn miss(recorder: &Recorder, lost: u64) {
         recorder.missed(lost);
         tracing::warn!(lost, "refusals came faster than they could be read");
     }
-}
-
-/// An error and what caused it, on one line.
-fn chain(error: &(dyn std::error::Error + 'static)) -> String {
-    let mut said = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        let cause_said = cause.to_string();
-        if !said.ends_with(&cause_said) {
-            said = format!("{said}: {cause_said}");
-        }
-        source = cause.source();
-    }
-    said
 }

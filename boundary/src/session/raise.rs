@@ -34,12 +34,7 @@ pub(super) fn raise(
     remains: &Remains,
     identity: &Identity,
 ) -> Result<Raised, Error> {
-    match config.jail {
-        Choice::Auto => first(config, remains, identity),
-        jail @ (Choice::Ebpf | Choice::Nsjail | Choice::Landjail) => {
-            this(jail, config, remains, identity)
-        }
-    }
+    this(config.jail, config, remains, identity)
 }
 
 /// Raises the first jail that can be, and says which one stands, and why not an earlier one.
@@ -60,7 +55,7 @@ fn first(config: &Config, remains: &Remains, identity: &Identity) -> Result<Rais
     Err(jail::Error::Nothing(passed_over.join("; ")).into())
 }
 
-/// Raises this jail.
+/// Raises this jail, or the first that can be.
 fn this(
     jail: Choice,
     config: &Config,
@@ -70,10 +65,10 @@ fn this(
     // Before there are processes: what has failed can be looked into.
     probe::before(jail).map_err(|call| jail::Error::Enclosure { jail, call })?;
     match jail {
+        Choice::Auto => first(config, remains, identity),
         Choice::Ebpf => of_ebpf(config, remains),
         Choice::Nsjail => of_nsjail(config, remains, identity),
         Choice::Landjail => of_landjail(config, remains),
-        Choice::Auto => Err(jail::Error::Unavailable(jail).into()),
     }
 }
 

@@ -2,7 +2,10 @@
 
 use std::fs::OpenOptions;
 
+use nix::errno::Errno;
 use nix::unistd::{dup2_stderr, dup2_stdin, dup2_stdout};
+
+use crate::sys::errno_of;
 
 /// Points all three to `/dev/null`, so that a pipe of the caller closes when the command is done
 /// with it, not when boundary's own processes are.
@@ -21,7 +24,6 @@ pub(super) fn detach_but_stderr() -> nix::Result<()> {
 }
 
 fn null() -> nix::Result<std::fs::File> {
-    OpenOptions::new().read(true).write(true).open("/dev/null").map_err(|error| {
-        error.raw_os_error().map_or(nix::Error::UnknownErrno, nix::Error::from_raw)
-    })
+    let null = OpenOptions::new().read(true).write(true).open("/dev/null");
+    null.map_err(|error| errno_of(&error, Errno::UnknownErrno))
 }

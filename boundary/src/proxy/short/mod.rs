@@ -83,8 +83,26 @@ impl Turn {
     }
 }
 
-/// A request's account, and since when an upstream is asked.
-type Open = (Account, Stopwatch);
+/// A request that is on record.
+struct Open {
+    account: Account,
+    /// Since when an upstream is asked.
+    time: Stopwatch,
+}
+
+/// An answer on its way to the client.
+struct Delivery<'a> {
+    answer: Answer,
+    account: Account,
+    /// What has come of the body.
+    first: &'a [u8],
+    /// The connection that it comes on.
+    bare: Bare,
+    /// Whether nothing came on it that is not the answer's.
+    is_clean: bool,
+    /// Whether the client's connection ends with it.
+    is_last: bool,
+}
 
 /// A plain request that was permitted.
 struct Question {
@@ -109,9 +127,9 @@ impl Question {
     }
 
     /// An upstream was asked, and does not answer it.
-    fn unanswered(self, (account, time): Open, failure: Failure) -> Turn {
-        time.answered();
-        self.long(account, Err(failure))
+    fn unanswered(self, open: Open, failure: Failure) -> Turn {
+        open.time.answered();
+        self.long(open.account, Err(failure))
     }
 }
 
@@ -182,7 +200,7 @@ impl<S: Stream> Talk<'_, S> {
             Err(Stop::Failed(failure)) => Err(failure),
         };
         let account = Account::new(proxy.allow(self.call, permit));
-        let mut open = (account, proxy.recorder.time());
+        let mut open = Open { account, time: proxy.recorder.time() };
         let (bare, is_kept) = match near {
             Ok(Near::Kept(bare)) => (bare, true),
             Ok(Near::Fresh(route)) => {
@@ -191,7 +209,7 @@ impl<S: Stream> Talk<'_, S> {
                     Ok(Ok(bare)) => (bare, false),
                     // The long way knows which other version may be spoken there.
                     Ok(Err(failure)) if failure.is_about_version() => {
-                        return question.long(open.0, Ok((Way::Fresh(route), open.1)));
+                        return question.long(open.account, Ok((Way::Fresh(route), open.time)));
                     }
                     Ok(Err(failure)) => return question.unanswered(open, failure),
                     Err(Left::Late) => return question.unanswered(open, Failure::Unanswered),
@@ -199,9 +217,9 @@ impl<S: Stream> Talk<'_, S> {
                 }
             }
             Ok(Near::Far) => return Turn::Long(None),
-            Err(failure) => return question.long(open.0, Err(failure)),
+            Err(failure) => return question.long(open.account, Err(failure)),
         };
-        open.0.dialled(bare.address);
+        open.account.dialled(bare.address);
         self.exchange(question, Outing { bare, is_kept, open }, closing).await
     }
 
@@ -296,13 +314,13 @@ impl<S: Stream> Talk<'_, S> {
                 return self.give_over(question, outing, told).await;
             }
         };
-        let Outing { bare, open: (mut account, time), .. } = outing;
+        let Outing { bare, open: Open { mut account, time }, .. } = outing;
         time.answered();
         account.status = Some(answer.status);
         account.carried(question.body as u64, content);
         self.client.answered();
         let is_last = question.is_last || self.proxy.is_closing();
-        self.bring(answer, (first, is_clean), (bare, account), (is_last, closing)).await
+        self.bring(Delivery { answer, account, first, bare, is_clean, is_last }, closing).await
     }
 
     /// Waits for the head of an answer.
@@ -338,11 +356,10 @@ impl<S: Stream> Talk<'_, S> {
     /// Brings an answer back, and the connection to where it waits for the next.
     async fn bring(
         &mut self,
-        answer: Answer,
-        (first, is_clean): (&[u8], bool),
-        (mut bare, account): (Bare, Account),
-        (is_last, closing): (bool, Pin<&mut impl Future<Output = ()>>),
+        delivery: Delivery<'_>,
+        closing: Pin<&mut impl Future<Output = ()>>,
     ) -> Turn {
+        let Delivery { answer, account, first, mut bare, is_clean, is_last } = delivery;
         let Answer { mut said, mut body, is_last: upstream_ends, .. } = answer;
         if is_last {
             said.extend_from_slice(b"Connection: close\r\n");
@@ -378,7 +395,7 @@ impl<S: Stream> Talk<'_, S> {
         match self.proxy.upstream.begun(bare, told).await {
             Ok(connection) => {
                 let way = if is_kept { Way::Kept } else { Way::Begun };
-                question.long(open.0, Ok((way(connection), open.1)))
+                question.long(open.account, Ok((way(connection), open.time)))
             }
             Err(error) => question.unanswered(open, Failure::Broken(error)),
         }

@@ -374,7 +374,7 @@ impl Upstream {
         let agreed = stream.get_ref().1.alpn_protocol();
         let speech = if agreed == Some(b"h2") { Speech::Http2 } else { Speech::Http1 };
         if speech != prefers {
-            self.pool.lanes().is_plain(key);
+            self.pool.lanes().note_plain(key);
         }
         self.begin(stream, key, address, (speech, is_only)).await
     }

@@ -2,6 +2,7 @@
 
 use super::super::{Code, DomainMatch};
 use super::{Verdict, verdict};
+use crate::audit::OnError;
 
 #[test]
 fn every_verdict_in_the_document_is_given() {
@@ -36,5 +37,9 @@ fn every_code_is_explained_in_its_own_words_and_no_other_is() {
     for (code, (_, text)) in Code::ALL.iter().zip(sections) {
         assert!(text.contains(code.meaning()), "{}", code.as_str());
         assert!(text.contains("**What to do.**"), "{}", code.as_str());
+    }
+    for after in document.split("`audit_on_error: ").skip(1) {
+        let (value, _) = after.split_once('`').unwrap();
+        value.parse::<OnError>().unwrap_or_else(|error| panic!("{value}: {error}"));
     }
 }

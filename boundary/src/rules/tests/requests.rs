@@ -274,10 +274,13 @@ mod a_port_is_part_of_the_rule {
     fn a_connection_may_pass_unopened_only_by_its_own_rule() {
         let rules = "proto=tcp host=git.com port=22 ; proto=tls domain=pin.com ; domain=a.com";
         let rules = policy(rules, DomainMatch::Subdomains).unwrap();
-        let unopened = |host, port| rules.unopened(&Host::parse(host).unwrap(), port);
-        assert_eq!(unopened("git.com", 22), Some(Scheme::Tcp));
-        assert_eq!(unopened("git.com", 443), None);
-        assert_eq!(unopened("x.pin.com", 443), Some(Scheme::Tls));
-        assert_eq!(unopened("a.com", 443), None);
+        let passes = |scheme, host, port| {
+            let stream = Intent::stream(scheme, Host::parse(host).unwrap(), port);
+            rules.decide(stream).is_ok()
+        };
+        assert!(passes(Scheme::Tcp, "git.com", 22) && !passes(Scheme::Tls, "git.com", 22));
+        assert!(!passes(Scheme::Tcp, "git.com", 443) && !passes(Scheme::Tls, "git.com", 443));
+        assert!(passes(Scheme::Tls, "x.pin.com", 443) && !passes(Scheme::Tcp, "x.pin.com", 443));
+        assert!(!passes(Scheme::Tls, "a.com", 443) && !passes(Scheme::Tcp, "a.com", 443));
     }
 }

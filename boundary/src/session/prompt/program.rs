@@ -51,7 +51,7 @@ impl Program {
             Ok(Some(line)) => meant(&line),
             Ok(None) => Answer::Silence,
             Err(error) => {
-                tracing::warn!(%error, "the prompting program is gone");
+                tracing::warn!(%error, "the prompting program cannot be asked");
                 Answer::Silence
             }
         }
@@ -78,7 +78,10 @@ impl Program {
             let left = until.saturating_duration_since(Instant::now());
             let left = PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX);
             let mut waiting = [PollFd::new(self.output.as_fd(), PollFlags::POLLIN)];
-            if self.heard.len() > LONGEST || poll(&mut waiting, left)? == 0 {
+            if self.heard.len() > LONGEST {
+                return Err(io::Error::other("a line longer than any answer"));
+            }
+            if poll(&mut waiting, left)? == 0 {
                 return Ok(None);
             }
             let mut part = [0; 256];
