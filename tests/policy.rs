@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
+use std::process::Command;
 
 use serde_json::Value;
 
@@ -160,6 +161,23 @@ fn check_names_the_nearest_rule_and_what_missed() {
     out.expect(said["nearest"]["missed"][0] == "method", "the method missed");
     out.expect(said["nearest"]["missed"][1] == "path", "and the path");
     out.expect(said["remedy"] == "method=POST domain=b.a.test path=/y", "and what would permit it");
+}
+
+#[test]
+fn what_check_says_would_permit_it_expands_nothing_in_a_shell() {
+    needs!(root);
+    let world = World::new();
+    let url = "https://a.test/$(id)`id`'$HOME";
+    let said = world.exact(&["check", url]).output();
+    let (_, option) = said.stdout.split_once("permit it: ").expect("what would");
+    let read = r#"eval "set -- $1"; printf '%s\n' "$#" "$@""#;
+    let words = Command::new("sh").args(["-c", read, "sh", option.trim()]).output();
+    let words = String::from_utf8(words.expect("a shell").stdout).expect("text");
+    let json = world.exact(&["check", "--json", url]).output();
+    let json: Value = serde_json::from_str(&json.stdout).expect("JSON");
+    let rule = json["remedy"].as_str().expect("a rule");
+    said.expect(words == format!("2\n--allow\n{rule}\n"), &words);
+    said.expect(rule.contains("/$(id)") && rule.contains('\''), rule);
 }
 
 #[test]

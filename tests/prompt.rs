@@ -40,19 +40,19 @@ fn whoever_sits_at_the_terminal_permits_by_the_number_of_the_question() {
     let (session, mut terminal) =
         world.boundary(&["--prompt"], &["bash", "-c", &script]).on_terminal();
     terminal.wait_for("GET http://four.test/a asked for by curl");
-    terminal.wait_for("This rule would: method=GET domain=four.test path=/a");
+    terminal.wait_for("This rule would: 'method=GET domain=four.test path=/a'");
     terminal.wait_for("boundary> ");
     terminal.type_in("yes\n");
     terminal.wait_for("That is none of");
     terminal.type_in(&format!("{}\n", number(&terminal)));
     terminal.wait_for("first 200 .");
     terminal.wait_for("again 200 .");
-    terminal.wait_for("This rule would: method=GET domain=four.test path=/b");
+    terminal.wait_for("This rule would: 'method=GET domain=four.test path=/b'");
     terminal.type_in("no\n");
     terminal.wait_for("second 403 declined.");
     // A no is remembered too.
     terminal.wait_for("once-more 403 declined.");
-    terminal.wait_for("This rule would: method=GET domain=four.test path=/c");
+    terminal.wait_for("This rule would: 'method=GET domain=four.test path=/c'");
     terminal.type_in("never\n");
     terminal.wait_for("third 403 declined.");
     terminal.wait_for("last 403 declined.");

@@ -45,7 +45,7 @@ fn the_record_is_shown_a_line_a_decision_with_who_asked_and_what_would_permit_it
         out.expect(allowed.contains(part), part);
     }
     let denied = line("http://denied.test/c?d=e");
-    for part in ["DENY ", "no_rule", "--allow \"method=GET domain=denied.test path=/c\""] {
+    for part in ["DENY ", "no_rule", "--allow 'method=GET domain=denied.test path=/c'"] {
         out.expect(denied.contains(part), part);
     }
     out.expect(!out.stdout.contains('\u{1b}'), "no colour where there is no terminal");
@@ -148,7 +148,7 @@ fn a_browser_shows_who_asked_for_what_under_which_policy() {
     browser.resize((1200, 900), "light");
     browser.show(&page);
     let denied = text(&mut browser, "denied");
-    assert!(denied.contains("--allow \"method=GET domain=denied.test path=/c\""), "{denied}");
+    assert!(denied.contains("--allow 'method=GET domain=denied.test path=/c'"), "{denied}");
     assert!(denied.contains("No rule of the policy permits this request."), "{denied}");
     let hosts = text(&mut browser, "hosts");
     assert!(hosts.contains("allowed.test") && hosts.contains("denied.test"), "{hosts}");

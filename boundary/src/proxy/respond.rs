@@ -14,7 +14,7 @@ use super::body::Answer;
 use super::framing::Fault;
 use super::headers::wants_only_json;
 use super::upstream::Failure;
-use crate::rules::{Code, Denial, Intent};
+use crate::rules::{Code, Denial, Intent, quoted};
 
 /// The words by which a refusal is known, in the reference as here.
 const BLOCKED: &str = "Request Blocked by Boundary";
@@ -242,9 +242,4 @@ fn asked(denial: &Denial, parts: &Parts) -> (String, String) {
         None => parts.uri.to_string(),
     };
     (parts.method.to_string(), url)
-}
-
-/// A rule as one word of a shell, in which nothing is expanded.
-fn quoted(rule: &str) -> String {
-    format!("'{}'", rule.replace('\'', r"'\''"))
 }

@@ -91,6 +91,13 @@ impl Denial {
     }
 }
 
+/// A rule as one word of a POSIX shell, in which nothing is expanded.
+///
+/// Parts of a remedy are words of whoever was refused: `$(…)` and backquotes stand in paths.
+pub fn quoted(rule: &str) -> String {
+    format!("'{}'", rule.replace('\'', r"'\''"))
+}
+
 /// A canonical path as a pattern that covers it alone.
 pub(super) fn as_pattern(path: &str) -> String {
     if path == "*" {

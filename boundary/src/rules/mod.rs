@@ -20,7 +20,7 @@ mod policies;
 mod tests;
 mod typo;
 
-pub use denial::{Code, Denial};
+pub use denial::{Code, Denial, quoted};
 pub use difference::{Side, difference};
 pub use grammar::{Mistake, Part, Rule};
 pub use host::{Host, Name};

@@ -174,7 +174,8 @@ impl Verdict {
                     page.line(format_args!("  {near}"));
                 }
                 if let Some(remedy) = denial.remedy() {
-                    page.line(format_args!("  this would permit it: --allow \"{remedy}\""));
+                    let remedy = rules::quoted(&remedy);
+                    page.line(format_args!("  this would permit it: --allow {remedy}"));
                 }
             }
         }

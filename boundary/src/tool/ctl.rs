@@ -8,6 +8,7 @@ use super::{Error, Page, answer};
 use crate::audit::{printable, printable_json};
 use crate::cli::{Ctl, CtlVerb};
 use crate::control::{self, Answer, Ask, Denied, Peer, Session};
+use crate::rules::quoted;
 
 /// The exit status of something that was not done.
 const NOT_DONE: u8 = 1;
@@ -96,7 +97,7 @@ fn denied(socket: &Path, as_json: bool) -> Result<u8, Error> {
     for Denied { sequence, asked, code, rule } in all {
         page.line(format_args!("{sequence:>5}  {}  {}", printable(&code), printable(&asked)));
         match rule {
-            Some(rule) => page.line(format_args!("       {}", printable(&rule))),
+            Some(rule) => page.line(format_args!("       {}", quoted(&printable(&rule)))),
             None => page.line("       no rule permits this"),
         }
     }

@@ -1,6 +1,6 @@
 //! Known ways around the rest of a rule: paths, methods, ports.
 
-use super::super::{Code, Denial, DomainMatch, Host, Intent, Method, Scheme};
+use super::super::{Code, Denial, DomainMatch, Host, Intent, Method, Scheme, quoted};
 use super::{ask, decide, policy};
 
 macro_rules! sent_as {
@@ -136,6 +136,18 @@ fn a_denial_says_what_would_permit_it() {
     ] {
         let denial = decide("domain=other.com", method, url).unwrap_err();
         assert_eq!(denial.remedy().as_deref(), Some(remedy));
+    }
+}
+
+#[test]
+fn a_quoted_rule_is_one_word_in_which_a_shell_expands_nothing() {
+    for (rule, word) in [
+        ("domain=a.com path=/x", "'domain=a.com path=/x'"),
+        ("path=/$(id)`id`", "'path=/$(id)`id`'"),
+        ("path=/'$(id)'", r"'path=/'\''$(id)'\'''"),
+        ("", "''"),
+    ] {
+        assert_eq!(quoted(rule), word);
     }
 }
 

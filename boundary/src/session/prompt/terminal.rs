@@ -13,6 +13,7 @@ use nix::sys::termios::{LocalFlags, tcgetattr};
 use uuid::Uuid;
 
 use super::{Answer, Asked};
+use crate::rules::quoted;
 
 /// The terminal of whoever opens it.
 const TERMINAL: &str = "/dev/tty";
@@ -50,7 +51,7 @@ impl Terminal {
         }
         let number = fresh();
         let seconds = until.saturating_duration_since(Instant::now()).as_secs();
-        let (text, rule) = (asked.text(), asked.rule.as_str());
+        let (text, rule) = (asked.text(), quoted(asked.rule.as_str()));
         self.tell(&format!("{text} is permitted by no rule."));
         self.tell(&format!("  This rule would: {rule}"));
         self.tell(&format!(

@@ -16,6 +16,7 @@ use super::{open, readable};
 use crate::audit::file::{Event, Line, Reader, Saved, files_of};
 use crate::audit::printable;
 use crate::cli::Show;
+use crate::rules::quoted;
 
 /// How many decisions of a file that is followed may wait for what became of them.
 const WAITING: usize = 65_536;
@@ -266,7 +267,8 @@ impl Look {
         }
         let rule = asked.matched_rule.as_deref().map(|rule| format!("  by {}", printable(rule)));
         let remedy = asked.remedy.as_deref();
-        let remedy = remedy.map(|rule| format!("  would take --allow \"{}\"", printable(rule)));
+        let remedy =
+            remedy.map(|rule| format!("  would take --allow {}", quoted(&printable(rule))));
         for why in rule.iter().chain(&remedy) {
             self.put(Ink::Faint, why, out)?;
         }
@@ -461,6 +463,17 @@ mod tests {
         let text = shown(screen);
         assert_eq!(text.lines().count(), 2, "{text}");
         assert!(!text.contains(['\u{1b}', '\u{202e}']), "{text}");
+    }
+
+    #[test]
+    fn what_is_to_be_pasted_into_a_shell_expands_nothing_there() {
+        let mut screen = screen(false, Filter::default());
+        let rule = "method=GET domain=x.test path=/$(id)`id`'";
+        let value = json!({"session_id": "s", "sequence": 1, "decision": "deny", "remedy": rule});
+        screen.live(line(&value)).unwrap();
+        let text = shown(screen);
+        let quoted = r"--allow 'method=GET domain=x.test path=/$(id)`id`'\'''";
+        assert!(text.trim_end().ends_with(quoted), "{text}");
     }
 
     #[test]

@@ -6,7 +6,7 @@ use maud::{Markup, html};
 
 use super::ledger::{Bytes, Ledger, Refusal, Refused, Verdicts};
 use super::page::{bar, number, said};
-use crate::rules::Code;
+use crate::rules::{Code, quoted};
 use crate::tool::audit::size;
 
 /// How many rows a table has at the most. Who needs all has `boundary audit show`.
@@ -54,7 +54,7 @@ fn refused_row(refusal: &Refusal, refused: &Refused, zone: &TimeZone) -> Markup 
                 span.tag.deny { (said(&refusal.code)) }
                 @if let Some(meaning) = meaning(&refusal.code) { span.why { (meaning) } }
                 @if let Some(rule) = &refusal.remedy {
-                    code { "--allow \"" (said(rule)) "\"" }
+                    code { "--allow " (said(&quoted(rule))) }
                 } @else {
                     span.why { "No rule permits this." }
                 }

@@ -52,6 +52,12 @@ fn nothing_that_a_command_chooses_becomes_markup() {
 }
 
 #[test]
+fn what_is_to_be_pasted_into_a_shell_expands_nothing_there() {
+    let page = page_of(&denial("path=/$(id)'"));
+    assert!(page.contains(r"--allow <bdi>'path=/$(id)'\'''</bdi>"), "{page}");
+}
+
+#[test]
 fn nothing_that_a_command_chooses_changes_the_direction_or_the_line() {
     let page = page_of(&denial("a\u{202e}b\u{1b}[31m\u{0}c\u{2066}"));
     assert!(!page.contains(['\u{202e}', '\u{1b}', '\u{0}', '\u{2066}']));
