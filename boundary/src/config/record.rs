@@ -82,7 +82,8 @@ impl Reader<'_> {
         named.into_iter().map(|(source, text)| parse_target(source, &text)).collect()
     }
 
-    /// Where the workspace's own gateway for models is, by its old path and its new one.
+    /// Where the workspace's own gateway for models is, by its old path and its new one. On that host
+    /// alone: below it are the applications of whoever uses the deployment.
     fn own_gateway(&self) -> Result<Vec<Rule>, Error> {
         let source_name = Source::Variable("CODER_AGENT_URL");
         let url = self.environment.variable("CODER_AGENT_URL").and_then(OsStr::to_str);
@@ -98,9 +99,8 @@ impl Reader<'_> {
             let what = "session correlation needs this workspace's URL, or a target".to_owned();
             return Err(Error::Value { source_name, what });
         };
-        let key = if host.starts_with('[') { "host" } else { "domain" };
         ["ai-gateway", "aibridge"]
-            .map(|name| format!("{key}={host} path=/api/v2/{name}/*"))
+            .map(|name| format!("host={host} path=/api/v2/{name}/*"))
             .iter()
             .map(|text| parse_rule(&source_name, text))
             .collect()

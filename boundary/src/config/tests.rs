@@ -443,22 +443,25 @@ fn correlation_is_with_the_workspaces_own_gateway_unless_targets_are_named() {
         ("dev.coder.com", "/api/v2/ai-gateway/x"),
         ("dev.coder.com", "/api/v2/users/me"),
         ("other.example", "/api/v2/aibridge/x"),
+        ("app.dev.coder.com", "/api/v2/aibridge/x"),
     ];
     let machine = correlated("https://dev.coder.com:8443/prefix");
-    assert_eq!(carrying(&machine, &urls), [true, true, false, false]);
+    assert_eq!(carrying(&machine, &urls), [true, true, false, false, false]);
     assert_eq!(
         carrying(&machine.clone().flag("--enable-session-correlation=false"), &urls),
-        [false; 4]
+        [false; 5]
     );
     let named = machine
         .yaml("session_id_inject_targets: [domain=other.example]")
         .env("BOUNDARY_SESSION_ID_INJECT_TARGET", "domain=dev.coder.com path=/api/v2/users/*");
-    assert_eq!(carrying(&named, &urls), [false, false, true, true]);
+    assert_eq!(carrying(&named, &urls), [false, false, true, true, false]);
     let by_method =
         correlated("https://x.y").flag("--session-id-inject-target=method=POST domain=*");
-    assert_eq!(carrying(&by_method, &urls), [false; 4], "no method is asked of a target");
+    assert_eq!(carrying(&by_method, &urls), [false; 5], "no method is asked of a target");
     let any = correlated("https://x.y").flag("--session-id-inject-target=method=* domain=*");
-    assert_eq!(carrying(&any, &urls), [true; 4]);
+    assert_eq!(carrying(&any, &urls), [true; 5]);
+    let address = correlated("http://[2001:db8::1]:3000/");
+    assert_eq!(carrying(&address, &[("[2001:db8::1]", "/api/v2/aibridge/x")]), [true]);
 }
 
 #[test]
