@@ -4,13 +4,14 @@ use crate::world::needs::needs;
 use crate::world::{CREW, GUEST, World, binary};
 
 #[test]
-fn through_sudo_the_command_has_the_users_ids_groups_and_home() {
+fn through_sudo_the_command_has_the_users_ids_groups_home_and_shell() {
     needs!(root, bpf, privilege);
     let world = World::new();
-    let script =
-        "id -u; id -g; id -G; echo home=$HOME user=$USER; test -w /etc/passwd || echo tame";
-    let out = world.boundary(&[], &["sh", "-c", script]).through_sudo().output();
+    let script = "id -u; id -g; id -G; echo home=$HOME user=$USER shell=$SHELL mail=$MAIL; test -w /etc/passwd || echo tame";
+    let run = world.boundary(&[], &["sh", "-c", script]).through_sudo();
+    let out = run.env("SHELL", "/bin/roots").env("MAIL", "/var/mail/root").output();
     out.exits(0).says(&format!("{GUEST}\n{GUEST}\n{GUEST} {CREW}\n")).says("tame");
+    out.says(" shell=/bin/sh mail=/var/mail/guest\n");
     out.says(&format!("home={}", world.folder().join("home").display()));
 }
 

@@ -129,7 +129,7 @@ mod tests {
     /// Asks a shell, for a user whose home is not there.
     fn ask_shell(script: &str) -> Result<String, Unasked> {
         let home = PathBuf::from("/nonexistent");
-        let user = Invoker { uid: 1, gid: 1, name: None, home, sudo: false };
+        let user = Invoker { uid: 1, gid: 1, name: None, home, shell: None, sudo: false };
         let arguments = ["-c", script];
         ask(&Question { program: "sh", arguments: &arguments, variables: &[], user: &user })
     }

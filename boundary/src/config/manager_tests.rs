@@ -29,8 +29,14 @@ impl Machine {
 
     /// The rules of a manager.
     fn rules(&self, manager: Manager) -> Result<Vec<String>, String> {
-        let user =
-            Invoker { uid: 1, gid: 1, name: None, home: PathBuf::from("/home/ann"), sudo: false };
+        let user = Invoker {
+            uid: 1,
+            gid: 1,
+            name: None,
+            home: PathBuf::from("/home/ann"),
+            shell: None,
+            sudo: false,
+        };
         let rules = manager.rules(self, &user)?;
         Ok(rules.iter().map(ToString::to_string).collect())
     }
@@ -238,7 +244,7 @@ fn nothing_that_lies_in_the_home_runs_when_a_preset_asks() {
         std::fs::create_dir_all(file.parent().unwrap()).unwrap();
         std::fs::write(file, &planted).unwrap();
     }
-    let user = Invoker { uid: 1, gid: 1, name: None, home: home.clone(), sudo: false };
+    let user = Invoker { uid: 1, gid: 1, name: None, home: home.clone(), shell: None, sudo: false };
     let asked = Asks { system: &crate::config::Host, user: &user };
     let folder = asked.ask("sh", &["-c", "pwd"]);
     // Where python3 is not installed this shows nothing more.

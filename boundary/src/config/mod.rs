@@ -252,6 +252,8 @@ pub struct Invoker {
     pub name: Option<String>,
     /// Home directory.
     pub home: PathBuf,
+    /// Login shell, if the system knows one.
+    pub shell: Option<PathBuf>,
     /// Whether this is not boundary's own user, but the one behind sudo.
     pub sudo: bool,
 }
@@ -269,8 +271,9 @@ impl Invoker {
                     .or(account.as_ref().map(|account| account.gid))
                     .unwrap_or(uid);
                 let name = account.as_ref().map(|account| account.name.clone());
+                let shell = account.as_ref().map(|account| account.shell.clone());
                 let home = account.map_or_else(|| PathBuf::from("/"), |account| account.home);
-                Ok(Self { uid, gid, name, home, sudo: true })
+                Ok(Self { uid, gid, name, home, shell, sudo: true })
             }
         }
     }
@@ -279,12 +282,13 @@ impl Invoker {
     fn own(environment: &Environment, system: &dyn System) -> Self {
         let account = system.account(environment.uid);
         let name = account.as_ref().map(|account| account.name.clone());
+        let shell = account.as_ref().map(|account| account.shell.clone());
         let home = environment
             .variable("HOME")
             .map(PathBuf::from)
             .or_else(|| account.map(|account| account.home))
             .unwrap_or_else(|| PathBuf::from("/"));
-        Self { uid: environment.uid, gid: environment.gid, name, home, sudo: false }
+        Self { uid: environment.uid, gid: environment.gid, name, home, shell, sudo: false }
     }
 }
 

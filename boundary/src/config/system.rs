@@ -56,6 +56,8 @@ pub struct Account {
     pub gid: u32,
     /// Home directory.
     pub home: PathBuf,
+    /// Login shell.
+    pub shell: PathBuf,
 }
 
 /// Everything the configuration may ask of the system.
@@ -95,7 +97,8 @@ impl System for Host {
 
     fn account(&self, uid: u32) -> Option<Account> {
         let user = User::from_uid(Uid::from_raw(uid)).ok().flatten()?;
-        Some(Account { name: user.name, gid: user.gid.as_raw(), home: user.dir })
+        let User { name, gid, dir: home, shell, .. } = user;
+        Some(Account { name, gid: gid.as_raw(), home, shell })
     }
 
     fn list(&self, path: &Path) -> Vec<PathBuf> {

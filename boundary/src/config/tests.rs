@@ -39,8 +39,10 @@ impl System for Machine {
     }
 
     fn account(&self, uid: u32) -> Option<Account> {
-        let account =
-            |name: &str, home: &str| Account { name: name.into(), gid: uid, home: home.into() };
+        let account = |name: &str, home: &str| {
+            let shell = format!("/bin/{name}sh").into();
+            Account { name: name.into(), gid: uid, home: home.into(), shell }
+        };
         match uid {
             0 => Some(account("root", "/root")),
             1000 => Some(account("ann", "/home/ann")),
@@ -551,7 +553,8 @@ fn behind_sudo_the_command_and_the_file_are_the_callers() {
     let config = machine.config();
     assert_eq!(config.jail, Choice::Ebpf);
     let name = Some("ann".to_owned());
-    let expected = Invoker { uid: 1000, gid: 100, name, home: "/home/ann".into(), sudo: true };
+    let (home, shell) = ("/home/ann".into(), Some("/bin/annsh".into()));
+    let expected = Invoker { uid: 1000, gid: 100, name, home, shell, sudo: true };
     assert_eq!(config.user, expected);
 }
 
@@ -559,10 +562,8 @@ fn behind_sudo_the_command_and_the_file_are_the_callers() {
 fn sudos_variables_mean_nothing_without_sudo() {
     let user = Machine::new().env("SUDO_UID", "0").env("HOME", "/elsewhere").config().user;
     let name = Some("ann".to_owned());
-    assert_eq!(
-        user,
-        Invoker { uid: 1000, gid: 1000, name, home: "/elsewhere".into(), sudo: false }
-    );
+    let (home, shell) = ("/elsewhere".into(), Some("/bin/annsh".into()));
+    assert_eq!(user, Invoker { uid: 1000, gid: 1000, name, home, shell, sudo: false });
 }
 
 #[test]

@@ -34,7 +34,7 @@ mod stdio;
 mod trust;
 mod windows;
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -111,7 +111,8 @@ fn outermost(config: &Config, identity: &Identity) -> Result<Outcome, Error> {
     let written = files.write_bundle(roots, proxy.certificate());
     let bundle = written.map_err(Call::to("write(bundle)"))?;
     let door = files.door();
-    let mut environment = trust::environment(environment_of(&config.user), &bundle);
+    let ours = environment_of(&config.user, std::env::vars_os().collect());
+    let mut environment = trust::environment(ours.into_iter(), &bundle);
     environment.push((nested::DOOR.into(), door.clone().into()));
     let plan = Plan {
         command: &config.command,
@@ -192,23 +193,39 @@ fn identity(user: &Invoker) -> Result<Identity, Error> {
     Ok(Identity::of(user.uid, user.gid, user.name.as_deref())?)
 }
 
-/// The environment of whoever called, which sudo has changed to root's in parts.
-fn environment_of(user: &Invoker) -> impl Iterator<Item = (OsString, OsString)> {
-    let mut ours: Vec<(OsString, OsString)> = Vec::new();
-    if user.sudo {
-        ours.push(("HOME".into(), user.home.clone().into_os_string()));
-        for variable in ["USER", "LOGNAME"] {
-            ours.extend(user.name.as_ref().map(|name| (variable.into(), name.into())));
-        }
+/// The environment of whoever called, which sudo has changed to root's in parts. What is not known of
+/// the user is left out rather than root's.
+fn environment_of(
+    user: &Invoker,
+    mut given: Vec<(OsString, OsString)>,
+) -> Vec<(OsString, OsString)> {
+    if !user.sudo {
+        return given;
     }
-    let is_sudos = user.sudo;
-    let replaced: Vec<OsString> = ours.iter().map(|(name, _)| name.clone()).collect();
-    std::env::vars_os()
-        .filter(move |(name, _)| {
-            let of_sudo = is_sudos && name.to_str().is_some_and(|name| name.starts_with("SUDO_"));
-            !of_sudo && !replaced.contains(name)
-        })
-        .chain(ours)
+    let name = user.name.as_ref().map(OsString::from);
+    let mail = given.iter().find(|(name, _)| name == "MAIL");
+    let mail = mail.zip(user.name.as_ref()).and_then(|((_, mail), name)| mailbox(mail, name));
+    let ours = [
+        ("HOME", Some(user.home.clone().into_os_string())),
+        ("USER", name.clone()),
+        ("LOGNAME", name),
+        ("SHELL", user.shell.clone().map(PathBuf::into_os_string)),
+        ("MAIL", mail),
+    ];
+    given.retain(|(name, _)| {
+        let is_sudos = name.to_str().is_some_and(|name| name.starts_with("SUDO_"));
+        !is_sudos && ours.iter().all(|(own, _)| name != own)
+    });
+    given.extend(ours.into_iter().filter_map(|(name, value)| Some((name.into(), value?))));
+    given
+}
+
+/// The user's mailbox, beside root's. Where root's is not one of a folder with everybody's, nobody
+/// knows where the user's is.
+fn mailbox(mail: &OsStr, name: &str) -> Option<OsString> {
+    let path = Path::new(mail);
+    let owner = path.file_name()?;
+    (owner == "root" || owner == name).then(|| path.with_file_name(name).into_os_string())
 }
 
 /// Why a session could not be run, or did not end by its command's end.
@@ -313,5 +330,71 @@ impl Error {
             Self::Lost(_) => "run it again; if it recurs, look at the log for the cause",
         };
         hint.to_owned()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The variables of a session that sudo began, for a user whom the system may know.
+    fn behind_sudo(is_known: bool, given: &[(&str, &str)]) -> Vec<(String, String)> {
+        let user = Invoker {
+            uid: 1000,
+            gid: 1000,
+            name: is_known.then(|| "ann".to_owned()),
+            home: "/home/ann".into(),
+            shell: is_known.then(|| "/bin/zsh".into()),
+            sudo: true,
+        };
+        let given = given.iter().map(|(name, value)| (name.into(), value.into())).collect();
+        let text = |text: OsString| text.into_string().unwrap();
+        environment_of(&user, given).into_iter().map(|(n, v)| (text(n), text(v))).collect()
+    }
+
+    /// What sudo leaves.
+    const SUDOS: [(&str, &str); 8] = [
+        ("PATH", "/bin"),
+        ("HOME", "/root"),
+        ("USER", "root"),
+        ("LOGNAME", "root"),
+        ("SHELL", "/bin/bash"),
+        ("MAIL", "/var/mail/root"),
+        ("SUDO_UID", "1000"),
+        ("SUDO_COMMAND", "boundary"),
+    ];
+
+    #[test]
+    fn behind_sudo_nothing_is_left_of_root() {
+        let expected = [
+            ("PATH", "/bin"),
+            ("HOME", "/home/ann"),
+            ("USER", "ann"),
+            ("LOGNAME", "ann"),
+            ("SHELL", "/bin/zsh"),
+            ("MAIL", "/var/mail/ann"),
+        ];
+        assert_eq!(
+            behind_sudo(true, &SUDOS),
+            expected.map(|(name, value)| (name.to_owned(), value.to_owned()))
+        );
+        let unknown = behind_sudo(false, &SUDOS);
+        let names: Vec<&str> = unknown.iter().map(|(name, _)| name.as_str()).collect();
+        assert_eq!(names, ["PATH", "HOME"], "{unknown:?}");
+    }
+
+    #[test]
+    fn a_mailbox_is_the_users_or_none() {
+        for (given, kept) in [
+            ("/var/mail/root", Some("/var/mail/ann")),
+            ("/var/spool/mail/ann", Some("/var/spool/mail/ann")),
+            ("/srv/Maildir", None),
+            ("/", None),
+        ] {
+            let told = behind_sudo(true, &[("MAIL", given)]);
+            let mail = told.iter().find(|(name, _)| name == "MAIL");
+            assert_eq!(mail.map(|(_, value)| value.as_str()), kept, "{given}");
+        }
+        assert!(behind_sudo(true, &[]).iter().all(|(name, _)| name != "MAIL"));
     }
 }
