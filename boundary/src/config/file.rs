@@ -54,6 +54,7 @@ impl File {
 
     /// Reads a file's content; an empty one says nothing.
     fn parse(path: PathBuf, content: &[u8]) -> Result<Self, Error> {
+        let content = unmarked(content);
         match serde_yaml::from_slice::<Option<Values>>(content) {
             Ok(values) => {
                 let text = String::from_utf8_lossy(content).into_owned();
@@ -91,6 +92,7 @@ pub(super) struct Included {
 impl Included {
     /// Reads a file's content; an empty one says nothing.
     pub(super) fn parse(path: &Path, content: &[u8]) -> Result<Self, Error> {
+        let content = unmarked(content);
         serde_yaml::from_slice::<Option<Self>>(content)
             .map(Option::unwrap_or_default)
             .map_err(|error| located(path.to_owned(), content, &error))
@@ -116,6 +118,7 @@ pub(super) fn lines_of(text: &str, rules: &[Read<Rule>]) -> Vec<Option<usize>> {
 
 /// Every rule of a file that does not parse, by line and column. The parser itself stops at the first.
 pub(super) fn mistakes(path: &Path, content: &[u8]) -> Vec<Error> {
+    let content = unmarked(content);
     let Ok(serde_yaml::Value::Mapping(values)) = serde_yaml::from_slice(content) else {
         return Vec::new();
     };
@@ -133,6 +136,12 @@ pub(super) fn mistakes(path: &Path, content: &[u8]) -> Vec<Error> {
         Error::File { path: path.to_owned(), line, column, what }
     });
     located.collect()
+}
+
+/// The content without the byte-order mark that some editors put in front of UTF-8. The parser takes
+/// it for a document of its own.
+fn unmarked(content: &[u8]) -> &[u8] {
+    content.strip_prefix("\u{feff}".as_bytes()).unwrap_or(content)
 }
 
 /// `$XDG_CONFIG_HOME` or `~/.config`, of the user who called.

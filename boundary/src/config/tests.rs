@@ -281,6 +281,20 @@ mistakes! {
 }
 
 #[test]
+fn a_byte_order_mark_is_no_part_of_the_file() {
+    let marked = |text: &str| Machine::new().yaml(&format!("\u{feff}{text}"));
+    assert_eq!(marked("log_dir: /a\n").config().log.dir, Some("/a".into()));
+    assert!(marked("").config().rules.is_empty());
+    let error = marked("jail_type: Ebpf\n").error();
+    assert!(error.contains("config.yaml:1:12: "), "{error}");
+    let error = marked("allowlist: [domain=a.b foo=x]\n").error();
+    assert!(error.contains("config.yaml:1:13: "), "{error}");
+    let including = marked("include: [/more.yaml]\n");
+    let included = including.at("/more.yaml", "\u{feff}allowlist: [host=a.b]");
+    assert!(!included.config().rules.is_empty());
+}
+
+#[test]
 fn a_second_document_is_a_mistake() {
     let error = Machine::new().yaml("log_dir: /a\n---\nlog_dir: /b\n").error();
     assert!(error.contains("more than one document"), "{error}");

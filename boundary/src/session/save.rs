@@ -12,6 +12,9 @@ use serde_yaml::Value;
 /// The list that rules stand in.
 const LIST: &str = "allowlist";
 
+/// What some editors put in front of UTF-8.
+const MARK: char = '\u{feff}';
+
 /// Why a rule was not written.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -36,8 +39,11 @@ pub(super) fn save(path: Option<&Path>, rule: &str) -> Result<(), Unsaved> {
     Ok(OpenOptions::new().write(true).truncate(true).open(path)?.write_all(after.as_bytes())?)
 }
 
-/// The text with one more rule, if it then says exactly that.
+/// The text with one more rule, if it then says exactly that. A byte-order mark stays in front.
 fn with_rule(before: &str, rule: &str) -> Option<String> {
+    if let Some(before) = before.strip_prefix(MARK) {
+        return with_rule(before, rule).map(|after| format!("{MARK}{after}"));
+    }
     let quoted = serde_yaml::to_string(&Value::from(rule)).ok()?;
     let after = inserted(before, quoted.trim_end())?;
     let read = |text: &str| serde_yaml::from_str::<Value>(text).ok();
@@ -111,6 +117,12 @@ mod tests {
         let after = with_rule("allowlist:\n- domain=a.test\nlog_level: info\n", "domain=b.test");
         let after = after.expect("it can be added");
         assert_eq!(after, "allowlist:\n- domain=a.test\n- domain=b.test\nlog_level: info\n");
+    }
+
+    #[test]
+    fn a_byte_order_mark_stays_in_front() {
+        let after = with_rule("\u{feff}allowlist: []\n", "domain=a.test");
+        assert_eq!(after.as_deref(), Some("\u{feff}allowlist:\n  - domain=a.test\n"));
     }
 
     #[test]
