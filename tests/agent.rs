@@ -71,6 +71,50 @@ fn every_request_reaches_the_agent_before_the_end() {
     out.expect(!out.stderr.contains("udit logs"), "and nobody complains");
 }
 
+/// Says things that are no requests, to whom a name leads and to the proxy itself. None of the words
+/// that are nobody's business is on record.
+const GARBLE: &str = r"
+import socket
+def say(place, text):
+    line = socket.create_connection(place); line.sendall(text.encode()); line.shutdown(1)
+    assert b' 400 ' in line.recv(99), text
+near = ('allowed.test', 80)
+say(near, 'GET /ok/..%2fx?q=1 HTTP/1.1\r\nHost: allowed.test\r\nCookie: canary\r\n\r\n')
+say(near, 'GET /none HTTP/1.1\r\nCookie: canary\r\n\r\n')
+say(near, 'GET /two HTTP/1.1\r\nHost: allowed.test\r\nHost: canary.test\r\n\r\n')
+say(near, 'GET /userinfo HTTP/1.1\r\nHost: user:canary@allowed.test\r\n\r\n')
+say(near, 'POST /lengths HTTP/1.1\r\nHost: allowed.test\r\nContent-Length: canary\r\n\r\n')
+say(('127.0.0.1', 18080), 'GET http://user:canary@allowed.test/proxy HTTP/1.1\r\nHost: allowed.test\r\n\r\n')
+";
+
+#[test]
+fn what_is_no_request_is_on_record_and_reaches_the_agent_in_its_own_words() {
+    needs!(root, bpf, python3);
+    let world = World::new();
+    let agent = Agent::at(&usual(&world)).start();
+    let options = [&ALLOW[..], &["--proxy-port", "18080"]].concat();
+    let out = world.boundary(&options, &["python3", "-c", GARBLE]).output();
+    out.exits(0).nothing_left();
+    for (method, url, code) in [
+        ("GET", "http://allowed.test/ok/..%2fx?q=1", "ambiguous_path"),
+        ("GET", "http://allowed.test/none", "bad_request"),
+        ("GET", "http://allowed.test/two", "bad_request"),
+        ("GET", "http://allowed.test/userinfo", "bad_host"),
+        ("POST", "http://allowed.test/lengths", "bad_request"),
+        ("GET", "http://allowed.test/proxy", "bad_host"),
+    ] {
+        let wanted = [("http_method", method), ("http_url", url), ("code", code)];
+        out.record(&[&wanted[..], &[("host", "allowed.test"), ("decision", "deny")]].concat());
+        let line = out.stderr.lines().find(|line| line.contains(url)).unwrap_or_default();
+        out.expect(line.contains(" msg=DENY method=") && line.contains(code), url);
+    }
+    let wanted = recorded(&out, "python3");
+    out.expect(wanted.len() == 6, "six are on record");
+    out.expect(timeless(agent.requests()) == wanted, &format!("{:?}", agent.requests()));
+    let told = format!("{:?}{}", out.records, out.stderr);
+    out.expect(!told.contains("canary"), "and nothing that is nobody's business");
+}
+
 #[test]
 fn a_place_that_was_named_is_where_it_goes_and_an_early_end_loses_nothing() {
     needs!(root, bpf, curl);

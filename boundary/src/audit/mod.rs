@@ -51,7 +51,8 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use tracing::Level;
 
-use crate::rules::{Code, Denial, Host, Intent, Permit};
+use crate::rules::{Asked, Code, Denial, Host, Intent, Permit};
+use record::Request;
 
 /// By which door a flow came.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -183,9 +184,21 @@ impl Decision {
         }
     }
 
-    /// Whether it is about a request.
-    fn is_request(&self) -> bool {
-        self.intent().is_some_and(|intent| intent.method().is_some())
+    /// What was asked for in its own words, where it was not understood.
+    fn asked(&self) -> Option<&Asked> {
+        match self {
+            Self::Deny(denial) => denial.asked.as_deref(),
+            Self::Allow(_) | Self::Dns { .. } | Self::Dropped { .. } | Self::Withheld { .. } => {
+                None
+            }
+        }
+    }
+
+    /// The request, where it is about one.
+    fn request(&self) -> Option<Request<'_>> {
+        let intent = self.intent().filter(|intent| intent.method().is_some());
+        let asked = self.asked().filter(|asked| asked.method().is_some());
+        intent.map(Request::Clear).or(asked.map(Request::Unclear))
     }
 
     /// Why it was refused; none if it was not.

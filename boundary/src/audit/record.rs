@@ -17,7 +17,7 @@ use super::alike::{Alike, Place};
 use super::line::Head;
 use super::object::{Fields, Value};
 use super::{Decision, Format, Labels, OnError, Process, Subject, Tally};
-use crate::rules::{Code, Intent, Method, Scheme};
+use crate::rules::{Asked, Code, Intent, Method, Scheme};
 
 /// What all records of a session have in common.
 #[derive(Debug, Clone, Default)]
@@ -57,6 +57,42 @@ enum What {
     Decided(Subject, Decision),
     /// How many are missing, and why.
     Lost(Loss, u64),
+}
+
+/// A request, as it is told.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Request<'a> {
+    /// In its one spelling.
+    Clear(&'a Intent),
+    /// In its own words.
+    Unclear(&'a Asked),
+}
+
+impl<'a> Request<'a> {
+    /// The method.
+    pub(super) fn method(&self) -> &'a str {
+        let method = match self {
+            Self::Clear(intent) => intent.method().map(Method::as_str),
+            Self::Unclear(asked) => asked.method(),
+        };
+        method.unwrap_or_default()
+    }
+
+    /// The URL piece by piece.
+    pub(super) fn tell_url(&self, query: bool, tell: &mut impl FnMut(&str)) {
+        match self {
+            Self::Clear(intent) => intent.tell_url(query, tell),
+            Self::Unclear(asked) => asked.tell_url(query, tell),
+        }
+    }
+
+    /// The URL as a field.
+    fn url(self, query: bool) -> Value<'a> {
+        match self {
+            Self::Clear(intent) => Value::Url(intent, query),
+            Self::Unclear(asked) => asked.url(query).into(),
+        }
+    }
 }
 
 /// Room for what a line for people is put together from, kept from one to the next.
@@ -102,14 +138,11 @@ impl Record {
     }
 
     /// The request, where it is about one, and whether its query is told.
-    pub(super) fn request(&self) -> Option<(&Intent, bool)> {
-        let intent = self.intent().filter(|intent| intent.method().is_some())?;
-        Some((intent, self.session.query))
-    }
-
-    /// Whether it is about a request.
-    pub(super) fn is_request(&self) -> bool {
-        matches!(&self.what, What::Decided(_, decision) if decision.is_request())
+    pub(super) fn request(&self) -> Option<(Request<'_>, bool)> {
+        match &self.what {
+            What::Decided(_, decision) => Some((decision.request()?, self.session.query)),
+            What::Lost(..) => None,
+        }
     }
 
     /// The rule that granted it.
@@ -145,29 +178,33 @@ impl Record {
         let request = self.request();
         url.clear();
         host.clear();
-        if let Some(intent) = self.intent() {
+        if let Some(intent) = decision.intent() {
             intent.tell_authority(&mut |piece| host.push_str(piece));
+        } else if let Some(asked) = decision.asked() {
+            asked.tell_authority(&mut |piece| host.push_str(piece));
         }
-        if let Some((intent, query)) = request {
-            intent.tell_url(query, &mut |piece| url.push_str(piece));
+        if let Some((request, query)) = request {
+            request.tell_url(query, &mut |piece| url.push_str(piece));
         }
         let url = request.map(|_| url.as_str());
-        let method = request.and_then(|(intent, _)| intent.method());
+        let method = request.as_ref().map(|(request, _)| request.method());
         let named = decision.host();
-        let host = self.intent().map(|_| host.as_str()).or(named.as_deref());
+        let host = Some(host.as_str()).filter(|host| !host.is_empty()).or(named.as_deref());
         let place = Some(subject).filter(|_| host.is_none());
         let address = place.and_then(|subject| decision.address(subject));
         let port = place.and_then(|subject| subject.target).map(|target| target.port().to_string());
-        let is_request = request.is_some();
-        let word = |text: Option<&'static str>| text.filter(|_| !is_request);
+        let code = match request {
+            Some((Request::Clear(_), _)) => None,
+            Some((Request::Unclear(_), _)) | None => decision.code(),
+        };
         let fields = [
-            ("method", method.map(Method::as_str)),
+            ("method", method),
             ("url", url),
-            ("proto", word(decision.proto())),
+            ("proto", decision.proto().filter(|_| request.is_none())),
             ("host", host),
             ("address", address.as_deref()),
             ("port", port.as_deref()),
-            ("code", word(decision.code().map(Code::as_str))),
+            ("code", code.map(Code::as_str)),
             ("rule", self.rule()),
         ];
         let message = if self.is_allowed() { "ALLOW" } else { "DENY" };
@@ -194,9 +231,9 @@ impl Record {
         put("matched_rule", self.rule().map(Value::from));
         put("proto", decision.proto().map(Value::from));
         put("dns_type", decision.question().map(Value::from));
-        let method = intent.and_then(Intent::method);
-        put("http_method", method.map(|method| method.as_str().into()));
-        put("http_url", self.request().map(|(intent, query)| Value::Url(intent, query)));
+        let request = self.request();
+        put("http_method", request.as_ref().map(|(request, _)| request.method().into()));
+        put("http_url", request.map(|(request, query)| request.url(query)));
         if intent.is_none() {
             let place = decision.place(subject.target);
             place.fields((&self.session, subject), tell);
@@ -222,14 +259,16 @@ impl Decision {
 
     /// What was spoken.
     fn proto(&self) -> Option<&'static str> {
-        let of = |intent: &Intent| match intent.scheme() {
+        let of = |scheme: Scheme| match scheme {
             Scheme::Http | Scheme::Https => "http",
             Scheme::Tls => "tls",
             Scheme::Tcp => "tcp",
         };
         match self {
-            Self::Allow(permit) => Some(of(permit.intent())),
-            Self::Deny(denial) => denial.intent.as_ref().map(of),
+            Self::Allow(_) | Self::Deny(_) => {
+                let asked = || self.asked().map(Asked::scheme);
+                self.intent().map(Intent::scheme).or_else(asked).map(of)
+            }
             Self::Dns { .. } => Some("dns"),
             Self::Dropped { proto, .. } => Some(proto),
             Self::Withheld { .. } => Some("unix"),
@@ -252,7 +291,8 @@ impl Decision {
                 target.map(|target| Value::Address(target.ip()))
             }
         };
-        Place { host: self.host().map(Value::from), port: target.map(|it| it.port()), address }
+        let port = self.asked().map(Asked::port).or(target.map(|target| target.port()));
+        Place { host: self.host().map(Value::from), port, address }
     }
 
     /// The host, where no intent names it.
@@ -260,7 +300,8 @@ impl Decision {
         match self {
             Self::Dns { name, .. } => Some(name.clone()),
             Self::Dropped { host, .. } => host.as_ref().map(ToString::to_string),
-            Self::Allow(_) | Self::Deny(_) | Self::Withheld { .. } => None,
+            Self::Deny(_) => self.asked().map(|asked| asked.host().bare()),
+            Self::Allow(_) | Self::Withheld { .. } => None,
         }
     }
 

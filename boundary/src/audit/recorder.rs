@@ -184,7 +184,7 @@ impl Recorder {
         };
         let is_said = shared.log.takes(decision.level());
         // Putting together what nobody takes costs every request a dozen allocations.
-        let is_forwarded = shared.agent.is_some() && decision.is_request();
+        let is_forwarded = shared.agent.is_some() && decision.request().is_some();
         let is_told = is_said || shared.is_written() || is_forwarded;
         let record = is_told.then(|| Arc::new(Record::opening(&shared.session, subject, decision)));
         let sequence = self.number(record, sum, is_said);
@@ -247,7 +247,7 @@ impl Recorder {
             shared.log.say(Said::Record(Arc::clone(&record)));
         }
         if let Some(agent) = &shared.agent
-            && record.is_request()
+            && record.request().is_some()
         {
             agent.push(Arc::clone(&record));
         }

@@ -233,11 +233,55 @@ fn a_refusal_has_its_code_and_a_dropped_entry_is_closed_empty() {
     assert_eq!(records[1].get("http_status"), None);
 }
 
+/// What was refused without having become a request, and what it said if it said anything.
+fn unclear(line: Option<(&str, &str)>) -> Decision {
+    let asked = Asked::of(Scheme::Http, Host::parse("github.com").expect("a host"), 80);
+    let asked = match line {
+        Some((method, target)) => asked.with_line(method, target),
+        None => asked,
+    };
+    Decision::Deny(Denial::new(Code::AmbiguousPath).asking(|| Some(asked)))
+}
+
+#[test]
+fn what_is_no_request_is_told_in_its_own_words_and_why() {
+    let stage = Stage::new(Level::WARN, Format::Text);
+    for line in [Some(("get", "/..%2fx y?z=\u{1b}[2J")), None] {
+        drop(stage.recorder.decide(&subject(Door::Redirect), unclear(line)));
+    }
+    assert_eq!(
+        stage.log(),
+        [
+            "time=2025-11-24T21:57:33.928Z level=WARN msg=DENY method=GET \
+             url=\"http://github.com/..%2fx%20y?z=%1B[2J\" host=github.com code=ambiguous_path",
+            "time=2025-11-24T21:57:33.928Z level=WARN msg=DENY proto=http host=github.com \
+             code=ambiguous_path"
+        ]
+    );
+    let records = stage.json();
+    let url = "http://github.com/..%2fx%20y?z=%1B[2J";
+    for (key, first, second) in [
+        ("http_method", json!("GET"), json!(null)),
+        ("http_url", json!(url), json!(null)),
+        ("proto", json!("http"), json!("http")),
+        ("host", json!("github.com"), json!("github.com")),
+        ("port", json!(80), json!(80)),
+        ("address", json!("203.0.113.9"), json!("203.0.113.9")),
+        ("code", json!("ambiguous_path"), json!("ambiguous_path")),
+    ] {
+        // The first is closed behind it.
+        assert_eq!((&records[0][key], &records[2][key]), (&first, &second), "{key}");
+    }
+}
+
 #[test]
 fn a_query_is_left_out_everywhere_when_that_was_asked() {
     let stage = Stage::with(Level::INFO, Format::Text, Session { query: false, ..session() });
-    let request = decide(("GET", "github.com", "/a?token=canary"));
-    drop(stage.recorder.decide(&subject(Door::Redirect), request));
+    for request in
+        [decide(("GET", "github.com", "/a?token=canary")), unclear(Some(("GET", "/a?canary")))]
+    {
+        drop(stage.recorder.decide(&subject(Door::Redirect), request));
+    }
     assert!(!format!("{:?}{:?}", stage.log(), stage.json()).contains("canary"));
 }
 

@@ -33,6 +33,8 @@ pub(super) struct Turns {
     open: AtomicBool,
     /// Why the connection is at its end.
     fault: OnceLock<Fault>,
+    /// Method and target of the head that it is about, as far as they could be read.
+    garbled: OnceLock<(String, String)>,
     pause: Mutex<Pause>,
 }
 
@@ -54,6 +56,11 @@ impl Turns {
     /// Why the front refused to go on, if it did.
     pub(super) fn fault(&self) -> Option<Fault> {
         self.fault.get().copied()
+    }
+
+    /// Method and target of what was refused, if it got so far.
+    pub(super) fn garbled(&self) -> Option<(&str, &str)> {
+        self.garbled.get().map(|(method, target)| (method.as_str(), target.as_str()))
     }
 
     /// Nothing panics while it is held.
@@ -228,7 +235,11 @@ impl<S> Heads<S> {
         // There is no second one: the phase is over with the first.
         self.turns.fault.get_or_init(|| fault);
         // A fault in a body is the fault of the request that is being answered.
-        self.phase = if matches!(self.phase, Phase::Head) { Phase::Refused } else { Phase::Over };
+        let is_head = matches!(self.phase, Phase::Head);
+        if is_head && let Some(line) = framing::asked(&self.held, &self.limits) {
+            self.turns.garbled.get_or_init(|| line);
+        }
+        self.phase = if is_head { Phase::Refused } else { Phase::Over };
         true
     }
 

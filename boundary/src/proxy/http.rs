@@ -340,6 +340,7 @@ impl Talk {
         body: Incoming,
         denial: Denial,
     ) -> Response<Answer> {
+        let denial = denial.asking(|| identity::asked(parts, &self.heard));
         let entry = self.proxy.deny(&self.call, denial.clone());
         let mut response = respond::denied(&denial, entry.sequence(), parts);
         let mut account = Account::new(entry);
@@ -364,6 +365,16 @@ impl Talk {
         }
         response.body_mut().charge(account);
         response
+    }
+
+    /// Records that the client put an end to its connection, by something that is no request.
+    pub(super) fn refuse_garbled(&self, code: Code) {
+        let line = match &self.side {
+            Side::Http1(turns, _) => turns.garbled(),
+            Side::Http2(_) => None,
+        };
+        let denial = Denial::new(code).asking(|| identity::garbled(&self.heard, line));
+        self.proxy.refuse(&self.call, denial);
     }
 
     /// What is to be cut off when a tunnel breaks: the connection that it is, but not one that

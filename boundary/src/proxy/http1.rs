@@ -18,7 +18,7 @@ use super::http::{After, Side, Talk};
 use super::identity::Heard;
 use super::short::{self, Rest};
 use super::{Limits, Proxy, Stream};
-use crate::rules::{Code, Denial};
+use crate::rules::Code;
 
 /// Carries a stream that speaks HTTP/1 to its end, and what it turns into to its own: by the short
 /// way as long as every request is plain.
@@ -36,7 +36,7 @@ async fn go_on<S: Stream>(proxy: Arc<Proxy>, rest: Rest<S>, call: Call, heard: H
     let Rest { stream, held, begun } = rest;
     let io = Heads::new(stream, held, &proxy.limits, Arc::clone(&turns));
     let side = Side::Http1(Arc::clone(&turns), Arc::clone(&after));
-    let talk = Talk::new(Arc::clone(&proxy), call.clone(), heard, side);
+    let talk = Talk::new(Arc::clone(&proxy), call, heard, side);
     let talk = Arc::new(talk.going_on(begun));
     let service = service_fn(|request| {
         let talk = Arc::clone(&talk);
@@ -75,7 +75,7 @@ async fn go_on<S: Stream>(proxy: Arc<Proxy>, rest: Rest<S>, call: Call, heard: H
     }
     let fault = turns.fault().map(Fault::code);
     if let Some(code) = fault.or(is_garbled.then_some(Code::BadRequest)) {
-        proxy.refuse(&call, Denial::new(code));
+        talk.refuse_garbled(code);
     }
     let after = after.lock().unwrap_or_else(PoisonError::into_inner).take();
     if let Some(after) = after {

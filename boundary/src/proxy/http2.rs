@@ -41,8 +41,8 @@ pub(super) async fn serve<S: Stream>(proxy: Arc<Proxy>, stream: S, call: Call, h
     let tasks = Tasks::default();
     let _last = Last(tasks.clone());
     let side = Side::Http2(tasks.clone());
-    let talk = Arc::new(Talk::new(Arc::clone(&proxy), call.clone(), heard, side));
-    let service = service_fn(move |request: Request<Incoming>| {
+    let talk = Arc::new(Talk::new(Arc::clone(&proxy), call, heard, side));
+    let service = service_fn(|request: Request<Incoming>| {
         let talk = Arc::clone(&talk);
         let method = request.method();
         let is_head = || method == Method::HEAD;
@@ -87,7 +87,7 @@ pub(super) async fn serve<S: Stream>(proxy: Arc<Proxy>, stream: S, call: Call, h
         None => error.as_ref().and_then(fault),
     };
     if let Some(code) = code {
-        proxy.refuse(&call, Denial::new(code));
+        talk.refuse_garbled(code);
     }
     // Every stream has been told that its connection is gone: what is left are last words.
     tasks.finish(proxy.limits.linger).await;

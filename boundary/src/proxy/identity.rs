@@ -5,12 +5,13 @@
 
 use hyper::header::HOST;
 use hyper::http::request::Parts;
+use hyper::http::uri::Authority;
 use hyper::{Method, Version};
 
 use super::flow::{Call, Target};
 use super::peek::Greeting;
 use crate::dns::Pins;
-use crate::rules::{Code, Denial, Host, Intent, Scheme};
+use crate::rules::{Asked, Code, Denial, Host, Intent, Scheme};
 
 /// What was heard of a connection before its requests.
 #[derive(Debug, Clone)]
@@ -147,6 +148,65 @@ pub(super) fn tunnel(parts: &Parts, heard: &Heard, pins: &Pins) -> Result<Target
         Host::Name(_) => Ok(Target::Host(host, port)),
         Host::Address(address) => Target::at(address, port, pins),
     }
+}
+
+/// A request that is refused without having become an intent, in its own words.
+pub(super) fn asked(parts: &Parts, heard: &Heard) -> Option<Asked> {
+    let scheme = match parts.uri.scheme_str() {
+        None if parts.method == Method::CONNECT => Scheme::Https,
+        Some("https") => Scheme::Https,
+        Some("http") => Scheme::Http,
+        None | Some(_) => heard.scheme,
+    };
+    let mut fields = parts.headers.get_all(HOST).iter();
+    let header = fields.next().filter(|_| fields.next().is_none());
+    let line = parts.uri.authority().map(Authority::as_str);
+    let named = line.or(header.and_then(|field| field.to_str().ok())).and_then(place);
+    let target = parts.uri.path_and_query().map_or("/", |target| target.as_str());
+    Some(whom(heard, scheme, named)?.with_line(parts.method.as_str(), target))
+}
+
+/// The same of a head that is none: method and target as far as its first line has them.
+pub(super) fn garbled(heard: &Heard, line: Option<(&str, &str)>) -> Option<Asked> {
+    let Some((method, target)) = line else { return whom(heard, heard.scheme, None) };
+    if method.eq_ignore_ascii_case(Method::CONNECT.as_str()) {
+        let asked = whom(heard, Scheme::Https, place(target))?;
+        return Some(asked.with_line(method, "/"));
+    }
+    if target.starts_with('/') || target == "*" {
+        return Some(whom(heard, heard.scheme, None)?.with_line(method, target));
+    }
+    // Where an authority ends that nobody can read, nobody knows either, nor what of it is secret.
+    let absolute = target.split_once("://").and_then(|(_, rest)| {
+        let (authority, target) = rest.split_at_checked(rest.find(['/', '?'])?)?;
+        Some((place(authority)?, target))
+    });
+    match absolute {
+        Some((named, target)) => {
+            Some(whom(heard, heard.scheme, Some(named))?.with_line(method, target))
+        }
+        None => whom(heard, heard.scheme, None),
+    }
+}
+
+/// Whom a request is for that could not be understood: whom the connection names, else whom the request
+/// names, else where the connection goes.
+fn whom(heard: &Heard, scheme: Scheme, named: Option<(Host, Option<u16>)>) -> Option<Asked> {
+    let target = heard.target.host();
+    let (host, said) = match (target, &heard.sni, named) {
+        (Some((name @ Host::Name(_), _)), ..) | (_, Some(name), _) => (name.clone(), None),
+        (_, None, Some((host, port))) => (host, port),
+        (Some((address, _)), None, None) => (address.clone(), None),
+        (None, None, None) => return None,
+    };
+    let port = target.map(|(_, port)| port).or(said).or(scheme.default_port())?;
+    Some(Asked::of(scheme, host, port))
+}
+
+/// The host and port in an authority, without the userinfo that may stand before them.
+fn place(authority: &str) -> Option<(Host, Option<u16>)> {
+    let (before, place) = authority.rsplit_once('@').unwrap_or(("", authority));
+    Host::parse_authority(place).ok().filter(|_| !before.contains('@'))
 }
 
 /// The host and port that a request line names (absolute-form, `:authority`); origin-form names

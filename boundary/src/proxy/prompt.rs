@@ -51,10 +51,10 @@ impl Proxy {
     /// the answer.
     pub(super) async fn decide(&self, call: &Call, intent: Intent) -> Result<Permit, Denial> {
         match self.rules_of(call).decide(intent) {
-            Err(Denial { code: Code::NoRule, intent: Some(intent), address }) => {
-                let denial = Denial { code: Code::NoRule, intent: Some(intent.clone()), address };
-                self.ask(call, intent, denial).await
-            }
+            Err(denial) if denial.code == Code::NoRule => match denial.intent.clone() {
+                Some(intent) => self.ask(call, intent, denial).await,
+                None => Err(denial),
+            },
             decided => decided,
         }
     }

@@ -5,7 +5,7 @@
 
 use std::net::IpAddr;
 
-use super::{Host, Intent, Scheme, path};
+use super::{Asked, Host, Intent, Scheme, path};
 
 /// A refusal: a value, not an error.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -14,6 +14,8 @@ pub struct Denial {
     pub code: Code,
     /// What was asked, where it could be understood.
     pub intent: Option<Intent>,
+    /// What was asked in its own words, where it could not be understood and that much is known.
+    pub asked: Option<Box<Asked>>,
     /// The address that the name led to, where that is why.
     pub address: Option<IpAddr>,
 }
@@ -21,12 +23,21 @@ pub struct Denial {
 impl Denial {
     /// A refusal of something that could not be understood.
     pub fn new(code: Code) -> Self {
-        Self { code, intent: None, address: None }
+        Self { code, intent: None, asked: None, address: None }
     }
 
     /// A refusal of an intent.
     pub fn of(code: Code, intent: Intent) -> Self {
-        Self { code, intent: Some(intent), address: None }
+        Self { code, intent: Some(intent), asked: None, address: None }
+    }
+
+    /// The same of a request in its own words, if it could not be understood.
+    #[must_use]
+    pub fn asking(self, asked: impl FnOnce() -> Option<Asked>) -> Self {
+        if self.intent.is_some() || self.asked.is_some() {
+            return self;
+        }
+        Self { asked: asked().map(Box::new), ..self }
     }
 
     /// The one `--allow` value that would permit it, if any could.

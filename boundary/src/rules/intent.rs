@@ -207,14 +207,22 @@ impl Intent {
 
     /// The authority piece by piece. A name is there as it is told.
     pub(crate) fn tell_authority(&self, tell: &mut impl FnMut(&str)) {
-        match &self.host {
-            Host::Name(name) => tell(name),
-            address @ Host::Address(_) => tell(&address.to_string()),
-        }
-        if self.scheme.default_port() != Some(self.port) {
-            tell(":");
-            tell(&self.port.to_string());
-        }
+        tell_authority((self.scheme, &self.host, self.port), tell);
+    }
+}
+
+/// The host, and the port where it is not the scheme's own, piece by piece.
+pub(super) fn tell_authority(
+    (scheme, host, port): (Scheme, &Host, u16),
+    tell: &mut impl FnMut(&str),
+) {
+    match host {
+        Host::Name(name) => tell(name),
+        address @ Host::Address(_) => tell(&address.to_string()),
+    }
+    if scheme.default_port() != Some(port) {
+        tell(":");
+        tell(&port.to_string());
     }
 }
 

@@ -4,6 +4,7 @@
 //! *Never*: touches a socket, a clock, a file or randomness.
 
 mod address;
+mod asked;
 mod denial;
 mod difference;
 mod grammar;
@@ -20,6 +21,7 @@ mod policies;
 mod tests;
 mod typo;
 
+pub use asked::Asked;
 pub use denial::{Code, Denial, quoted};
 pub use difference::{Side, difference};
 pub use grammar::{Mistake, Part, Rule};
@@ -163,6 +165,6 @@ impl Permit {
             return Ok(());
         }
         let address = Some(address);
-        Err(Denial { code: Code::AddressRefused, intent: Some(self.intent.clone()), address })
+        Err(Denial { address, ..Denial::of(Code::AddressRefused, self.intent.clone()) })
     }
 }

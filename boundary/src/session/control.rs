@@ -213,10 +213,14 @@ impl Control {
     /// What was denied last.
     fn denied(&self) -> Answer {
         let all = self.proxy.denials(MOST_TOLD).into_iter().map(|(sequence, denial)| {
-            let asked = denial.intent.as_ref().map_or_else(String::new, |intent| {
-                let method = intent.method().map_or("", rules::Method::as_str);
-                format!("{method} {}", intent.url(false)).trim_start().to_owned()
-            });
+            let (method, url) = match (&denial.intent, &denial.asked) {
+                (Some(intent), _) => {
+                    (intent.method().map(rules::Method::as_str), intent.url(false))
+                }
+                (None, Some(asked)) => (asked.method(), asked.url(false)),
+                (None, None) => (None, String::new()),
+            };
+            let asked = format!("{} {url}", method.unwrap_or_default()).trim_start().to_owned();
             let (code, rule) = (denial.code.as_str().to_owned(), denial.remedy());
             Denied { sequence, asked, code, rule }
         });

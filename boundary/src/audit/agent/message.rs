@@ -188,8 +188,7 @@ impl FromIterator<Log> for Logs {
 
 /// Writes a record as a [`Log`], if it is a request. What a field has that is not written is nothing.
 fn write(record: &Record, log: &mut Message, held: &mut Message) -> Option<()> {
-    let (intent, query) = record.request()?;
-    let method = intent.method()?.as_str();
+    let (request, query) = record.request()?;
     if record.is_allowed() {
         log.number(1, 1);
     }
@@ -199,11 +198,11 @@ fn write(record: &Record, log: &mut Message, held: &mut Message) -> Option<()> {
     held.signed(2, nanos.into());
     log.message(2, held.bytes());
     held.clear();
-    held.text(1, method);
+    held.text(1, request.method());
     let mut url = 0;
-    intent.tell_url(query, &mut |piece| url += piece.len());
+    request.tell_url(query, &mut |piece| url += piece.len());
     held.head(2, url);
-    intent.tell_url(query, &mut |piece| held.raw().extend_from_slice(piece.as_bytes()));
+    request.tell_url(query, &mut |piece| held.raw().extend_from_slice(piece.as_bytes()));
     if let Some(rule) = record.rule().filter(|rule| !rule.is_empty()) {
         held.text(3, rule);
     }

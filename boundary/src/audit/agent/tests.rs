@@ -11,7 +11,7 @@ use super::message::{Logs, MAX_PAYLOAD, Status, Tag, status};
 use super::*;
 use crate::audit::record::Record;
 use crate::audit::{Decision, Door, Subject};
-use crate::rules::{DomainMatch, Host, Intent, RuleSet, Scheme};
+use crate::rules::{Asked, Code, Denial, DomainMatch, Host, Intent, RuleSet, Scheme};
 
 const ID: &str = "e5f6a7b8-c9d0-4e1f-8a2b-3c4d5e6f7a8b";
 
@@ -66,6 +66,22 @@ fn framed(tag: Tag, process: &str, records: &[Arc<Record>]) -> Vec<u8> {
 #[test]
 fn two_logs_are_the_published_bytes() {
     assert_eq!(hex(&framed(Tag::Message, "", &two())), format!("020000a50aa201{TWO}"));
+}
+
+#[test]
+fn what_is_no_request_is_told_where_it_said_what_it_asks_for() {
+    let place = Asked::of(Scheme::Https, Host::parse("evil.example.com").expect("a host"), 443);
+    let said = place.clone().with_line("POST", "/x");
+    let subject = Subject { door: Door::Redirect, process: None, target: None };
+    let records = [place, said].map(|asked| {
+        let denial = Denial::new(Code::BadRequest).asking(|| Some(asked));
+        let session = Arc::new(session());
+        let mut record = Record::opening(&session, &subject, Decision::Deny(denial));
+        record.sequence = Some(1);
+        record.event_time = "2023-11-14T22:13:21Z".parse().expect("a time");
+        Arc::new(record)
+    });
+    assert_eq!(framed(Tag::Bare, "", &records), framed(Tag::Bare, "", &two()[1..]));
 }
 
 #[test]

@@ -119,6 +119,25 @@ pub(super) fn read<'a>(
     }
 }
 
+/// Method and target of the head that the bytes begin with, whole or not, as far as its first line is
+/// well formed. Of one that is too long, the beginning.
+pub(super) fn asked(bytes: &[u8], limits: &Limits) -> Option<(String, String)> {
+    let mut asked = None;
+    let read = read(bytes, limits, |said| {
+        if let Said::Line { method, target, .. } = said {
+            asked = Some((method, target));
+        }
+    });
+    if read == Err(Fault::TargetTooLong) {
+        let line = bytes.get(..limits.target_bytes)?;
+        let mut words = line.trim_ascii_start().split(|byte| *byte == b' ');
+        let words = words.next().zip(words.next());
+        asked = words.filter(|(method, target)| is_method(method) && is_visible(target));
+    }
+    let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).ok();
+    asked.and_then(|(method, target)| Some((text(method)?, text(target)?)))
+}
+
 /// What a request line says about framing.
 #[derive(Debug, Clone, Copy)]
 struct Start {
@@ -134,9 +153,7 @@ fn request_line<'a>(line: &'a [u8], tell: &mut impl FnMut(Said<'a>)) -> Result<S
     else {
         return Err(Fault::Malformed);
     };
-    let target_is_visible = !target.is_empty() && target.iter().all(u8::is_ascii_graphic);
-    let method_is_token = !method.is_empty() && method.iter().copied().all(is_token);
-    if !method_is_token || !target_is_visible {
+    if !is_method(method) || !is_visible(target) {
         return Err(Fault::Malformed);
     }
     let is_http_1_0 = match version {
@@ -146,6 +163,16 @@ fn request_line<'a>(line: &'a [u8], tell: &mut impl FnMut(Said<'a>)) -> Result<S
     };
     tell(Said::Line { method, target, is_http_1_0 });
     Ok(Start { is_connect: method.eq_ignore_ascii_case(b"CONNECT"), is_http_1_0 })
+}
+
+/// Whether something may be a method.
+fn is_method(bytes: &[u8]) -> bool {
+    !bytes.is_empty() && bytes.iter().copied().all(is_token)
+}
+
+/// Whether something may be a target.
+fn is_visible(bytes: &[u8]) -> bool {
+    !bytes.is_empty() && bytes.iter().all(u8::is_ascii_graphic)
 }
 
 /// The fields of a head that say how long its body is.

@@ -128,6 +128,97 @@ async fn a_tunnel_that_nothing_allows_is_refused_before_it_opens() {
     assert_eq!(stage.decisions().await, ["deny no_rule https://evil.example/"]);
 }
 
+/// Sends requests, each on a connection of its own, and reads what is on record of them.
+async fn recorded(stage: Stage, requests: &[&str]) -> Vec<String> {
+    for request in requests {
+        let mut client = stage.connect().await;
+        client.say(request).await;
+        client.0.shutdown().await.unwrap();
+        client.rest().await;
+    }
+    let records = stage.records().await;
+    assert!(!format!("{records:?}").contains("secret"), "{records:?}");
+    let text = |record: &serde_json::Value, key: &str| {
+        record[key].as_str().map_or_else(|| record[key].to_string(), str::to_owned)
+    };
+    let opening = records.iter().filter(|record| record["door"].is_string());
+    let told = ["code", "http_method", "http_url", "host", "port"];
+    opening.map(|record| told.map(|key| text(record, key)).join(" ")).collect()
+}
+
+#[tokio::test]
+async fn what_is_no_request_is_on_record_in_its_own_words() {
+    let limits = Limits { target_bytes: 300, ..Limits::default() };
+    let setting = Setting::to_name("localhost", 80, &["domain=*".into()]);
+    let long = format!("GET /{} HTTP/1.1\r\nHost: localhost\r\n\r\n", "a".repeat(9_000));
+    let requests = [
+        "GET /ok/..%2fx?a=b HTTP/1.1\r\nHost: localhost\r\nCookie: secret\r\n\r\n",
+        "get /none HTTP/1.1\r\nCookie: secret\r\n\r\n",
+        "GET /two HTTP/1.1\r\nHost: localhost\r\nHost: other.test\r\n\r\n",
+        "GET /userinfo HTTP/1.1\r\nHost: user:secret@localhost\r\n\r\n",
+        "GET /lengths HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1\r\nContent-Length: secret\r\n\r\n",
+        "GET /cut HTTP/1.1\r\nCookie: secret",
+        "GET  /spaces HTTP/1.1\r\nHost: localhost\r\n\r\n",
+        "GET http://user:secret@localhost/absolute HTTP/1.1\r\nHost: localhost\r\nX\r\n\r\n",
+        "GET http://user:se/cret@localhost/ HTTP/1.1\r\nHost: localhost\r\nX\r\n\r\n",
+        "CONNECT user:secret@localhost:443 HTTP/1.1\r\nHost: localhost:443\r\nX\r\n\r\n",
+        &long,
+    ];
+    let told = recorded(Setting { limits, ..setting }.start(), &requests).await;
+    let long = format!("over_limit GET http://localhost/{} localhost 80", "a".repeat(295));
+    assert_eq!(
+        told,
+        [
+            "ambiguous_path GET http://localhost/ok/..%2fx?a=b localhost 80",
+            "bad_request GET http://localhost/none localhost 80",
+            "bad_request GET http://localhost/two localhost 80",
+            "bad_host GET http://localhost/userinfo localhost 80",
+            "bad_request GET http://localhost/lengths localhost 80",
+            "bad_request GET http://localhost/cut localhost 80",
+            "bad_request null null localhost 80",
+            "bad_request GET http://localhost/absolute localhost 80",
+            "bad_request null null localhost 80",
+            "bad_request CONNECT https://localhost:80/ localhost 80",
+            &long,
+        ]
+    );
+}
+
+#[tokio::test]
+async fn what_is_no_request_of_a_proxy_is_on_record_as_far_as_it_names_a_host() {
+    let stage = Setting::explicit(&["domain=*".into()]).start();
+    let port = stage.address.port();
+    let requests = [
+        "GET http://a.test/..%2fx HTTP/1.1\r\nHost: a.test\r\n\r\n",
+        "GET http://user:secret@a.test/x HTTP/1.1\r\nHost: a.test\r\n\r\n",
+        "GET https://a.test/x HTTP/1.1\r\nHost: a.test\r\n\r\n",
+        "GET /x HTTP/1.1\r\nHost: b.test\r\n\r\n",
+        "GET /x HTTP/1.1\r\n\r\n",
+        "CONNECT user:secret@a.test:443 HTTP/1.1\r\nHost: a.test:443\r\n\r\n",
+        "GET http://secret HTTP/1.1\r\nX\r\n\r\n",
+    ];
+    let told = recorded(stage, &requests).await;
+    assert_eq!(
+        told,
+        [
+            "ambiguous_path GET http://a.test/..%2fx a.test 80",
+            "bad_host GET http://a.test/x a.test 80",
+            "bad_request GET https://a.test/x a.test 443",
+            "bad_request GET http://b.test/x b.test 80",
+            &format!("bad_request null null null {port}"),
+            "bad_host CONNECT https://a.test/ a.test 443",
+            &format!("bad_request null null null {port}"),
+        ]
+    );
+}
+
+#[tokio::test]
+async fn where_a_connection_to_an_address_goes_is_on_record_for_what_names_no_host() {
+    let target = SocketAddr::from(([203, 0, 113, 9], 80));
+    let told = recorded(Stage::redirected(target, &[]), &["GET /x HTTP/1.1\r\n\r\n"]).await;
+    assert_eq!(told, ["bad_request GET http://203.0.113.9/x 203.0.113.9 80"]);
+}
+
 #[tokio::test]
 async fn a_synthetic_address_stands_for_its_name_alone() {
     let origin = Scripted::fine().await;

@@ -275,7 +275,7 @@ async fn a_websocket_in_http2_is_one_in_http1_upstream() {
     let end = records.iter().find(|record| record["bytes_up"] == 7).expect("an end");
     assert_eq!((&end["bytes_down"], &end["http_status"]), (&10.into(), &200.into()));
     let methods = records.iter().filter(|record| record["http_method"] == "GET").count();
-    assert_eq!(methods, 2, "each is judged as the GET that it is in HTTP/1.1: {records:?}");
+    assert_eq!(methods, 3, "each is judged as the GET that it is in HTTP/1.1: {records:?}");
 }
 
 #[tokio::test]
