@@ -64,6 +64,20 @@ impl File {
         }
     }
 
+    /// The same mistake of a rule below a key, by line and column where it stands there in one piece.
+    /// A rule that is read only if something else is switched on is not the parser's to complain about.
+    pub(super) fn locating(&self, key: &str, text: &str, error: Error) -> Error {
+        let Some((line, start)) = place_of(text, &self.text, key) else { return error };
+        let (column, what) = if let Error::Rule { mistake, .. } = &error {
+            (start + mistake.column - 1, format!("rule `{text}`: {}", mistake.what))
+        } else if let Error::Value { what, .. } = error {
+            (start, what)
+        } else {
+            return error;
+        };
+        Error::File { path: self.path.clone(), line, column, what: shown(&what) }
+    }
+
     /// Every key that is set, but those of which rules are made. A key that is known one day is told
     /// without a word here: the text is what is read, which was found good before.
     pub(super) fn settings(&self) -> Result<BTreeMap<String, serde_json::Value>, Error> {
@@ -127,15 +141,23 @@ pub(super) fn mistakes(path: &Path, content: &[u8]) -> Vec<Error> {
     let rules = rules.into_iter().flatten().filter_map(serde_yaml::Value::as_str);
     let wrong = rules.filter_map(|rule| Some((rule, rule.parse::<Rule>().err()?)));
     let located = wrong.map(|(rule, mistake)| {
-        let mut lines = text.lines().enumerate();
-        let found = lines.find_map(|(line, text)| Some((line + 1, text.find(rule)? + 1)));
-        let (line, start) = found.unwrap_or((1, 1));
-        let column = start + mistake.column - 1;
-        let what = format!("rule `{rule}`: {}", mistake.what).escape_debug().to_string();
-        let what = what.replace("\\\"", "\"").replace("\\'", "'");
+        let (line, start) = place_of(rule, &text, "").unwrap_or((1, 1));
+        let what = format!("rule `{rule}`: {}", mistake.what);
+        let (column, what) = (start + mistake.column - 1, shown(&what));
         Error::File { path: path.to_owned(), line, column, what }
     });
     located.collect()
+}
+
+/// Where something stands in one piece, on the line of a key or behind it.
+fn place_of(what: &str, text: &str, key: &str) -> Option<(usize, usize)> {
+    let mut lines = text.lines().enumerate().skip_while(|(_, line)| !line.starts_with(key));
+    lines.find_map(|(index, line)| Some((index + 1, line.find(what)? + 1)))
+}
+
+/// A message, with what could move a cursor escaped: the quotes of a message are its own.
+fn shown(what: &str) -> String {
+    what.escape_debug().to_string().replace("\\\"", "\"").replace("\\'", "'")
 }
 
 /// The content without the byte-order mark that some editors put in front of UTF-8. The parser takes
@@ -162,10 +184,7 @@ fn located(path: PathBuf, content: &[u8], error: &serde_yaml::Error) -> Error {
     let behind = format!(" at line {} column {}", place.0, place.1);
     let text = text.strip_suffix(&behind).unwrap_or(&text);
     let (line, column) = second_place(text, content).unwrap_or(place);
-    let what = text.escape_debug().to_string();
-    // The quotes of a message are its own; only what could move a cursor stays escaped.
-    let what = what.replace("\\\"", "\"").replace("\\'", "'");
-    Error::File { path, line, column, what }
+    Error::File { path, line, column, what: shown(text) }
 }
 
 /// Where a key stands for the second time: the parser knows only that it does.

@@ -67,10 +67,13 @@ impl Reader<'_> {
     /// The targets that are named: the file's, the environment's, the flags'.
     fn targets(&self) -> Result<Vec<Rule>, Error> {
         let setting = settings::SESSION_ID_INJECT_TARGET;
-        let mut named: Vec<(Source, String)> = Vec::new();
+        let mut targets = Vec::new();
         for text in self.file.values.session_id_inject_targets.iter().flatten() {
-            named.push((self.key(setting), text.clone()));
+            let key = setting.key.unwrap_or(setting.flag);
+            let target = parse_target(self.key(setting), text);
+            targets.push(target.map_err(|error| self.file.locating(key, text.trim(), error))?);
         }
+        let mut named: Vec<(Source, String)> = Vec::new();
         if let Some((source, text)) = Source::variable(setting, self.environment) {
             let lines = utf8(&source, &text)?.lines().map(str::to_owned);
             named.extend(lines.map(|line| (source.clone(), line)));
@@ -79,7 +82,10 @@ impl Reader<'_> {
             let source = Source::Flag(setting.flag);
             named.push((source.clone(), utf8(&source, text)?.to_owned()));
         }
-        named.into_iter().map(|(source, text)| parse_target(source, &text)).collect()
+        for (source, text) in named {
+            targets.push(parse_target(source, &text)?);
+        }
+        Ok(targets)
     }
 
     /// Where the workspace's own gateway for models is, by its old path and its new one. On that host

@@ -481,6 +481,25 @@ fn correlation_is_with_the_workspaces_own_gateway_unless_targets_are_named() {
 }
 
 #[test]
+fn a_bad_target_in_the_file_is_told_by_line_and_column_where_it_is_read() {
+    let yaml = "allowlist:\n  - path=/x\nsession_id_inject_targets:\n  - domain=a.b\n";
+    for (target, place, says) in [
+        ("domain=c.d foo=x", "5:16", "rule `domain=c.d foo=x`: "),
+        ("path=/x", "5:5", "`path=/x`: a target needs a domain"),
+    ] {
+        let yaml = format!("{yaml}  - {target}\n");
+        let error = correlated("https://x.y").yaml(&yaml).error();
+        let (_, what) = error.split_once(&format!("config.yaml:{place}: ")).expect(&error);
+        assert!(what.starts_with(says), "{what}");
+        // Nobody reads it where nothing is to be correlated.
+        Machine::new().yaml(&yaml).config();
+    }
+    let yaml = "session_id_inject_targets: [\"domain=c.d \\x66oo=x\"]\n";
+    let error = correlated("https://x.y").yaml(yaml).error();
+    assert!(error.starts_with("session_id_inject_targets in /home/ann"), "{error}");
+}
+
+#[test]
 fn an_agent_gets_the_record_unless_that_is_switched_off() {
     let machine = Machine::new().at("/tmp/boundary-audit.sock", "");
     let config = machine.clone().config();
