@@ -12,8 +12,8 @@ use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::path::{Path, PathBuf};
 
 use landlock::{
-    Access as _, AccessFs, CompatLevel, Compatible as _, PathBeneath, PathFd, Ruleset,
-    RulesetAttr as _, RulesetCreatedAttr as _, RulesetError, RulesetStatus, Scope,
+    Access as _, AccessFs, BitFlags, CompatLevel, Compatible as _, PathBeneath, PathFd, Ruleset,
+    RulesetAttr as _, RulesetCreated, RulesetCreatedAttr as _, RulesetError, RulesetStatus, Scope,
 };
 use nix::errno::Errno;
 use nix::sched::{CloneFlags, unshare};
@@ -332,8 +332,7 @@ fn leaves(pattern: &[u8]) -> bool {
 /// Landlock (5.13), nor signal or reach abstract unix sockets out of it since 6.12.
 ///
 /// File access is not restricted. One right is named and granted everywhere, because a domain
-/// must name something; `Refer` has to be granted with it, or renaming across directories would
-/// be refused.
+/// must name something, and `Refer` with it.
 pub fn restrict() -> Result<(), Unrestricted> {
     restrict_by(to_own_sockets()?)
 }
@@ -352,7 +351,8 @@ pub(super) fn to_own_sockets() -> Result<Ruleset, RulesetError> {
 /// Keeps the caller, and whatever it makes, to abstract names of unix sockets that are made in there too
 /// (Linux 6.12). Who connects for others by such a name has judged what it was, not what it is.
 pub(super) fn keep_to_own_names() -> Result<(), RulesetError> {
-    best_effort().scope(Scope::AbstractUnixSocket)?.create()?.restrict_self().map(drop)
+    let ruleset = best_effort().scope(Scope::AbstractUnixSocket)?;
+    granting(ruleset, AccessFs::Refer.into())?.restrict_self().map(drop)
 }
 
 /// Puts it into such a domain where the kernel has Landlock. For a command in a pid namespace of its own:
@@ -383,15 +383,20 @@ pub(super) fn restrict_by(ruleset: Ruleset) -> Result<(), Unrestricted> {
     if !is_scoped() {
         scope.remove(Scope::Signal);
     }
-    let ruleset = ruleset.handle_access(named)?.scope(scope)?.create()?;
-    let ruleset = match PathFd::new("/") {
-        Ok(root) => ruleset.add_rule(PathBeneath::new(root, named))?,
-        Err(_) => ruleset,
-    };
-    match ruleset.restrict_self()?.ruleset {
+    match granting(ruleset.scope(scope)?, named)?.restrict_self()?.ruleset {
         RulesetStatus::NotEnforced => Err(Unrestricted::Absent),
         // What an older kernel leaves out is in docs/kernels.md; that nobody is traced is in all.
         RulesetStatus::PartiallyEnforced | RulesetStatus::FullyEnforced => Ok(()),
+    }
+}
+
+/// A set that names rights and grants them everywhere. `Refer` is one of them in each, or renaming across
+/// directories is refused by it as soon as another set of the domain names any.
+fn granting(ruleset: Ruleset, named: BitFlags<AccessFs>) -> Result<RulesetCreated, RulesetError> {
+    let ruleset = ruleset.handle_access(named)?.create()?;
+    match PathFd::new("/") {
+        Ok(root) => ruleset.add_rule(PathBeneath::new(root, named)),
+        Err(_) => Ok(ruleset),
     }
 }
 

@@ -82,7 +82,7 @@ use crate::rules::{Code, Denial, Host, Intent, Lessons, Permit, Policies, RuleSe
 /// Ports on which a client speaks first, so that its silence is only leisure.
 const HTTP_PORTS: [u16; 5] = [80, 443, 3128, 8080, 8443];
 /// The port of questions, whoever is asked.
-const DNS_PORT: u16 = 53;
+pub(crate) const DNS_PORT: u16 = 53;
 /// How long accepting pauses when there are no descriptors, at first and at most.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(10), Duration::from_secs(1));
 

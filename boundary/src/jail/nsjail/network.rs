@@ -17,6 +17,7 @@ use nix::sys::socket::{
 use super::netlink::{ACK, Batch, Body, CREATE, REQUEST, Socket};
 use super::rules;
 use crate::jail::{Call, mutation};
+use crate::proxy::DNS_PORT;
 use crate::sys::option;
 
 /// The address that connections of the command come from: the IPv4 dummy address of RFC 7600.
@@ -29,8 +30,6 @@ pub(in crate::jail) const OWN_V6: Ipv6Addr = Ipv6Addr::new(0xfd62, 0x6f75, 0x6e6
 const USUAL_PORT: u16 = 8080;
 /// Connections that may wait to be accepted: as many as the machine permits.
 const BACKLOG: Backlog = Backlog::MAXALLOWABLE;
-/// Where questions are sent.
-const DNS_PORT: u16 = 53;
 /// How many bytes of refusals may wait until somebody reads them, as far as the machine allows
 /// (`net.core.rmem_max`).
 const WAITING: usize = 256 * 1024;

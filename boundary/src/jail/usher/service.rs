@@ -21,6 +21,7 @@ use super::thread::{Name, Rights, Thread};
 use crate::jail::child::is_unix;
 use crate::jail::landjail::address::{Address, is_own, loopback};
 use crate::jail::mutation;
+use crate::proxy::DNS_PORT;
 use crate::sys::notify::{self, Answer, Notification};
 use crate::sys::{errno_of, pidfd};
 
@@ -296,11 +297,13 @@ impl Shared {
     }
 
     /// Whether nobody listens where a connection over loopback would go: the proxy, which takes what no
-    /// server inside does, would have it made, and programs wait for their servers by trying.
+    /// server inside does, would have it made, and programs wait for their servers by trying. To questions
+    /// there is somebody who answers.
     fn leads_to_nobody(&self, request: &Request, socket: &OwnedFd) -> bool {
         let Ok(Address::Inet(target)) = Address::read(&request.address) else { return false };
         let is_stream = || getsockopt(socket, sockopt::SockType) == Ok(SockType::Stream);
-        is_own(target) && is_stream() && self.host.has_nobody_at(loopback(target))
+        let is_to_server = is_own(target) && target.port() != DNS_PORT;
+        is_to_server && is_stream() && self.host.has_nobody_at(loopback(target))
     }
 
     /// Leads a call to where it wants to go, if that is the session's.
