@@ -10,13 +10,14 @@ use crate::world::needs::needs;
 use crate::world::{Output, Run, World, jail};
 
 /// Every kind, as root and as a user, and the jail that `auto` takes there.
-const PLACES: [(Kind, bool, &str); 10] = [
+const PLACES: [(Kind, bool, &str); 11] = [
     (Kind::Default, true, "landjail"),
     (Kind::Default, false, "landjail"),
     (Kind::NetAdmin, true, "landjail"),
     (Kind::NetAdmin, false, "landjail"),
     (Kind::SysAdmin, true, "landjail"),
     (Kind::SysAdmin, false, "landjail"),
+    (Kind::Unconfined, true, "nsjail"),
     (Kind::Unconfined, false, "nsjail"),
     (Kind::Privileged, true, "ebpf"),
     (Kind::Privileged, false, "nsjail"),

@@ -173,7 +173,7 @@ fn f07_a_keeper_that_is_stopped_before_its_proxy_is_ready_goes_on_where_it_was()
 
 #[test]
 fn f07_h11_a_stopped_keeper_that_is_killed_leaves_nothing() {
-    needs!(root, bpf);
+    needs!(root, machine, bpf);
     let world = World::new();
     let ground = Ground::below(&world);
     let session = world.boundary(&ALLOW, &["sh", "-c", ATTEMPTS, world.attack()]).start();
@@ -220,7 +220,7 @@ fn f07_a_stopped_usher_does_not_hold_the_end_up() {
 
 #[test]
 fn f07_h11_a_command_that_nobody_is_left_to_end_is_cut_off() {
-    needs!(root, bpf);
+    needs!(root, machine, bpf);
     let world = World::new();
     let ground = Ground::below(&world);
     let script = "$0 signals 1; $0 tcp 203.0.113.10 80 http:allowed.test; \
@@ -279,7 +279,7 @@ const UNDELAYED: Duration = Duration::from_secs(20);
 fn recording<'w>(world: &'w World, file: &Path) -> Session<'w> {
     let roots = world.folder().join("ca.pem").display().to_string();
     let file = file.to_str().expect("our own name");
-    let options = ["--jail-type", "ebpf", "--audit-log", file, "--upstream-ca", &roots];
+    let options = ["--jail-type", &jail(), "--audit-log", file, "--upstream-ca", &roots];
     let command = ["--", "sh", "-c", REQUESTS, world.attack()];
     let session = world.exact(&[&options[..], &ALLOW, &command].concat()).start();
     session.wait_for("ready");
@@ -425,7 +425,7 @@ fn g04_a_disk_that_stalls_delays_neither_requests_nor_the_end() {
 
 #[test]
 fn g04_a_disk_that_stalls_for_a_while_has_every_record_when_it_goes_on() {
-    needs!(root, bpf, mke2fs, fsfreeze, loopdev);
+    needs!(root, machine, bpf, mke2fs, fsfreeze, loopdev);
     let world = World::new();
     let disk = Disk::make(&world);
     let audit = disk.place.join("audit.jsonl");

@@ -13,6 +13,7 @@ use nix::sys::stat::Mode;
 use nix::unistd::mkfifo;
 
 use super::{ALLOW, REFUSALS};
+use crate::world::container::Container;
 use crate::world::needs::needs;
 use crate::world::{World, jail};
 
@@ -48,7 +49,9 @@ fn f10_who_tells_of_refusals_is_left_what_it_takes() {
     let refused = outcomes(&out.stdout, "made");
     out.expect(refused.len() == 3 && refused.iter().all(|it| REFUSALS.contains(it)), "refused");
     let told = out.records.iter().filter(|it| it["code"] == "socket_type").count();
-    out.expect(told == 3, "each is on record");
+    // A container's own filter refuses one of them before boundary hears of it.
+    let heard = if Container::of_runs().is_some_and(|it| it.kind.has_filter()) { 2 } else { 3 };
+    out.expect(told == heard, "each is on record");
 }
 
 #[test]

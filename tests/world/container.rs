@@ -70,6 +70,11 @@ impl Kind {
         !matches!(self, Self::Privileged | Self::Unconfined)
     }
 
+    /// Whether a process of it may have what its kin share.
+    pub(crate) fn may_unshare(self) -> bool {
+        !self.has_filter() || matches!(self, Self::SysAdmin)
+    }
+
     /// Whether it may mount something.
     pub(crate) fn may_mount(self) -> bool {
         matches!(self, Self::SysAdmin | Self::Privileged)

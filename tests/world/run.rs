@@ -183,8 +183,8 @@ impl<'w> Run<'w> {
         let ((line, contained), input) = (self.made(false), self.input.clone());
         let (environment, folder) = (self.environment.clone(), self.world.folder().to_owned());
         let child = self.world.host().run(move || {
-            let mut command = Command::new(&line[0]);
-            command.args(&line[1..]).env_clear().envs(&environment).current_dir(folder);
+            let mut command = job(&line);
+            command.env_clear().envs(&environment).current_dir(folder);
             command.stdin(if input.is_some() { Stdio::piped() } else { Stdio::null() });
             command.stdout(Stdio::piped()).stderr(Stdio::piped());
             // A job of its own, as a shell starts it: the kernel stops no group that nobody watches.
@@ -210,13 +210,32 @@ impl<'w> Run<'w> {
         let ((line, contained), environment) = (self.made(true), self.environment.clone());
         let child = self.world.host().run(move || {
             // setsid makes the terminal the controlling one, which a shell does at login.
-            let mut command = Command::new("setsid");
-            command.args(["--ctty", "--wait"]).args(&line).env_clear().envs(&environment);
+            let line = ["setsid", "--ctty", "--wait"].map(OsString::from).into_iter().chain(line);
+            let mut command = job(&line.collect::<Vec<_>>());
+            command.env_clear().envs(&environment);
             command.stdin(stdin).stdout(stdout).stderr(stderr);
             command.spawn().expect("setsid starts")
         });
         (Session::new(self, child, contained, kernel), terminal)
     }
+}
+
+/// A line that is to start as a shell starts a job: whoever ignores what a terminal sends (`nohup`, a script's
+/// `&`) has the suite ignore it too, and all that it starts.
+fn job(line: &[OsString]) -> Command {
+    const OF_TERMINALS: [Signal; 3] = [Signal::SIGHUP, Signal::SIGINT, Signal::SIGQUIT];
+    let status = std::fs::read_to_string("/proc/self/status").expect("procfs is mounted");
+    let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let ignored = ignored.and_then(|bits| u64::from_str_radix(bits.trim(), 16).ok());
+    let ignored = ignored.expect("a set of signals");
+    if OF_TERMINALS.iter().all(|signal| ignored >> (*signal as i32 - 1) & 1 == 0) {
+        let mut command = Command::new(&line[0]);
+        command.args(&line[1..]);
+        return command;
+    }
+    let mut command = Command::new("env");
+    command.arg("--default-signal=HUP,INT,QUIT").args(line);
+    command
 }
 
 /// A run that is under way.

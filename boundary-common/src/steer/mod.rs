@@ -19,7 +19,7 @@ pub const STREAM: u32 = 1;
 pub const DATAGRAM: u32 = 2;
 
 /// The port of DNS.
-const DNS: u16 = 53;
+pub const DNS: u16 = 53;
 
 /// At which moment a target is named.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

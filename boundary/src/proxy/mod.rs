@@ -59,6 +59,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use boundary_common::steer;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
@@ -81,8 +82,6 @@ use crate::rules::{Code, Denial, Host, Intent, Lessons, Permit, Policies, RuleSe
 
 /// Ports on which a client speaks first, so that its silence is only leisure.
 const HTTP_PORTS: [u16; 5] = [80, 443, 3128, 8080, 8443];
-/// The port of questions, whoever is asked.
-pub(crate) const DNS_PORT: u16 = 53;
 /// How long accepting pauses when there are no descriptors, at first and at most.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(10), Duration::from_secs(1));
 
@@ -292,7 +291,7 @@ impl Proxy {
     /// delayed. Else the first bytes tell: TLS is passed on if a rule says so and answered by us if
     /// not; HTTP is served; anything else is refused.
     async fn carry<S: Stream>(self: Arc<Self>, stream: S, call: Call) {
-        if call.target.host().is_some_and(|(_, port)| port == DNS_PORT) {
+        if call.target.host().is_some_and(|(_, port)| port == steer::DNS) {
             return self.resolve(stream, call).await;
         }
         if let Some(permit) = self.permit_stream(Scheme::Tcp, &call, None) {

@@ -9,6 +9,7 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, UdpSocket};
 use std::os::fd::AsRawFd as _;
 use std::path::Path;
 
+use boundary_common::steer;
 use nix::sys::socket::{
     AddressFamily, Backlog, SockFlag, SockProtocol, SockType, SockaddrStorage, bind, listen,
     setsockopt, socket, sockopt,
@@ -17,7 +18,6 @@ use nix::sys::socket::{
 use super::netlink::{ACK, Batch, Body, CREATE, REQUEST, Socket};
 use super::rules;
 use crate::jail::{Call, mutation};
-use crate::proxy::DNS_PORT;
 use crate::sys::option;
 
 /// The address that connections of the command come from: the IPv4 dummy address of RFC 7600.
@@ -250,7 +250,7 @@ fn resolver(family: Family) -> io::Result<UdpSocket> {
             option::ipv6_freebind(&socket)?;
         }
     }
-    bind(socket.as_raw_fd(), &SockaddrStorage::from(family.any(DNS_PORT)))?;
+    bind(socket.as_raw_fd(), &SockaddrStorage::from(family.any(steer::DNS)))?;
     Ok(UdpSocket::from(socket))
 }
 
@@ -349,7 +349,7 @@ fn permit(batch: &mut Batch, family: Family) {
     rules::rule(batch, "refuse", |rule| {
         rules::family_is(rule, family.number());
         rules::protocol_is(rule, libc::IPPROTO_UDP);
-        rules::port_is(rule, DNS_PORT);
+        rules::port_is(rule, steer::DNS);
         rules::verdict(rule, rules::ACCEPT);
     });
 }

@@ -60,6 +60,14 @@ fn refused(primitive: &Primitive, advice: &mut Vec<String>) {
         advice.push("allow pidfd_getfd in the seccomp profile: --cap-add SYS_PTRACE".into());
         return;
     }
+    if is("settings") {
+        advice.push(
+            "leave /proc/sys read-only, as engines have it without systempaths=unconfined; or \
+             --cap-add SYS_ADMIN; or run it as a user"
+                .into(),
+        );
+        return;
+    }
     if is("procfs") {
         advice.push(
             "parts of /proc are covered: docker run --security-opt systempaths=unconfined, or \

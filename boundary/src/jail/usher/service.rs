@@ -5,6 +5,7 @@ use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use boundary_common::steer;
 use nix::errno::Errno;
 use nix::libc;
 use nix::sys::socket::{Shutdown, SockType, getsockopt, shutdown, sockopt};
@@ -21,7 +22,6 @@ use super::thread::{Name, Rights, Thread};
 use crate::jail::child::is_unix;
 use crate::jail::landjail::address::{Address, is_own, loopback};
 use crate::jail::mutation;
-use crate::proxy::DNS_PORT;
 use crate::sys::notify::{self, Answer, Notification};
 use crate::sys::{errno_of, pidfd};
 
@@ -302,7 +302,7 @@ impl Shared {
     fn leads_to_nobody(&self, request: &Request, socket: &OwnedFd) -> bool {
         let Ok(Address::Inet(target)) = Address::read(&request.address) else { return false };
         let is_stream = || getsockopt(socket, sockopt::SockType) == Ok(SockType::Stream);
-        let is_to_server = is_own(target) && target.port() != DNS_PORT;
+        let is_to_server = is_own(target) && target.port() != steer::DNS;
         is_to_server && is_stream() && self.host.has_nobody_at(loopback(target))
     }
 
