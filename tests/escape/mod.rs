@@ -29,6 +29,7 @@ mod stale;
 pub(crate) mod stalled;
 mod starved;
 pub(crate) mod traces;
+mod twins;
 mod unix;
 mod usher;
 mod witness;

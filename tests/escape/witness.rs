@@ -44,8 +44,9 @@ fn f10_who_tells_of_refusals_is_left_what_it_takes() {
     let limited = outcomes(&out.stdout, "limit");
     out.expect(!limited.is_empty() && !limited.contains(&"done"), "it has its limits still");
     if jail() != "landjail" {
-        out.says("processes 2").says("own done");
+        out.says("processes 2").says("self done");
     }
+    out.says("child EPERM").says("nobody EPERM");
     let refused = outcomes(&out.stdout, "made");
     out.expect(refused.len() == 3 && refused.iter().all(|it| REFUSALS.contains(it)), "refused");
     let told = out.records.iter().filter(|it| it["code"] == "socket_type").count();

@@ -47,6 +47,7 @@ const PROGRAMS: &[(&str, &str)] = &[
     ("bwrap", "bubblewrap"),
     ("curl", "curl"),
     ("dbus-daemon", "dbus-daemon"),
+    ("btrfs", "btrfs-progs"),
     ("dbus-send", "dbus-bin"),
     ("dig", "bind9-dnsutils"),
     ("git", "git"),

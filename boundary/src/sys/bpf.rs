@@ -174,8 +174,13 @@ pub struct ProgramShape<'a> {
     pub license: &'a CStr,
 }
 
+/// How often a program is loaded that signals interrupt.
+const MOST_LOADS: u32 = 10;
+
 /// Loads a program. With `log` the verifier says there what it thinks; that costs time, so only a
 /// refused program is worth loading again with one.
+///
+/// The verifier gives up when a signal arrives, even one that does nothing (`EAGAIN`), and is asked again.
 #[doc(alias = "BPF_PROG_LOAD")]
 pub fn load_program(program: &ProgramShape<'_>, log: Option<&mut [u8]>) -> io::Result<OwnedFd> {
     let mut attributes = ProgramLoad {
@@ -194,7 +199,12 @@ pub fn load_program(program: &ProgramShape<'_>, log: Option<&mut [u8]>) -> io::R
     }
     // SAFETY: Every pointer is of a slice or string that outlives the call, with its own length;
     // the kernel writes to the log alone, which is borrowed for writing.
-    unsafe { fd_from(bpf_cmd::BPF_PROG_LOAD, &attributes) }
+    let mut load = || unsafe { fd_from(bpf_cmd::BPF_PROG_LOAD, &attributes) };
+    let is_interrupted = |loaded: &io::Result<OwnedFd>| {
+        loaded.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
+    };
+    // The last one is the answer, whatever it is.
+    (1..MOST_LOADS).map(|_| load()).find(|loaded| !is_interrupted(loaded)).unwrap_or_else(&mut load)
 }
 
 /// Attaches a program to a cgroup beside whatever is there. It stays until the cgroup goes,

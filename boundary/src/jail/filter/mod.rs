@@ -147,7 +147,7 @@ pub fn program(beside: Beside, signals: Signals) -> Vec<sock_filter> {
     } else {
         when_call(&mut program, libc::SYS_socket, &socket_allowed(beside));
         when_call(&mut program, libc::SYS_socketpair, &socketpair_allowed());
-        when_call(&mut program, libc::SYS_prlimit64, &ask_if_of_another());
+        when_call(&mut program, libc::SYS_prlimit64, &limits_of_another(ask()));
     }
     if matches!(beside, Beside::Nobody | Beside::Hooks { unix: false }) {
         // Whom a message is for lies behind a pointer.
@@ -172,19 +172,9 @@ pub fn program(beside: Beside, signals: Signals) -> Vec<sock_filter> {
 /// The filter of a room, beside that of the session: a process in it changes no limit of one around it.
 /// Landlock keeps it from others in everything else.
 pub fn of_a_room() -> Vec<sock_filter> {
-    const NEW: u32 = 2;
     let mut program = Vec::new();
     only_this_architecture(&mut program);
-    let body = [
-        load(argument_offset(0)),
-        jump(libc::BPF_JEQ, 0, 5, 0),
-        load(argument_offset(NEW)),
-        jump(libc::BPF_JEQ, 0, 0, 2),
-        load(argument_offset(NEW) + 4),
-        jump(libc::BPF_JEQ, 0, 1, 0),
-        refuse(libc::EPERM),
-    ];
-    when_call(&mut program, libc::SYS_prlimit64, &body);
+    when_call(&mut program, libc::SYS_prlimit64, &limits_of_another(refuse(libc::EPERM)));
     program.push(allow());
     program
 }
@@ -298,9 +288,18 @@ fn socketpair_allowed() -> Vec<sock_filter> {
     body
 }
 
-/// The body for `prlimit(2)`: asks where the limits are not the caller's own.
-fn ask_if_of_another() -> [sock_filter; 3] {
-    [load(argument_offset(0)), jump(libc::BPF_JEQ, 0, 1, 0), ask()]
+/// The body for `prlimit(2)`: what is said where limits are set of a process that has a number.
+fn limits_of_another(said: sock_filter) -> [sock_filter; 7] {
+    const NEW: u32 = 2;
+    [
+        load(argument_offset(0)),
+        jump(libc::BPF_JEQ, 0, 5, 0),
+        load(argument_offset(NEW)),
+        jump(libc::BPF_JEQ, 0, 0, 2),
+        load(argument_offset(NEW) + 4),
+        jump(libc::BPF_JEQ, 0, 1, 0),
+        said,
+    ]
 }
 
 /// The body for `sendto(2)`: asks if there is an address, which is a pointer of 64 bits.

@@ -26,7 +26,7 @@ use super::sockets::Sockets;
 use super::{Doors, made, messages, names, options, signals, streams};
 use crate::audit::Process;
 use crate::jail::usher;
-use crate::jail::usher::peer::{Host, Listed};
+use crate::jail::usher::peer::{Host, Known, Listed};
 use crate::jail::usher::report::{Line, What};
 use crate::jail::usher::thread::Thread;
 use crate::sys::errno_of;
@@ -100,6 +100,8 @@ pub(super) struct Shared {
     pub(super) doors: Doors,
     /// The sockets of the host that the command may use.
     pub(super) open: Vec<Listed>,
+    /// Files of which is known that the session serves them.
+    pub(super) served: Known,
     pub(super) post: Post,
     /// Those of boundary inside boundary.
     pub(super) rooms: Rooms,
@@ -153,6 +155,7 @@ impl Shared {
             line: Line::new(parts.reports),
             doors: parts.doors,
             open: parts.open.iter().map(|path| Listed::at(path, &host)).collect(),
+            served: Known::default(),
             post: Post::new()?,
             rooms: Rooms::new()?,
             is_silent: AtomicBool::new(true),

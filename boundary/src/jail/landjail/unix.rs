@@ -4,23 +4,25 @@
 //! What a name leads to is opened as the command would, looked at, and connected to by that handle:
 //! there is no second look at the name.
 
-use std::os::fd::{AsRawFd as _, OwnedFd};
+use std::io;
+use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
 use std::sync::Arc;
 
 use nix::errno::Errno;
-use nix::sys::socket::{Shutdown, shutdown};
+use nix::sys::socket::{Shutdown, getsockopt, shutdown, sockopt};
 use nix::sys::stat::{FileStat, fstat};
 
+use super::kin;
 use super::service::{Asked, Reply, Shared};
 use super::sockets::{Connected, Entry};
 use crate::jail::mutation;
 use crate::jail::usher::connect::{Patience, attempt};
 use crate::jail::usher::peer::{self, Node};
-use crate::jail::usher::report::What;
+use crate::jail::usher::report::{What, pid_behind};
 use crate::jail::usher::thread::{Name, Rights};
 use crate::jail::usher::{address_of, is_cover};
-use crate::sys::errno_of;
 use crate::sys::notify::Answer;
+use crate::sys::{errno_of, pidfd};
 
 /// Connects a unix socket to what a name leads to, if it may go there.
 pub(super) fn connect(
@@ -40,7 +42,7 @@ pub(super) fn connect(
         Name::Path(path) => Some(borrow(&rights, || view.open(path))?),
         Name::Abstract(_) | Name::Unnamed => None,
     };
-    if !may_be_reached((shared, room), &name, file.as_ref())? {
+    if !may_be_reached((shared, room), &name, file.as_ref().map(|file| (file, &**socket)))? {
         return Err(refuse(shared, asked, &address));
     }
     let way = Way { address, file, room, rights };
@@ -138,20 +140,21 @@ pub(super) fn refuse(shared: &Shared, asked: &Asked, address: &[u8]) -> Errno {
 fn may_be_reached(
     (shared, room): (&Shared, u64),
     name: &Name,
-    file: Option<&OwnedFd>,
+    file: Option<(&OwnedFd, &OwnedFd)>,
 ) -> nix::Result<bool> {
     if !mutation::stands("unix") {
         return Ok(true);
     }
     let is_own = |socket: &u32| shared.is_own(u64::from(*socket), room);
     match (name, file) {
-        (Name::Path(_), Some(file)) => {
+        (Name::Path(_), Some((file, from))) => {
             let at = fstat(file)?;
             if peer::is_socket(&at) {
                 let node = Node::of(&at, file);
                 let bound = peer::bound_at(&node)?;
                 let is_sessions = !bound.is_empty() && bound.iter().all(is_own);
-                Ok(is_sessions || is_open(shared, &at, &node)?)
+                Ok(is_open(shared, &at, &node)?
+                    || is_sessions && is_served_inside((shared, room), (&node, file), from)?)
             } else if is_cover(&at) {
                 Ok(false)
             } else {
@@ -165,6 +168,34 @@ fn may_be_reached(
         // The kernel refuses that by itself.
         (Name::Path(_) | Name::Unnamed, _) => Ok(true),
     }
+}
+
+/// Whether a process of the session began to listen at a file, where that is in doubt: one of the room, of
+/// whoever is in one.
+fn is_served_inside(
+    (shared, room): (&Shared, u64),
+    (node, file): (&Node, &OwnedFd),
+    from: &OwnedFd,
+) -> nix::Result<bool> {
+    if node.is_told_apart() || room == 0 && shared.served.has(node) {
+        return Ok(true);
+    }
+    let kind = getsockopt(from, sockopt::SockType)?;
+    let Some(socket) = peer::knock(file, kind)? else { return Ok(false) };
+    // Before Linux 6.5 there is none, and who has the number now need not be who had it then.
+    let Ok(server) = pidfd::of_peer(&socket) else { return Ok(false) };
+    let is_inside = |process: u32| -> io::Result<bool> {
+        let is_below = kin::is_below(process, std::process::id())?;
+        Ok(is_below && (room == 0 || shared.rooms.is_inside(shared.rooms.of(process)?, room)))
+    };
+    let number = || pid_behind(server.as_fd());
+    // What was looked at was the server if it has its number still.
+    let is_served = number()
+        .is_some_and(|process| is_inside(process).unwrap_or(false) && number() == Some(process));
+    if is_served && room == 0 {
+        shared.served.note(node, file);
+    }
+    Ok(is_served)
 }
 
 /// Whether the socket at a file is one of those that the user has opened to the command.

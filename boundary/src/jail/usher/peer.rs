@@ -12,25 +12,35 @@ use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
+use nix::errno::Errno;
 use nix::fcntl::{OFlag, open};
 use nix::libc;
 use nix::sys::socket::{
-    AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, recv, send, socket,
+    AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, getsockopt, recv, send, socket,
+    sockopt,
 };
 use nix::sys::stat::{FileStat, Mode, fstat, major, minor, stat};
+use nix::sys::statfs::{
+    EXT4_SUPER_MAGIC, F2FS_SUPER_MAGIC, FsType, OVERLAYFS_SUPER_MAGIC, TMPFS_MAGIC,
+    XFS_SUPER_MAGIC, fstatfs,
+};
 
+use super::address_of;
 use crate::jail::nsjail::{Socket, listens};
 use crate::jail::procfs;
+use crate::sys::reach;
 
+/// `RAMFS_MAGIC` of linux/magic.h.
+const RAMFS: FsType = FsType(0x8584_58f6);
 /// How many sockets are known at once; the next one forgets them all.
 const KNOWN: usize = 256;
 
 /// The sockets of the session, as far as they were asked for.
 #[derive(Debug, Default)]
 pub(in crate::jail) struct Own {
-    /// What they are known by, with a handle that keeps the inode from becoming another file's.
-    known: Mutex<HashMap<Node, OwnedFd>>,
+    known: Known,
 }
 
 /// Whose sockets are own to whoever asks.
@@ -77,25 +87,68 @@ impl Own {
     /// Whether a process that is in reach made the socket at a file, of which a handle is given.
     pub(in crate::jail) fn has_file(
         &self,
-        node: &Node,
-        handle: &OwnedFd,
+        (node, handle): (&Node, &OwnedFd),
         reach: &Reach,
+        kind: SockType,
     ) -> nix::Result<bool> {
-        if *reach != Reach::Session {
-            return Ok(holds_all(&node.bound(&list()?).collect::<Vec<_>>(), reach));
-        }
-        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        if known.contains_key(node) {
+        let is_roomy = !matches!(reach, Reach::Room(..));
+        if is_roomy && self.known.has(node) {
             return Ok(true);
         }
-        let is_own = holds_all(&node.bound(&list()?).collect::<Vec<_>>(), reach);
-        if is_own && let Ok(handle) = handle.try_clone() {
-            if known.len() >= KNOWN {
-                known.clear();
-            }
-            known.insert(*node, handle);
+        let is_own = holds_all(&node.bound(&list()?).collect::<Vec<_>>(), reach)
+            && (node.is_told_apart || is_served_inside(handle, kind, reach)?);
+        if is_own && is_roomy {
+            self.known.note(node, handle);
         }
         Ok(is_own)
+    }
+}
+
+/// Files of which is known whose sockets are bound to them: one is for as long as there is the file.
+#[derive(Debug, Default)]
+pub(in crate::jail) struct Known(Mutex<HashMap<Node, OwnedFd>>);
+
+impl Known {
+    /// Whether a file is one of them.
+    pub(in crate::jail) fn has(&self, node: &Node) -> bool {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).contains_key(node)
+    }
+
+    /// Notes one, with a handle that keeps its inode from becoming another file's.
+    pub(in crate::jail) fn note(&self, node: &Node, handle: &OwnedFd) {
+        let Ok(handle) = handle.try_clone() else { return };
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if known.len() >= KNOWN {
+            known.clear();
+        }
+        known.insert(*node, handle);
+    }
+}
+
+/// Whether a process of this pid namespace, one that is in reach, began to listen at a file.
+fn is_served_inside(file: &OwnedFd, kind: SockType, reach: &Reach) -> nix::Result<bool> {
+    let Some(socket) = knock(file, kind)? else { return Ok(false) };
+    let server = getsockopt(&socket, sockopt::PeerCredentials)?.pid();
+    Ok(server > 0 && reach.covers(&Path::new("/proc").join(server.to_string())))
+}
+
+/// A connection to the socket at a file, which says nothing and ends at once: the kernel tells who began to
+/// listen there. None where it does not, of datagrams.
+pub(in crate::jail) fn knock(file: &OwnedFd, kind: SockType) -> nix::Result<Option<OwnedFd>> {
+    /// How long a server has for those that knocked before.
+    const PATIENCE: Duration = Duration::from_secs(1);
+    const PAUSE: Duration = Duration::from_millis(5);
+    if !matches!(kind, SockType::Stream | SockType::SeqPacket) {
+        return Ok(None);
+    }
+    let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+    let socket = socket(AddressFamily::Unix, kind, flags, None)?;
+    let since = Instant::now();
+    loop {
+        match reach::connect(socket.as_fd(), &address_of(file)) {
+            Err(Errno::EAGAIN) if since.elapsed() < PATIENCE => std::thread::sleep(PAUSE),
+            done => return done.map(|()| Some(socket)),
+        }
     }
 }
 
@@ -187,6 +240,10 @@ pub(in crate::jail) struct Node {
     /// Its device as `stat` tells it, and that of its file system: where both differ (overlayfs,
     /// btrfs), the list has the latter.
     devices: [Option<u32>; 2],
+    /// What `stat` tells, which is this file's alone.
+    whole: (u64, u64),
+    /// Whether no other file is known by the same.
+    is_told_apart: bool,
 }
 
 impl Node {
@@ -194,15 +251,39 @@ impl Node {
     pub(in crate::jail) fn of(at: &FileStat, handle: &OwnedFd) -> Self {
         let inode = u32::try_from(at.st_ino & u64::from(u32::MAX)).unwrap_or_default();
         let devices = [packed(major(at.st_dev), minor(at.st_dev)), device_below(handle)];
-        Self { inode, devices }
+        let (whole, is_told_apart) = ((at.st_dev, at.st_ino), is_told_apart(at, handle));
+        Self { inode, devices, whole, is_told_apart }
+    }
+
+    /// Whether no other file is known by the same.
+    pub(in crate::jail) fn is_told_apart(&self) -> bool {
+        self.is_told_apart
     }
 
     /// The sockets that are bound to it.
     fn bound<'a>(&self, all: &'a [Bound]) -> impl Iterator<Item = &'a Bound> {
-        let Self { inode, devices } = *self;
+        let Self { inode, devices, .. } = *self;
         all.iter().filter(move |bound| {
             bound.file.is_some_and(|(own, device)| own == inode && devices.contains(&Some(device)))
         })
+    }
+}
+
+/// Whether 32 bits of an inode's number and the device of its file system are one file's alone. Not where
+/// numbers are longer, and not where a file system has numbers of several trees (btrfs): a command that makes
+/// files until their number is right has a socket that is known by what another one is.
+fn is_told_apart(at: &FileStat, handle: &OwnedFd) -> bool {
+    /// Up to this size XFS has no number that is longer, with the smallest inodes that it has.
+    const SMALL: u64 = 256 << 30;
+    if u32::try_from(at.st_ino).is_err() {
+        return false;
+    }
+    let Ok(system) = fstatfs(handle) else { return false };
+    let size = || system.blocks().saturating_mul(system.block_size().unsigned_abs());
+    match system.filesystem_type() {
+        XFS_SUPER_MAGIC => size() <= SMALL,
+        kind => [EXT4_SUPER_MAGIC, TMPFS_MAGIC, OVERLAYFS_SUPER_MAGIC, F2FS_SUPER_MAGIC, RAMFS]
+            .contains(&kind),
     }
 }
 
@@ -396,7 +477,8 @@ mod tests {
         let at = fstat(&handle).unwrap();
         let node = Node::of(&at, &handle);
         assert!(is_socket(&at));
-        let has_it = |reach| Own::default().has_file(&node, &handle, reach).unwrap();
+        let has_it =
+            |reach| Own::default().has_file((&node, &handle), reach, SockType::Stream).unwrap();
         assert!(has_it(&Reach::Session), "this process has it open");
         let here = Host::by(None);
         assert!(Listed::at(&path, &here).is(&at, &node).unwrap());

@@ -342,7 +342,7 @@ fn proto(family: u32, kind: u32, protocol: u32) -> &'static str {
 }
 
 /// The process behind a handle, by its number here.
-fn pid_behind(handle: BorrowedFd<'_>) -> Option<u32> {
+pub(in crate::jail) fn pid_behind(handle: BorrowedFd<'_>) -> Option<u32> {
     let held = || procfs::held("self", handle.as_raw_fd()).ok()??.try_into().ok();
     pidfd::noted(handle).or_else(held)
 }

@@ -117,7 +117,9 @@ impl Service {
         };
         match asked.call() {
             libc::SYS_kill => return tell(signal_group(asked.thread())),
-            libc::SYS_prlimit64 => return tell(limit(low_half(asked.argument(0)))),
+            libc::SYS_prlimit64 => {
+                return tell(limit(asked.thread(), low_half(asked.argument(0))));
+            }
             _ => {}
         }
         let number = asked.thread();
@@ -249,18 +251,13 @@ fn repeated<T>(
     }
 }
 
-/// Whether limits may be asked for, or set, of a process: not of boundary's own, which has the command's
-/// ids, and would record nothing any more without descriptors.
-fn limit(thread: u32) -> Answer {
-    /// The first process of the namespace.
-    const INIT: u32 = 1;
-    match pidfd::process_of(thread) {
-        Ok(process) if process == INIT || process == std::process::id() => {
-            Answer::Failed(Errno::EPERM)
-        }
-        // The kernel says so itself of one that is not there.
-        Ok(_) | Err(_) => Answer::Continue,
-    }
+/// Whether a thread may set the limits of another: of its own process alone. boundary's have the command's
+/// ids, and would record nothing any more without descriptors; and who has a number now, or nobody, says
+/// nothing of who has it when the kernel looks.
+fn limit(thread: u32, other: u32) -> Answer {
+    let own = pidfd::process_of(thread);
+    let is_own = own.is_ok() && own == pidfd::process_of(other);
+    if is_own { Answer::Continue } else { Answer::Failed(Errno::EPERM) }
 }
 
 /// Whether a thread may signal its own group: not if that is boundary's too, which has no number here.
@@ -330,7 +327,7 @@ impl Shared {
             Name::Path(path) => Place::File(borrow(&rights, || view.open(path))?),
             Name::Abstract(_) | Name::Unnamed => Place::Name,
         };
-        if !self.may_be_reached(&name, &place, &reach)? {
+        if !self.may_be_reached(&name, &place, (&reach, &socket))? {
             self.line.tell(request.thread, Some(handle.as_fd()), What::Named(name.shown()));
             return Err(Errno::EPERM);
         }
@@ -348,7 +345,7 @@ impl Shared {
         // A name without a file may have become somebody else's at any time.
         let is_there = || match &place {
             Place::File(_) => Ok(()),
-            Place::Name if self.may_be_reached(&name, &place, &reach)? => Ok(()),
+            Place::Name if self.may_be_reached(&name, &place, (&reach, &socket))? => Ok(()),
             Place::Name => Err(Errno::ECONNREFUSED),
         };
         let call = || {
@@ -372,13 +369,20 @@ impl Shared {
     }
 
     /// Whether a name leads to a socket that is in reach, or to one that is open to all.
-    fn may_be_reached(&self, name: &Name, place: &Place, reach: &Reach) -> nix::Result<bool> {
+    fn may_be_reached(
+        &self,
+        name: &Name,
+        place: &Place,
+        (reach, from): (&Reach, &OwnedFd),
+    ) -> nix::Result<bool> {
         match (name, place) {
             (Name::Path(_), Place::File(file)) => {
                 let at = fstat(file)?;
                 if peer::is_socket(&at) {
                     let node = Node::of(&at, file);
-                    Ok(self.own.has_file(&node, file, reach)? || self.is_open(&at, &node)?)
+                    let kind = getsockopt(from, sockopt::SockType)?;
+                    Ok(self.is_open(&at, &node)?
+                        || self.own.has_file((&node, file), reach, kind)?)
                 } else if is_cover(&at) {
                     Ok(false)
                 } else {
