@@ -50,6 +50,42 @@ def told(name, outcome):
     print(name, outcome, flush=True)
 
 
+def across(server_family, server_address, client_family, address, is_connected):
+    """A server that has every address, as most have, and a client of one family."""
+    with socket.socket(server_family, socket.SOCK_DGRAM) as server, socket.socket(client_family, socket.SOCK_DGRAM) as client:
+        server.settimeout(PATIENCE)
+        client.settimeout(PATIENCE)
+        server.bind((server_address, 0))
+        place = (address, server.getsockname()[1])
+        if is_connected:
+            client.connect(place)
+            client.send(b"question")
+        else:
+            client.sendto(b"question", place)
+        said, sender = server.recvfrom(99)
+        server.sendto(b"answer", sender)
+        answer, source = client.recvfrom(99)
+        return said.decode(), sender[0], answer.decode(), source[0], source[1] == place[1]
+
+
+def neighbours():
+    """A port of two addresses."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as one, socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as other:
+        one.bind(("127.0.0.1", 0))
+        other.bind(("127.0.0.2", one.getsockname()[1]))
+        return "both"
+
+
+for is_connected in (False, True):
+    for name, where in {
+        "any v4": (socket.AF_INET, "0.0.0.0", socket.AF_INET, "127.0.0.1"),
+        "any v6": (socket.AF_INET6, "::", socket.AF_INET6, "::1"),
+        "any v6 from v4": (socket.AF_INET6, "::", socket.AF_INET, "127.0.0.1"),
+        "any v6 mapped": (socket.AF_INET6, "::", socket.AF_INET6, "::ffff:127.0.0.1"),
+        "any v4 mapped": (socket.AF_INET, "0.0.0.0", socket.AF_INET6, "::ffff:127.0.0.1"),
+    }.items():
+        told(f"{name} {is_connected}", across(*where, is_connected))
+told("neighbours", neighbours())
 for version, (family, address) in ADDRESSES.items():
     for is_bound in (False, True):
         for is_server_connected in (False, True):

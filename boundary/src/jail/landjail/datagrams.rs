@@ -19,7 +19,7 @@ use nix::sys::socket::{
     AddressFamily, MsgFlags, SockFlag, SockType, getsockopt, recv, send, socketpair, sockopt,
 };
 
-use super::address::{is_own, loopback, spelled};
+use super::address::{canonical, is_own, loopback, spelled};
 use super::flows::Teller;
 use crate::audit::Process;
 use crate::sys::errno_of;
@@ -130,6 +130,20 @@ impl Datagram {
         spelled_in(local, self.family)
     }
 
+    /// From where something comes that it sends to an address of this machine, in the one spelling: where it
+    /// has every address, from loopback's of the family that it goes to.
+    pub(super) fn source_towards(&self, target: SocketAddr) -> SocketAddr {
+        let local = self.local();
+        if !local.ip().to_canonical().is_unspecified() {
+            return canonical(loopback(local));
+        }
+        let ip: IpAddr = match target.ip().to_canonical() {
+            IpAddr::V4(_) => Ipv4Addr::LOCALHOST.into(),
+            IpAddr::V6(_) => Ipv6Addr::LOCALHOST.into(),
+        };
+        SocketAddr::new(ip, local.port())
+    }
+
     /// The port that it has, if it has one.
     pub(super) fn port(&self) -> Option<u16> {
         self.state().local.map(|local| local.port())
@@ -165,11 +179,21 @@ impl Datagram {
         self.state().local.is_some()
     }
 
+    /// Whether an address is one of those that it has.
+    pub(super) fn has(&self, address: SocketAddr) -> bool {
+        self.state().local.is_some_and(|local| {
+            let is_there = [local, address].iter().any(|it| it.ip().is_unspecified());
+            local.port() == address.port() && (is_there || local.ip() == address.ip())
+        })
+    }
+
     /// Whether what is sent to an address of this machine is for it.
     pub(super) fn takes(&self, address: SocketAddr) -> bool {
         let address = loopback(address);
         self.state().local.is_some_and(|local| {
-            let is_here = local.ip().is_unspecified() || loopback(local).ip() == address.ip();
+            let is_heard = self.family == libc::AF_INET6 || address.is_ipv4();
+            let is_everywhere = is_heard && local.ip() == self.anywhere();
+            let is_here = is_everywhere || loopback(local).ip() == address.ip();
             local.port() == address.port() && is_here && is_own(address)
         })
     }

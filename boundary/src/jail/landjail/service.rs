@@ -383,7 +383,7 @@ impl Shared {
             Decision::Pass => {
                 self.give_address(socket);
                 let other = self.sockets().datagram_for(target, socket);
-                let source = canonical(loopback(socket.local()));
+                let source = socket.source_towards(target);
                 other.map_or(Err(Errno::ECONNREFUSED), |other| other.deliver(data, source))
             }
             Decision::Turn(_) => {

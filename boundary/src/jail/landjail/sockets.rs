@@ -16,7 +16,7 @@ use std::{fs, io};
 use nix::sys::socket::{SockaddrIn, SockaddrIn6, SockaddrStorage, getsockname};
 use nix::time::{ClockId, clock_gettime};
 
-use super::address::{canonical, loopback};
+use super::address::canonical;
 use super::datagrams::Datagram;
 use super::family;
 use crate::sys::reach;
@@ -108,7 +108,7 @@ impl Sockets {
         address: SocketAddr,
         from: &Datagram,
     ) -> Option<Arc<Datagram>> {
-        let source = canonical(loopback(from.local()));
+        let source = from.source_towards(address);
         let all = self.datagrams().filter(|datagram| datagram.takes(address));
         all.min_by_key(|datagram| datagram.peer().is_none_or(|peer| canonical(peer) != source))
             .map(Arc::clone)

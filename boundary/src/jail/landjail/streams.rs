@@ -223,10 +223,8 @@ pub(super) fn bind(shared: &Shared, asked: &Asked) -> nix::Result<Reply> {
     }
     let Some(datagram) = shared.datagram(asked)? else { return Ok(Reply::Continue) };
     let is_taken = |other: &Arc<Datagram>| {
-        let is_other = !Arc::ptr_eq(other, &datagram);
-        let is_there =
-            is_other && other.family() == datagram.family() && other.port() == Some(wanted.port());
-        is_there && !(other.shares_address() && datagram.shares_address())
+        let is_other = !Arc::ptr_eq(other, &datagram) && other.family() == datagram.family();
+        is_other && other.has(wanted) && !(other.shares_address() && datagram.shares_address())
     };
     if datagram.is_bound() {
         return Err(Errno::EINVAL);
