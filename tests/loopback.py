@@ -76,6 +76,16 @@ def neighbours():
         return "both"
 
 
+def itself():
+    """A socket that is connected to itself, as a program finds that tries a port of its own too soon."""
+    with socket.socket() as own:
+        own.bind(("127.0.0.1", 0))
+        own.connect(own.getsockname())
+        own.send(b"to myself")
+        return own.recv(99).decode()
+
+
+told("itself", itself())
 for is_connected in (False, True):
     for name, where in {
         "any v4": (socket.AF_INET, "0.0.0.0", socket.AF_INET, "127.0.0.1"),

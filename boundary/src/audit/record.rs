@@ -317,13 +317,17 @@ impl Decision {
 }
 
 impl Process {
-    /// Tells who it is.
+    /// Tells who it is, as far as that is known.
     pub(super) fn put<'a>(&'a self, tell: &mut dyn FnMut(&'static str, Value<'a>)) {
-        tell("pid", u64::from(self.pid).into());
+        if self.pid != 0 {
+            tell("pid", u64::from(self.pid).into());
+        }
         if let Some(exe) = &self.exe {
             tell("exe", Value::Text(exe.to_string_lossy()));
         }
-        tell("comm", self.comm.as_str().into());
+        if !self.comm.is_empty() {
+            tell("comm", self.comm.as_str().into());
+        }
         tell("uid", u64::from(self.uid).into());
         if !self.parents.is_empty() {
             tell("parents", Value::Parents(&self.parents));

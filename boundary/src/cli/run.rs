@@ -16,7 +16,7 @@ pub struct Args {
     #[command(flatten)]
     pub policy: PolicyArgs,
 
-    /// Deny nothing; write what was asked for to FILE as a policy
+    /// Deny guarded addresses alone; write a policy to FILE
     #[arg(long, value_name = "FILE", help_heading = "Policy")]
     pub learn: Option<OsString>,
     /// Ask where no rule permits, here or through PROGRAM

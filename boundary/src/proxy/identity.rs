@@ -178,7 +178,7 @@ pub(super) fn garbled(heard: &Heard, line: Option<(&str, &str)>) -> Option<Asked
     }
     // Where an authority ends that nobody can read, nobody knows either, nor what of it is secret.
     let absolute = target.split_once("://").and_then(|(_, rest)| {
-        let (authority, target) = rest.split_at_checked(rest.find(['/', '?'])?)?;
+        let (authority, target) = rest.split_at_checked(rest.find(['/', '?', '#'])?)?;
         Some((place(authority)?, target))
     });
     match absolute {

@@ -229,6 +229,28 @@ fn a_line_torn_by_a_full_disk_leaves_the_chain_whole_wherever_it_is_torn() {
 }
 
 #[test]
+fn a_line_that_is_no_record_is_a_fault_unless_a_session_confesses_to_a_loss() {
+    let read = |lines: &[String]| {
+        let mut sessions = Sessions::default();
+        sessions.read(&*lines.concat().into_bytes()).expect("memory");
+        sessions
+    };
+    let is_whole = |sessions: &Sessions| [false, true].map(|running| sessions.is_whole(running));
+    let whole = whole().into_iter().map(|line| line + "\n").collect::<Vec<_>>();
+    assert_eq!(is_whole(&read(&whole)), [true, true]);
+    let mut amid = whole.clone();
+    amid.insert(2, "nothing\n".to_owned());
+    assert_eq!(is_whole(&read(&amid)), [false, false]);
+    let mut last = whole;
+    last.push("{\"being writ".to_owned());
+    assert_eq!(is_whole(&read(&last)), [false, true]);
+    let memory = torn_after(9, &[json!({"sequence": 0})]);
+    let mut torn = Sessions::default();
+    torn.read(&**memory.bytes.lock().expect("no panic")).expect("memory");
+    assert!(!torn.torn.is_empty() && is_whole(&torn) == [true, true], "{torn:?}");
+}
+
+#[test]
 fn what_was_written_before_the_disk_was_full_is_counted_as_written() {
     let memory = Memory::default();
     let mut session = Stage::new(&memory, "one");

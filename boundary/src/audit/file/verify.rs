@@ -122,6 +122,16 @@ impl Sessions {
         self.findings.is_empty()
     }
 
+    /// Whether every line that is no record has a session that says that it lost some: a full disk tears
+    /// lines, and is confessed. The last ones may be being written, where that is to be thought of.
+    pub fn is_whole(&self, running: bool) -> bool {
+        let is_confessed = self.by_id.values().any(|session| session.dropped > 0);
+        let is_new = |place: &(usize, u64)| {
+            running && self.by_id.values().all(|session| session.last < *place)
+        };
+        is_confessed || self.torn.iter().all(is_new)
+    }
+
     /// Whether every session has its last record.
     pub fn is_ended(&self) -> bool {
         self.by_id.values().all(|session| session.ending == Ending::Ended)

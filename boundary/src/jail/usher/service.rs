@@ -8,7 +8,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use boundary_common::steer;
 use nix::errno::Errno;
 use nix::libc;
-use nix::sys::socket::{Shutdown, SockType, getsockopt, shutdown, sockopt};
+use nix::sys::socket::{
+    Shutdown, SockType, SockaddrIn, SockaddrIn6, SockaddrStorage, getsockname, getsockopt,
+    shutdown, sockopt,
+};
 use nix::sys::stat::{FileStat, SFlag, fstat};
 use nix::unistd::{Pid, getpgid};
 
@@ -300,7 +303,12 @@ impl Shared {
         let Ok(Address::Inet(target)) = Address::read(&request.address) else { return false };
         let is_stream = || getsockopt(socket, sockopt::SockType) == Ok(SockType::Stream);
         let is_to_server = is_own(target) && target.port() != steer::DNS;
-        is_to_server && is_stream() && self.host.has_nobody_at(loopback(target))
+        // A socket may be connected to itself.
+        let has_target = || {
+            let own = getsockname::<SockaddrStorage>(socket.as_raw_fd());
+            own.is_ok_and(|own| port_of(&own) == Some(target.port()))
+        };
+        is_to_server && is_stream() && !has_target() && self.host.has_nobody_at(loopback(target))
     }
 
     /// Leads a call to where it wants to go, if that is the session's.
@@ -417,6 +425,12 @@ impl Shared {
         self.line.tell(Thread::new(number), handle.as_ref().map(AsFd::as_fd), what);
         Answer::Failed(error)
     }
+}
+
+/// The port of an address of the internet.
+fn port_of(address: &SockaddrStorage) -> Option<u16> {
+    let v4 = address.as_sockaddr_in().map(SockaddrIn::port);
+    v4.or_else(|| address.as_sockaddr_in6().map(SockaddrIn6::port))
 }
 
 /// What a call asks for that is refused whoever asks; none if it is one that names a socket.

@@ -15,7 +15,8 @@ pub(super) fn verify(asked: &Verify) -> Result<u8, Error> {
     for path in &asked.files {
         let files = files_of(path);
         let sessions = read(&files)?;
-        is_fine &= sessions.is_intact() && (asked.running || sessions.is_ended());
+        is_fine &= sessions.is_intact() && sessions.is_whole(asked.running);
+        is_fine &= !sessions.by_id.is_empty() && (asked.running || sessions.is_ended());
         tell(&files, &sessions, asked.running, &mut told);
     }
     answer(told.as_bytes())?;
