@@ -53,7 +53,7 @@ fn the_record_is_shown_a_line_a_decision_with_who_asked_and_what_would_permit_it
 
 #[test]
 fn the_record_is_filtered_by_host_decision_process_and_time() {
-    needs!(root, bpf, curl);
+    needs!(root, bpf, numbers, curl);
     let world = World::new();
     let path = recorded(&world);
     let count = |options: &[&str]| {
@@ -139,7 +139,7 @@ fn text(browser: &mut Browser<'_>, part: &str) -> String {
 
 #[test]
 fn a_browser_shows_who_asked_for_what_under_which_policy() {
-    needs!(root, bpf, curl, chromium);
+    needs!(root, bpf, numbers, curl, chromium);
     let world = World::new();
     let page = report(&world, &recorded(&world));
     let mode = fs::metadata(&page).map(|file| file.permissions().mode() & 0o777);

@@ -29,7 +29,7 @@ fn through_sudo_the_configuration_is_the_users() {
 
 #[test]
 fn through_sudo_requests_are_judged_and_recorded_for_the_user() {
-    needs!(root, bpf, curl);
+    needs!(root, bpf, numbers, curl);
     let world = World::new();
     let url = ["https://allowed.test/", "https://denied.test/"];
     let curl = [&["curl", "-sS"], &url[..]].concat();

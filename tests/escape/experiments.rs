@@ -3,6 +3,7 @@
 use std::fs;
 
 use super::{ALLOW, DENIED, OPTIONS, attack, is_refused};
+use crate::world::container::Container;
 use crate::world::needs::{cgroup2, needs};
 use crate::world::{World, jail};
 
@@ -88,6 +89,10 @@ fn a15_h09_the_walls_cannot_be_seen_or_written_in_the_file_system() {
         "unshare -Ur true",
         "ls /sys/fs/cgroup/*/cgroup.procs /sys/fs/cgroup/cgroup.procs",
     ] {
+        if attempt.ends_with("/dev/kmsg") && Container::of_runs().is_some() {
+            // A container has no such device, and a file may have its name.
+            continue;
+        }
         let out = world.boundary(&ALLOW, &["sh", "-c", attempt]).output();
         out.expect(out.status.is_some_and(|status| !status.success()), "it fails");
     }

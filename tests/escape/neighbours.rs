@@ -143,7 +143,7 @@ impl Meter {
 
 #[test]
 fn f09_h14_somebody_elses_count_of_packets_goes_on_before_during_and_after() {
-    needs!(root, ebpf);
+    needs!(root, machine, ebpf);
     let world = World::new();
     let above = Above::make(&world);
     let meter = Meter::at(&above.0);

@@ -53,6 +53,9 @@ fn is_there(what: &str) -> bool {
         "privilege" => geteuid().is_root() && super::run::user() == "0" && is_there("machine"),
         // A test that looks at boundary from the machine, or changes the machine around it.
         "machine" => Container::of_runs().is_none(),
+        // A test that looks for the program behind a record: the kernel half knows processes by the
+        // machine's numbers, which a container's procfs has not.
+        "numbers" => super::run::jail() != "ebpf" || is_there("machine"),
         // A test about what a mount covers: landjail has mounts where root starts it, and none for a user.
         "covers" => super::run::jail() != "landjail" || may_mount(),
         // A test about a file that only mounts keep from the command, whoever starts boundary.
