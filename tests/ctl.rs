@@ -4,7 +4,7 @@ use std::fs;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::world::needs::needs;
 use crate::world::processes::eventually;
@@ -51,6 +51,8 @@ fn a_reload_holds_for_the_next_request_and_ends_streams_that_it_does_not_grant()
     fs::write(&go, "").expect("written");
     let out = session.finish();
     out.exits(0).says("relay hello").says("after 200").says("ended 1");
+    let changed = out.record(&[("event", "policy"), ("cause", "reload")]);
+    out.expect(changed["rules"] == json!(["domain=four.test"]), "what it is now is on record");
 }
 
 /// The proxy of a keeper.

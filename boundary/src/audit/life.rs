@@ -31,6 +31,17 @@ pub(super) struct Summary {
     pub(super) usage: Usage,
 }
 
+/// By what the policy of a session that runs has changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cause {
+    /// It was read again.
+    Reload,
+    /// Whoever called boundary has permitted what was denied under this number.
+    Allow(u64),
+    /// Whoever was asked has permitted it.
+    Prompt,
+}
+
 /// A record of the session itself.
 #[derive(Debug, Clone)]
 pub(super) struct Life {
@@ -46,6 +57,8 @@ pub(super) enum Moment {
     Start,
     /// It goes on in another file.
     Continued,
+    /// Its policy has changed: by what is said here.
+    Policy(Cause),
     /// Its end, and what it came to.
     End(Summary),
 }
@@ -57,8 +70,12 @@ impl Life {
         tell("jail", session.jail.into());
         tell("version", env!("CARGO_PKG_VERSION").into());
         tell("command", session.command.as_str().into());
-        tell("rules", Value::Texts(&session.rules));
-        tell("domain_match", session.domain_match.into());
+        session.policy(tell);
+        for (name, texts) in [("modes", &session.modes), ("unix_sockets", &session.unix_sockets)] {
+            if !texts.is_empty() {
+                tell(name, Value::Texts(texts));
+            }
+        }
         session.labels.put(tell);
     }
 
@@ -93,13 +110,34 @@ impl Fields for Life {
         let event = match self.moment {
             Moment::Start => "start",
             Moment::Continued => "continued",
+            Moment::Policy(_) => "policy",
             Moment::End(_) => "end",
         };
         tell("event", event.into());
         match &self.moment {
             // Whoever has only this file has to know the policy too.
             Moment::Start | Moment::Continued => self.beginning(tell),
+            Moment::Policy(cause) => {
+                let (word, denied) = match cause {
+                    Cause::Reload => ("reload", None),
+                    Cause::Allow(denied) => ("allow", Some(*denied)),
+                    Cause::Prompt => ("prompt", None),
+                };
+                tell("cause", word.into());
+                if let Some(denied) = denied {
+                    tell("denied_sequence", denied.into());
+                }
+                self.session.policy(tell);
+            }
             Moment::End(summary) => Self::ending(summary, tell),
         }
+    }
+}
+
+impl Session {
+    /// Tells what is permitted.
+    fn policy<'a>(&'a self, tell: &mut dyn FnMut(&'static str, Value<'a>)) {
+        tell("rules", Value::Texts(&self.rules));
+        tell("domain_match", self.domain_match.into());
     }
 }

@@ -30,7 +30,7 @@ mod tests;
 
 #[cfg(fuzzing)]
 pub use agent::fuzzing;
-pub use life::Usage;
+pub use life::{Cause, Usage};
 pub use line::{printable, printable_json};
 pub use meters::{Meters, Stopwatch};
 pub use record::{Record, Session};

@@ -38,6 +38,10 @@ pub struct Session {
     pub rules: Vec<String>,
     /// How `domain=` is read.
     pub domain_match: &'static str,
+    /// What else decides beside the rules, or instead of them: `learn`, `prompt`, `use_real_dns`.
+    pub modes: Vec<String>,
+    /// The unix sockets of the host that the command may use.
+    pub unix_sockets: Vec<String>,
 }
 
 /// One decision, or the confession that some are missing.

@@ -13,7 +13,7 @@ use tracing::Level;
 use uuid::Uuid;
 
 use super::agent::Agent;
-use super::life::{Life, Moment, Summary, Usage};
+use super::life::{Cause, Life, Moment, Summary, Usage};
 use super::line::Line;
 use super::meters::{Meters, Stopwatch};
 use super::otlp::Export;
@@ -327,11 +327,22 @@ impl Recorder {
         records && synced && log
     }
 
+    /// Records that the session has another policy from now on.
+    pub fn note_policy(&self, rules: Vec<String>, domain_match: &'static str, cause: Cause) {
+        let about = Session::clone(&self.shared.session);
+        self.live_as(Arc::new(Session { rules, domain_match, ..about }), Moment::Policy(cause));
+    }
+
     /// A record of the session itself.
     fn live(&self, moment: Moment) {
+        self.live_as(Arc::clone(&self.shared.session), moment);
+    }
+
+    /// The same of a session that has another policy.
+    fn live_as(&self, session: Arc<Session>, moment: Moment) {
         let shared = &self.shared;
         if shared.is_written() {
-            let (session, time) = (Arc::clone(&shared.session), shared.clock.now());
+            let time = shared.clock.now();
             shared.write(Row::Life(Life { session, time, moment }));
         }
     }

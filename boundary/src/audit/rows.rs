@@ -36,7 +36,7 @@ pub(super) fn start_file(
     clock: &Arc<dyn Clock>,
 ) -> io::Result<Lane<Row>> {
     let (file, log) = (Arc::clone(file), Arc::clone(log));
-    let (session, clock) = (Arc::clone(session), Arc::clone(clock));
+    let (mut session, clock) = (Arc::clone(session), Arc::clone(clock));
     let mut writer = Writer::new(file);
     let mut complaints = Complaints { log, clock: Arc::clone(&clock), said: Vec::new() };
     // Whether the file does not yet say that the session goes on in it: until it does, a reader has to
@@ -53,8 +53,10 @@ pub(super) fn start_file(
         // Its loss is confessed at the end.
         let lost = (batch.lost > 0).then(|| confession(&session, &*clock, batch.lost));
         let rows = begun.iter().chain(&batch.items).chain(&lost);
+        let changed = batch.items.iter().rev().find_map(Row::changed_policy);
         let Err(Short { written, error }) = writer.append(rows) else {
             begins = false;
+            session = changed.map_or_else(|| Arc::clone(&session), Arc::clone);
             return Written { items: count, is_told: true };
         };
         begins &= written == 0;
@@ -125,6 +127,16 @@ pub(super) enum Row {
     Outcome(Outcome),
     /// The session itself.
     Life(Life),
+}
+
+impl Row {
+    /// The session, where it has another policy from here on.
+    fn changed_policy(&self) -> Option<&Arc<Session>> {
+        match self {
+            Self::Life(Life { session, moment: Moment::Policy(_), .. }) => Some(session),
+            Self::Life(_) | Self::Decision(_) | Self::Outcome(_) => None,
+        }
+    }
 }
 
 impl Fields for Row {

@@ -89,6 +89,8 @@ fn session() -> Session {
         command: "agent".to_owned(),
         rules: vec!["method=GET domain=github.com".to_owned()],
         domain_match: "subdomains",
+        modes: vec!["use_real_dns".to_owned()],
+        unix_sockets: Vec::new(),
     }
 }
 
@@ -357,6 +359,26 @@ fn a_file_that_begins_on_a_full_disk_says_so_once_there_is_room() {
     let mut alone = file::Sessions::default();
     alone.read(&**stage.records.bytes.lock().expect("no panic")).expect("memory");
     assert!(alone.is_intact(), "{:?}", alone.findings);
+}
+
+#[test]
+fn a_policy_that_changes_is_on_record_and_what_a_further_file_begins_with() {
+    let stage = Stage::new(Level::ERROR, Format::Text);
+    let rules = vec!["domain=other.example".to_owned()];
+    stage.recorder.note_policy(rules.clone(), "exact", Cause::Allow(7));
+    assert!(stage.recorder.flush(PATIENCE));
+    let changed = stage.records.json();
+    let changed = changed.last().expect("a row");
+    for (name, value) in [("event", "policy"), ("cause", "allow"), ("domain_match", "exact")] {
+        assert_eq!(changed[name], value, "{changed}");
+    }
+    assert_eq!((&changed["denied_sequence"], &changed["rules"]), (&json!(7), &json!(rules)));
+    stage.records.is_turned.store(true, Ordering::SeqCst);
+    stage.refuse_datagram();
+    assert!(stage.recorder.flush(PATIENCE));
+    let rows = stage.records.json();
+    let begun = rows.iter().find(|row| row["event"] == "continued").expect("it goes on");
+    assert_eq!((&begun["rules"], &begun["modes"]), (&json!(rules), &json!(["use_real_dns"])));
 }
 
 #[test]

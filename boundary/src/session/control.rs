@@ -23,6 +23,7 @@ use tokio::time::{sleep, timeout};
 
 use super::guard::Guarded;
 use super::save::{self, Unsaved};
+use crate::audit::{Cause, Recorder};
 use crate::cli::PolicyArgs;
 use crate::config::{Config, Environment, Invoker, Policy, System};
 use crate::control::{self, Answer, Ask, Denied, FOLDER, LONGEST, Session, socket};
@@ -74,6 +75,7 @@ impl Door {
 /// What may change while a session runs, and how.
 pub(super) struct Control {
     proxy: Arc<Proxy>,
+    recorder: Recorder,
     session: Session,
     wanted: PolicyArgs,
     user: Invoker,
@@ -128,14 +130,14 @@ impl About {
 
 impl Control {
     /// For a session that begins with a policy.
-    pub(super) fn new(proxy: Arc<Proxy>, about: About) -> Self {
+    pub(super) fn new((proxy, recorder): (Arc<Proxy>, Recorder), about: About) -> Self {
         let About { session, jail, wanted, user, policy } = about;
         let rules = policy.rules.iter().map(|written| written.rule.clone()).collect();
         let now = Now { rules, reading: policy.reading, added: Vec::new() };
         // In landjail a user's command has no mounts.
         let guarded = Guarded::open(&policy, user.uid, jail != Choice::Landjail);
         let (first, now) = (policy, Mutex::new(now));
-        Self { proxy, session, wanted, user, first, guarded, jail, now }
+        Self { proxy, recorder, session, wanted, user, first, guarded, jail, now }
     }
 
     /// Answers until the session ends. A hangup of this process, which has no terminal, is the same
@@ -246,15 +248,22 @@ impl Control {
         let mut now = self.now.lock().unwrap_or_else(PoisonError::into_inner);
         now.rules = policy.rules.into_iter().map(|written| written.rule).collect();
         now.reading = policy.reading;
-        self.proxy.replace_rules(now.rule_set());
+        self.put_in_force(&now, Cause::Reload);
         let count = now.rules.len() + now.added.len();
-        tracing::info!(
+        tracing::warn!(
             rules = count,
             generation = self.proxy.generation(),
             "the policy was reloaded"
         );
         let plural = if count == 1 { "" } else { "s" };
         Answer::Done(format!("{count} rule{plural} in force"))
+    }
+
+    /// Puts what is to be in force there, which is on record before anything is decided by it.
+    fn put_in_force(&self, now: &Now, cause: Cause) {
+        let rules = now.rules.iter().chain(&now.added).map(ToString::to_string).collect();
+        self.recorder.note_policy(rules, now.reading.as_str(), cause);
+        self.proxy.replace_rules(now.rule_set());
     }
 
     /// Permits what was denied under a number.
@@ -283,7 +292,7 @@ impl Control {
             ));
         }
         tracing::warn!(rule = text, sequence, "a rule was added for this session");
-        match self.permit(parsed, save) {
+        match self.permit(parsed, save, Cause::Allow(sequence)) {
             Ok(()) if save => {
                 Answer::Done(format!("`{text}` permits it, and is in the policy file"))
             }
@@ -296,12 +305,12 @@ impl Control {
 
     /// Puts a rule in force for the rest of the session, and into the policy's file where that is
     /// wanted. It is in force whether or not it can be written.
-    pub(super) fn permit(&self, rule: Rule, save: bool) -> Result<(), Unsaved> {
+    pub(super) fn permit(&self, rule: Rule, save: bool, cause: Cause) -> Result<(), Unsaved> {
         let text = rule.to_string();
         let mut now = self.now.lock().unwrap_or_else(PoisonError::into_inner);
         if !now.added.contains(&rule) {
             now.added.push(rule);
-            self.proxy.replace_rules(now.rule_set());
+            self.put_in_force(&now, cause);
         }
         // Under the lock, so that of two that are written at once none is lost.
         if save { save::save(self.first.file.as_deref(), &text) } else { Ok(()) }

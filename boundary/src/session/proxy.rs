@@ -174,12 +174,10 @@ impl Setup<'_> {
         self.give_up(needs)?;
         let desk = self.prompt.take().map(Desk::open).transpose();
         let (desk, prompt) = desk.map_err(|error| format!("--prompt: {error}"))?.unzip();
-        let session = self.recorded();
-        let meters = windows.meters();
-        let about = session.clone();
+        let (about, meters) = (self.recorded(), windows.meters());
         let book = self.book()?;
         let described = self.described();
-        let recorder = Recorder::start(self.sinks, session)?;
+        let recorder = Recorder::start(self.sinks, about.clone())?;
         if let Some(meters) = &meters {
             recorder.count_with(Arc::clone(meters));
         }
@@ -209,7 +207,8 @@ impl Setup<'_> {
             gauges::registry(&about, &meters, (&recorder, &proxy), self.walls.counts())
         }));
         let about = About::of(self.config, described, self.walls.jail());
-        let control = (Arc::new(Control::new(Arc::clone(&proxy), about)), self.control);
+        let control = Control::new((Arc::clone(&proxy), recorder.clone()), about);
+        let control = (Arc::new(control), self.control);
         let doors = self.doors;
         let service = Service {
             proxy,
@@ -240,6 +239,7 @@ impl Setup<'_> {
 
     /// The session, as its record begins.
     fn recorded(&self) -> Session {
+        let sockets = self.config.unix_sockets.iter();
         Session {
             id: self.session,
             jail: self.walls.jail().as_str(),
@@ -249,7 +249,17 @@ impl Setup<'_> {
             command: name_of(&self.config.command),
             rules: self.config.policy.texts(),
             domain_match: self.config.policy.reading.as_str(),
+            modes: self.modes(),
+            unix_sockets: sockets.map(|path| path.display().to_string()).collect(),
         }
+    }
+
+    /// What decides beside the rules.
+    fn modes(&self) -> Vec<String> {
+        let Config { learn, prompt, real_dns, .. } = self.config;
+        let all =
+            [("learn", learn.is_some()), ("prompt", prompt.is_some()), ("use_real_dns", *real_dns)];
+        all.into_iter().filter(|(_, is_on)| *is_on).map(|(mode, _)| mode.to_owned()).collect()
     }
 
     /// The session, for whoever asks which there are.

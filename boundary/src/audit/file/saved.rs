@@ -70,10 +70,12 @@ pub struct Saved {
     pub command: Option<String>,
     /// boundary's version, in the session's first record.
     pub version: Option<String>,
-    /// The policy, in the session's first record.
+    /// The policy, in the session's first record, and where it has changed.
     pub rules: Option<Vec<String>>,
     /// How `domain=` is read, in the session's first record.
     pub domain_match: Option<String>,
+    /// By what the policy has changed.
+    pub cause: Option<String>,
     /// How many were granted, in the session's last record.
     pub allowed: Option<u64>,
     /// How many refusals of the jail came faster than they could be recorded: since the last record
@@ -125,6 +127,8 @@ pub enum Event {
     Continued,
     /// It ended.
     End,
+    /// Its policy has changed.
+    Policy,
     /// Records were lost.
     Lost,
     /// Something that this version does not know.

@@ -166,13 +166,13 @@ impl Sessions {
         let session = saved.session_id.clone();
         let ending = match saved.event {
             Some(Event::End) => Ending::Ended,
-            Some(Event::Start | Event::Continued | Event::Lost | Event::Other) | None => {
-                Ending::Open
-            }
+            Some(Event::Start | Event::Continued | Event::Policy | Event::Lost | Event::Other)
+            | None => Ending::Open,
         };
         let lost = match saved.event {
             Some(Event::Lost) => saved.dropped.unwrap_or(0),
-            Some(Event::Start | Event::Continued | Event::End | Event::Other) | None => 0,
+            Some(Event::Start | Event::Continued | Event::Policy | Event::End | Event::Other)
+            | None => 0,
         };
         let Some(known) = self.by_id.get_mut(&session) else {
             // A session that has outlived its first files says so at the beginning of each.

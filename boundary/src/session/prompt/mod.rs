@@ -24,6 +24,7 @@ use tokio::sync::mpsc;
 use self::program::Program;
 use self::terminal::Terminal;
 use super::control::Control;
+use crate::audit::Cause;
 use crate::config::{Invoker, Prompt};
 use crate::proxy::{MOST_ASKED, Proxy, Question};
 use crate::rules::{Method, Rule};
@@ -164,7 +165,9 @@ impl Memory {
         tracing::warn!(rule, answer = ?answer, "asked");
         match answer {
             Answer::Allow | Answer::Save => {
-                if let Err(error) = control.permit(asked.rule.clone(), answer == Answer::Save) {
+                if let Err(error) =
+                    control.permit(asked.rule.clone(), answer == Answer::Save, Cause::Prompt)
+                {
                     tracing::error!(rule, %error, "it is permitted, but was not saved");
                     window.tell(&format!("it is permitted, but was not saved: {error}"));
                 }

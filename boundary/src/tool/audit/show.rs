@@ -296,6 +296,11 @@ impl Look {
             Some(Event::Continued) => {
                 (Ink::Faint, format!("----- session {id} goes on in another file"))
             }
+            Some(Event::Policy) => {
+                let rules = saved.rules.as_ref().map_or(0, Vec::len);
+                let cause = word(&saved.cause);
+                (Ink::Bad, format!("----- session {id}: another policy ({cause}), {rules} rules"))
+            }
             Some(Event::End) => {
                 let number = |count: Option<u64>| count.unwrap_or(0);
                 let (allowed, denied) = (number(saved.allowed), number(saved.denied));

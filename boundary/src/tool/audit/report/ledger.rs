@@ -166,6 +166,7 @@ impl Ledger {
                 known.policy = Some(enter(&mut self.policies, &saved));
                 known.start = Some(Box::new(saved));
             }
+            Some(Event::Policy) => known.policy = Some(enter(&mut self.policies, &saved)),
             Some(Event::End) => known.end = Some(Box::new(saved)),
             Some(Event::Lost) => {
                 let lost = saved.dropped.or(saved.refusals_lost).unwrap_or(0);
