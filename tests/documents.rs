@@ -190,6 +190,19 @@ fn every_figure_in_the_table_of_bounds_is_shown_and_explained() {
 }
 
 #[test]
+fn every_setting_has_its_row_with_all_of_its_names() {
+    let text = fs::read_to_string(format!("{ROOT}/docs/settings.md")).expect("it is there");
+    let rows = rows(&text, "without it");
+    assert_eq!(rows.len(), boundary::cli::settings::ALL.len(), "one each");
+    for setting in boundary::cli::settings::ALL {
+        let flag = format!("`--{}`", setting.flag);
+        let row = rows.iter().find(|row| row[0] == flag).expect(&flag);
+        assert_eq!(quoted(row[1]).collect::<Vec<_>>(), setting.variables, "{flag}");
+        assert_eq!(quoted(row[2]).next(), setting.key, "{flag}");
+    }
+}
+
+#[test]
 fn every_command_in_the_documents_is_one_that_boundary_takes() {
     let mut count = 0;
     for (path, text) in documents() {

@@ -116,7 +116,7 @@ fn comparisons(text: &mut String, results: &[Measured], field: &[Who]) -> Result
         let on_off = measured.ratio(field, Who::Recording, Who::Boundary);
         if let Some(spread) = on_off {
             let reached = reached(Some(spread), Some(0.97), false);
-            let name = format!("recording on against off, {}", measured.row.name);
+            let name = format!("audit file on against off, {}", measured.row.name);
             writeln!(text, "| {name} | ≥ 0.97 | {reached} | | |")?;
         }
     }

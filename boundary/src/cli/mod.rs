@@ -49,7 +49,7 @@ use clap::{CommandFactory as _, Parser as _, Subcommand as _};
     subcommand_value_name = "TOOL",
     override_usage = USAGE,
     max_term_width = 100,
-    after_help = "Each option has an environment variable and a key in the file as well.\n\
+    after_help = "Most options have an environment variable and a key in the file as well.\n\
                   Without a rule, everything is denied.\n\
                   Exit status: the command's own; 125 if boundary itself fails."
 )]
