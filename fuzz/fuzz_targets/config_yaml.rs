@@ -26,7 +26,12 @@ impl System for One<'_> {
     }
 
     fn account(&self, _uid: u32) -> Option<Account> {
-        Some(Account { name: "user".into(), gid: 1, home: PathBuf::from("/home/user") })
+        Some(Account {
+            name: "user".into(),
+            gid: 1,
+            home: PathBuf::from("/home/user"),
+            shell: PathBuf::from("/bin/sh"),
+        })
     }
 }
 

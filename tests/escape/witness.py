@@ -66,6 +66,9 @@ def limits():
     os.waitpid(child, 0)
     # The usher's next thread may have it when the kernel looks.
     tell("nobody", outcome(lambda: resource.prlimit(child, resource.RLIMIT_NOFILE, (64, 64))))
+    beside = threading.Thread(target=lambda: time.sleep(1))
+    beside.start()
+    tell("beside", outcome(lambda: resource.prlimit(beside.native_id, resource.RLIMIT_NOFILE, (4000, 4000))))
     tell("self", outcome(lambda: resource.prlimit(os.getpid(), resource.RLIMIT_NOFILE, (4000, 4000))))
     refused()
 

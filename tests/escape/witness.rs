@@ -46,7 +46,7 @@ fn f10_who_tells_of_refusals_is_left_what_it_takes() {
     if jail() != "landjail" {
         out.says("processes 2").says("self done");
     }
-    out.says("child EPERM").says("nobody EPERM");
+    out.says("child EPERM").says("nobody EPERM").says("beside EPERM");
     let refused = outcomes(&out.stdout, "made");
     out.expect(refused.len() == 3 && refused.iter().all(|it| REFUSALS.contains(it)), "refused");
     let told = out.records.iter().filter(|it| it["code"] == "socket_type").count();

@@ -53,10 +53,14 @@ pub(super) fn start_file(
         // Its loss is confessed at the end.
         let lost = (batch.lost > 0).then(|| confession(&session, &*clock, batch.lost));
         let rows = begun.iter().chain(&batch.items).chain(&lost);
-        let changed = batch.items.iter().rev().find_map(Row::changed_policy);
-        let Err(Short { written, error }) = writer.append(rows) else {
+        // It is in force also where that cannot be written.
+        let changed = batch.items.iter().rev().find_map(Row::changed_policy).map(Arc::clone);
+        let outcome = writer.append(rows);
+        if let Some(changed) = changed {
+            session = changed;
+        }
+        let Err(Short { written, error }) = outcome else {
             begins = false;
-            session = changed.map_or_else(|| Arc::clone(&session), Arc::clone);
             return Written { items: count, is_told: true };
         };
         begins &= written == 0;

@@ -93,9 +93,16 @@ struct Now {
     reading: DomainMatch,
     /// Those that were added while it ran: they stay when the policy is read again.
     added: Vec<Rule>,
+    /// What is on record of it.
+    told: (Vec<String>, DomainMatch),
 }
 
 impl Now {
+    /// What is to be on record of it.
+    fn texts(&self) -> (Vec<String>, DomainMatch) {
+        (self.rules.iter().chain(&self.added).map(ToString::to_string).collect(), self.reading)
+    }
+
     fn rule_set(&self) -> RuleSet {
         RuleSet::new(self.rules.iter().chain(&self.added).cloned().collect(), self.reading)
     }
@@ -133,7 +140,9 @@ impl Control {
     pub(super) fn new((proxy, recorder): (Arc<Proxy>, Recorder), about: About) -> Self {
         let About { session, jail, wanted, user, policy } = about;
         let rules = policy.rules.iter().map(|written| written.rule.clone()).collect();
-        let now = Now { rules, reading: policy.reading, added: Vec::new() };
+        let told = <(Vec<String>, DomainMatch)>::default();
+        let mut now = Now { rules, reading: policy.reading, added: Vec::new(), told };
+        now.told = now.texts();
         // In landjail a user's command has no mounts.
         let guarded = Guarded::open(&policy, user.uid, jail != Choice::Landjail);
         let (first, now) = (policy, Mutex::new(now));
@@ -248,7 +257,7 @@ impl Control {
         let mut now = self.now.lock().unwrap_or_else(PoisonError::into_inner);
         now.rules = policy.rules.into_iter().map(|written| written.rule).collect();
         now.reading = policy.reading;
-        self.put_in_force(&now, Cause::Reload);
+        self.put_in_force(&mut now, Cause::Reload);
         let count = now.rules.len() + now.added.len();
         tracing::warn!(
             rules = count,
@@ -259,10 +268,15 @@ impl Control {
         Answer::Done(format!("{count} rule{plural} in force"))
     }
 
-    /// Puts what is to be in force there, which is on record before anything is decided by it.
-    fn put_in_force(&self, now: &Now, cause: Cause) {
-        let rules = now.rules.iter().chain(&now.added).map(ToString::to_string).collect();
-        self.recorder.note_policy(rules, now.reading.as_str(), cause);
+    /// Puts what is to be in force there. That it has changed is on its way to the record before anything is
+    /// decided by it.
+    fn put_in_force(&self, now: &mut Now, cause: Cause) {
+        let texts = now.texts();
+        if texts != now.told {
+            let (rules, reading) = texts.clone();
+            self.recorder.note_policy(rules, reading.as_str(), cause);
+            now.told = texts;
+        }
         self.proxy.replace_rules(now.rule_set());
     }
 
@@ -310,7 +324,7 @@ impl Control {
         let mut now = self.now.lock().unwrap_or_else(PoisonError::into_inner);
         if !now.added.contains(&rule) {
             now.added.push(rule);
-            self.put_in_force(&now, cause);
+            self.put_in_force(&mut now, cause);
         }
         // Under the lock, so that of two that are written at once none is lost.
         if save { save::save(self.first.file.as_deref(), &text) } else { Ok(()) }

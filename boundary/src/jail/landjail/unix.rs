@@ -9,7 +9,7 @@ use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
 use std::sync::Arc;
 
 use nix::errno::Errno;
-use nix::sys::socket::{Shutdown, getsockopt, shutdown, sockopt};
+use nix::sys::socket::{Shutdown, shutdown};
 use nix::sys::stat::{FileStat, fstat};
 
 use super::kin;
@@ -17,7 +17,7 @@ use super::service::{Asked, Reply, Shared};
 use super::sockets::{Connected, Entry};
 use crate::jail::mutation;
 use crate::jail::usher::connect::{Patience, attempt};
-use crate::jail::usher::peer::{self, Node};
+use crate::jail::usher::peer::{self, Caller, Node};
 use crate::jail::usher::report::{What, pid_behind};
 use crate::jail::usher::thread::{Name, Rights};
 use crate::jail::usher::{address_of, is_cover};
@@ -42,10 +42,21 @@ pub(super) fn connect(
         Name::Path(path) => Some(borrow(&rights, || view.open(path))?),
         Name::Abstract(_) | Name::Unnamed => None,
     };
-    if !may_be_reached((shared, room), &name, file.as_ref().map(|file| (file, &**socket)))? {
-        return Err(refuse(shared, asked, &address));
-    }
     let way = Way { address, file, room, rights };
+    if way.is_in_doubt(shared)? {
+        // To ask takes as long as the server likes.
+        let (socket, asked) = (Arc::clone(socket), *asked);
+        return shared.in_background(&asked, move |shared| {
+            if !way.may_be_taken(shared, (&asked, &socket))? {
+                return Err(refuse(shared, &asked, &way.address));
+            }
+            let is_made = way.lead_in_the_end((shared, &asked), &socket)?;
+            finish((shared, &asked), inode, is_made, &way.address)
+        });
+    }
+    if !way.may_be_taken(shared, (asked, socket))? {
+        return Err(refuse(shared, asked, &way.address));
+    }
     match way.lead(shared, socket) {
         // A server that accepts nobody lets its clients wait; that is not to be our concern.
         Err(Errno::EAGAIN) => {
@@ -70,6 +81,25 @@ struct Way {
 }
 
 impl Way {
+    /// Whether it leads to a file, if to one, of which only the server tells whose socket it is.
+    fn is_in_doubt(&self, shared: &Shared) -> nix::Result<bool> {
+        let Some(file) = &self.file else { return Ok(false) };
+        let node = Node::of(&fstat(file)?, file);
+        Ok(!(node.is_told_apart() || self.room == 0 && shared.served.has(&node)))
+    }
+
+    /// Whether it leads to a socket of the session, or to one that is open to it.
+    fn may_be_taken(
+        &self,
+        shared: &Shared,
+        (asked, from): (&Asked, &OwnedFd),
+    ) -> nix::Result<bool> {
+        let is_there = || shared.is_waiting(asked);
+        let caller = Caller { from, rights: &self.rights, is_there: &is_there };
+        let file = self.file.as_ref().map(|file| (file, &caller));
+        may_be_reached((shared, self.room), &Name::in_address(&self.address), file)
+    }
+
     /// Connects a socket, without waiting. False if it may not go there: a name without a file may have
     /// become somebody else's at any time.
     fn lead(&self, shared: &Shared, socket: &OwnedFd) -> nix::Result<bool> {
@@ -140,21 +170,21 @@ pub(super) fn refuse(shared: &Shared, asked: &Asked, address: &[u8]) -> Errno {
 fn may_be_reached(
     (shared, room): (&Shared, u64),
     name: &Name,
-    file: Option<(&OwnedFd, &OwnedFd)>,
+    file: Option<(&OwnedFd, &Caller<'_>)>,
 ) -> nix::Result<bool> {
     if !mutation::stands("unix") {
         return Ok(true);
     }
     let is_own = |socket: &u32| shared.is_own(u64::from(*socket), room);
     match (name, file) {
-        (Name::Path(_), Some((file, from))) => {
+        (Name::Path(_), Some((file, caller))) => {
             let at = fstat(file)?;
             if peer::is_socket(&at) {
                 let node = Node::of(&at, file);
                 let bound = peer::bound_at(&node)?;
                 let is_sessions = !bound.is_empty() && bound.iter().all(is_own);
                 Ok(is_open(shared, &at, &node)?
-                    || is_sessions && is_served_inside((shared, room), (&node, file), from)?)
+                    || is_sessions && is_served_inside((shared, room), (&node, file), caller)?)
             } else if is_cover(&at) {
                 Ok(false)
             } else {
@@ -175,13 +205,12 @@ fn may_be_reached(
 fn is_served_inside(
     (shared, room): (&Shared, u64),
     (node, file): (&Node, &OwnedFd),
-    from: &OwnedFd,
+    caller: &Caller<'_>,
 ) -> nix::Result<bool> {
     if node.is_told_apart() || room == 0 && shared.served.has(node) {
         return Ok(true);
     }
-    let kind = getsockopt(from, sockopt::SockType)?;
-    let Some(socket) = peer::knock(file, kind)? else { return Ok(false) };
+    let Some(socket) = caller.knock(file)? else { return Ok(false) };
     // Before Linux 6.5 there is none, and who has the number now need not be who had it then.
     let Ok(server) = pidfd::of_peer(&socket) else { return Ok(false) };
     let is_inside = |process: u32| -> io::Result<bool> {

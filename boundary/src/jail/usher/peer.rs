@@ -12,7 +12,6 @@ use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, open};
@@ -28,9 +27,11 @@ use nix::sys::statfs::{
 };
 
 use super::address_of;
+use super::connect::Patience;
+use super::thread::Rights;
 use crate::jail::nsjail::{Socket, listens};
 use crate::jail::procfs;
-use crate::sys::reach;
+use crate::sys::{errno_of, reach};
 
 /// `RAMFS_MAGIC` of linux/magic.h.
 const RAMFS: FsType = FsType(0x8584_58f6);
@@ -89,15 +90,15 @@ impl Own {
         &self,
         (node, handle): (&Node, &OwnedFd),
         reach: &Reach,
-        kind: SockType,
+        caller: &Caller<'_>,
     ) -> nix::Result<bool> {
-        let is_roomy = !matches!(reach, Reach::Room(..));
-        if is_roomy && self.known.has(node) {
+        let is_in_no_room = !matches!(reach, Reach::Room(..));
+        if is_in_no_room && self.known.has(node) {
             return Ok(true);
         }
         let is_own = holds_all(&node.bound(&list()?).collect::<Vec<_>>(), reach)
-            && (node.is_told_apart || is_served_inside(handle, kind, reach)?);
-        if is_own && is_roomy {
+            && (node.is_told_apart || is_served_in_reach(handle, caller, reach)?);
+        if is_own && is_in_no_room {
             self.known.note(node, handle);
         }
         Ok(is_own)
@@ -126,28 +127,43 @@ impl Known {
 }
 
 /// Whether a process of this pid namespace, one that is in reach, began to listen at a file.
-fn is_served_inside(file: &OwnedFd, kind: SockType, reach: &Reach) -> nix::Result<bool> {
-    let Some(socket) = knock(file, kind)? else { return Ok(false) };
+fn is_served_in_reach(file: &OwnedFd, caller: &Caller<'_>, reach: &Reach) -> nix::Result<bool> {
+    let Some(socket) = caller.knock(file)? else { return Ok(false) };
     let server = getsockopt(&socket, sockopt::PeerCredentials)?.pid();
     Ok(server > 0 && reach.covers(&Path::new("/proc").join(server.to_string())))
 }
 
-/// A connection to the socket at a file, which says nothing and ends at once: the kernel tells who began to
-/// listen there. None where it does not, of datagrams.
-pub(in crate::jail) fn knock(file: &OwnedFd, kind: SockType) -> nix::Result<Option<OwnedFd>> {
-    /// How long a server has for those that knocked before.
-    const PATIENCE: Duration = Duration::from_secs(1);
-    const PAUSE: Duration = Duration::from_millis(5);
-    if !matches!(kind, SockType::Stream | SockType::SeqPacket) {
-        return Ok(None);
-    }
-    let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
-    let socket = socket(AddressFamily::Unix, kind, flags, None)?;
-    let since = Instant::now();
-    loop {
-        match reach::connect(socket.as_fd(), &address_of(file)) {
-            Err(Errno::EAGAIN) if since.elapsed() < PATIENCE => std::thread::sleep(PAUSE),
-            done => return done.map(|()| Some(socket)),
+/// Whoever wants to get to a socket.
+pub(in crate::jail) struct Caller<'a> {
+    /// By which socket.
+    pub(in crate::jail) from: &'a OwnedFd,
+    /// With whose rights.
+    pub(in crate::jail) rights: &'a Rights,
+    /// Whether he waits still.
+    pub(in crate::jail) is_there: &'a dyn Fn() -> bool,
+}
+
+impl Caller<'_> {
+    /// A connection to the socket at a file, with his rights and for as long as he waits, which says nothing
+    /// and ends at once: the kernel tells who began to listen there. None where it does not, of datagrams.
+    pub(in crate::jail) fn knock(&self, file: &OwnedFd) -> nix::Result<Option<OwnedFd>> {
+        let kind = getsockopt(self.from, sockopt::SockType)?;
+        if !matches!(kind, SockType::Stream | SockType::SeqPacket) {
+            return Ok(None);
+        }
+        let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+        let socket = socket(AddressFamily::Unix, kind, flags, None)?;
+        let connect = || reach::connect(socket.as_fd(), &address_of(file));
+        let mut patience = Patience::at(self.from)?;
+        loop {
+            let done = self.rights.borrow(connect);
+            match done.map_err(|error| errno_of(&error, Errno::EIO))? {
+                Err(Errno::EAGAIN) if patience.as_mut().is_some_and(Patience::lasts) => {}
+                done => return done.map(|()| Some(socket)),
+            }
+            if !(self.is_there)() {
+                return Err(Errno::EINTR);
+            }
         }
     }
 }
@@ -281,9 +297,9 @@ fn is_told_apart(at: &FileStat, handle: &OwnedFd) -> bool {
     let Ok(system) = fstatfs(handle) else { return false };
     let size = || system.blocks().saturating_mul(system.block_size().unsigned_abs());
     match system.filesystem_type() {
-        XFS_SUPER_MAGIC => size() <= SMALL,
-        kind => [EXT4_SUPER_MAGIC, TMPFS_MAGIC, OVERLAYFS_SUPER_MAGIC, F2FS_SUPER_MAGIC, RAMFS]
-            .contains(&kind),
+        // The upper one's size is that of the file system below it.
+        XFS_SUPER_MAGIC | OVERLAYFS_SUPER_MAGIC => size() <= SMALL,
+        kind => [EXT4_SUPER_MAGIC, TMPFS_MAGIC, F2FS_SUPER_MAGIC, RAMFS].contains(&kind),
     }
 }
 
@@ -463,8 +479,9 @@ pub(in crate::jail) fn is_socket(at: &FileStat) -> bool {
 #[cfg(test)]
 mod tests {
     use std::os::linux::net::SocketAddrExt as _;
-    use std::os::unix::net::{SocketAddr, UnixListener};
+    use std::os::unix::net::{SocketAddr, UnixListener, UnixStream};
 
+    use super::super::thread::Thread;
     use super::*;
 
     #[test]
@@ -477,8 +494,11 @@ mod tests {
         let at = fstat(&handle).unwrap();
         let node = Node::of(&at, &handle);
         assert!(is_socket(&at));
-        let has_it =
-            |reach| Own::default().has_file((&node, &handle), reach, SockType::Stream).unwrap();
+        let (from, _other) = UnixStream::pair().unwrap();
+        let from = OwnedFd::from(from);
+        let rights = Thread::new(std::process::id()).rights().unwrap();
+        let caller = Caller { from: &from, rights: &rights, is_there: &|| true };
+        let has_it = |reach| Own::default().has_file((&node, &handle), reach, &caller).unwrap();
         assert!(has_it(&Reach::Session), "this process has it open");
         let here = Host::by(None);
         assert!(Listed::at(&path, &here).is(&at, &node).unwrap());

@@ -18,7 +18,7 @@ use nix::unistd::{Pid, getpgid};
 use super::Seat;
 use super::connect::{self, Attempt, Patience};
 use super::nested::Rooms;
-use super::peer::{self, Host, Listed, Node, Own, Reach};
+use super::peer::{self, Caller, Host, Listed, Node, Own, Reach};
 use super::report::{Line, What};
 use super::request::{Request, low_half};
 use super::thread::{Name, Rights, Thread};
@@ -254,12 +254,11 @@ fn repeated<T>(
     }
 }
 
-/// Whether a thread may set the limits of another: of its own process alone. boundary's have the command's
-/// ids, and would record nothing any more without descriptors; and who has a number now, or nobody, says
-/// nothing of who has it when the kernel looks.
-fn limit(thread: u32, other: u32) -> Answer {
-    let own = pidfd::process_of(thread);
-    let is_own = own.is_ok() && own == pidfd::process_of(other);
+/// Whether a thread may set the limits of a process: of its own alone, by that one's number. boundary's have
+/// the command's ids, and would record nothing any more without descriptors; and who has another number now,
+/// be it a thread beside it, or that nobody has it, says nothing of who has it when the kernel looks.
+fn limit(thread: u32, process: u32) -> Answer {
+    let is_own = pidfd::process_of(thread) == Ok(process);
     if is_own { Answer::Continue } else { Answer::Failed(Errno::EPERM) }
 }
 
@@ -335,7 +334,9 @@ impl Shared {
             Name::Path(path) => Place::File(borrow(&rights, || view.open(path))?),
             Name::Abstract(_) | Name::Unnamed => Place::Name,
         };
-        if !self.may_be_reached(&name, &place, (&reach, &socket))? {
+        let is_waiting = || notify::is_waiting(listener, request.id);
+        let caller = Caller { from: &socket, rights: &rights, is_there: &is_waiting };
+        if !self.may_be_reached(&name, &place, (&reach, &caller))? {
             self.line.tell(request.thread, Some(handle.as_fd()), What::Named(name.shown()));
             return Err(Errno::EPERM);
         }
@@ -353,7 +354,7 @@ impl Shared {
         // A name without a file may have become somebody else's at any time.
         let is_there = || match &place {
             Place::File(_) => Ok(()),
-            Place::Name if self.may_be_reached(&name, &place, (&reach, &socket))? => Ok(()),
+            Place::Name if self.may_be_reached(&name, &place, (&reach, &caller))? => Ok(()),
             Place::Name => Err(Errno::ECONNREFUSED),
         };
         let call = || {
@@ -381,16 +382,15 @@ impl Shared {
         &self,
         name: &Name,
         place: &Place,
-        (reach, from): (&Reach, &OwnedFd),
+        (reach, caller): (&Reach, &Caller<'_>),
     ) -> nix::Result<bool> {
         match (name, place) {
             (Name::Path(_), Place::File(file)) => {
                 let at = fstat(file)?;
                 if peer::is_socket(&at) {
                     let node = Node::of(&at, file);
-                    let kind = getsockopt(from, sockopt::SockType)?;
                     Ok(self.is_open(&at, &node)?
-                        || self.own.has_file((&node, file), reach, kind)?)
+                        || self.own.has_file((&node, file), reach, caller)?)
                 } else if is_cover(&at) {
                     Ok(false)
                 } else {

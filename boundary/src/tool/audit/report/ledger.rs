@@ -106,6 +106,19 @@ pub(super) struct Session {
     pub(super) bytes: Bytes,
     pub(super) lost: u64,
     policy: Option<usize>,
+    /// Those that it had, the present one too.
+    policies: BTreeSet<usize>,
+}
+
+impl Session {
+    /// Notes the policy that it has from a record on.
+    fn enter(&mut self, policies: &mut Vec<Policy>, saved: &Saved) {
+        let index = place_of(policies, saved);
+        if self.policies.insert(index) {
+            policies.iter_mut().skip(index).take(1).for_each(|policy| policy.sessions += 1);
+        }
+        self.policy = Some(index);
+    }
 }
 
 /// All of it.
@@ -163,10 +176,10 @@ impl Ledger {
             // The beginning may be in a file that is gone.
             Some(Event::Continued) if known.start.is_some() => {}
             Some(Event::Start | Event::Continued) => {
-                known.policy = Some(enter(&mut self.policies, &saved));
+                known.enter(&mut self.policies, &saved);
                 known.start = Some(Box::new(saved));
             }
-            Some(Event::Policy) => known.policy = Some(enter(&mut self.policies, &saved)),
+            Some(Event::Policy) => known.enter(&mut self.policies, &saved),
             Some(Event::End) => known.end = Some(Box::new(saved)),
             Some(Event::Lost) => {
                 let lost = saved.dropped.or(saved.refusals_lost).unwrap_or(0);
@@ -275,7 +288,7 @@ fn kept<T>(known: &BTreeMap<String, T>, name: String) -> String {
 }
 
 /// The place of a session's policy among those seen so far.
-fn enter(policies: &mut Vec<Policy>, saved: &Saved) -> usize {
+fn place_of(policies: &mut Vec<Policy>, saved: &Saved) -> usize {
     let rules = saved.rules.clone().unwrap_or_default();
     let domain_match = saved.domain_match.clone().unwrap_or_default();
     let same = |it: &Policy| it.rules == rules && it.domain_match == domain_match;
@@ -283,7 +296,6 @@ fn enter(policies: &mut Vec<Policy>, saved: &Saved) -> usize {
     if index == policies.len() {
         policies.push(Policy { rules, domain_match, ..Policy::default() });
     }
-    policies.iter_mut().skip(index).take(1).for_each(|policy| policy.sessions += 1);
     index
 }
 
