@@ -84,8 +84,9 @@ impl Way {
     /// Whether it leads to a file, if to one, of which only the server tells whose socket it is.
     fn is_in_doubt(&self, shared: &Shared) -> nix::Result<bool> {
         let Some(file) = &self.file else { return Ok(false) };
-        let node = Node::of(&fstat(file)?, file);
-        Ok(!(node.is_told_apart() || self.room == 0 && shared.served.has(&node)))
+        let at = fstat(file)?;
+        let is_known = || self.room == 0 && shared.served.has(&Node::of(&at, file));
+        Ok(!(peer::is_told_apart(&at, file) || is_known()))
     }
 
     /// Whether it leads to a socket of the session, or to one that is open to it.

@@ -288,14 +288,17 @@ impl Node {
 /// Whether 32 bits of an inode's number and the device of its file system are one file's alone. Not where
 /// numbers are longer, and not where a file system has numbers of several trees (btrfs): a command that makes
 /// files until their number is right has a socket that is known by what another one is.
-fn is_told_apart(at: &FileStat, handle: &OwnedFd) -> bool {
+pub(in crate::jail) fn is_told_apart(at: &FileStat, handle: &OwnedFd) -> bool {
     /// Up to this size XFS has no number that is longer, with the smallest inodes that it has.
     const SMALL: u64 = 256 << 30;
     if u32::try_from(at.st_ino).is_err() {
         return false;
     }
     let Ok(system) = fstatfs(handle) else { return false };
-    let size = || system.blocks().saturating_mul(system.block_size().unsigned_abs());
+    let size = || {
+        let block = u64::try_from(system.block_size()).unwrap_or(u64::MAX);
+        system.blocks().saturating_mul(block)
+    };
     match system.filesystem_type() {
         // The upper one's size is that of the file system below it.
         XFS_SUPER_MAGIC | OVERLAYFS_SUPER_MAGIC => size() <= SMALL,
