@@ -189,11 +189,11 @@ pub fn bound_capabilities(keep: &[u32]) -> io::Result<()> {
 
 /// Whether a capability is in the effective set, by its number.
 pub fn has_capability(number: u32) -> bool {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let effective = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
-    let bits = effective.and_then(|text| u64::from_str_radix(text.trim(), 16).ok());
     // Whoever cannot tell tries, and fails loudly.
-    bits.is_none_or(|bits| bits >> number & 1 == 1)
+    capget().map_or(true, |sets| {
+        let [low, high] = sets.map(|it| u64::from(it.effective));
+        (high << 32 | low) >> number & 1 == 1
+    })
 }
 
 /// Gives up every capability but `keep`, now and for what is inherited.
@@ -213,11 +213,7 @@ pub fn keep_permitted() -> io::Result<()> {
 
 /// Does something without any capability, as whoever has none would, and takes them up again.
 pub fn without_capabilities<T>(does: impl FnOnce() -> T) -> io::Result<T> {
-    let header = Header { version: VERSION_3, pid: 0 };
-    let mut own = [Sets::default(), Sets::default()];
-    // SAFETY: both pointers are to live values of the layout that version 3 prescribes: one
-    // header, two sets.
-    check(unsafe { libc::syscall(libc::SYS_capget, &raw const header, own.as_mut_ptr()) })?;
+    let own = capget()?;
     capset(own.map(|sets| Sets { effective: 0, ..sets }))?;
     let done = does();
     capset(own)?;
@@ -251,6 +247,16 @@ fn set_capabilities(kept: u64) -> io::Result<()> {
         Sets { effective: bits, permitted: bits, inheritable: 0 }
     };
     capset([half(0), half(32)])
+}
+
+/// The sets of this thread, the lower halves first.
+fn capget() -> io::Result<[Sets; 2]> {
+    let header = Header { version: VERSION_3, pid: 0 };
+    let mut own = [Sets::default(), Sets::default()];
+    // SAFETY: both pointers are to live values of the layout that version 3 prescribes: one
+    // header, two sets.
+    check(unsafe { libc::syscall(libc::SYS_capget, &raw const header, own.as_mut_ptr()) })?;
+    Ok(own)
 }
 
 /// Sets the sets of this thread, the lower halves first.
