@@ -27,7 +27,7 @@ fn f09_h14_foreign_programs_above_and_beside_change_nothing() {
     let session = world.boundary(&ALLOW, &["sh", "-c", script, world.attack()]).start();
     session.wait_for("ready");
     let waiting = world.process("attack").pid;
-    let own = above.only_child();
+    let own = above.session();
     attach_foreign(&own, true);
     kill(waiting, Signal::SIGUSR1).expect("it is there");
     // What was allowed has been served, and the next step waits.
@@ -54,11 +54,13 @@ impl Above {
         Self(cover_cgroups(world))
     }
 
-    /// The one session's cgroup.
-    fn only_child(&self) -> PathBuf {
+    /// The one session's cgroup. In a container its own is beside it.
+    fn session(&self) -> PathBuf {
         let entries = fs::read_dir(&self.0).expect("it is there").flatten();
-        let mut folders = entries.map(|entry| entry.path()).filter(|path| path.is_dir());
-        folders.next().expect("the session is below it")
+        let is_sessions =
+            |entry: &fs::DirEntry| entry.file_name().display().to_string().starts_with("boundary-");
+        let mut sessions = entries.filter(is_sessions).map(|entry| entry.path());
+        sessions.next().expect("the session is below it")
     }
 }
 
@@ -160,7 +162,7 @@ fn f09_h14_somebody_elses_count_of_packets_goes_on_before_during_and_after() {
     let ask = format!("{ask}; $0 udp sendto 203.0.113.66 9999; $0 signals 1");
     let session = world.boundary(&ALLOW, &["sh", "-c", &ask, world.attack()]).start();
     session.wait_for("ready");
-    let beside = Meter::at(&above.only_child());
+    let beside = Meter::at(&above.session());
     neighbour();
     let (counted, none) = (meter.count(), beside.count());
     go_on(&world);
