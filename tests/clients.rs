@@ -158,21 +158,70 @@ fn python_fetches() {
     is_at_home(&world, &["/usr/bin/python3", "-c", script], "this is allowed.test");
 }
 
+/// Checks a program of one file in Java.
+#[track_caller]
+fn java_is_at_home(world: &World, body: &str) {
+    let program = format!(
+        "import java.net.*; import java.net.http.*; import java.nio.*; import java.nio.channels.*;
+         class Fetch {{ public static void main(String[] a) throws Exception {{ {body} }} }}"
+    );
+    let program = world.file("Fetch.java", &program);
+    let program = program.to_str().expect("our own name");
+    is_at_home(world, &["java", program], "this is allowed.test");
+}
+
 #[test]
 fn java_fetches() {
     needs!(root, bpf, java);
     let world = World::new();
-    let program = world.file(
-        "Fetch.java",
-        "import java.net.*;
-         class Fetch {
-             public static void main(String[] a) throws Exception {
-                 var c = (HttpURLConnection) new URI(\"http://allowed.test/\").toURL().openConnection();
-                 System.out.println(c.getResponseCode());
-                 System.out.println(new String(c.getInputStream().readAllBytes()));
-             }
-         }",
+    java_is_at_home(
+        &world,
+        "var c = (HttpURLConnection) new URI(\"http://allowed.test/\").toURL().openConnection();
+         System.out.println(c.getResponseCode());
+         System.out.println(new String(c.getInputStream().readAllBytes()));",
     );
-    let program = program.to_str().expect("our own name");
-    is_at_home(&world, &["java", program], "this is allowed.test");
+    // Its newer client has selectors and threads of its own.
+    java_is_at_home(
+        &world,
+        "var to = HttpRequest.newBuilder(new URI(\"http://allowed.test/\")).version(HttpClient.Version.HTTP_1_1).build();
+         var got = HttpClient.newHttpClient().send(to, HttpResponse.BodyHandlers.ofString());
+         System.out.println(got.statusCode() + got.body());
+         if (got.statusCode() != 200) System.exit(1);",
+    );
+    // A channel connects without waiting, and a selector tells when it is there.
+    java_is_at_home(
+        &world,
+        "var s = Selector.open(); var c = SocketChannel.open(); c.configureBlocking(false);
+         var key = c.register(s, SelectionKey.OP_CONNECT);
+         if (!c.connect(new InetSocketAddress(\"allowed.test\", 80))) {
+             s.select(); s.selectedKeys().clear(); c.finishConnect();
+         }
+         var ask = \"GET / HTTP/1.1\\r\\nHost: allowed.test\\r\\nConnection: close\\r\\n\\r\\n\";
+         c.write(ByteBuffer.wrap(ask.getBytes()));
+         key.interestOps(SelectionKey.OP_READ);
+         var all = new StringBuilder(); var some = ByteBuffer.allocate(4096);
+         while (!all.toString().contains(\"this is\")) {
+             s.select(); s.selectedKeys().clear(); some.clear();
+             int count = c.read(some);
+             if (count < 0) break;
+             all.append(new String(some.array(), 0, count));
+         }
+         System.out.println(all);
+         if (!all.toString().startsWith(\"HTTP/1.1 200\")) System.exit(1);",
+    );
+}
+
+#[test]
+fn docker_asks_its_daemon() {
+    needs!(root, bpf, docker);
+    let world = World::new();
+    serving(
+        &world,
+        "mkdir v1.46; echo ping > _ping
+         echo '{\"Version\":\"27.0.0\",\"ApiVersion\":\"1.46\",\"Os\":\"linux\"}' > v1.46/version",
+    );
+    // It takes no authority but those that it is told.
+    let docker = "DOCKER_API_VERSION=1.46 docker -H tcp://allowed.test:443/files --tlsverify \
+                  --tlscacert \"${SSL_CERT_FILE:-/etc/ssl/certs/ca-certificates.crt}\" version 2>&1";
+    is_at_home(&world, &["sh", "-c", docker], "27.0.0");
 }

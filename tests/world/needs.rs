@@ -28,16 +28,30 @@ pub(crate) use needs;
 
 /// Whether everything is there. Says what is missing; panics if it had been promised.
 pub(crate) fn met(wanted: &[&str]) -> bool {
-    let Some(missing) = wanted.iter().find(|what| !is_there(what)) else { return true };
-    let promise = std::env::var("BOUNDARY_TEST_PROMISE").unwrap_or_default();
-    assert!(
-        !promise.split(',').any(|promised| promised.replace('-', "_") == *missing),
-        "{missing} was promised and is not there"
-    );
+    let Some(missing) = missing(wanted) else { return true };
     // Past the test runner's capture: a skip that nobody sees is a lie.
     let test = std::thread::current().name().unwrap_or("a test").to_owned();
     writeln!(std::io::stderr(), "skipped: {test} needs {missing}").expect("stderr is open");
     false
+}
+
+/// Whether a test that runs in any case is to do what needs this too. Says what is left out.
+pub(crate) fn also(wanted: &[&str]) -> bool {
+    let Some(missing) = missing(wanted) else { return true };
+    let test = std::thread::current().name().unwrap_or("a test").to_owned();
+    writeln!(std::io::stderr(), "in part: {test} without {missing}").expect("stderr is open");
+    false
+}
+
+/// The first thing that is not there; panics if it had been promised.
+fn missing<'a>(wanted: &[&'a str]) -> Option<&'a str> {
+    let missing = wanted.iter().copied().find(|what| !is_there(what))?;
+    let promise = std::env::var("BOUNDARY_TEST_PROMISE").unwrap_or_default();
+    assert!(
+        !promise.split(',').any(|promised| promised.replace('-', "_") == missing),
+        "{missing} was promised and is not there"
+    );
+    Some(missing)
 }
 
 /// Whether the machine has it.
