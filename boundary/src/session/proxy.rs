@@ -279,7 +279,9 @@ impl Setup<'_> {
     fn book(&self) -> Result<Option<Book>, Said> {
         let Some(path) = &self.config.learn else { return Ok(None) };
         let book = Book::open(path, name_of(&self.config.command));
-        book.map(Some).map_err(|error| format!("--learn {}: {error}", path.display()).into())
+        book.map(Some).map_err(|error| {
+            format!("--learn: name a file that can be written; {}: {error}", path.display()).into()
+        })
     }
 
     /// Gives up every right, but what reading of the walls takes. What the record is written to was

@@ -28,9 +28,10 @@ pub(super) struct Shown {
 impl Windows {
     /// Opens those that are wanted.
     pub(super) fn open(config: &Config) -> Result<Self, Closed> {
-        let open = |port: Option<u16>, what| port.map(|port| Window::open(port, what)).transpose();
-        let metrics = open(config.metrics_port, "metrics")?;
-        Ok(Self { metrics, profiles: open(config.pprof_port, "profiles")? })
+        let open =
+            |port: Option<u16>, option| port.map(|port| Window::open(port, option)).transpose();
+        let metrics = open(config.metrics_port, "--metrics-port")?;
+        Ok(Self { metrics, profiles: open(config.pprof_port, "--pprof-port")? })
     }
 
     /// What counts, if anybody wants to know.

@@ -33,12 +33,12 @@ const PAUSE: Duration = Duration::from_millis(100);
 
 /// The port of a window is not to be had.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot listen on {address} for {what}: {source}")]
+#[error("{option}: name a free port; cannot listen on {address}: {source}")]
 pub struct Closed {
     /// Where.
     address: SocketAddr,
-    /// What for.
-    what: &'static str,
+    /// The option that wants it.
+    option: &'static str,
     /// Why.
     source: io::Error,
 }
@@ -48,10 +48,10 @@ pub struct Closed {
 pub struct Window(TcpListener);
 
 impl Window {
-    /// Opens it, on IPv4 loopback alone.
-    pub fn open(port: u16, what: &'static str) -> Result<Self, Closed> {
+    /// Opens it for an option, on IPv4 loopback alone.
+    pub fn open(port: u16, option: &'static str) -> Result<Self, Closed> {
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-        let closed = |source| Closed { address, what, source };
+        let closed = |source| Closed { address, option, source };
         let listener = TcpListener::bind(address).map_err(closed)?;
         listener.set_nonblocking(true).map_err(closed)?;
         Ok(Self(listener))
