@@ -35,8 +35,8 @@ pub struct Members {
     way: Way,
     /// Where sockets were found lately, the latest last.
     seen: Arc<Mutex<VecDeque<Place>>>,
-    /// Where every socket was when it was last looked everywhere, by its number in the kernel. Locked
-    /// while that is done: of many that ask at once, one looks.
+    /// Where the sockets were that were seen on the way, by their numbers in the kernel. Locked while
+    /// somebody looks: of many that ask at once, one does.
     held: Arc<Mutex<HashMap<u32, Place>>>,
 }
 
@@ -58,7 +58,7 @@ impl Place {
 /// How many places are remembered: looking there costs less than looking everywhere.
 const PLACES: usize = 8;
 
-/// How many sockets are noted when it is looked everywhere.
+/// How many sockets are noted.
 const MOST: usize = 16 * 1024;
 
 /// `SOCK_DIAG_BY_FAMILY` of `linux/sock_diag.h`.
@@ -142,24 +142,35 @@ impl Members {
         places.into_iter().find(|place| place.holds(link))
     }
 
-    /// Looks everywhere, if that was not done since the socket was there.
+    /// Looks everywhere, if that was not done since the socket was there: at the processes with the highest
+    /// numbers first, because who was not seen before has just been started as a rule.
     fn searched(&self, inode: u32, link: &Path) -> Option<Place> {
         let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(place) = held.get(&inode).filter(|place| place.holds(link)) {
             return Some(*place);
         }
-        held.clear();
-        for entry in fs::read_dir("/proc").ok()?.flatten() {
-            let pid = entry.file_name().to_str().and_then(|name| name.parse().ok());
-            let folder = entry.path();
-            if let Some(pid) = pid.filter(|_| self.is_member(&folder)) {
-                let room = MOST.saturating_sub(held.len());
-                let sockets = sockets_of(&folder).enumerate();
-                let sockets = sockets.filter(|(count, it)| *count < room || it.0 == inode);
-                held.extend(sockets.map(|(_, (inode, number))| (inode, Place { pid, number })));
+        if held.len() >= MOST {
+            held.clear();
+        }
+        held.remove(&inode);
+        let number = |entry: fs::DirEntry| entry.file_name().to_str()?.parse::<u32>().ok();
+        let mut everybody: Vec<u32> =
+            fs::read_dir("/proc").ok()?.flatten().filter_map(number).collect();
+        everybody.sort_unstable_by(|one, other| other.cmp(one));
+        for pid in everybody {
+            let folder = folder(pid);
+            if !self.is_member(&folder) {
+                continue;
+            }
+            let room = MOST.saturating_sub(held.len());
+            let sockets = sockets_of(&folder).enumerate();
+            let sockets = sockets.filter(|(count, it)| *count < room || it.0 == inode);
+            held.extend(sockets.map(|(_, (inode, number))| (inode, Place { pid, number })));
+            if let Some(place) = held.get(&inode) {
+                return Some(*place);
             }
         }
-        held.get(&inode).copied()
+        None
     }
 
     /// Puts a place last.
