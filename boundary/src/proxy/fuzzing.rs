@@ -30,7 +30,7 @@ const CLIENT: (Ipv4Addr, u16) = (Ipv4Addr::LOCALHOST, 1);
 /// Where the front finds the end of an HTTP/1 head, and whether the length of its body is clear.
 /// `None` where it takes no head from these bytes, or not yet.
 pub fn head(bytes: &[u8]) -> Option<usize> {
-    let read: Result<_, Fault> = framing::head(bytes, &Limits::default());
+    let read: Result<_, Fault> = framing::read(bytes, &Limits::default(), |_| {});
     read.ok().flatten().map(|(length, _)| length)
 }
 

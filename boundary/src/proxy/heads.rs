@@ -16,7 +16,7 @@ use tokio::time::Instant;
 
 use super::clock::Clock;
 use super::farewell::Farewell;
-use super::framing::{self, Chunks, Fault, Framing};
+use super::framing::{self, Chunks, Fault, Framing, Said};
 use super::{Limits, respond};
 
 /// Room made for one read.
@@ -191,8 +191,12 @@ impl<S> Heads<S> {
             return false;
         }
         self.looked = self.held.len();
-        match framing::head(&self.held, &self.limits) {
+        let mut is_sayable = true;
+        let look = |said: Said<'_>| is_sayable &= said.is_sayable();
+        match framing::read(&self.held, &self.limits, look) {
             Ok(None) => false,
+            // The parser would refuse it too, without a word of what was asked.
+            Ok(Some(_)) if !is_sayable => self.fail(Fault::Malformed),
             Ok(Some((length, framing))) => {
                 self.free = length;
                 self.looked = 0;
@@ -322,6 +326,10 @@ impl<S: AsyncRead + Unpin> Heads<S> {
                 }
                 if count == 0 && matches!(self.phase, Phase::Head) {
                     return Poll::Ready(Ok(self.half_close()));
+                }
+                // Nor before it is told whether it gets its tunnel: there it hears of it.
+                if count == 0 && matches!(self.phase, Phase::Waiting) && self.turns.is_busy() {
+                    return Poll::Pending;
                 }
                 Poll::Ready(Ok(count > 0))
             }

@@ -79,12 +79,8 @@ pub(super) enum Said<'a> {
     },
 }
 
-/// The length and framing of the head that the bytes begin with; `None` while it is not whole.
-pub(super) fn head(bytes: &[u8], limits: &Limits) -> Result<Option<(usize, Framing)>, Fault> {
-    read(bytes, limits, |_| {})
-}
-
-/// The same, telling every line on the way, also of a head that turns out not to be whole.
+/// The length and framing of the head that the bytes begin with; `None` while it is not whole. Every line is
+/// told on the way, also of a head that turns out not to be whole.
 pub(super) fn read<'a>(
     bytes: &'a [u8],
     limits: &Limits,
@@ -115,6 +111,19 @@ pub(super) fn read<'a>(
             (None, line) => first = Some(request_line(line, &mut tell)?),
             (Some(start), []) => return Ok(Some((at, fields.framing(start)?))),
             (Some(_), line) => fields.add(line, limits.headers, &mut tell)?,
+        }
+    }
+}
+
+impl Said<'_> {
+    /// Whether the parser behind knows it as well: of a target it refuses some visible bytes, `"` in a query for
+    /// one. A tunnel's is no URL.
+    pub(super) fn is_sayable(&self) -> bool {
+        match self {
+            Self::Line { method, target, .. } => {
+                *method == b"CONNECT" || hyper::Uri::try_from(*target).is_ok()
+            }
+            Self::Field { .. } => true,
         }
     }
 }

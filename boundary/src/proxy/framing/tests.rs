@@ -4,7 +4,7 @@ use super::*;
 
 fn framed(text: &str) -> Result<Option<(usize, Framing)>, Fault> {
     let limits = Limits { head_bytes: 1000, target_bytes: 900, headers: 10, ..Limits::default() };
-    head(text.as_bytes(), &limits)
+    read(text.as_bytes(), &limits, |_| {})
 }
 
 /// The framing of a POST with these fields.

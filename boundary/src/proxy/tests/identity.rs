@@ -128,6 +128,23 @@ async fn a_tunnel_that_nothing_allows_is_refused_before_it_opens() {
     assert_eq!(stage.decisions().await, ["deny no_rule https://evil.example/"]);
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_asks_for_a_tunnel_and_says_no_more_is_answered() {
+    let stage = Setting::explicit(&["domain=github.com".into()]).start();
+    let tunnel = "CONNECT evil.example:443 HTTP/1.1\r\nHost: evil.example:443\r\n\r\n";
+    let upgrade = "GET http://evil.example/ HTTP/1.1\r\nHost: evil.example\r\nConnection: Upgrade\r\n\
+                   Upgrade: websocket\r\n\r\n";
+    for request in [tunnel, upgrade].repeat(100) {
+        let mut client = stage.connect().await;
+        // The end comes with the request, so that both are read at once.
+        client.say(request).await;
+        client.0.shutdown().await.unwrap();
+        let got = String::from_utf8(client.rest().await).unwrap();
+        assert!(got.starts_with("HTTP/1.1 403 "), "{request} {got}");
+    }
+    assert_eq!(stage.decisions().await.len(), 200);
+}
+
 /// Sends requests, each on a connection of its own, and reads what is on record of them.
 async fn recorded(stage: Stage, requests: &[&str]) -> Vec<String> {
     for request in requests {
