@@ -9,9 +9,11 @@ use std::task::{Context, Poll, ready};
 
 use bytes::{Buf as _, Bytes};
 use hyper::body::{Body, Frame, Incoming, SizeHint};
+use hyper::header::{HeaderMap, HeaderName};
 use hyper::{Request, StatusCode};
 
 use super::heads::Turn;
+use super::identity::Override;
 use super::pool::Pool;
 use super::upstream::Connection;
 use crate::audit::{Entry, Tally};
@@ -104,9 +106,12 @@ impl Body for Upload {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
         let Some(body) = &mut self.body else { return Poll::Ready(None) };
-        let frame = ready!(Pin::new(body).poll_frame(cx));
-        if let Some(Ok(frame)) = &frame {
+        let mut frame = ready!(Pin::new(body).poll_frame(cx));
+        if let Some(Ok(frame)) = &mut frame {
             count(&self.up, frame);
+            if let Some(trailers) = frame.trailers_mut() {
+                forget_overrides(trailers);
+            }
         }
         Poll::Ready(frame)
     }
@@ -253,6 +258,15 @@ fn give_back(connection: Connection, pool: &Arc<Pool>) {
     match connection {
         Connection::Alone(idle) => pool.put_back(*idle),
         Connection::Shared(lane) => drop(lane),
+    }
+}
+
+/// Takes out of trailers what would ask for another request than the one that was judged.
+fn forget_overrides(trailers: &mut HeaderMap) {
+    let asks = |name: &&HeaderName| Override::of(name.as_ref()).is_some();
+    let asking: Vec<HeaderName> = trailers.keys().filter(asks).cloned().collect();
+    for name in asking {
+        trailers.remove(name);
     }
 }
 

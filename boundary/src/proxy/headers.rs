@@ -25,6 +25,7 @@ pub(super) fn say_http1(
     parts: &mut Parts,
     intent: &Intent,
     switch: Option<&HeaderValue>,
+    has_body: bool,
 ) -> Option<()> {
     let headers = std::mem::take(&mut parts.headers);
     let takes_trailers = takes_trailers(&headers);
@@ -52,11 +53,22 @@ pub(super) fn say_http1(
     if let Some(options) = connection(&options) {
         onward.insert(CONNECTION, options);
     }
+    if has_body && switch.is_none() {
+        say_length(&mut onward);
+    }
     parts.method = method(intent)?;
     parts.uri = Uri::try_from(intent.path_and_query()?).ok()?;
     parts.version = Version::HTTP_11;
     parts.headers = onward;
     Some(())
+}
+
+/// Says how a body ends of which no length is said, as one need not be in HTTP/2. The client's library would
+/// take a GET or HEAD for one without a body.
+fn say_length(headers: &mut HeaderMap) {
+    if !headers.contains_key(CONTENT_LENGTH) && !headers.contains_key(TRANSFER_ENCODING) {
+        headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
+    }
 }
 
 /// Puts a request into HTTP/2: the same, but the host has a place of its own, and so has the
@@ -152,7 +164,7 @@ pub(super) fn protocol(wish: &Protocol) -> Option<HeaderValue> {
 /// Whether a protocol carries no HTTP that somebody would have to judge.
 fn is_opaque(token: &str) -> bool {
     let protocol = token.split('/').next().unwrap_or_default();
-    !matches!(protocol, "h2c" | "h2" | "http" | "tls")
+    !["h2", "http", "spdy", "tls"].iter().any(|http| protocol.starts_with(http))
 }
 
 /// Whether an upstream switched to what was asked for.

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use hyper::body::Incoming;
-use hyper::header::CONTENT_LENGTH;
+use hyper::header::{CONTENT_LENGTH, COOKIE, HeaderMap};
 use hyper::rt::Executor;
 use hyper::server::conn::http2;
 use hyper::service::service_fn;
@@ -115,7 +115,7 @@ async fn answer(talk: &Talk, request: Request<Incoming>) -> Response<Answer> {
     let of = |fault: Fault| (fault.code(), respond::status(fault));
     let (code, status) = if target > limits.target_bytes {
         of(Fault::TargetTooLong)
-    } else if request.headers().len() > limits.headers {
+    } else if fields(request.headers()) > limits.headers {
         of(Fault::TooMany)
     } else if !talk.has_room() {
         (Code::OverLimit, StatusCode::SERVICE_UNAVAILABLE)
@@ -127,6 +127,11 @@ async fn answer(talk: &Talk, request: Request<Incoming>) -> Response<Answer> {
     *response.status_mut() = status;
     response.body_mut().restate(status);
     response
+}
+
+/// How many fields there are: cookies may be cut into pieces, and are one (RFC 9113 §8.2.3).
+fn fields(headers: &HeaderMap) -> usize {
+    headers.len() - headers.get_all(COOKIE).iter().count().saturating_sub(1)
 }
 
 /// Leaves the content out of an answer of ours to HEAD, as the parser of HTTP/1 does by itself.

@@ -110,21 +110,57 @@ fn settle(
 }
 
 /// Fields by which a request asks to be taken for one of another method.
-pub(super) const OVERRIDES: [&str; 3] =
-    ["x-http-method-override", "x-http-method", "x-method-override"];
+const METHODS: [&str; 3] = ["x-http-method-override", "x-http-method", "x-method-override"];
+
+/// Fields by which it asks to be taken for one of another path.
+const PATHS: [&str; 2] = ["x-original-url", "x-rewrite-url"];
+
+/// What a field asks to be taken for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Override {
+    Method,
+    Path,
+}
+
+impl Override {
+    /// What a field of this name asks for, if anything. Many servers know no difference between `-` and `_`
+    /// there (CGI, RFC 3875 §4.1.18).
+    pub(super) fn of(name: &[u8]) -> Option<Self> {
+        let fold = |byte: &u8| if *byte == b'_' { b'-' } else { byte.to_ascii_lowercase() };
+        let is = |one: &&str| one.bytes().eq(name.iter().map(fold));
+        let is_among = |names: &[&str]| names.iter().any(is);
+        match name.len() {
+            13..=22 if is_among(&METHODS) => Some(Self::Method),
+            13..=22 if is_among(&PATHS) => Some(Self::Path),
+            _ => None,
+        }
+    }
+}
 
 /// What a request is too, to a server that heeds such a field.
 pub(super) fn overrides(
     parts: &Parts,
     intent: &Intent,
 ) -> impl Iterator<Item = Result<Intent, Denial>> {
-    let fields = OVERRIDES.iter().flat_map(|name| parts.headers.get_all(*name));
-    fields.map(|field| {
-        let method = field.to_str().ok().ok_or(Denial::new(Code::BadMethod))?;
-        let path = intent.path_and_query().unwrap_or_default();
-        let host = intent.host().clone();
-        Intent::http(intent.scheme(), method.trim(), host, intent.port(), &path)
+    let fields = parts.headers.iter();
+    let fields = fields.filter_map(|(name, value)| Some((Override::of(name.as_ref())?, value)));
+    fields.map(|(what, value)| {
+        let code = if what == Override::Method { Code::BadMethod } else { Code::AmbiguousPath };
+        let value = value.to_str().ok().ok_or(Denial::new(code))?.trim();
+        let (method, path) = match what {
+            Override::Method => (value, intent.path_and_query().unwrap_or_default()),
+            Override::Path => {
+                (intent.method().map_or("", |it| it.as_str()), path_of(value).to_owned())
+            }
+        };
+        Intent::http(intent.scheme(), method, intent.host().clone(), intent.port(), &path)
     })
+}
+
+/// The path of a URL, or of a path alone.
+fn path_of(url: &str) -> &str {
+    let Some((_, rest)) = url.split_once("://") else { return url };
+    rest.find('/').and_then(|start| rest.get(start..)).unwrap_or("/")
 }
 
 /// The host and port that a CONNECT asks for. An address that we gave out stands for its name.

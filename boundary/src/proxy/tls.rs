@@ -31,7 +31,7 @@ impl Interception {
             .with_no_client_auth()
             .with_cert_resolver(Arc::new(Nobody));
         template.ignore_client_order = true;
-        template.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+        template.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec(), b"http/1.0".to_vec()];
         template.ticketer = Ticketer::new()?;
         template.send_tls13_tickets = 1;
         Ok(Self { template })

@@ -5,7 +5,7 @@
 
 use super::Odd;
 use crate::proxy::framing::{self, Framing, Said};
-use crate::proxy::identity::OVERRIDES;
+use crate::proxy::identity::Override;
 use crate::proxy::limits::Limits;
 use crate::rules::Intent;
 
@@ -198,15 +198,17 @@ impl Meaning {
             6.. if name.get(..6).is_some_and(|start| start.eq_ignore_ascii_case(b"proxy-")) => {
                 Self::Special
             }
-            13..=22 if OVERRIDES.iter().any(|other| is(other)) => Self::Special,
+            _ if Override::of(name).is_some() => Self::Special,
             _ => Self::None,
         }
     }
 }
 
-/// Whether a byte of a request target is one that every parser takes for itself (RFC 3986 §3.3).
+/// Whether a byte of a request target is one that every parser takes for itself (RFC 3986 §3.3), or one that
+/// clients send all the same and that stands for nothing else. The parser of the long way does not know all of
+/// those.
 fn is_usual(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || b"/-_.~?=&%+,:;@!$'()*".contains(&byte)
+    byte.is_ascii_alphanumeric() || b"/-_.~?=&%+,:;@!$'()*[]{}|^\"<>`".contains(&byte)
 }
 
 #[cfg(test)]

@@ -186,6 +186,27 @@ async fn decisions_and_upstreams_are_timed_once_by_either_way() {
 }
 
 #[tokio::test]
+async fn a_query_that_the_parser_does_not_know_is_sent_as_it_is_or_refused_by_name() {
+    let origin = Scripted::fine().await;
+    let stage = Stage::redirected(origin.address, &origin.rule(""));
+    let host = origin.authority();
+    let ask = |fields: &str| {
+        format!("GET /<a>?f={{\"b\":`1`}}&<x> HTTP/1.1\r\nHost: {host}\r\n{fields}\r\n")
+    };
+    assert_eq!(stage.connect().await.ask(ask("")).await.status, 200);
+    let sent = origin.requests().remove(0);
+    assert!(sent.starts_with("GET /%3Ca%3E?f={\"b\":`1`}&<x> HTTP/1.1\r\n"), "{sent}");
+    // By the long way it is not to be had.
+    let refused = stage.connect().await.ask(ask("TE: trailers\r\nConnection: TE\r\n")).await;
+    assert_eq!((refused.status, refused.field("x-boundary-denied")), (400, Some("bad_request")));
+    assert_eq!(origin.requests().len(), 1);
+    let records = stage.records().await;
+    let refused = records.iter().find(|record| record["code"] == "bad_request").unwrap();
+    assert_eq!(refused["http_method"], "GET");
+    assert!(refused["http_url"].as_str().unwrap().contains("/<a>?f="), "{refused}");
+}
+
+#[tokio::test]
 async fn fields_between_two_neighbours_come_no_further() {
     let fields = [
         "TE: trailers",

@@ -151,7 +151,7 @@ async fn a_request_right_behind_an_unanswered_upgrade_waits_and_is_judged() {
 
 #[tokio::test]
 async fn a_switch_to_another_http_is_not_asked_for() {
-    for wish in ["h2c", "HTTP/2.0", "TLS/1.0", "websocket, h2c"] {
+    for wish in ["h2c", "h2c-14", "spdy/3.1", "HTTP/2.0", "TLS/1.0", "websocket, h2c"] {
         let origin = Scripted::fine().await;
         let stage = Stage::redirected(origin.address, &origin.rule(""));
         let host = origin.authority();

@@ -300,7 +300,7 @@ impl Upstream {
         let (mut parts, upload) = request.into_parts();
         let (intent, switch) = (order.intent(), order.switch.as_ref());
         let said = match speech {
-            Speech::Http1 => headers::say_http1(&mut parts, intent, switch),
+            Speech::Http1 => headers::say_http1(&mut parts, intent, switch, !upload.is_empty()),
             Speech::Http2 => headers::say_http2(&mut parts, intent, switch),
         };
         // Behind the words that go one hop only: no client can name this as one of them.

@@ -391,7 +391,9 @@ async fn d06_a_method_is_that_method_and_no_other() {
 async fn d06_a_request_that_passes_for_another_method_needs_both() {
     let scene = Scene::new(&["method=GET,POST,PUT host=localhost path=/yes"]).await;
     for entry in Entry::ALL {
-        for name in ["X-HTTP-Method-Override", "x-http-method", "X-Method-Override"] {
+        // To servers of many kinds `_` is `-` there.
+        let names = ["X-HTTP-Method-Override", "x-http-method", "X-Method-Override"];
+        for name in names.into_iter().chain(["X_HTTP_METHOD_OVERRIDE", "x-http_method"]) {
             let rows =
                 [("DELETE", 403), ("delete", 403), ("PUT, DELETE", 400), ("*", 400), ("PUT", 200)];
             for (value, status) in rows {
@@ -410,6 +412,31 @@ async fn d06_a_request_that_passes_for_another_method_needs_both() {
         let fields = "X-HTTP-Method-Override: PUT\nX-HTTP-Method-Override: DELETE";
         let seen = scene.ask(entry, &Ask { method: "POST", fields, ..Ask::default() }).await;
         assert_eq!(seen.status, 403, "{entry:?} two of them");
+    }
+}
+
+#[tokio::test]
+async fn d06_a_request_that_passes_for_another_path_needs_both() {
+    let scene = Scene::new(&["method=GET host=localhost path=/yes,/yes/*"]).await;
+    for entry in Entry::ALL {
+        for name in ["X-Original-URL", "X-Rewrite-URL", "x_original_url"] {
+            let rows = [
+                ("/no", 403),
+                ("https://localhost/no", 403),
+                ("https://localhost", 403),
+                ("no", 400),
+                ("/yes/..%2fno", 400),
+                ("/yes/a?b", 200),
+                ("http://elsewhere.test/yes", 200),
+            ];
+            for (value, status) in rows {
+                let fields = format!("{name}: {value}");
+                let seen = scene.ask(entry, &Ask { fields: &fields, ..Ask::default() }).await;
+                assert_eq!(seen.status, status, "{entry:?} {fields} {seen:?}");
+                let heard = scene.heard(entry).len();
+                assert_eq!(heard, usize::from(status == 200), "{entry:?} {fields}");
+            }
+        }
     }
 }
 

@@ -36,14 +36,47 @@ async fn a_body_keeps_its_length_or_is_chunked() {
     });
     let sent = sent.await;
     assert!(sent.contains("content-length: 5\r\n") && sent.ends_with("\r\n\r\nhello"), "{sent}");
+    for method in ["POST", "GET", "DELETE", "SEARCH"] {
+        let sent = sent_as_http1(|client| {
+            let (mut sender, body) = http_body_util::channel::Channel::<Bytes>::new(1);
+            tokio::spawn(async move { sender.send_data(Bytes::from("hello")).await });
+            let request = Request::builder().method(method).uri(format!("{}/", client.base));
+            request.body(body.boxed()).unwrap()
+        });
+        let sent = sent.await;
+        assert!(sent.contains("transfer-encoding: chunked\r\n"), "{sent}");
+        assert!(sent.ends_with("\r\n\r\n5\r\nhello\r\n0\r\n\r\n"), "{sent}");
+    }
+}
+
+#[tokio::test]
+async fn what_is_said_behind_a_body_asks_for_no_other_method() {
     let sent = sent_as_http1(|client| {
-        let (mut sender, body) = http_body_util::channel::Channel::<Bytes>::new(1);
-        tokio::spawn(async move { sender.send_data(Bytes::from("hello")).await });
-        Request::post(format!("{}/", client.base)).body(body.boxed()).unwrap()
+        let (mut sender, body) = http_body_util::channel::Channel::<Bytes>::new(2);
+        tokio::spawn(async move {
+            sender.send_data(Bytes::from("hello")).await.unwrap();
+            let mut trailers = HeaderMap::new();
+            trailers.insert("x-http-method-override", "DELETE".parse().unwrap());
+            trailers.insert("x-sum", "6".parse().unwrap());
+            sender.send_trailers(trailers).await
+        });
+        let request = Request::post(format!("{}/", client.base));
+        request.header("trailer", "x-sum, x-http-method-override").body(body.boxed()).unwrap()
     });
     let sent = sent.await;
-    assert!(sent.contains("transfer-encoding: chunked\r\n"), "{sent}");
-    assert!(sent.ends_with("\r\n\r\n5\r\nhello\r\n0\r\n\r\n"), "{sent}");
+    assert!(sent.ends_with("\r\n0\r\nx-sum: 6\r\n\r\n"), "{sent}");
+}
+
+#[tokio::test]
+async fn a_cookie_in_many_pieces_is_one_field() {
+    let sent = sent_as_http1(|client| {
+        let mut request = client.get("/");
+        for number in 0..150 {
+            request.headers_mut().append("cookie", format!("c{number}=1").parse().unwrap());
+        }
+        request
+    });
+    assert!(sent.await.contains("cookie: c0=1; c1=1; c2=1; "));
 }
 
 #[tokio::test]
