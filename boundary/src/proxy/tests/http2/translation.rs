@@ -29,6 +29,13 @@ async fn a_request_in_http2_is_a_whole_one_in_http1() {
     assert_eq!(sent.await, expected);
 }
 
+/// A body that says nothing of its length.
+fn of_unknown_length() -> Content {
+    let (mut sender, body) = http_body_util::channel::Channel::<Bytes>::new(1);
+    tokio::spawn(async move { sender.send_data(Bytes::from("hello")).await });
+    body.boxed()
+}
+
 #[tokio::test]
 async fn a_body_keeps_its_length_or_is_chunked() {
     let sent = sent_as_http1(|client| {
@@ -38,10 +45,8 @@ async fn a_body_keeps_its_length_or_is_chunked() {
     assert!(sent.contains("content-length: 5\r\n") && sent.ends_with("\r\n\r\nhello"), "{sent}");
     for method in ["POST", "GET", "DELETE", "SEARCH"] {
         let sent = sent_as_http1(|client| {
-            let (mut sender, body) = http_body_util::channel::Channel::<Bytes>::new(1);
-            tokio::spawn(async move { sender.send_data(Bytes::from("hello")).await });
             let request = Request::builder().method(method).uri(format!("{}/", client.base));
-            request.body(body.boxed()).unwrap()
+            request.body(of_unknown_length()).unwrap()
         });
         let sent = sent.await;
         assert!(sent.contains("transfer-encoding: chunked\r\n"), "{sent}");
