@@ -1,5 +1,6 @@
 //! HTTP/2 on both sides, and between the versions.
 
+mod refused;
 mod streams;
 mod translation;
 
