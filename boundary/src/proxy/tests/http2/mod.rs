@@ -3,6 +3,7 @@
 mod refused;
 mod streams;
 mod translation;
+mod uploads;
 
 use std::convert::Infallible;
 use std::pin::pin;
