@@ -91,7 +91,7 @@ impl Talk {
     /// How the client garbled the request that is being answered, if it did.
     fn fault(&self, stall: Option<&Stall>) -> Option<Fault> {
         match &self.side {
-            Side::Http1(turns, _) => turns.fault(),
+            Side::Http1(turns, _) => turns.own_fault(),
             Side::Http2(_) => stall.filter(|stall| stall.is_over()).map(|_| Fault::Stalled),
         }
     }
