@@ -2,16 +2,20 @@
 //!
 //! *Standing*: hyper polls them; back-pressure is its, chunk by chunk. *Never*: holds a body.
 
+use std::fmt;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use bytes::{Buf as _, Bytes};
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 use hyper::header::{HeaderMap, HeaderName};
 use hyper::{Request, StatusCode};
+use tokio::time::Instant;
 
+use super::clock::Clock;
 use super::heads::Turn;
 use super::identity::Override;
 use super::pool::Pool;
@@ -68,13 +72,23 @@ impl Drop for Account {
 pub(super) struct Upload {
     body: Option<Incoming>,
     up: Arc<AtomicU64>,
+    /// What bounds the time without a byte, where no front does.
+    patience: Option<Patience>,
 }
 
 impl Upload {
     /// Counts a body into an account.
     pub(super) fn new(body: Incoming, account: &Account) -> Self {
         let body = if body.is_end_stream() { None } else { Some(body) };
-        Self { body, up: Arc::clone(&account.up) }
+        Self { body, up: Arc::clone(&account.up), patience: None }
+    }
+
+    /// Bounds how long the client may send nothing of it before its answer has begun.
+    pub(super) fn bound(&mut self, longest: Duration) -> Arc<Stall> {
+        let stall = Arc::<Stall>::default();
+        let told = Arc::clone(&stall);
+        self.patience = Some(Patience { longest, since: None, clock: Clock::default(), told });
+        stall
     }
 
     /// Whether there is nothing to be sent but the head.
@@ -88,7 +102,8 @@ impl Upload {
         if request.body().body.is_some() {
             return None;
         }
-        let mut spare = Request::new(Self { body: None, up: Arc::clone(&request.body().up) });
+        let mut spare =
+            Request::new(Self { body: None, up: Arc::clone(&request.body().up), patience: None });
         *spare.method_mut() = request.method().clone();
         *spare.uri_mut() = request.uri().clone();
         *spare.headers_mut() = request.headers().clone();
@@ -97,23 +112,92 @@ impl Upload {
     }
 }
 
+/// What an upload and whoever sends it tell each other.
+#[derive(Debug, Default)]
+pub(super) struct Stall {
+    is_answered: AtomicBool,
+    is_over: AtomicBool,
+}
+
+impl Stall {
+    /// The answer has begun: the client may wait for more of it before it goes on.
+    pub(super) fn answered(&self) {
+        self.is_answered.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether the upload was given up.
+    pub(super) fn is_over(&self) -> bool {
+        self.is_over.load(Ordering::Relaxed)
+    }
+}
+
+/// A clock that runs while somebody wants the client's next byte and it does not come.
+#[derive(Debug)]
+struct Patience {
+    longest: Duration,
+    since: Option<Instant>,
+    clock: Clock,
+    told: Arc<Stall>,
+}
+
+impl Patience {
+    /// Something came. Empty frames are nothing.
+    fn heard(&mut self, frame: &Frame<Bytes>) {
+        if frame.data_ref().is_none_or(bytes::Buf::has_remaining) {
+            self.since = None;
+        }
+    }
+
+    /// Whether nothing came for too long; if not, arranges to be asked again when that may be.
+    fn is_over(&mut self, cx: &mut Context<'_>) -> bool {
+        if self.told.is_answered.load(Ordering::Relaxed) {
+            return false;
+        }
+        let since = *self.since.get_or_insert_with(Instant::now);
+        let is_over = self.clock.is_past(since + self.longest, cx);
+        if is_over {
+            self.told.is_over.store(true, Ordering::Relaxed);
+        }
+        is_over
+    }
+}
+
+/// Why an upload has no end.
+#[derive(Debug)]
+struct Stalled;
+
+impl fmt::Display for Stalled {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the request's body stood still")
+    }
+}
+
+impl std::error::Error for Stalled {}
+
 impl Body for Upload {
     type Data = Bytes;
-    type Error = hyper::Error;
+    type Error = Box<dyn std::error::Error + Send + Sync>;
 
     fn poll_frame(
-        mut self: Pin<&mut Self>,
+        self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        let Some(body) = &mut self.body else { return Poll::Ready(None) };
-        let mut frame = ready!(Pin::new(body).poll_frame(cx));
+    ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+        let Self { body, up, patience } = self.get_mut();
+        let Some(body) = body else { return Poll::Ready(None) };
+        let Poll::Ready(mut frame) = Pin::new(body).poll_frame(cx) else {
+            let is_over = patience.as_mut().is_some_and(|patience| patience.is_over(cx));
+            return if is_over { Poll::Ready(Some(Err(Stalled.into()))) } else { Poll::Pending };
+        };
         if let Some(Ok(frame)) = &mut frame {
-            count(&self.up, frame);
+            count(up, frame);
             if let Some(trailers) = frame.trailers_mut() {
                 forget_overrides(trailers);
             }
+            if let Some(patience) = patience {
+                patience.heard(frame);
+            }
         }
-        Poll::Ready(frame)
+        Poll::Ready(frame.map(|frame| frame.map_err(Into::into)))
     }
 
     fn is_end_stream(&self) -> bool {

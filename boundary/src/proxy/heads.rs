@@ -33,6 +33,10 @@ pub(super) struct Turns {
     open: AtomicBool,
     /// Why the connection is at its end.
     fault: OnceLock<Fault>,
+    /// Whether that is in the body of the request that is being answered.
+    in_body: AtomicBool,
+    /// Whether that request was answered with it, and is on record so.
+    told: AtomicBool,
     /// Method and target of the head that it is about, as far as they could be read.
     garbled: OnceLock<(String, String)>,
     pause: Mutex<Pause>,
@@ -56,6 +60,19 @@ impl Turns {
     /// Why the front refused to go on, if it did.
     pub(super) fn fault(&self) -> Option<Fault> {
         self.fault.get().copied()
+    }
+
+    /// The fault of the request that is being answered, which is answered with it. A fault of the next
+    /// one's head is not.
+    pub(super) fn own_fault(&self) -> Option<Fault> {
+        let fault = self.fault().filter(|_| self.in_body.load(Ordering::Acquire));
+        self.told.fetch_or(fault.is_some(), Ordering::AcqRel);
+        fault
+    }
+
+    /// A fault that is on record with no request.
+    pub(super) fn untold_fault(&self) -> Option<Fault> {
+        self.fault().filter(|_| !self.told.load(Ordering::Acquire))
     }
 
     /// Method and target of what was refused, if it got so far.
@@ -236,10 +253,11 @@ impl<S> Heads<S> {
 
     /// Ends the connection. The parser sees an end of file, answers what it has, and shuts down.
     fn fail(&mut self, fault: Fault) -> bool {
-        // There is no second one: the phase is over with the first.
-        self.turns.fault.get_or_init(|| fault);
         // A fault in a body is the fault of the request that is being answered.
         let is_head = matches!(self.phase, Phase::Head);
+        self.turns.in_body.store(!is_head, Ordering::Release);
+        // There is no second one: the phase is over with the first.
+        self.turns.fault.get_or_init(|| fault);
         if is_head && let Some(line) = framing::asked(&self.held, &self.limits) {
             self.turns.garbled.get_or_init(|| line);
         }

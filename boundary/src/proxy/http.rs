@@ -19,7 +19,7 @@ use hyper::{Method, Request, Response, StatusCode, Version};
 use hyper_util::rt::TokioIo;
 use tokio::time::timeout;
 
-use super::body::{Account, Answer, Upload};
+use super::body::{Account, Answer, Stall, Upload};
 use super::correlation::Correlation;
 use super::ending::Cut;
 use super::flow::Call;
@@ -33,7 +33,7 @@ use super::respond::Manner;
 use super::short::{Begun, Errand};
 use super::upstream::{Failure, Order, Reply, Stop};
 use super::{Limits, Proxy, headers, relay, respond, websocket};
-use crate::rules::{Code, Denial, Permit};
+use crate::rules::{Code, Denial, Intent, Permit};
 
 /// A refused body up to this size is read away, so that the connection can go on.
 const READ_AWAY: u64 = 64 * 1024;
@@ -89,10 +89,10 @@ impl Talk {
     }
 
     /// How the client garbled the request that is being answered, if it did.
-    fn fault(&self) -> Option<Fault> {
+    fn fault(&self, stall: Option<&Stall>) -> Option<Fault> {
         match &self.side {
-            Side::Http1(turns, _) => turns.fault(),
-            Side::Http2(_) => None,
+            Side::Http1(turns, _) => turns.own_fault(),
+            Side::Http2(_) => stall.filter(|stall| stall.is_over()).map(|_| Fault::Stalled),
         }
     }
 
@@ -197,7 +197,9 @@ impl Talk {
         if let Some(key) = &key {
             parts.headers.insert(SEC_WEBSOCKET_KEY, key.clone());
         }
-        let request = Request::from_parts(parts, Upload::new(body, &account));
+        let mut upload = Upload::new(body, &account);
+        let stall = self.bound(&mut upload);
+        let request = Request::from_parts(parts, upload);
         let sent = match way {
             Ok((way, time)) => {
                 let opened = |address| account.dialled(address);
@@ -207,6 +209,9 @@ impl Talk {
             }
             Err(failure) => Err(failure),
         };
+        if let (Ok(_), Some(stall)) = (&sent, &stall) {
+            stall.answered();
+        }
         let replied = sent.and_then(|reply| {
             let is_switched = self.is_switched(&reply, order, key.as_ref())?;
             Ok((reply, client.filter(|_| is_switched)))
@@ -214,16 +219,33 @@ impl Talk {
         match replied {
             Ok((reply, Some(client))) => self.switch(reply, client, account, order),
             Ok((reply, None)) => self.pass_back(reply, account),
-            // Not the upstream's failure: the client's body has no end.
             Err(failure) => {
                 let intent = order.intent();
-                let answer = match self.fault() {
-                    Some(fault) => respond::unclear(intent, fault),
+                let answer = match self.fault(stall.as_deref()) {
+                    // Not the upstream's failure: the client's body has no end.
+                    Some(fault) => self.unclear(intent, fault),
                     None => respond::failed(&failure, intent, manner),
                 };
                 told(answer, account)
             }
         }
+    }
+
+    /// Bounds the time in which nothing comes of a body, where the strict front does not.
+    fn bound(&self, upload: &mut Upload) -> Option<Arc<Stall>> {
+        match self.side {
+            Side::Http1(..) => None,
+            Side::Http2(_) => Some(upload.bound(self.limits().idle)),
+        }
+    }
+
+    /// The answer to a request whose body is at fault. In HTTP/1 nothing can follow that.
+    fn unclear(&self, intent: &Intent, fault: Fault) -> Response<Answer> {
+        let mut response = respond::unclear(intent, fault);
+        if let Side::Http1(..) = self.side {
+            respond::last(&mut response);
+        }
+        response
     }
 
     /// The key of a WebSocket that a client asked for in HTTP/2, where there are none.

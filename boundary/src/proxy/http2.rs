@@ -6,7 +6,9 @@
 
 use std::convert::Infallible;
 use std::error::Error as _;
+use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use hyper::body::Incoming;
@@ -21,7 +23,7 @@ use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use super::body::Answer;
 use super::flow::Call;
-use super::frames::{Frames, Verdict};
+use super::frames::{Frames, Refusals, Verdict};
 use super::framing::Fault;
 use super::http::{Side, Talk};
 use super::identity::Heard;
@@ -42,7 +44,9 @@ pub(super) async fn serve<S: Stream>(proxy: Arc<Proxy>, stream: S, call: Call, h
     let _last = Last(tasks.clone());
     let side = Side::Http2(tasks.clone());
     let talk = Arc::new(Talk::new(Arc::clone(&proxy), call, heard, side));
+    let refusals = Arc::<Refusals>::default();
     let service = service_fn(|request: Request<Incoming>| {
+        refusals.given();
         let talk = Arc::clone(&talk);
         let method = request.method();
         let is_head = || method == Method::HEAD;
@@ -61,36 +65,69 @@ pub(super) async fn serve<S: Stream>(proxy: Arc<Proxy>, stream: S, call: Call, h
     });
     let builder = builder(&proxy.limits, tasks.clone());
     let verdict = Verdict::default();
-    let io = Frames::client(stream, &proxy.limits, Arc::clone(&verdict));
-    let mut connection = Box::pin(builder.serve_connection(TokioIo::new(io), service));
+    let io = Frames::client(stream, &proxy.limits, Arc::clone(&verdict), Arc::clone(&refusals));
+    let connection = Box::pin(builder.serve_connection(TokioIo::new(io), service));
+    let mut watched = Watched { connection, talk: &talk, refusals: &refusals };
+    let mut is_shut = true;
     let ended = tokio::select! {
-        ended = connection.as_mut() => Some(ended),
+        ended = &mut watched => {
+            is_shut = false;
+            Some(ended)
+        }
         () = proxy.closing() => {
-            connection.as_mut().graceful_shutdown();
-            Some(connection.as_mut().await)
+            watched.connection.as_mut().graceful_shutdown();
+            Some((&mut watched).await)
         }
         () = tasks.idle(proxy.limits.idle) => {
-            connection.as_mut().graceful_shutdown();
-            timeout(proxy.limits.linger, connection.as_mut()).await.ok()
+            watched.connection.as_mut().graceful_shutdown();
+            timeout(proxy.limits.linger, &mut watched).await.ok()
         }
     };
-    drop(connection);
-    let error = ended.and_then(Result::err);
-    if let Some(error) = &error {
+    drop(watched);
+    match broken(&verdict, ended.as_ref()) {
+        Some(code) => talk.refuse_garbled(code),
+        // Whoever was not told that its streams are refused has not waited for it.
+        None if !is_shut && matches!(ended, Some(Ok(()))) => {
+            (0..refusals.unsaid()).for_each(|_| talk.refuse_garbled(Code::BadRequest));
+        }
+        None => {}
+    }
+    // Every stream has been told that its connection is gone: what is left are last words.
+    tasks.finish(proxy.limits.linger).await;
+}
+
+/// A connection that puts on record which of its streams are refused without anybody being asked.
+struct Watched<'a, C> {
+    connection: Pin<Box<C>>,
+    talk: &'a Talk,
+    refusals: &'a Refusals,
+}
+
+impl<C: Future> Future for Watched<'_, C> {
+    type Output = C::Output;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<C::Output> {
+        let polled = self.connection.as_mut().poll(cx);
+        for code in self.refusals.settle() {
+            self.talk.refuse_garbled(code);
+        }
+        polled
+    }
+}
+
+/// How a connection was broken off, if it was not merely closed.
+fn broken(verdict: &Verdict, ended: Option<&hyper::Result<()>>) -> Option<Code> {
+    let error = ended.and_then(|ended| ended.as_ref().err());
+    if let Some(error) = error {
         tracing::debug!(%error, "client connection ended");
     }
-    let code = match verdict.get() {
+    match verdict.get() {
         Some(excess) => {
             tracing::debug!(?excess, "client connection ended");
             Some(Code::OverLimit)
         }
-        None => error.as_ref().and_then(fault),
-    };
-    if let Some(code) = code {
-        talk.refuse_garbled(code);
+        None => error.and_then(fault),
     }
-    // Every stream has been told that its connection is gone: what is left are last words.
-    tasks.finish(proxy.limits.linger).await;
 }
 
 /// The server's side of HTTP/2 within its bounds.
@@ -104,7 +141,7 @@ fn builder(limits: &Limits, tasks: Tasks) -> http2::Builder<Tasks> {
         .initial_connection_window_size(CONNECTION_WINDOW)
         .max_send_buf_size(SEND_BUFFER)
         .max_concurrent_streams(bounded(limits.h2_streams))
-        .max_header_list_size(bounded(limits.head_bytes));
+        .max_header_list_size(bounded(limits.head_bytes.saturating_mul(HEADROOM)));
     builder
 }
 
@@ -117,6 +154,8 @@ async fn answer(talk: &Talk, request: Request<Incoming>) -> Response<Answer> {
         of(Fault::TargetTooLong)
     } else if fields(request.headers()) > limits.headers {
         of(Fault::TooMany)
+    } else if size(request.headers()) > limits.head_bytes {
+        of(Fault::TooLong)
     } else if !talk.has_room() {
         (Code::OverLimit, StatusCode::SERVICE_UNAVAILABLE)
     } else {
@@ -127,6 +166,15 @@ async fn answer(talk: &Talk, request: Request<Incoming>) -> Response<Answer> {
     *response.status_mut() = status;
     response.body_mut().restate(status);
     response
+}
+
+/// How much the library takes of a head beyond what is allowed: it answers those that are longer itself, and
+/// resets their streams as if they might be tried again.
+const HEADROOM: usize = 4;
+
+/// How many bytes the fields are, as HTTP/1 writes them.
+fn size(headers: &HeaderMap) -> usize {
+    headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum()
 }
 
 /// How many fields there are: cookies may be cut into pieces, and are one (RFC 9113 §8.2.3).

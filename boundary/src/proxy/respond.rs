@@ -143,7 +143,6 @@ pub(super) fn unclear(intent: &Intent, fault: Fault) -> Response<Answer> {
     let text = format!("{BLOCKED}\n\nRequest: {}\nCode: {}\n", intent.url(true), code.as_str());
     let mut response = told(status(fault), text, Manner::Text);
     response.headers_mut().insert(DENIED, HeaderValue::from_static(code.as_str()));
-    last(&mut response);
     response
 }
 

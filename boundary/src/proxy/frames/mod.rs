@@ -2,8 +2,8 @@
 //!
 //! *Standing*: lies between a stream and the library that speaks HTTP/2, like [`super::heads`] before
 //! HTTP/1. That library bounds heads, tables and windows; here are the floods of frames that it
-//! answers one by one for ever, and the clocks that it does not have. *Never*: changes a byte, or
-//! looks into a frame's payload.
+//! answers one by one for ever, the clocks that it does not have, and what it refuses without a word
+//! to anybody else. *Never*: changes a byte, or looks into a frame's payload but for an error.
 
 use std::pin::{Pin, pin};
 use std::sync::{Arc, OnceLock};
@@ -16,6 +16,11 @@ use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::Limits;
 use super::farewell::Farewell;
+
+mod refused;
+
+pub(super) use refused::Refusals;
+use refused::Watch;
 
 /// Bytes before a frame's payload (RFC 9113 §4.1).
 const HEAD: usize = 9;
@@ -126,13 +131,23 @@ pub(super) struct Frames<S> {
     farewell: Option<Farewell>,
     /// Whether what is to be written has waited for more.
     has_waited: bool,
+    /// Who hears which streams of a client are refused.
+    watch: Option<Watch>,
+    /// How the client's bytes have ended, until the library is told.
+    ended: Option<std::io::Result<()>>,
 }
 
 impl<S> Frames<S> {
     /// The front before a client.
-    pub(super) fn client(stream: S, limits: &Limits, verdict: Verdict) -> Self {
+    pub(super) fn client(
+        stream: S,
+        limits: &Limits,
+        verdict: Verdict,
+        refusals: Arc<Refusals>,
+    ) -> Self {
         Self {
             begun: Some(Instant::now()),
+            watch: Some(Watch::new(refusals)),
             ..Self::new(stream, limits, verdict, At::Preface(PREFACE))
         }
     }
@@ -159,6 +174,8 @@ impl<S> Frames<S> {
             clock: None,
             farewell: None,
             has_waited: false,
+            watch: None,
+            ended: None,
         }
     }
 
@@ -196,6 +213,10 @@ impl<S> Frames<S> {
         };
         let here = left.min(bytes.len());
         self.at = match (left.saturating_sub(here), is_fields) {
+            (0, Some(true)) => {
+                self.close_fields();
+                At::Head
+            }
             (0, _) => At::Head,
             (left, None) => At::Preface(left),
             (left, Some(is_fields)) => At::Payload { left, is_fields },
@@ -205,11 +226,20 @@ impl<S> Frames<S> {
 
     /// A frame's head, if it is whole and not one too many.
     fn step_head(&mut self, bytes: &[u8]) -> usize {
-        let Some(&[a, b, c, kind, flags, ..]) = bytes.first_chunk::<HEAD>() else { return 0 };
+        let Some(&[a, b, c, kind, flags, ref stream @ ..]) = bytes.first_chunk::<HEAD>() else {
+            return 0;
+        };
         let length = usize::try_from(u32::from_be_bytes([0, a, b, c])).unwrap_or(usize::MAX);
         if let Some(excess) = self.weigh(kind, flags, length) {
             self.verdict.get_or_init(|| excess);
             return 0;
+        }
+        // The first bit of a stream's number means nothing.
+        let stream = u32::from_be_bytes(*stream) & 0x7fff_ffff;
+        if kind == kind::HEADERS
+            && let Some(watch) = &mut self.watch
+        {
+            watch.begin(stream);
         }
         self.enter(kind, flags, length);
         HEAD
@@ -243,6 +273,26 @@ impl<S> Frames<S> {
             self.in_fields = flags & kind::END_HEADERS == 0;
         }
         self.at = if length == 0 { At::Head } else { At::Payload { left: length, is_fields } };
+        if length == 0 && is_fields {
+            self.close_fields();
+        }
+    }
+
+    /// A frame of fields has gone by: they are whole, or go on in the next.
+    fn close_fields(&self) {
+        if !self.in_fields
+            && let Some(watch) = &self.watch
+        {
+            watch.end();
+        }
+    }
+
+    /// So much of what was to be written is.
+    fn written(&mut self, count: usize) {
+        self.pass(count);
+        if let Some(watch) = &mut self.watch {
+            watch.taken(count);
+        }
     }
 
     /// Starts or stops the clock of what must be whole in time. Its later bytes do not prolong it.
@@ -300,6 +350,36 @@ impl<S: AsyncRead + Unpin> Frames<S> {
         Poll::Ready(Ok(()))
     }
 
+    /// Hands on what may be, or reads.
+    fn poll_next(
+        &mut self,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<std::io::Result<()>> {
+        loop {
+            if self.free > 0 {
+                let count = self.free.min(buf.remaining());
+                buf.put_slice(self.held.split_to(count).chunk());
+                self.free = self.free.saturating_sub(count);
+                return Poll::Ready(Ok(()));
+            }
+            if self.verdict.get().is_some() {
+                return Poll::Ready(Ok(()));
+            }
+            if let At::Payload { left, .. } = self.at
+                && self.held.is_empty()
+            {
+                return self.poll_payload(cx, buf, left);
+            }
+            if !ready!(self.poll_more(cx))? {
+                return Poll::Ready(Ok(()));
+            }
+            let held = std::mem::take(&mut self.held);
+            self.free = self.follow(&held);
+            self.held = held;
+        }
+    }
+
     /// Reads more into what is held. `Ready(false)` is the end.
     fn poll_more(&mut self, cx: &mut Context<'_>) -> Poll<std::io::Result<bool>> {
         self.held.reserve(READ);
@@ -317,34 +397,26 @@ impl<S: AsyncRead + Unpin> Frames<S> {
 }
 
 impl<S: AsyncRead + Unpin> AsyncRead for Frames<S> {
+    /// The library is told of the end in a turn of its own: what came just before it would be dropped,
+    /// given to nobody and refused by nobody.
     fn poll_read(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<std::io::Result<()>> {
         let this = self.get_mut();
-        loop {
-            if this.free > 0 {
-                let count = this.free.min(buf.remaining());
-                buf.put_slice(this.held.split_to(count).chunk());
-                this.free = this.free.saturating_sub(count);
-                return Poll::Ready(Ok(()));
-            }
-            if this.verdict.get().is_some() {
-                return Poll::Ready(Ok(()));
-            }
-            if let At::Payload { left, .. } = this.at
-                && this.held.is_empty()
-            {
-                return this.poll_payload(cx, buf, left);
-            }
-            if !ready!(this.poll_more(cx))? {
-                return Poll::Ready(Ok(()));
-            }
-            let held = std::mem::take(&mut this.held);
-            this.free = this.follow(&held);
-            this.held = held;
+        if let Some(ended) = this.ended.take() {
+            return Poll::Ready(ended);
         }
+        let before = buf.filled().len();
+        let read = ready!(this.poll_next(cx, buf));
+        let is_over = read.is_err() || buf.filled().len() == before && buf.remaining() > 0;
+        if is_over && this.watch.is_some() {
+            this.ended = Some(read);
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        Poll::Ready(read)
     }
 }
 
@@ -355,9 +427,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Frames<S> {
         buf: &[u8],
     ) -> Poll<std::io::Result<usize>> {
         let this = self.get_mut();
+        if let Some(watch) = &mut this.watch {
+            watch.offered(&[std::io::IoSlice::new(buf)]);
+        }
         ready!(this.poll_gathered(buf.len(), cx));
         let count = ready!(Pin::new(&mut this.stream).poll_write(cx, buf))?;
-        this.pass(count);
+        this.written(count);
         Poll::Ready(Ok(count))
     }
 
@@ -367,9 +442,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Frames<S> {
         bufs: &[std::io::IoSlice<'_>],
     ) -> Poll<std::io::Result<usize>> {
         let this = self.get_mut();
+        if let Some(watch) = &mut this.watch {
+            watch.offered(bufs);
+        }
         ready!(this.poll_gathered(bufs.iter().map(|part| part.len()).sum(), cx));
         let count = ready!(Pin::new(&mut this.stream).poll_write_vectored(cx, bufs))?;
-        this.pass(count);
+        this.written(count);
         Poll::Ready(Ok(count))
     }
 

@@ -19,7 +19,7 @@ const WINDOW_UPDATE: u8 = 8;
 fn front(limits: &Limits) -> (DuplexStream, Frames<DuplexStream>, Verdict) {
     let (near, far) = duplex(1 << 20);
     let verdict = Verdict::default();
-    (near, Frames::client(far, limits, Arc::clone(&verdict)), verdict)
+    (near, Frames::client(far, limits, Arc::clone(&verdict), Arc::default()), verdict)
 }
 
 /// What comes through of bytes that are followed by the end, read in pieces of a size.

@@ -377,3 +377,46 @@ async fn a_request_whose_name_is_resolved_when_the_session_ends_is_on_record() {
         assert_eq!(outcomes(&stage.records().await), [serde_json::Value::Null], "{odd:?}");
     }
 }
+
+#[tokio::test]
+async fn an_upload_that_stands_still_or_is_garbled_is_on_record_once() {
+    let origin = Scripted::fine().await;
+    let rows = [
+        ("Content-Length: 10\r\n\r\nabc", 408, "over_limit"),
+        ("Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n", 408, "over_limit"),
+        ("Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\nno\r\n", 400, "bad_request"),
+    ];
+    for (rest, status, code) in rows {
+        let setting = Setting::redirected(origin.address, &origin.rule(""));
+        let limits = Limits { idle: PATIENCE, ..setting.limits.clone() };
+        let stage = Setting { limits, ..setting }.start();
+        let mut client = stage.connect().await;
+        let host = origin.authority();
+        let got = client.ask(format!("POST / HTTP/1.1\r\nHost: {host}\r\n{rest}")).await;
+        assert_eq!((got.status, got.field("x-boundary-denied")), (status, Some(code)), "{rest:?}");
+        assert_eq!(got.field("connection"), Some("close"));
+        client.ends().await;
+        // It goes on reading until the client has left.
+        drop(client);
+        until(|| stage.proxy.load().connections == 0).await;
+        assert_eq!(outcomes(&stage.records().await), [status], "{rest:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_garbled_head_behind_a_request_that_fails_is_on_record_by_itself() {
+    let origin = Scripted::new(|_| String::new()).await;
+    let stage = Stage::redirected(origin.address, &origin.rule(""));
+    let mut client = stage.connect().await;
+    let host = origin.authority();
+    // The long way reads on while the first is answered.
+    let first = format!("POST / HTTP/1.1\r\nHost: {host}\r\nContent-Length: 2\r\n\r\nok");
+    client.say(format!("{first}GET / HTTP/9.9\r\n\r\n")).await;
+    assert_eq!(client.answer(false).await.status, 502);
+    assert_eq!(client.answer(false).await.status, 400);
+    drop(client);
+    until(|| stage.proxy.load().connections == 0).await;
+    let decisions = stage.decisions().await;
+    let refused = decisions.iter().filter(|it| it.starts_with("deny bad_request"));
+    assert_eq!((decisions.len(), refused.count()), (2, 1), "{decisions:?}");
+}

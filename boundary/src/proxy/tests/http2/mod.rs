@@ -1,7 +1,9 @@
 //! HTTP/2 on both sides, and between the versions.
 
+mod refused;
 mod streams;
 mod translation;
+mod uploads;
 
 use std::convert::Infallible;
 use std::pin::pin;
