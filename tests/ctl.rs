@@ -396,6 +396,25 @@ print('tried')";
     }
 }
 
+/// Whoever does not heed the signal is killed; boundary itself ends as always, and writes its record.
+#[test]
+fn a_command_that_ignores_a_stop_is_killed_and_the_record_has_its_end() {
+    needs!(root, bpf, userns);
+    for jail in ["ebpf", "nsjail", "landjail"] {
+        let world = World::new();
+        let script = "trap '' TERM; echo ready; while :; do sleep 1; done";
+        let session = world.boundary(&["--jail-type", jail], &["sh", "-c", script]).start();
+        session.wait_for("ready");
+        let id = id_of(&world, session.pid());
+        tell(&world, &id, &["stop"]).exits(0).says("killed");
+        let out = session.finish();
+        let code = out.status.and_then(|status| status.code());
+        out.expect(code == Some(137), "it ends by itself, with the command's status");
+        let is_ended = out.session.iter().any(|record| record["event"] == "end");
+        out.expect(is_ended, "the record has its end");
+    }
+}
+
 /// Calls the session of this world as often as it may be at once, and once more; says what came of it.
 const CALLERS: &str = "
 import glob, socket, sys, time

@@ -14,6 +14,21 @@ use crate::world::{Session, World};
 /// Where the stage has them shown.
 const PORT: &str = "9464";
 
+/// Where a port is taken the user is told once, in one line.
+#[test]
+fn a_port_that_is_taken_is_told_once() {
+    needs!(root);
+    let world = World::new();
+    let options = ["--jail-type", "landjail", "--metrics-port", PORT];
+    let session = world.boundary(&options, &["sh", "-c", "echo ready; exec sleep 1000"]).start();
+    session.wait_for("ready");
+    let out = world.boundary(&options, &["true"]).output();
+    session.kill();
+    drop(session.finish());
+    out.exits(125).complains("cannot start the proxy");
+    out.expect(!out.stderr.contains("the proxy ended"), "not twice");
+}
+
 /// A session that has asked for a permitted and a refused thing, and waits at a gate.
 fn held<'w>(world: &'w World, options: &[&str]) -> Session<'w> {
     let script = "curl -sS http://denied.test/; curl -sSN https://allowed.test/stream/gate";

@@ -36,6 +36,10 @@ pub const LONGEST: u64 = 1 << 20;
 /// manager.
 const PATIENCE: (Duration, Duration) = (Duration::from_secs(10), Duration::from_mins(1));
 
+/// The number that comes with a `SIGTERM` which tells a keeper to kill its command: any other it
+/// passes on, however often it comes.
+pub const KILL: i32 = 0x626e_6479;
+
 /// What may be asked of a session.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "ask")]
@@ -216,6 +220,13 @@ impl Peer {
     /// Signals it, and nobody else.
     pub fn signal(&self, signal: Signal) -> nix::Result<()> {
         pidfd::signal(self.handle.as_fd(), signal)
+    }
+
+    /// Has it kill its command, tear down and write the record to its end.
+    pub fn end_command(&self) -> nix::Result<()> {
+        let signal = Signal::SIGTERM as i32;
+        let details = pidfd::Details::queued(KILL).of_signal(signal);
+        pidfd::send(self.handle.as_fd(), signal, Some(&details))
     }
 
     /// Waits until it has ended, for so many milliseconds. False if it has not.

@@ -269,12 +269,16 @@ impl Recorder {
 
     /// How many decisions there were so far, and how much a sink could not take.
     pub fn totals(&self) -> Totals {
-        let count = self.shared.count.lock().unwrap_or_else(PoisonError::into_inner);
+        self.totals_of(&self.shared.count.lock().unwrap_or_else(PoisonError::into_inner).totals)
+    }
+
+    /// The same, of those that are counted under the lock.
+    fn totals_of(&self, counted: &Totals) -> Totals {
         let shared = &self.shared;
         let dropped = shared.records.as_ref().map_or(0, Lane::lost_in_all) + shared.log.lost();
         let undelivered = shared.agent.as_ref().map_or(0, Agent::lost);
         let unexported = shared.export.as_ref().map_or(0, Export::lost);
-        Totals { dropped, undelivered, unexported, ..count.totals }
+        Totals { dropped, undelivered, unexported, ..*counted }
     }
 
     /// Says how many decisions there were and what the jail measured, then flushes. For the end of
@@ -289,13 +293,11 @@ impl Recorder {
         if let Some(agent) = &shared.agent {
             agent.wait();
         }
-        let totals = self.totals();
+        let totals = self.end(usage);
         if totals.undelivered > 0 {
             let fields = vec![("count", totals.undelivered.to_string())];
             self.say(Level::WARN, "requests could not be forwarded to the workspace agent", fields);
         }
-        let duration_ms = milliseconds(self.shared.clock.elapsed());
-        self.live(Moment::End(Summary { totals, duration_ms, usage }));
         let fields = vec![
             ("allowed", totals.allowed.to_string()),
             ("denied", totals.denied.to_string()),
@@ -304,6 +306,16 @@ impl Recorder {
         self.say(Level::INFO, "boundary session ended", fields);
         self.finish_export(patience, is_taking);
         self.flush(patience)
+    }
+
+    /// Writes the session's last record; what it came to. No decision comes between the count and that.
+    fn end(&self, usage: Usage) -> Totals {
+        let count = self.shared.count.lock().unwrap_or_else(PoisonError::into_inner);
+        let totals = self.totals_of(&count.totals);
+        let duration_ms = milliseconds(self.shared.clock.elapsed());
+        self.live(Moment::End(Summary { totals, duration_ms, usage }));
+        drop(count);
+        totals
     }
 
     /// Sends what is left to a collector that is taking anything, and says what it did not get.

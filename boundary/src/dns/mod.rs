@@ -97,9 +97,11 @@ impl Resolver {
         Self { forwarder: Some(forwarder), ..self }
     }
 
-    /// Answers one message. `None` for what must not be answered: an answer, or no message at all.
+    /// Answers one message. `None` for what must not be answered, and is on record all the same: an
+    /// answer, or no message at all.
     pub fn answer(&self, query: &[u8], process: Option<Process>) -> Option<Vec<u8>> {
         if query.len() < HEADER || query.get(2)? & 0x80 != 0 {
+            self.note_unclear(process);
             return None;
         }
         let Ok(query) = Message::from_vec(query) else {

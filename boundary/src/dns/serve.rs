@@ -11,7 +11,7 @@ use tokio::io::Interest;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::UdpSocket;
 use tokio::task::JoinSet;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use super::datagram::{self, Datagram};
 use super::forward::{Errand, Transport};
@@ -79,15 +79,18 @@ impl Resolver {
     }
 
     /// Answers a stream's questions until the client closes it, is idle for too long, or has asked
-    /// as many as one stream may. What is no question ends it with an error, and is on record.
+    /// as many as one stream may. What is no question ends it with an error, and is on record; so is
+    /// one that was begun and not ended.
     pub async fn serve_stream<S>(&self, mut stream: S, process: Option<Process>) -> io::Result<()>
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
         for _ in 0..QUESTIONS {
-            let query = match timeout(PATIENCE, read(&mut stream)).await? {
-                Ok(Some(query)) => query,
-                Ok(None) => break,
+            let until = Instant::now() + PATIENCE;
+            let Some(first) = timeout_at(until, begin(&mut stream)).await?? else { break };
+            let read = timeout_at(until, read_on(&mut stream, first)).await;
+            let query = match read.map_err(io::Error::from).flatten() {
+                Ok(query) => query,
                 Err(error) => {
                     self.note_unclear(process);
                     return Err(error);
@@ -116,14 +119,27 @@ async fn reply(socket: &UdpSocket, answer: Option<Vec<u8>>, client: Client) {
     }
 }
 
-/// One message behind its length; `None` at the end of the stream. Who speaks something else at the
-/// port of questions is found by the first bytes, and need not wait for as many as they would be.
+/// One message behind its length; `None` at the end of the stream.
 pub(super) async fn read(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<Option<Vec<u8>>> {
-    let length = match stream.read_u16().await {
-        Ok(length) => usize::from(length),
-        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(None),
-        Err(error) => return Err(error),
-    };
+    match begin(stream).await? {
+        Some(first) => read_on(stream, first).await.map(Some),
+        None => Ok(None),
+    }
+}
+
+/// The first byte of a message; `None` at the end of the stream.
+async fn begin(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<Option<u8>> {
+    match stream.read_u8().await {
+        Ok(first) => Ok(Some(first)),
+        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// The message that a byte begins. Who speaks something else at the port of questions is found by the
+/// first bytes, and need not wait for as many as they would be.
+async fn read_on(stream: &mut (impl AsyncRead + Unpin), first: u8) -> io::Result<Vec<u8>> {
+    let length = usize::from(u16::from_be_bytes([first, stream.read_u8().await?]));
     let mut message = vec![0; HEADER];
     stream.read_exact(&mut message).await?;
     if length < HEADER || !asks_or_answers_one(&message) {
@@ -131,7 +147,7 @@ pub(super) async fn read(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<Op
     }
     message.resize(length, 0);
     stream.read_exact(message.get_mut(HEADER..).unwrap_or_default()).await?;
-    Ok(Some(message))
+    Ok(message)
 }
 
 /// Whether a message's header counts one question, as all do that we ask or answer.

@@ -18,6 +18,7 @@ use nix::sys::socket::{MsgFlags, recv};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::{Pid, getpid, getsid};
 
+use crate::control::KILL;
 use crate::jail::Call;
 use crate::sys::process;
 
@@ -95,9 +96,23 @@ impl Signals {
                 Ok(None) | Err(Errno::EINTR) => continue,
                 Err(error) => return Err(Call::to("read(signalfd)")(error)),
             };
-            pass_on(&info, family.command);
+            if !is_kill(&info) {
+                pass_on(&info, family.command);
+                continue;
+            }
+            // An usher would be killed in the command's place: that is left to the session's end.
+            if family.usher.is_some() {
+                return Ok(Ended::Signalled(Signal::SIGKILL));
+            }
+            send(family.command, Signal::SIGKILL);
         }
     }
+}
+
+/// Whether a signal is `boundary ctl stop`'s, for a command that has not heeded the first.
+fn is_kill(info: &siginfo) -> bool {
+    let is_queued = info.ssi_code == libc::SI_QUEUE && info.ssi_int == KILL;
+    is_queued && i32::try_from(info.ssi_signo) == Ok(libc::SIGTERM)
 }
 
 /// Passes a signal on to the command, unless the terminal has sent it to both: the foreground gets it as
@@ -106,9 +121,14 @@ fn pass_on(info: &siginfo, command: Pid) {
     let signal = libc::c_int::try_from(info.ssi_signo).ok().and_then(|n| Signal::try_from(n).ok());
     let Some(signal) = signal.filter(|signal| !IGNORED.contains(signal)) else { return };
     let is_ours_alone = signal == Signal::SIGHUP && getsid(None) == Ok(getpid());
-    if (info.ssi_code != libc::SI_KERNEL || is_ours_alone)
-        && let Err(error) = kill(command, signal)
-    {
+    if info.ssi_code != libc::SI_KERNEL || is_ours_alone {
+        send(command, signal);
+    }
+}
+
+/// Signals the command.
+fn send(command: Pid, signal: Signal) {
+    if let Err(error) = kill(command, signal) {
         // It may have ended just now; that is collected next.
         tracing::debug!(%error, %signal, "a signal could not be passed on");
     }

@@ -147,13 +147,18 @@ type Said = Box<dyn std::error::Error>;
 impl Setup<'_> {
     /// The process's whole life; its exit status.
     fn live(self, mut line: Channel) -> u8 {
-        let service = match self.prepare(&line) {
-            Ok((service, certificate)) => {
-                line.send(&Message::Ready(certificate)).map(|()| service).map_err(Into::into)
-            }
-            Err(why) => line.send(&Message::Failed(chain(&*why))).map_err(Into::into).and(Err(why)),
+        let said = match self.prepare(&line) {
+            Ok((service, certificate)) => match line.send(&Message::Ready(certificate)) {
+                Ok(()) => service.run(line.into_stream()),
+                Err(error) => Err(error.into()),
+            },
+            // The keeper tells the user; where it is gone, nobody else does.
+            Err(why) => match line.send(&Message::Failed(chain(&*why))) {
+                Ok(()) => return 1,
+                Err(_) => Err(why),
+            },
         };
-        match service.and_then(|service| service.run(line.into_stream())) {
+        match said {
             Ok(()) => 0,
             Err(error) => {
                 tracing::error!(error = chain(&*error), "the proxy ended");

@@ -121,6 +121,20 @@ impl Details {
         bytes.try_into().ok().map(Self)
     }
 
+    /// Those of a signal that somebody queues with a number (sigqueue(3)).
+    pub fn queued(number: i32) -> Self {
+        /// Where `si_code` and `si_value` stand, where addresses have eight bytes.
+        const CODE: usize = 8;
+        const VALUE: usize = 24;
+        let mut bytes = [0; Self::SIZE];
+        for (place, part) in [(CODE, libc::SI_QUEUE), (VALUE, number)] {
+            if let Some(bytes) = bytes.get_mut(place..).and_then(<[u8]>::first_chunk_mut) {
+                *bytes = part.to_ne_bytes();
+            }
+        }
+        Self(bytes)
+    }
+
     /// The same for this signal.
     #[must_use]
     pub fn of_signal(mut self, signal: i32) -> Self {

@@ -48,9 +48,22 @@ impl Question {
             [method, url] => (method.clone(), url.clone()),
             _ => return Err(Error::Url("a method and a URL, no more".to_owned())),
         };
+        let url = without_userinfo(&url);
         let intent = intent(&method, &url)?;
         Ok(Self { method, url, intent })
     }
+}
+
+/// A URL without the name and the password in it: no client sends them there, and nobody is to see them.
+fn without_userinfo(url: &str) -> String {
+    let is_scheme = |scheme: &str| !scheme.contains(['/', '?', '#', '@']);
+    let scheme = url.find("://").filter(|end| url.get(..*end).is_some_and(is_scheme));
+    let start = scheme.map_or(0, |end| end + "://".len());
+    let (scheme, rest) = url.split_at_checked(start).unwrap_or(("", url));
+    let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
+    let (authority, target) = rest.split_at_checked(end).unwrap_or((rest, ""));
+    let host = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
+    format!("{scheme}{host}{target}")
 }
 
 /// The request that a URL means, as the proxy would read it from a client.
@@ -292,4 +305,26 @@ fn findings(policy: &Policy) -> Vec<Said> {
         })
     };
     rules::lint(&rules, policy.reading).into_iter().filter_map(said).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_password_is_neither_decided_by_nor_shown() {
+        for (url, read) in [
+            ("https://u:SECRET@ex.test/x", "https://ex.test/x"),
+            ("u:SECRET@ex.test", "ex.test"),
+            ("https://u:SECRET@ex.test:99/a@b?c://d@e", "https://ex.test:99/a@b?c://d@e"),
+            ("https://u:SEC@RET@ex.test?q", "https://ex.test?q"),
+            ("u:SECRET@ex.test/https://a@b/", "ex.test/https://a@b/"),
+            ("ex.test/a@b", "ex.test/a@b"),
+        ] {
+            assert_eq!(without_userinfo(url), read, "{url}");
+        }
+        let question = Question::parse(&["https://u:SECRET@ex.test/x".into()]).expect("a URL");
+        assert_eq!(question.intent.expect("clear").url(true), "https://ex.test/x");
+        assert!(!question.url.contains("SECRET"), "{}", question.url);
+    }
 }

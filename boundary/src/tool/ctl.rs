@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use nix::errno::Errno;
 use nix::sys::signal::Signal;
 
 use super::{Error, Page, answer};
@@ -14,6 +15,10 @@ use crate::rules::quoted;
 const NOT_DONE: u8 = 1;
 /// How long a command may take to end before it is killed, in milliseconds.
 const PATIENCE: u16 = 10_000;
+/// How often its keeper is told to kill it before that is killed too, and the pause between. It takes
+/// a moment; the rest is for the record.
+const KILLS: u8 = 40;
+const PAUSE: u16 = 1_000;
 
 /// Does what was asked.
 pub(super) fn ctl(asked: &Ctl) -> Result<u8, Error> {
@@ -120,7 +125,8 @@ fn tell(socket: &Path, ask: &Ask) -> Result<u8, Error> {
     Ok(status)
 }
 
-/// Ends a session as a user would: its keeper passes the signal on.
+/// Ends a session as a user would: its keeper passes the signal on. Where the command does not heed it,
+/// the keeper kills it, and writes the record to its end.
 fn stop((socket, meant): &(PathBuf, Session)) -> Result<u8, Error> {
     let asked = control::ask_peer(socket, &Ask::Ps);
     let asked = asked.map_err(|error| Error::Read { path: socket.clone(), error })?;
@@ -129,13 +135,31 @@ fn stop((socket, meant): &(PathBuf, Session)) -> Result<u8, Error> {
     if (&found.id, found.pid) != (&meant.id, meant.pid) {
         return Err(Error::Session(0));
     }
-    let failed = crate::jail::Call::to("pidfd_send_signal");
-    keeper.signal(Signal::SIGTERM).map_err(failed)?;
+    keeper.signal(Signal::SIGTERM).map_err(crate::jail::Call::to("pidfd_send_signal"))?;
     if keeper.has_ended(PATIENCE).map_err(crate::jail::Call::to("poll"))? {
         answer(b"stopped\n")?;
         return Ok(0);
     }
-    keeper.signal(Signal::SIGKILL).map_err(crate::jail::Call::to("pidfd_send_signal"))?;
+    if !is_killed_by(&keeper)? {
+        keeper.signal(Signal::SIGKILL).map_err(crate::jail::Call::to("pidfd_send_signal"))?;
+    }
     answer(b"killed\n")?;
     Ok(0)
+}
+
+/// Has a keeper kill its command, and waits for its own end. False if it does not come to that.
+fn is_killed_by(keeper: &Peer) -> Result<bool, Error> {
+    for _ in 0..KILLS {
+        let told = keeper.signal(Signal::SIGCONT).and_then(|()| keeper.end_command());
+        match told {
+            Ok(()) => {}
+            Err(Errno::ESRCH) => return Ok(true),
+            Err(error) => return Err(crate::jail::Call::to("pidfd_send_signal")(error).into()),
+        }
+        // Of a signal that waits already, where it was stopped, there is no second.
+        if keeper.has_ended(PAUSE).map_err(crate::jail::Call::to("poll"))? {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }

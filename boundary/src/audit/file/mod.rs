@@ -21,5 +21,5 @@ mod tests;
 pub(super) use place::{Place, Turn};
 pub use reader::{Line, Reader};
 pub use saved::{Event, Saved};
-pub use verify::{Ending, Finding, Session, Sessions, Verdict, files_of};
+pub use verify::{Decided, Ending, Finding, Session, Sessions, Verdict, files_of, missing_of};
 pub(super) use writer::{Short, Writer};

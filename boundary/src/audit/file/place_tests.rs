@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use tracing::Level;
 use uuid::Uuid;
 
-use super::{Sessions, files_of};
+use super::{Sessions, files_of, missing_of};
 use crate::audit::{
     Decision, Door, Format, Log, Recorder, Rotation, Session, Sinks, Subject, Usage,
 };
@@ -118,6 +118,28 @@ fn what_was_cut_out_of_files_that_a_session_went_through_is_found() {
         fs::write(&middle, cut).expect("written");
         assert!(!verified(&folder.file()).is_intact(), "{cut}");
     }
+}
+
+#[test]
+fn a_file_that_was_taken_out_is_missed_unless_it_is_the_oldest() {
+    let folder = Folder::new();
+    let name = |number: u32| folder.0.join(format!("audit.jsonl.{number}"));
+    for path in [folder.file(), name(1), name(2), name(3)] {
+        fs::write(path, "").expect("written");
+    }
+    for other in ["audit.jsonl.20260101", "audit.jsonl.07", "audit.jsonl.x", "audit.jsonl2.9"] {
+        fs::write(folder.0.join(other), "").expect("written");
+    }
+    assert_eq!(files_of(&folder.file()), [name(3), name(2), name(1), folder.file()]);
+    assert!(missing_of(&folder.file()).is_empty());
+    fs::remove_file(name(3)).expect("removed");
+    assert!(missing_of(&folder.file()).is_empty(), "a rotation does that");
+    fs::remove_file(name(1)).expect("removed");
+    assert_eq!(files_of(&folder.file()), [name(2), folder.file()]);
+    assert_eq!(missing_of(&folder.file()), [name(1)]);
+    symlink(name(2), name(1)).expect("linked");
+    assert_eq!(files_of(&folder.file()), [name(2), folder.file()]);
+    assert_eq!(missing_of(&folder.file()), [name(1)]);
 }
 
 #[test]

@@ -47,7 +47,17 @@ impl Stage {
 
 impl Fields for serde_json::Value {
     fn fields<'a>(&'a self, tell: &mut dyn FnMut(&'static str, Value<'a>)) {
-        for name in ["dropped", "duration_ms", "event", "sequence", "session_id"] {
+        for name in [
+            "allowed",
+            "decision",
+            "denied",
+            "dropped",
+            "duration_ms",
+            "event",
+            "proto",
+            "sequence",
+            "session_id",
+        ] {
             if let Some(text) = self[name].as_str() {
                 tell(name, text.into());
             }
@@ -179,6 +189,44 @@ fn sessions_in_one_file_do_not_disturb_each_other() {
     let mut lines = memory.lines();
     lines.remove(3);
     assert_eq!(verified(&lines).findings[0].what.session(), Some("one"));
+}
+
+/// What is wrong with a session that begins so, has two grants, a question, a refusal and its refused
+/// question, and what may stand before its end.
+fn counted(first: &str, before: &[serde_json::Value], end: (u64, u64, u64)) -> Vec<Finding> {
+    let memory = Memory::default();
+    let mut session = Stage::new(&memory, "one");
+    let mut records = vec![
+        json!({"event": first}),
+        json!({"sequence": 0, "decision": "allow", "proto": "http"}),
+        json!({"sequence": 1, "decision": "allow", "proto": "dns"}),
+        json!({"sequence": 2, "decision": "deny", "proto": "udp"}),
+        json!({"sequence": 0, "decision": "allow", "proto": "http", "duration_ms": 3}),
+        json!({"sequence": 3, "decision": "allow", "proto": "tcp"}),
+        json!({"sequence": 4, "decision": "deny", "proto": "dns"}),
+    ];
+    records.extend_from_slice(before);
+    let (allowed, denied, dropped) = end;
+    let end = json!({"event": "end", "allowed": allowed, "denied": denied, "dropped": dropped});
+    records.push(end);
+    session.write(&records).expect("memory takes all");
+    verified(&memory.lines()).findings
+}
+
+#[test]
+fn a_last_record_that_counts_other_decisions_than_there_are_is_found() {
+    assert_eq!(counted("start", &[], (2, 2, 0)), []);
+    for (allowed, denied) in [(3, 2), (2, 3), (1, 2), (2, 1)] {
+        let told = Decided { allowed, denied };
+        let there = Decided { allowed: 2, denied: 2 };
+        let what = Verdict::Miscounted { session: "one".to_owned(), told, there };
+        let expected = [Finding { file: 0, line: 8, what }];
+        assert_eq!(counted("start", &[], (allowed, denied, 0)), expected);
+    }
+    // Where some are missing by the session's own account, or its beginning is gone.
+    assert_eq!(counted("start", &[], (3, 2, 1)), []);
+    assert_eq!(counted("start", &[json!({"event": "lost", "dropped": 1})], (3, 2, 0)), []);
+    assert_eq!(counted("continued", &[], (9, 9, 0)), []);
 }
 
 #[test]

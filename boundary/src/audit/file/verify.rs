@@ -3,7 +3,8 @@
 //! A chain shows what was changed, taken out or cut off. Whoever can write the file can also compute
 //! a whole session anew; against that helps only its last hash, kept where they cannot write.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
 use std::io::{self, BufRead};
 use std::path::{Path, PathBuf};
 
@@ -46,6 +47,42 @@ pub enum Verdict {
         /// The session.
         session: String,
     },
+    /// It is the session's last, and counts other decisions than there are.
+    Miscounted {
+        /// The session.
+        session: String,
+        /// What it counts.
+        told: Decided,
+        /// What is there.
+        there: Decided,
+    },
+}
+
+/// How many decisions there were.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Decided {
+    /// Granted, questions left out.
+    pub allowed: u64,
+    /// Refused.
+    pub denied: u64,
+}
+
+impl Decided {
+    /// Adds one, if it is the record of one.
+    fn add(&mut self, saved: &Saved) {
+        match saved.decision.as_deref().filter(|_| saved.is_opening()) {
+            Some("allow") if saved.proto.as_deref() != Some("dns") => self.allowed += 1,
+            Some("deny") => self.denied += 1,
+            Some(_) | None => {}
+        }
+    }
+
+    /// What a session's last record counts, where it says so and nothing is missing by its account.
+    fn told(saved: &Saved) -> Option<Self> {
+        let is_end = saved.event == Some(Event::End) && saved.dropped == Some(0);
+        let (allowed, denied) = saved.allowed.zip(saved.denied).filter(|_| is_end)?;
+        Some(Self { allowed, denied })
+    }
 }
 
 impl Verdict {
@@ -55,7 +92,8 @@ impl Verdict {
             Self::Unchained => None,
             Self::Broken { session, .. }
             | Self::Headless { session }
-            | Self::Trailing { session } => Some(session),
+            | Self::Trailing { session }
+            | Self::Miscounted { session, .. } => Some(session),
         }
     }
 }
@@ -76,6 +114,8 @@ pub struct Session {
     pub lines: u64,
     /// How many records it says that it lost.
     pub dropped: u64,
+    /// How many decisions it has.
+    pub decided: Decided,
     /// How it ends.
     pub ending: Ending,
     /// Whether it goes on here from a file that is gone.
@@ -84,6 +124,16 @@ pub struct Session {
     pub last: (usize, u64),
     /// The hash of its last line.
     pub head: String,
+}
+
+impl Session {
+    /// What is wrong with the counts of its last record. Nothing can be said of that where its beginning
+    /// is gone, or records were lost.
+    fn miscounted(&self, saved: &Saved) -> Option<Verdict> {
+        let told = Decided::told(saved).filter(|_| !self.is_continued && self.dropped == 0)?;
+        let (session, there) = (saved.session_id.clone(), self.decided);
+        (told != there).then_some(Verdict::Miscounted { session, told, there })
+    }
 }
 
 /// The sessions of one file, or of a file and those that it was rotated to.
@@ -177,7 +227,10 @@ impl Sessions {
         let Some(known) = self.by_id.get_mut(&session) else {
             // A session that has outlived its first files says so at the beginning of each.
             let is_continued = saved.event == Some(Event::Continued);
-            let new = Session { lines: 1, dropped: lost, ending, is_continued, last: place, head };
+            let mut decided = Decided::default();
+            decided.add(saved);
+            let (lines, dropped, last) = (1, lost, place);
+            let new = Session { lines, dropped, decided, ending, is_continued, last, head };
             self.by_id.insert(session.clone(), new);
             let is_headless = prev != chain::START && !is_continued;
             return is_headless.then_some(Verdict::Headless { session });
@@ -187,10 +240,13 @@ impl Sessions {
         } else if known.ending == Ending::Ended {
             Some(Verdict::Trailing { session })
         } else {
-            None
+            let is_found = |it: &Finding| it.what.session() == Some(&session);
+            let is_found = self.findings.iter().any(is_found);
+            known.miscounted(saved).filter(|_| !is_found)
         };
         known.lines += 1;
         known.dropped += lost;
+        known.decided.add(saved);
         (known.ending, known.last, known.head) = (ending, place, head);
         wrong
     }
@@ -201,15 +257,44 @@ impl Sessions {
     }
 }
 
-/// How many rotated files are looked for.
+/// The highest number that a rotated file has: what is higher is a date.
 const MOST_FILES: u32 = 10_000;
 
 /// A file and those that it was rotated to, the oldest first: `FILE.2`, `FILE.1`, `FILE`.
 pub fn files_of(path: &Path) -> Vec<PathBuf> {
-    let is_there = |path: &PathBuf| path.symlink_metadata().is_ok_and(|it| it.is_file());
-    let numbers = (1..=MOST_FILES).map(|number| rotated(path, number));
-    let mut files: Vec<PathBuf> = numbers.take_while(is_there).collect();
-    files.reverse();
-    files.push(path.to_owned());
-    files
+    let numbers = numbers_of(path).into_iter().rev();
+    let files = numbers.map(|number| rotated(path, number)).filter(|file| is_file(file));
+    files.chain([path.to_owned()]).collect()
+}
+
+/// The names of rotated files that are no file while an older one is there, the oldest first. A
+/// rotation takes away the oldest alone.
+pub fn missing_of(path: &Path) -> Vec<PathBuf> {
+    let oldest = numbers_of(path).last().copied().unwrap_or(0);
+    let names = (1..=oldest).rev().map(|number| rotated(path, number));
+    names.filter(|file| !is_file(file)).collect()
+}
+
+/// The numbers behind a file's name in its folder, whatever bears them.
+fn numbers_of(path: &Path) -> BTreeSet<u32> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+    let Ok(entries) = fs::read_dir(folder.unwrap_or(Path::new("."))) else {
+        // One whose files may be opened, but not listed.
+        let numbers = 1..=MOST_FILES;
+        return numbers.take_while(|number| is_file(&rotated(path, *number))).collect();
+    };
+    let name = path.file_name().unwrap_or_default().as_encoded_bytes();
+    let number = |entry: fs::DirEntry| {
+        let entry = entry.file_name();
+        let rest = entry.as_encoded_bytes().strip_prefix(name)?.strip_prefix(b".")?;
+        let number: u32 = str::from_utf8(rest).ok()?.parse().ok()?;
+        let is_plain = number.to_string().as_bytes() == rest;
+        (is_plain && (1..=MOST_FILES).contains(&number)).then_some(number)
+    };
+    entries.flatten().filter_map(number).collect()
+}
+
+/// Whether something is a file, and no link to one.
+fn is_file(path: &Path) -> bool {
+    path.symlink_metadata().is_ok_and(|it| it.is_file())
 }

@@ -315,7 +315,10 @@ fn an_answer_is_never_answered_nor_what_is_too_short_to_have_a_number() {
     answer.metadata.message_type = MessageType::Response;
     assert_eq!(stage.resolver.answer(&answer.to_vec().expect("encodes"), None), None);
     assert_eq!(stage.resolver.answer(&[0; HEADER - 1], None), None);
-    assert!(stage.records().is_empty());
+    assert_eq!(stage.resolver.answer(&[], None), None);
+    let records = stage.records();
+    assert_eq!(records.len(), 3);
+    assert!(records.iter().all(|record| record["code"] == "bad_request"), "{records:?}");
 }
 
 #[test]
@@ -373,8 +376,9 @@ async fn datagrams_are_answered_where_they_came_from() {
         |from: SocketAddr, _| Some(Process { pid: u32::from(from.port()), ..Process::default() });
     let conversation = async {
         let mut buffer = [0; 512];
-        // A broken datagram first: the one behind it is served all the same.
-        for bytes in [vec![0], query("example.com.", RecordType::A).to_vec().expect("encodes")] {
+        // An empty and a broken one first: the one behind them is served all the same.
+        let question = query("example.com.", RecordType::A).to_vec().expect("encodes");
+        for bytes in [vec![], vec![0], question] {
             #[expect(clippy::disallowed_methods, reason = "the client's side of the test")]
             client.send_to(&bytes, address).await.expect("sent");
         }
@@ -388,7 +392,9 @@ async fn datagrams_are_answered_where_they_came_from() {
     };
     assert_eq!(data(&answer).to_string(), "198.18.0.1");
     let port = client.local_addr().expect("an address").port();
-    assert_eq!(stage.records()[0]["pid"], port);
+    let records = stage.records();
+    assert_eq!(records.len(), 3, "what is not answered is on record");
+    assert!(records.iter().all(|record| record["pid"] == port), "{records:?}");
 }
 
 #[tokio::test]
@@ -457,12 +463,28 @@ async fn what_is_no_question_ends_a_stream_at_once_and_is_on_record() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_stream_that_stays_silent_is_ended() {
-    let stage = plain();
-    let (mut client, server) = tokio::io::duplex(64);
-    client.write_all(&[0, 40, 1, 2]).await.expect("written");
-    let error = stage.resolver.serve_stream(server, None).await.expect_err("too slow");
-    assert_eq!(error.kind(), std::io::ErrorKind::TimedOut);
+async fn a_stream_that_stays_silent_is_ended_and_on_record_if_it_had_begun() {
+    for bytes in [&[][..], &[0], &[0, 40, 1, 2]] {
+        let stage = plain();
+        let (mut client, server) = tokio::io::duplex(64);
+        client.write_all(bytes).await.expect("written");
+        let error = stage.resolver.serve_stream(server, None).await.expect_err("too slow");
+        assert_eq!(error.kind(), std::io::ErrorKind::TimedOut);
+        assert_eq!(stage.records().len(), usize::from(!bytes.is_empty()), "{bytes:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_stream_that_ends_within_a_question_is_on_record() {
+    for bytes in [&[][..], &[0], &[0, 40, 1, 2]] {
+        let stage = plain();
+        let (mut client, server) = tokio::io::duplex(64);
+        client.write_all(bytes).await.expect("written");
+        drop(client);
+        let ended = stage.resolver.serve_stream(server, None).await;
+        assert_eq!(ended.is_err(), !bytes.is_empty());
+        assert_eq!(stage.records().len(), usize::from(!bytes.is_empty()), "{bytes:?}");
+    }
 }
 
 proptest! {

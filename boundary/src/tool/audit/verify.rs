@@ -5,7 +5,7 @@ use std::io::BufReader;
 use std::path::{Path, PathBuf};
 
 use super::super::{Error, answer};
-use crate::audit::file::{Ending, Finding, Session, Sessions, Verdict, files_of};
+use crate::audit::file::{Ending, Finding, Session, Sessions, Verdict, files_of, missing_of};
 use crate::cli::Verify;
 
 /// Verifies each of the files, those that it was rotated to with it.
@@ -15,6 +15,12 @@ pub(super) fn verify(asked: &Verify) -> Result<u8, Error> {
     for path in &asked.files {
         let files = files_of(path);
         let sessions = read(&files)?;
+        let missing = missing_of(path);
+        is_fine &= missing.is_empty();
+        for path in &missing {
+            let what = "no such file, though older ones are there: it was taken out";
+            line_of(&mut told, &format!("{}: {what}", shown(path)));
+        }
         is_fine &= sessions.is_intact() && sessions.is_whole(asked.running);
         is_fine &= !sessions.by_id.is_empty() && (asked.running || sessions.is_ended());
         tell(&files, &sessions, asked.running, &mut told);
@@ -68,7 +74,7 @@ fn tell(files: &[PathBuf], sessions: &Sessions, running: bool, told: &mut String
 
 /// One session in one line.
 fn summary(id: &str, session: &Session, sessions: &Sessions) -> String {
-    let Session { lines, dropped, ending, is_continued, head, last: _ } = session;
+    let Session { lines, dropped, ending, is_continued, head, .. } = session;
     let is_wrong = sessions.findings.iter().any(|finding| finding.what.session() == Some(id));
     let state = match (is_wrong, ending) {
         (true, _) => "changed",
@@ -94,6 +100,10 @@ fn wrong(what: &Verdict, name: &impl Fn(usize) -> String) -> String {
             format!("session {id}: does not begin here; lines before this one were cut off")
         }
         Verdict::Trailing { .. } => format!("session {id}: had ended before this line"),
+        Verdict::Miscounted { told, there, .. } => format!(
+            "session {id}: its last record counts {} allowed and {} denied, and {} and {} are there",
+            told.allowed, told.denied, there.allowed, there.denied
+        ),
     }
 }
 
