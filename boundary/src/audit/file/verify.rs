@@ -219,7 +219,7 @@ impl Sessions {
             Some(Event::Start | Event::Continued | Event::Policy | Event::Lost | Event::Other)
             | None => Ending::Open,
         };
-        let lost = match saved.event {
+        let dropped = match saved.event {
             Some(Event::Lost) => saved.dropped.unwrap_or(0),
             Some(Event::Start | Event::Continued | Event::Policy | Event::End | Event::Other)
             | None => 0,
@@ -229,7 +229,7 @@ impl Sessions {
             let is_continued = saved.event == Some(Event::Continued);
             let mut decided = Decided::default();
             decided.add(saved);
-            let (lines, dropped, last) = (1, lost, place);
+            let (lines, last) = (1, place);
             let new = Session { lines, dropped, decided, ending, is_continued, last, head };
             self.by_id.insert(session.clone(), new);
             let is_headless = prev != chain::START && !is_continued;
@@ -245,7 +245,7 @@ impl Sessions {
             known.miscounted(saved).filter(|_| !is_found)
         };
         known.lines += 1;
-        known.dropped += lost;
+        known.dropped += dropped;
         known.decided.add(saved);
         (known.ending, known.last, known.head) = (ending, place, head);
         wrong
