@@ -35,8 +35,6 @@ pub(super) struct Turns {
     fault: OnceLock<Fault>,
     /// Whether that is in the body of the request that is being answered.
     in_body: AtomicBool,
-    /// Whether that request was answered with it, and is on record so.
-    told: AtomicBool,
     /// Method and target of the head that it is about, as far as they could be read.
     garbled: OnceLock<(String, String)>,
     pause: Mutex<Pause>,
@@ -65,14 +63,7 @@ impl Turns {
     /// The fault of the request that is being answered, which is answered with it. A fault of the next
     /// one's head is not.
     pub(super) fn own_fault(&self) -> Option<Fault> {
-        let fault = self.fault().filter(|_| self.in_body.load(Ordering::Acquire));
-        self.told.fetch_or(fault.is_some(), Ordering::AcqRel);
-        fault
-    }
-
-    /// A fault that is on record with no request.
-    pub(super) fn untold_fault(&self) -> Option<Fault> {
-        self.fault().filter(|_| !self.told.load(Ordering::Acquire))
+        self.fault().filter(|_| self.in_body.load(Ordering::Acquire))
     }
 
     /// Method and target of what was refused, if it got so far.

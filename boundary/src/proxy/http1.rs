@@ -73,11 +73,8 @@ async fn go_on<S: Stream>(proxy: Arc<Proxy>, rest: Rest<S>, call: Call, heard: H
     if let Err(error) = ended {
         tracing::debug!(%error, "client connection ended");
     }
-    let garbled = match turns.fault() {
-        Some(_) => turns.untold_fault().map(Fault::code),
-        None => is_garbled.then_some(Code::BadRequest),
-    };
-    if let Some(code) = garbled {
+    let fault = turns.fault().map(Fault::code);
+    if let Some(code) = fault.or(is_garbled.then_some(Code::BadRequest)) {
         talk.refuse_garbled(code);
     }
     let after = after.lock().unwrap_or_else(PoisonError::into_inner).take();

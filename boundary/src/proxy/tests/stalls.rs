@@ -379,7 +379,7 @@ async fn a_request_whose_name_is_resolved_when_the_session_ends_is_on_record() {
 }
 
 #[tokio::test]
-async fn an_upload_that_stands_still_or_is_garbled_is_on_record_once() {
+async fn an_upload_that_stands_still_or_is_garbled_is_on_record_as_a_refusal_too() {
     let origin = Scripted::fine().await;
     let rows = [
         ("Content-Length: 10\r\n\r\nabc", 408, "over_limit"),
@@ -399,7 +399,12 @@ async fn an_upload_that_stands_still_or_is_garbled_is_on_record_once() {
         // It goes on reading until the client has left.
         drop(client);
         until(|| stage.proxy.load().connections == 0).await;
-        assert_eq!(outcomes(&stage.records().await), [status], "{rest:?}");
+        let records = stage.records().await;
+        let is_refusal = |record: &serde_json::Value| record["decision"] == "deny";
+        let (denied, own): (Vec<_>, Vec<_>) = records.into_iter().partition(is_refusal);
+        assert_eq!(outcomes(&own), [status], "{rest:?}");
+        let opened = denied.iter().filter(|record| record["code"] == code).count();
+        assert_eq!(opened, 1, "{denied:?}");
     }
 }
 
