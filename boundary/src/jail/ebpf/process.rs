@@ -47,19 +47,27 @@ impl Processes {
         if let Some(one) = known.iter().find(|one| one.pid == pid && one.is(time)) {
             return described(task, one.exe.clone(), Arc::clone(&one.parents));
         }
-        known.retain(|one| one.pid != pid);
         // Others need not wait for files of a process that may be about to end.
         drop(known);
         let Some(found) = Known::look_up(pid, time) else {
-            return described(task, None, Arc::default());
+            return described(task, None, self.parents_of_gone(pid, time));
         };
         let process = described(task, found.exe.clone(), Arc::clone(&found.parents));
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        known.retain(|one| one.pid != pid);
         if known.len() >= MOST_KNOWN {
             known.pop_front();
         }
         known.push_back(found);
         process
+    }
+
+    /// Who started a process that was known of late and has ended. What it ran at the end nobody can
+    /// say any more.
+    fn parents_of_gone(&self, pid: u32, time: Duration) -> Arc<[Parent]> {
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_meant = |one: &&Known| one.pid == pid && one.started <= time && one.is_gone();
+        known.iter().find(is_meant).map_or_else(Arc::default, |one| Arc::clone(&one.parents))
     }
 }
 
@@ -109,6 +117,11 @@ impl Known {
     fn is(&self, time: Duration) -> bool {
         self.started <= time && executable(&self.folder).is_ok_and(|exe| exe == self.exe)
     }
+
+    /// Whether it has ended.
+    fn is_gone(&self) -> bool {
+        executable(&self.folder).is_err()
+    }
 }
 
 /// What a process runs; nothing where that is not for us to know. An error where it is gone.
@@ -146,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn a_known_process_that_runs_another_program_or_ends_is_known_no_more() {
+    fn what_a_known_process_runs_is_asked_anew_and_nothing_when_it_has_ended() {
         let script = "read go && exec sleep 600";
         let mut shell = Command::new("/bin/sh");
         let mut child =
@@ -161,6 +174,8 @@ mod tests {
         // `spawn` returns when the shell runs.
         let before = program(&processes);
         assert!(before.is_some() && before == program(&processes));
+        let parents = processes.of_flow(&flow).parents;
+        assert_eq!(parents.first().map(|it| it.pid), Some(std::process::id()));
         writeln!(child.stdin.take().unwrap()).unwrap();
         let until = Instant::now() + Duration::from_mins(1);
         while program(&processes) == before {
@@ -170,6 +185,8 @@ mod tests {
         child.kill().unwrap();
         child.wait().unwrap();
         assert_eq!(program(&processes), None);
+        // Who started it is no other for that: a refusal may be read when it has gone.
+        assert_eq!(processes.of_flow(&flow).parents, parents);
     }
 
     #[test]
