@@ -16,6 +16,7 @@ use hyper::{Request, StatusCode};
 use tokio::time::Instant;
 
 use super::clock::Clock;
+use super::framing::Fault;
 use super::heads::Turn;
 use super::identity::Override;
 use super::pool::Pool;
@@ -72,6 +73,7 @@ impl Drop for Account {
 pub(super) struct Upload {
     body: Option<Incoming>,
     up: Arc<AtomicU64>,
+    course: Arc<Course>,
     /// What bounds the time without a byte, where no front does.
     patience: Option<Patience>,
 }
@@ -80,15 +82,17 @@ impl Upload {
     /// Counts a body into an account.
     pub(super) fn new(body: Incoming, account: &Account) -> Self {
         let body = if body.is_end_stream() { None } else { Some(body) };
-        Self { body, up: Arc::clone(&account.up), patience: None }
+        Self { body, up: Arc::clone(&account.up), course: Arc::default(), patience: None }
     }
 
     /// Bounds how long the client may send nothing of it before its answer has begun.
-    pub(super) fn bound(&mut self, longest: Duration) -> Arc<Stall> {
-        let stall = Arc::<Stall>::default();
-        let told = Arc::clone(&stall);
-        self.patience = Some(Patience { longest, since: None, clock: Clock::default(), told });
-        stall
+    pub(super) fn bound(&mut self, longest: Duration) {
+        self.patience = Some(Patience { longest, since: None, clock: Clock::default() });
+    }
+
+    /// How it goes, for whoever sends it.
+    pub(super) fn course(&self) -> Arc<Course> {
+        Arc::clone(&self.course)
     }
 
     /// Whether there is nothing to be sent but the head.
@@ -102,8 +106,9 @@ impl Upload {
         if request.body().body.is_some() {
             return None;
         }
-        let mut spare =
-            Request::new(Self { body: None, up: Arc::clone(&request.body().up), patience: None });
+        let Self { up, course, .. } = request.body();
+        let (up, course) = (Arc::clone(up), Arc::clone(course));
+        let mut spare = Request::new(Self { body: None, up, course, patience: None });
         *spare.method_mut() = request.method().clone();
         *spare.uri_mut() = request.uri().clone();
         *spare.headers_mut() = request.headers().clone();
@@ -114,20 +119,24 @@ impl Upload {
 
 /// What an upload and whoever sends it tell each other.
 #[derive(Debug, Default)]
-pub(super) struct Stall {
+pub(super) struct Course {
     is_answered: AtomicBool,
-    is_over: AtomicBool,
+    has_stalled: AtomicBool,
+    is_broken: AtomicBool,
 }
 
-impl Stall {
+impl Course {
     /// The answer has begun: the client may wait for more of it before it goes on.
     pub(super) fn answered(&self) {
         self.is_answered.store(true, Ordering::Relaxed);
     }
 
-    /// Whether the upload was given up.
-    pub(super) fn is_over(&self) -> bool {
-        self.is_over.load(Ordering::Relaxed)
+    /// What was wrong with the upload, if it has no end.
+    pub(super) fn fault(&self) -> Option<Fault> {
+        if self.has_stalled.load(Ordering::Relaxed) {
+            return Some(Fault::Stalled);
+        }
+        self.is_broken.load(Ordering::Relaxed).then_some(Fault::Cut)
     }
 }
 
@@ -137,7 +146,6 @@ struct Patience {
     longest: Duration,
     since: Option<Instant>,
     clock: Clock,
-    told: Arc<Stall>,
 }
 
 impl Patience {
@@ -149,16 +157,12 @@ impl Patience {
     }
 
     /// Whether nothing came for too long; if not, arranges to be asked again when that may be.
-    fn is_over(&mut self, cx: &mut Context<'_>) -> bool {
-        if self.told.is_answered.load(Ordering::Relaxed) {
+    fn is_over(&mut self, course: &Course, cx: &mut Context<'_>) -> bool {
+        if course.is_answered.load(Ordering::Relaxed) {
             return false;
         }
         let since = *self.since.get_or_insert_with(Instant::now);
-        let is_over = self.clock.is_past(since + self.longest, cx);
-        if is_over {
-            self.told.is_over.store(true, Ordering::Relaxed);
-        }
-        is_over
+        self.clock.is_past(since + self.longest, cx)
     }
 }
 
@@ -182,20 +186,27 @@ impl Body for Upload {
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
-        let Self { body, up, patience } = self.get_mut();
+        let Self { body, up, course, patience } = self.get_mut();
         let Some(body) = body else { return Poll::Ready(None) };
         let Poll::Ready(mut frame) = Pin::new(body).poll_frame(cx) else {
-            let is_over = patience.as_mut().is_some_and(|patience| patience.is_over(cx));
-            return if is_over { Poll::Ready(Some(Err(Stalled.into()))) } else { Poll::Pending };
+            if !patience.as_mut().is_some_and(|patience| patience.is_over(course, cx)) {
+                return Poll::Pending;
+            }
+            course.has_stalled.store(true, Ordering::Relaxed);
+            return Poll::Ready(Some(Err(Stalled.into())));
         };
-        if let Some(Ok(frame)) = &mut frame {
-            count(up, frame);
-            if let Some(trailers) = frame.trailers_mut() {
-                forget_overrides(trailers);
+        match &mut frame {
+            Some(Ok(frame)) => {
+                count(up, frame);
+                if let Some(trailers) = frame.trailers_mut() {
+                    forget_overrides(trailers);
+                }
+                if let Some(patience) = patience {
+                    patience.heard(frame);
+                }
             }
-            if let Some(patience) = patience {
-                patience.heard(frame);
-            }
+            Some(Err(_)) => course.is_broken.store(true, Ordering::Relaxed),
+            None => {}
         }
         Poll::Ready(frame.map(|frame| frame.map_err(Into::into)))
     }

@@ -19,7 +19,7 @@ use hyper::{Method, Request, Response, StatusCode, Version};
 use hyper_util::rt::TokioIo;
 use tokio::time::timeout;
 
-use super::body::{Account, Answer, Stall, Upload};
+use super::body::{Account, Answer, Course, Upload};
 use super::correlation::Correlation;
 use super::ending::Cut;
 use super::flow::Call;
@@ -89,11 +89,12 @@ impl Talk {
     }
 
     /// How the client garbled the request that is being answered, if it did.
-    fn fault(&self, stall: Option<&Stall>) -> Option<Fault> {
-        match &self.side {
+    fn fault(&self, course: &Course) -> Option<Fault> {
+        let own = match &self.side {
             Side::Http1(turns, _) => turns.own_fault(),
-            Side::Http2(_) => stall.filter(|stall| stall.is_over()).map(|_| Fault::Stalled),
-        }
+            Side::Http2(_) => None,
+        };
+        own.or_else(|| course.fault())
     }
 
     /// Answers one request: name it, ask, record, send, or say no.
@@ -198,7 +199,8 @@ impl Talk {
             parts.headers.insert(SEC_WEBSOCKET_KEY, key.clone());
         }
         let mut upload = Upload::new(body, &account);
-        let stall = self.bound(&mut upload);
+        self.bound(&mut upload);
+        let course = upload.course();
         let request = Request::from_parts(parts, upload);
         let sent = match way {
             Ok((way, time)) => {
@@ -209,8 +211,8 @@ impl Talk {
             }
             Err(failure) => Err(failure),
         };
-        if let (Ok(_), Some(stall)) = (&sent, &stall) {
-            stall.answered();
+        if sent.is_ok() {
+            course.answered();
         }
         let replied = sent.and_then(|reply| {
             let is_switched = self.is_switched(&reply, order, key.as_ref())?;
@@ -221,7 +223,7 @@ impl Talk {
             Ok((reply, None)) => self.pass_back(reply, account),
             Err(failure) => {
                 let intent = order.intent();
-                let answer = match self.fault(stall.as_deref()) {
+                let answer = match self.fault(&course) {
                     // Not the upstream's failure: the client's body has no end.
                     Some(fault) => self.unclear(intent, fault),
                     None => respond::failed(&failure, intent, manner),
@@ -232,10 +234,10 @@ impl Talk {
     }
 
     /// Bounds the time in which nothing comes of a body, where the strict front does not.
-    fn bound(&self, upload: &mut Upload) -> Option<Arc<Stall>> {
+    fn bound(&self, upload: &mut Upload) {
         match self.side {
-            Side::Http1(..) => None,
-            Side::Http2(_) => Some(upload.bound(self.limits().idle)),
+            Side::Http1(..) => {}
+            Side::Http2(_) => upload.bound(self.limits().idle),
         }
     }
 

@@ -31,7 +31,7 @@ pub(super) enum Fault {
     Late,
     /// The body stood still for too long.
     Stalled,
-    /// The client left in the middle of the head.
+    /// The client left in the middle of the head, or of the body.
     Cut,
 }
 

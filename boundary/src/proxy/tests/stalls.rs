@@ -409,6 +409,22 @@ async fn an_upload_that_stands_still_or_is_garbled_is_on_record_as_a_refusal_too
 }
 
 #[tokio::test]
+async fn an_upload_that_its_client_breaks_off_is_no_failure_of_the_upstream() {
+    let origin = Scripted::fine().await;
+    for rest in ["Content-Length: 10\r\n\r\nabc", "Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n"]
+    {
+        let stage = Stage::redirected(origin.address, &origin.rule(""));
+        let mut client = stage.connect().await;
+        let host = origin.authority();
+        client.say(format!("POST / HTTP/1.1\r\nHost: {host}\r\n{rest}")).await;
+        until(|| !stage.records.decisions().is_empty()).await;
+        drop(client);
+        until(|| stage.proxy.load().connections == 0).await;
+        assert_eq!(outcomes(&stage.records().await), [400], "{rest:?}");
+    }
+}
+
+#[tokio::test]
 async fn a_garbled_head_behind_a_request_that_fails_is_on_record_by_itself() {
     let origin = Scripted::new(|_| String::new()).await;
     let stage = Stage::redirected(origin.address, &origin.rule(""));
