@@ -26,10 +26,20 @@ fn the_exit_status_is_the_commands_own() {
 fn a_command_that_a_signal_ended_is_128_and_the_signal() {
     needs!(root, bpf);
     let world = World::new();
-    for (signal, code) in [("TERM", 143), ("KILL", 137), ("INT", 130), ("SEGV", 139)] {
+    for (signal, code) in [("TERM", 143), ("KILL", 137), ("INT", 130), ("SEGV", 139), ("40", 168)] {
         let script = format!("kill -{signal} $$");
         world.boundary(&[], &["sh", "-c", &script]).output().exits(code);
     }
+}
+
+#[test]
+fn what_a_real_time_signal_ends_beside_the_command_is_no_concern_of_the_session() {
+    needs!(root, bpf);
+    let world = World::new();
+    // The orphan is collected by whoever is above the command.
+    let script = "(sh -c 'sleep 0.2; kill -40 $$' &); sleep 1; echo on";
+    let out = world.boundary(&[], &["sh", "-c", script]).output();
+    out.exits(0).expect(out.stdout == "on\n", "the command goes on");
 }
 
 #[test]

@@ -17,7 +17,7 @@ use nix::sched::{CloneFlags, setns, unshare};
 use nix::sys::prctl;
 use nix::sys::signal::{SigSet, Signal, kill};
 use nix::sys::signalfd::SignalFd;
-use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+use nix::sys::wait::WaitPidFlag;
 use nix::unistd::{Pid, setsid};
 use uuid::Uuid;
 
@@ -229,7 +229,5 @@ fn is_told_to_kill(line: &Channel) -> bool {
 
 /// Collects every child that has ended.
 fn reap() {
-    while waitpid(None, Some(WaitPidFlag::WNOHANG))
-        .is_ok_and(|status| status != WaitStatus::StillAlive)
-    {}
+    while let Ok(Some(_)) = process::collect(None, WaitPidFlag::WNOHANG) {}
 }

@@ -15,12 +15,12 @@ use nix::libc;
 use nix::sys::signal::{SigSet, Signal, kill, raise};
 use nix::sys::signalfd::{SfdFlags, SignalFd, siginfo};
 use nix::sys::socket::{MsgFlags, recv};
-use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+use nix::sys::wait::WaitPidFlag;
 use nix::unistd::{Pid, getpid, getsid};
 
 use crate::control::KILL;
 use crate::jail::Call;
-use crate::sys::process;
+use crate::sys::process::{self, Change};
 
 /// The signals that reach the command as if boundary were not there.
 const PASSED_ON: &[Signal] = &[
@@ -53,13 +53,25 @@ pub(super) struct Family<'a> {
     pub(super) usher: Option<&'a UnixStream>,
 }
 
+impl Family<'_> {
+    /// What the end of another child than the command means.
+    fn lost(self, child: Pid) -> Option<Ended> {
+        let [proxy, janitor] = [self.proxy, self.janitor].map(|one| one == child);
+        let name = if proxy { "proxy" } else { "init" };
+        (proxy || janitor).then_some(Ended::Lost(name))
+    }
+}
+
+/// The number of `SIGKILL`, on every architecture.
+const KILLED: u8 = 9;
+
 /// How a session ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Ended {
     /// The command exited.
     Exited(u8),
-    /// A signal ended the command.
-    Signalled(Signal),
+    /// A signal of this number ended the command.
+    Signalled(u8),
     /// A process of boundary ended first; the command is cut off.
     Lost(&'static str),
 }
@@ -102,7 +114,7 @@ impl Signals {
             }
             // An usher would be killed in the command's place: that is left to the session's end.
             if family.usher.is_some() {
-                return Ok(Ended::Signalled(Signal::SIGKILL));
+                return Ok(Ended::Signalled(KILLED));
             }
             send(family.command, Signal::SIGKILL);
         }
@@ -138,59 +150,39 @@ fn send(command: Pid, signal: Signal) {
 fn collect(family: Family<'_>) -> nix::Result<Option<Ended>> {
     loop {
         let flags = WaitPidFlag::WNOHANG | WaitPidFlag::WUNTRACED;
-        let status = match waitpid(None, Some(flags)) {
-            Ok(WaitStatus::StillAlive) => return Ok(None),
-            Ok(status) => status,
-            Err(Errno::ECHILD) => return Ok(Some(Ended::Lost("command"))),
+        let ended = match process::collect(None, flags) {
+            Ok(None) => return Ok(None),
+            Ok(Some((pid, change))) if pid == family.command => judge(change, family)?,
+            Ok(Some((pid, Change::Exited(_) | Change::Killed(_)))) => family.lost(pid),
+            Ok(Some((_, Change::Stopped | Change::Other))) => None,
+            Err(Errno::ECHILD) => Some(Ended::Lost("command")),
             Err(error) => return Err(error),
         };
-        if let Some(ended) = judge(status, family)? {
-            return Ok(Some(ended));
+        if ended.is_some() {
+            return Ok(ended);
         }
     }
 }
 
-/// What a child's change means.
-fn judge(status: WaitStatus, family: Family<'_>) -> nix::Result<Option<Ended>> {
-    let Some(pid) = status.pid() else { return Ok(None) };
-    match status {
-        WaitStatus::Exited(_, code) if pid == family.command => {
-            Ok(Some(Ended::Exited(u8::try_from(code & 0xff).unwrap_or(u8::MAX))))
-        }
-        WaitStatus::Signaled(..) if pid == family.command && family.usher.is_some() => {
-            Ok(Some(Ended::Lost("usher")))
-        }
-        WaitStatus::Signaled(_, signal, _) if pid == family.command => {
-            Ok(Some(Ended::Signalled(signal)))
-        }
+/// What a change of the command means.
+fn judge(change: Change, family: Family<'_>) -> nix::Result<Option<Ended>> {
+    match change {
+        Change::Exited(code) => return Ok(Some(Ended::Exited(code))),
+        Change::Killed(_) if family.usher.is_some() => return Ok(Some(Ended::Lost("usher"))),
+        Change::Killed(signal) => return Ok(Some(Ended::Signalled(signal))),
         // Somebody has stopped the usher, which is no concern of the command's.
-        WaitStatus::Stopped(_, _) if pid == family.command && !is_commands(family.usher) => {
-            kill(family.command, Signal::SIGCONT)?;
-            Ok(None)
-        }
+        Change::Stopped if !is_commands(family.usher) => kill(family.command, Signal::SIGCONT)?,
         // The shell has to see its job stopped; it is this process that the shell knows. What
         // makes it go on makes the command go on, and may have come already: a stop would discard it.
-        WaitStatus::Stopped(_, _) if pid == family.command => {
+        Change::Stopped => {
             if !process::is_pending(Signal::SIGCONT)? {
                 raise(Signal::SIGSTOP)?;
             }
             kill(family.command, Signal::SIGCONT)?;
-            Ok(None)
         }
-        WaitStatus::Exited(..) | WaitStatus::Signaled(..) if pid == family.proxy => {
-            Ok(Some(Ended::Lost("proxy")))
-        }
-        WaitStatus::Exited(..) | WaitStatus::Signaled(..) if pid == family.janitor => {
-            Ok(Some(Ended::Lost("init")))
-        }
-        WaitStatus::Exited(..)
-        | WaitStatus::Signaled(..)
-        | WaitStatus::Stopped(..)
-        | WaitStatus::PtraceEvent(..)
-        | WaitStatus::PtraceSyscall(_)
-        | WaitStatus::Continued(_)
-        | WaitStatus::StillAlive => Ok(None),
+        Change::Other => {}
     }
+    Ok(None)
 }
 
 /// Whether a stop is the command's own: where an usher stands for it, it has said so.

@@ -181,9 +181,7 @@ pub fn chain(error: &(dyn std::error::Error + 'static)) -> String {
 fn status(ended: Ended) -> Result<u8, Error> {
     match ended {
         Ended::Exited(code) => Ok(code),
-        Ended::Signalled(signal) => {
-            Ok(u8::try_from(signal as i32).map_or(u8::MAX, |number| 128_u8.saturating_add(number)))
-        }
+        Ended::Signalled(signal) => Ok(128_u8.saturating_add(signal)),
         Ended::Lost(process) => Err(Error::Lost(process)),
     }
 }

@@ -92,6 +92,42 @@ fn exit(status: u8) -> ! {
     unsafe { libc::_exit(i32::from(status)) }
 }
 
+/// How a child has changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Change {
+    /// It has ended, with this status.
+    Exited(u8),
+    /// A signal of this number has ended it.
+    Killed(u8),
+    /// It has been stopped.
+    Stopped,
+    /// Something else, of no concern here.
+    Other,
+}
+
+/// Collects a child that has changed, one of this number or any; none where none has.
+///
+/// The one of nix 0.31 fails where a real-time signal has ended the child, which it has collected then.
+#[doc(alias = "waitpid")]
+pub fn collect(child: Option<Pid>, flags: WaitPidFlag) -> nix::Result<Option<(Pid, Change)>> {
+    let mut status = 0;
+    // SAFETY: the kernel writes a number there, and nothing else.
+    let found =
+        unsafe { libc::waitpid(child.map_or(-1, Pid::as_raw), &raw mut status, flags.bits()) };
+    let found = Errno::result(found)?;
+    let small = |number: i32| u8::try_from(number).unwrap_or(u8::MAX);
+    let change = if libc::WIFEXITED(status) {
+        Change::Exited(small(libc::WEXITSTATUS(status)))
+    } else if libc::WIFSIGNALED(status) {
+        Change::Killed(small(libc::WTERMSIG(status)))
+    } else if libc::WIFSTOPPED(status) {
+        Change::Stopped
+    } else {
+        Change::Other
+    };
+    Ok((found > 0).then_some((Pid::from_raw(found), change)))
+}
+
 /// Kills a child and waits until it is gone. One that was collected already is gone, and its number
 /// may be somebody else's by now.
 ///

@@ -11,10 +11,11 @@ use std::{fs, io};
 
 use nix::errno::Errno;
 use nix::sys::signal::{Signal, kill};
-use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+use nix::sys::wait::WaitPidFlag;
 use nix::unistd::Pid;
 
 use crate::jail::procfs;
+use crate::sys::process;
 
 /// How long is waited between two looks, at most.
 const LOOK: Duration = Duration::from_millis(2);
@@ -107,7 +108,7 @@ fn has_none_but(spared: &HashSet<u32>) -> bool {
     if spared.is_empty() {
         // Whatever signal it would end with, a child is one.
         let flags = WaitPidFlag::WNOHANG | WaitPidFlag::__WALL;
-        return waitpid(None, Some(flags)) == Err(Errno::ECHILD);
+        return process::collect(None, flags) == Err(Errno::ECHILD);
     }
     own_children().is_some_and(|children| children.is_subset(spared))
 }
@@ -171,14 +172,14 @@ fn send(process: u32, signal: Signal) {
 
 /// Collects what has ended. What is spared is somebody else's to collect.
 fn collect(spared: &HashSet<u32>) {
-    let flags = Some(WaitPidFlag::WNOHANG | WaitPidFlag::__WALL);
+    let flags = WaitPidFlag::WNOHANG | WaitPidFlag::__WALL;
     if spared.is_empty() {
-        while waitpid(None, flags).is_ok_and(|it| it != WaitStatus::StillAlive) {}
+        while let Ok(Some(_)) = process::collect(None, flags) {}
         return;
     }
     let children = own_children().unwrap_or_else(zombies);
     for process in children.difference(spared).filter_map(|&it| i32::try_from(it).ok()) {
-        waitpid(Pid::from_raw(process), flags).map(drop).unwrap_or_default();
+        process::collect(Some(Pid::from_raw(process)), flags).map(drop).unwrap_or_default();
     }
 }
 

@@ -19,7 +19,7 @@ use nix::sys::prctl;
 use nix::sys::signal::{SigSet, Signal, kill, raise};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::socket::{MsgFlags, send};
-use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+use nix::sys::wait::WaitPidFlag;
 use nix::unistd::{Pid, getpid};
 
 use super::service::{Parts, Shared};
@@ -28,7 +28,8 @@ use crate::jail::Call;
 use crate::jail::child::{Identity, ROOT_KEEPS};
 use crate::jail::filter;
 use crate::jail::usher::{Seat, leave_terminal};
-use crate::sys::{pass, process};
+use crate::sys::pass;
+use crate::sys::process::{self, Change};
 
 /// The capabilities that the usher of a root command keeps, as far as it has them: those that it
 /// takes to act for whoever calls, and to look at what it points to.
@@ -193,22 +194,21 @@ impl<'a> Usher<'a> {
         }
         loop {
             let flags = WaitPidFlag::WNOHANG | WaitPidFlag::WUNTRACED;
-            match waitpid(None, Some(flags)) {
-                Ok(WaitStatus::Exited(pid, code)) if pid == self.command => {
-                    return Ok(Some(u8::try_from(code & 0xff).unwrap_or(u8::MAX)));
-                }
-                Ok(WaitStatus::Signaled(pid, signal, _)) if pid == self.command => {
-                    let number = u8::try_from(signal as i32).unwrap_or_default();
-                    return Ok(Some(128_u8.saturating_add(number)));
-                }
+            let changed = match process::collect(None, flags) {
+                Ok(Some((pid, change))) => (pid == self.command).then_some(change),
+                Ok(None) | Err(Errno::ECHILD) => return Ok(None),
+                Err(Errno::EINTR) => None,
+                Err(error) => return Err(error.into()),
+            };
+            match changed {
+                Some(Change::Exited(code)) => return Ok(Some(code)),
+                Some(Change::Killed(signal)) => return Ok(Some(128_u8.saturating_add(signal))),
                 // The keeper watches us in its place, and lets us go on when it does.
-                Ok(WaitStatus::Stopped(pid, _)) if pid == self.command => {
+                Some(Change::Stopped) => {
                     send(self.line.as_raw_fd(), &[0], MsgFlags::MSG_DONTWAIT)?;
                     raise(Signal::SIGSTOP)?;
                 }
-                Ok(WaitStatus::StillAlive) | Err(Errno::ECHILD) => return Ok(None),
-                Ok(_) | Err(Errno::EINTR) => {}
-                Err(error) => return Err(error.into()),
+                Some(Change::Other) | None => {}
             }
         }
     }
@@ -299,9 +299,9 @@ mod tests {
                 7
             });
             let child = child.unwrap();
-            let killed = WaitStatus::Signaled(child, Signal::SIGKILL, false);
-            let expected = if is_last { killed } else { WaitStatus::Exited(child, 7) };
-            assert_eq!(waitpid(child, None), Ok(expected));
+            let expected = if is_last { Change::Killed(9) } else { Change::Exited(7) };
+            let ended = process::collect(Some(child), WaitPidFlag::empty());
+            assert_eq!(ended, Ok(Some((child, expected))));
         }
     }
 }
