@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use hyper::Uri;
+use hyper::header::{HeaderName, HeaderValue};
 
 use super::value::{Reader, utf8};
 use super::{Error, Source};
@@ -43,13 +44,32 @@ impl Reader<'_> {
             named if has_path(named) => named.to_owned(),
             base => below(base),
         };
-        if !is_url(&endpoint) {
-            let what = "not a URL of a collector, as http://127.0.0.1:4318".to_owned();
-            return Err(Error::Value { source_name, what });
+        if let Some(what) = wrong(&endpoint) {
+            return Err(Error::Value { source_name, what: what.to_owned() });
         }
+        self.collector_headers()?;
         let certificate = standard("OTEL_EXPORTER_OTLP_LOGS_CERTIFICATE")
             .or_else(|| standard("OTEL_EXPORTER_OTLP_CERTIFICATE"));
         Ok(Some(Collector { endpoint, certificate: certificate.map(PathBuf::from) }))
+    }
+
+    /// The library leaves out what it cannot read of the headers that are to go with the record. What
+    /// they hold is not repeated: it is a secret most often.
+    fn collector_headers(&self) -> Result<(), Error> {
+        for name in ["OTEL_EXPORTER_OTLP_HEADERS", "OTEL_EXPORTER_OTLP_LOGS_HEADERS"] {
+            let value = self.environment.variable(name).unwrap_or_default().to_string_lossy();
+            let pairs = value.split(',').map(str::trim).filter(|pair| !pair.is_empty());
+            let is_header = |pair: &str| {
+                let (name, value) = pair.split_once('=')?;
+                HeaderName::from_bytes(name.trim().as_bytes()).ok()?;
+                HeaderValue::from_str(value.trim()).ok()
+            };
+            if pairs.map(is_header).any(|header| header.is_none()) {
+                let what = "not a list of headers, as name=value,other=value".to_owned();
+                return Err(Error::Value { source_name: Source::Variable(name), what });
+            }
+        }
+        Ok(())
     }
 }
 
@@ -63,11 +83,16 @@ fn has_path(url: &str) -> bool {
     url.parse::<Uri>().is_ok_and(|uri| uri.path() != "/")
 }
 
-/// Whether it can be posted to. A password in it would be shown wherever the URL is.
-fn is_url(url: &str) -> bool {
-    url.parse::<Uri>().is_ok_and(|uri| {
-        let is_http = matches!(uri.scheme_str(), Some("http" | "https"));
-        let plain = uri.authority().is_some_and(|it| !it.as_str().contains('@'));
-        is_http && plain
-    })
+/// Why a URL cannot be posted to, if it cannot. A password in it would be shown wherever the URL is.
+fn wrong(url: &str) -> Option<&'static str> {
+    let uri = url.parse::<Uri>().ok();
+    let authority = uri.as_ref().filter(|uri| matches!(uri.scheme_str(), Some("http" | "https")));
+    match authority.and_then(|uri| uri.authority()) {
+        None => Some("not a URL of a collector, as http://127.0.0.1:4318"),
+        Some(place) if place.as_str().contains('@') => Some(
+            "a URL with a user's name in it is shown in places; \
+             OTEL_EXPORTER_OTLP_HEADERS=Authorization=... is not",
+        ),
+        Some(_) => None,
+    }
 }

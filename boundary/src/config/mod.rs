@@ -26,6 +26,7 @@ pub use value::Source;
 
 use std::ffi::OsString;
 use std::io::{self, Write as _};
+use std::os::unix::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -201,6 +202,11 @@ pub enum Warning {
         /// Whether somebody named that place.
         named: bool,
     },
+    /// No workspace agent can ever be there.
+    NoSocket {
+        /// A path that is longer than a socket's may be.
+        socket: PathBuf,
+    },
     /// Questions leave the machine.
     RealDns,
 }
@@ -222,6 +228,10 @@ impl Warning {
                 socket = %socket.display(),
                 "workspace agent has not created log proxy socket"
             ),
+            Self::NoSocket { socket } => tracing::warn!(
+                socket = %socket.display(),
+                "the path is longer than a socket's may be: no workspace agent gets the audit logs"
+            ),
             Self::RealDns => tracing::warn!(
                 "use_real_dns: questions of any type for names that a rule covers leave for the \
                  host's resolver; below a permitted domain, a name can carry data out"
@@ -234,6 +244,9 @@ impl Warning {
 fn warnings(forward: Option<&Forward>, system: &dyn System) -> Vec<Warning> {
     match forward {
         None => vec![Warning::ForwardingDisabled],
+        Some(Forward { socket, .. }) if SocketAddr::from_pathname(socket).is_err() => {
+            vec![Warning::NoSocket { socket: socket.clone() }]
+        }
         Some(Forward { socket, .. }) if system.exists(socket) => Vec::new(),
         Some(Forward { socket, is_named }) => {
             vec![Warning::NoAgent { socket: socket.clone(), named: *is_named }]

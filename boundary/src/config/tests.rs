@@ -366,6 +366,12 @@ refused! {
         => "BOUNDARY_SESSION_ID_INJECT_TARGET: rule ``: column 1: an empty rule would permit everything; write `domain=*` if that is meant";
     a_profile_at_no_port: Machine::new().env("BOUNDARY_PPROF_PORT", "0")
         => "BOUNDARY_PPROF_PORT: `0`: a port is a number from 1 to 65535";
+    headers_of_a_collector: Machine::new().flag("--otlp-endpoint=default")
+        .env("OTEL_EXPORTER_OTLP_HEADERS", "a=b, Bearer hunter2")
+        => "OTEL_EXPORTER_OTLP_HEADERS: not a list of headers, as name=value,other=value";
+    a_collectors_password: Machine::new().flag("--otlp-endpoint=http://ann:hunter2@127.0.0.1:4318")
+        => "--otlp-endpoint: a URL with a user's name in it is shown in places; \
+            OTEL_EXPORTER_OTLP_HEADERS=Authorization=... is not";
     unix_sockets: Machine::new().yaml("unix_sockets: [docker.sock]")
         => "unix_sockets in /home/ann/.config/coder_boundary/config.yaml: docker.sock: not a path that begins with /";
 }

@@ -24,6 +24,7 @@ const PAUSE: u16 = 1_000;
 pub(super) fn ctl(asked: &Ctl) -> Result<u8, Error> {
     let found = found(asked.session.as_deref());
     match &asked.verb {
+        CtlVerb::Ps { .. } if found.is_empty() && asked.session.is_some() => Err(Error::Session(0)),
         CtlVerb::Ps { json } => ps(&found, *json),
         CtlVerb::Denied { json } => denied(&one(found)?.0, *json),
         CtlVerb::Reload { replaced } => tell(&one(found)?.0, &Ask::Reload { replaced: *replaced }),

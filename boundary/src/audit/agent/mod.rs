@@ -254,9 +254,12 @@ impl State {
     /// Whether an agent that cannot be reached when the session is over may come back: one that was
     /// there may be starting anew; one that never was is most often not there at all.
     fn is_worth_waiting(&self, error: &io::Error) -> bool {
-        let is_absent =
-            matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused);
-        !is_absent || self.was_there
+        match error.kind() {
+            io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => self.was_there,
+            // No agent can ever be there.
+            io::ErrorKind::InvalidFilename => false,
+            _ => true,
+        }
     }
 
     /// Hands over what may be sent: whole batches, and a smaller one when it is due. Each tells with

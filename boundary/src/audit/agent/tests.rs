@@ -336,3 +336,13 @@ fn where_there_is_no_agent_nobody_waits_for_one_at_the_end() {
     agent.wait();
     assert_eq!(agent.lost(), 3);
 }
+
+#[test]
+fn nobody_waits_for_an_agent_where_none_can_be() {
+    let place = Place(PathBuf::from("/tmp").join("long/".repeat(30)));
+    let agent = place.agent();
+    agent.push(one(1));
+    agent.close(Duration::from_hours(1));
+    agent.wait();
+    assert_eq!(agent.lost(), 1);
+}
