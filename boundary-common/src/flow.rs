@@ -72,6 +72,13 @@ impl Endpoint {
         }
     }
 
+    /// Whether it names everybody on loopback: 127.255.255.255, and 127.0.0.0 before Linux 5.14. A datagram
+    /// for it is copied to every socket of the port, whoever else has one.
+    #[inline(always)]
+    pub const fn is_broadcast(&self) -> bool {
+        self.is_v4() && is_broadcast4(self.address[3])
+    }
+
     /// The same endpoint with the unspecified address replaced by what the kernel will take.
     #[inline(always)]
     #[must_use]
@@ -257,6 +264,13 @@ const _: () = assert!(size_of::<Mark>() == 136);
 const _: () = assert!(size_of::<Doors>() == 24);
 const _: () = assert!(size_of::<Refusal>() == 72);
 
+/// Whether an IPv4 address, as on the wire, is loopback's for everybody: see [`Endpoint::is_broadcast`].
+#[inline(always)]
+pub const fn is_broadcast4(address: u32) -> bool {
+    let address = u32::from_be(address);
+    address == 0x7fff_ffff || address == 0x7f00_0000
+}
+
 #[cfg(test)]
 mod tests {
     use core::net::{Ipv4Addr, Ipv6Addr};
@@ -281,6 +295,20 @@ mod tests {
         for text in ["::1", "::", "::ffff:127.0.0.1", "::ffff:127.9.9.9", "::ffff:0.0.0.0"] {
             assert!(v6(text).is_loopback(), "{text}");
         }
+    }
+
+    #[test]
+    fn everybody_on_loopback_has_two_addresses() {
+        for text in ["127.255.255.255", "127.0.0.0"] {
+            assert!(
+                v4(text).is_broadcast() && v6(&format!("::ffff:{text}")).is_broadcast(),
+                "{text}"
+            );
+        }
+        for text in ["127.0.0.1", "127.255.255.254", "127.0.0.255", "0.0.0.0", "255.255.255.255"] {
+            assert!(!v4(text).is_broadcast(), "{text}");
+        }
+        assert!(!v6("::1").is_broadcast() && !v6("::7fff:ffff").is_broadcast());
     }
 
     #[test]

@@ -8,7 +8,7 @@ use aya_ebpf::EbpfContext as _;
 use aya_ebpf::bindings::bpf_sock;
 use aya_ebpf::helpers::bpf_sk_fullsock;
 use aya_ebpf::programs::SkBuffContext;
-use boundary_common::flow::{Endpoint, FlowKey, TCP, UDP};
+use boundary_common::flow::{Endpoint, FlowKey, TCP, UDP, is_broadcast4};
 use boundary_common::steer::{Listener, Socket, Why, leave};
 
 use crate::context::read;
@@ -86,14 +86,15 @@ fn may_leave(ctx: &SkBuffContext) -> bool {
 }
 
 impl Packet {
-    /// Reads an IPv4 packet between loopback addresses, and what its receiver is looked up by.
+    /// Reads an IPv4 packet between loopback addresses, and what its receiver is looked up by. One for
+    /// everybody has more receivers than that.
     /// What is answered to any other source the kernel would route to wherever that is.
     #[inline(always)]
     fn read_v4(ctx: &SkBuffContext, tuple: &mut Tuple) -> Option<(Self, u32)> {
         let fragment: u16 = ctx.load(6).ok()?;
         let [source, target]: [u32; 2] = ctx.load(12).ok()?;
-        if u16::from_be(fragment) & FRAGMENT != 0 || !is_loopback4(source) || !is_loopback4(target)
-        {
+        let is_local = is_loopback4(source) && is_loopback4(target) && !is_broadcast4(target);
+        if u16::from_be(fragment) & FRAGMENT != 0 || !is_local {
             return None;
         }
         let protocol = u16::from(ctx.load::<u8>(9).ok()?);

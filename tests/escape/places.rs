@@ -1,10 +1,10 @@
 //! A-16 and A-24: the same address somewhere else, and other addresses for here.
 
 use std::fs;
-use std::io::Write as _;
+use std::io::{BufRead as _, BufReader, Lines, Write as _};
 use std::net::{TcpListener, UdpSocket};
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::{Child, ChildStdout, Command, Stdio};
 
 use super::REFUSALS;
 use super::people::BOTH;
@@ -123,6 +123,79 @@ fn a24_every_address_of_the_host_leads_to_a_verdict() {
         let count = findings.iter().filter(judged).count();
         out.expect(count == 2 * OWN.len(), "each attempt has an answer, and none is the service's");
         out.expect(datagrams.recv(&mut [0; 64]).is_err(), "no datagram arrives");
+    }
+}
+
+#[test]
+fn a24_a_datagram_for_everybody_on_loopback_has_no_copy_for_the_host() {
+    needs!(root, bpf, python3);
+    let world = World::new();
+    let mut service = Service::start(&world);
+    let script = "
+import socket
+def made():
+    one = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    for name in (socket.SO_REUSEADDR, socket.SO_BROADCAST): one.setsockopt(socket.SOL_SOCKET, name, 1)
+    return one
+for everybody in ('127.255.255.255', '127.0.0.0'):
+    own = made()
+    try: own.bind((everybody, 9302))
+    except OSError as error: print(error); continue
+    for connects in (False, True):
+        sender = made()
+        try:
+            if connects: sender.connect((everybody, 9302)); sender.send(b'copy')
+            else: sender.sendto(b'copy', (everybody, 9302))
+        except OSError as error: print(error)
+print('tried')";
+    let command = ["/usr/bin/python3", "-c", script];
+    for user in BOTH {
+        user.bounded(&world, &command).output().says("tried").nothing_left();
+    }
+    world.bare(&["/usr/bin/python3", "-c", &script.replace("copy", "bare")]).output().says("tried");
+    let heard = service.heard();
+    assert!(heard.iter().any(|it| it == "bare"), "outside the host gets its copy: {heard:?}");
+    assert!(!heard.iter().any(|it| it == "copy"), "and not from inside: {heard:?}");
+}
+
+/// A service of the host on a port that it shares, as those of mDNS and SSDP do.
+struct Service(Child, Lines<BufReader<ChildStdout>>);
+
+impl Service {
+    /// One that listens.
+    fn start(world: &World) -> Self {
+        let script = "import socket
+s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+s.bind(('0.0.0.0', 9302))
+print('bound', flush=True)
+while True: print(s.recv(9).decode(), flush=True)";
+        let mut child = world.host().run(|| {
+            let mut python = Command::new("/usr/bin/python3");
+            python.args(["-c", script]).stdout(Stdio::piped()).spawn().expect("a service")
+        });
+        let mut lines = BufReader::new(child.stdout.take().expect("it is piped")).lines();
+        assert!(lines.next().is_some_and(|line| line.is_ok_and(|line| line == "bound")));
+        Self(child, lines)
+    }
+
+    /// Everything that it heard, to the first from outside.
+    fn heard(&mut self) -> Vec<String> {
+        let mut heard = Vec::new();
+        for line in self.1.by_ref().map_while(Result::ok) {
+            heard.push(line);
+            if heard.last().is_some_and(|line| line == "bare") {
+                break;
+            }
+        }
+        heard
+    }
+}
+
+impl Drop for Service {
+    fn drop(&mut self) {
+        drop(self.0.kill());
+        drop(self.0.wait());
     }
 }
 

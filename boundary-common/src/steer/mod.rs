@@ -154,10 +154,13 @@ pub const fn steer(hook: Hook, socket: Socket, target: &Endpoint, there: Listene
 }
 
 /// Decides for a datagram. What is sent to the resolver's own address is a question already
-/// turned (a connected IPv4-mapped socket names the rewritten address on every send).
+/// turned (a connected IPv4-mapped socket names the rewritten address on every send). What is for
+/// everybody is for strangers too, whoever of them was found to listen.
 #[inline(always)]
 const fn datagram(target: &Endpoint, there: Listener) -> Decision {
-    if target.is_loopback() && matches!(there, Listener::Session) {
+    if target.is_broadcast() {
+        Decision::Refuse(Why::Datagram)
+    } else if target.is_loopback() && matches!(there, Listener::Session) {
         Decision::Pass
     } else if target.port == DNS || (target.is_loopback() && matches!(there, Listener::Door)) {
         Decision::Turn(Door::Resolver)

@@ -159,6 +159,18 @@ fn the_sessions_own_servers_are_reached() {
 }
 
 #[test]
+fn what_is_for_everybody_on_loopback_is_for_nobody() {
+    for address in ["127.255.255.255", "127.0.0.0"] {
+        for there in [Listener::Session, Listener::Door, Listener::Nobody] {
+            let target = endpoint(address, 5353);
+            let refused = Decision::Refuse(Why::Datagram);
+            assert_eq!(steer(Hook::Sendmsg, UDP4, &target, there), refused, "{address}");
+            assert_eq!(steer(Hook::Connect, UDP4, &target, there), refused, "{address}");
+        }
+    }
+}
+
+#[test]
 fn a_service_of_the_host_is_for_the_proxy_to_judge() {
     let target = endpoint("127.0.0.1", 5432);
     let decision = steer(Hook::Connect, TCP4, &target, Listener::Stranger);
