@@ -211,6 +211,39 @@ fn the_dashboard_has_the_shape_of_one() {
 }
 
 #[test]
+fn the_first_question_for_metadata_raises_the_alarm() {
+    needs!(promtool);
+    // The counter is not there before; the second row had refusals before, and none of late.
+    let test = format!(
+        "rule_files: [{}]
+evaluation_interval: 1m
+tests:
+  - interval: 1m
+    input_series:
+      - {{series: 'boundary_decisions_total{{code=\"address_refused\",instance=\"new\"}}', values: '_x20 1x40'}}
+      - {{series: 'boundary_decisions_total{{code=\"address_refused\",instance=\"old\"}}', values: '3x60'}}
+    alert_rule_test:
+      - {{eval_time: 25m, alertname: BoundaryMetadataAsked, exp_alerts: [{{exp_labels: {{instance: new, severity: warning}}}}]}}
+      - {{eval_time: 50m, alertname: BoundaryMetadataAsked, exp_alerts: []}}
+",
+        file("alerts.prometheus.yaml").display()
+    );
+    // What it says is not what is asked here.
+    let test = test.replace(
+        "severity: warning}}",
+        "severity: warning}, exp_annotations: {summary: 'new asked for an address of the machine, its \
+         link or its cloud''s metadata'}}",
+    );
+    let path = std::env::temp_dir().join(format!("alarm-{}.yaml", std::process::id()));
+    fs::write(&path, test).expect("the temporary folder can be written");
+    let checked = Command::new("promtool").args(["test", "rules"]).arg(&path).output();
+    fs::remove_file(&path).expect("it is ours");
+    let checked = checked.expect("it starts");
+    let said = [checked.stdout, checked.stderr].concat();
+    assert!(checked.status.success(), "{}", String::from_utf8_lossy(&said));
+}
+
+#[test]
 fn prometheus_takes_the_rules() {
     needs!(promtool);
     let rules = file("alerts.prometheus.yaml");
