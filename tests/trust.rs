@@ -255,7 +255,7 @@ fn e03_git_believes_with_either_library() {
 
 #[test]
 fn e03_cargo_believes() {
-    needs!(root, bpf);
+    needs!(root, bpf, cargo);
     let world = world();
     let files = world.folder().join("files");
     let write = |path: &str, text: &str| {

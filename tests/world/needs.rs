@@ -1,6 +1,7 @@
 //! What a test needs of the machine, and the promise that it is there.
 
 use std::io::Write as _;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use nix::unistd::geteuid;
@@ -15,7 +16,7 @@ use super::container::Container;
 /// nobody but root starts it there), `covers` (that the jail of the run has mounts of its own), `guards`
 /// (that it keeps the command from changing files of the session's), `bounds` (that the limits of whoever
 /// starts boundary may be changed), `long` (that long runs are asked for), `userns`, `landlock`, `loopdev`
-/// (files as disks), `memcg` (cgroups that bound memory), the name of a Python package, or that of a
+/// (files as disks), `cargo` (one that who starts boundary may run), `memcg` (cgroups that bound memory), the name of a Python package, or that of a
 /// program. Under `BOUNDARY_TEST_PROMISE=root,bpf,…` the lack of what was promised is a failure.
 macro_rules! needs {
     ($($what:ident),+) => {
@@ -81,6 +82,8 @@ fn is_there(what: &str) -> bool {
         "landlock" => crate::kernel::has_landlock(),
         // Of a version that knows the paths of unix sockets.
         "landlock_unix" => crate::kernel::restricts_unix(),
+        // The one that builds this, below whatever home it has.
+        "cargo" => super::run::user() == "0" || !is_there("machine") || is_open(env!("CARGO")),
         "memcg" => super::narrow::hierarchy().is_some(),
         "loopdev" => Path::new("/dev/loop-control").exists(),
         "grpcio" => has_module("grpc"),
@@ -89,6 +92,12 @@ fn is_there(what: &str) -> bool {
         "websockets" => has_module("websockets"),
         program => on_path(program),
     }
+}
+
+/// Whether everybody may go to a file.
+fn is_open(path: &str) -> bool {
+    let is_open = |place: &Path| place.metadata().is_ok_and(|it| it.mode() & 1 == 1);
+    Path::new(path).ancestors().all(is_open)
 }
 
 /// Whether whoever starts boundary may mount something.
