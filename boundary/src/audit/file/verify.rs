@@ -152,6 +152,15 @@ pub struct Sessions {
 impl Sessions {
     /// Goes on with the next file, the oldest first.
     pub fn read(&mut self, source: impl BufRead) -> io::Result<()> {
+        self.read_each(source, drop)
+    }
+
+    /// The same, and hands on what each line says: a pipe can be read but once.
+    pub fn read_each(
+        &mut self,
+        source: impl BufRead,
+        mut each: impl FnMut(Saved),
+    ) -> io::Result<()> {
         let file = self.files;
         self.files += 1;
         let mut lines = Reader::new(source);
@@ -159,7 +168,8 @@ impl Sessions {
         for line in &mut lines {
             let line = line?;
             number = line.number;
-            self.take(file, line);
+            self.take(file, &line);
+            line.saved.into_iter().for_each(&mut each);
         }
         if !lines.begun().is_empty() {
             self.torn.push((file, number + 1));
@@ -188,18 +198,18 @@ impl Sessions {
     }
 
     /// Looks at one line.
-    fn take(&mut self, file: usize, line: Line) {
+    fn take(&mut self, file: usize, line: &Line) {
         // What ends a line that a full disk tore.
         if line.bytes.is_empty() {
             return;
         }
         let place = (file, line.number);
-        let Some(mut saved) = line.saved else { return self.torn.push(place) };
-        let Some(prev) = saved.prev.take().filter(|_| !saved.session_id.is_empty()) else {
+        let Some(saved) = &line.saved else { return self.torn.push(place) };
+        let Some(prev) = saved.prev.as_deref().filter(|_| !saved.session_id.is_empty()) else {
             return self.find(place, Verdict::Unchained);
         };
         let head = chain::hash(&line.bytes);
-        let wrong = self.follow(place, &saved, &prev, head);
+        let wrong = self.follow(place, saved, prev, head);
         if let Some(what) = wrong {
             self.find(place, what);
         }

@@ -10,9 +10,10 @@ mod verify;
 
 use std::fs::File;
 use std::io::{self, BufReader};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::Error;
+use crate::audit::file::files_of;
 use crate::cli::Audit;
 
 /// Does what a subcommand asks, and gives the exit status.
@@ -22,6 +23,18 @@ pub(super) fn run(asked: &Audit) -> Result<u8, Error> {
         Audit::Report(asked) => report::report(asked).map(|()| 0),
         Audit::Verify(asked) => verify::verify(asked),
     }
+}
+
+/// The files that are named, each once: what was rotated away from one of them is read with that.
+fn named(files: &[PathBuf]) -> impl Iterator<Item = &Path> {
+    let is_of_another = |index: usize, path: &Path| {
+        files.iter().enumerate().any(|(other, file)| {
+            let is_rotated = file != path && files_of(file).iter().any(|it| it == path);
+            is_rotated || (other < index && file == path)
+        })
+    };
+    let once = files.iter().enumerate().filter(move |(index, path)| !is_of_another(*index, path));
+    once.map(|(_, path)| path.as_path())
 }
 
 /// Opens a file of records.
@@ -53,7 +66,27 @@ fn size(bytes: u64) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::size;
+    use std::fs;
+    use std::path::{Path, PathBuf};
+
+    use super::{named, size};
+
+    #[test]
+    fn a_file_is_read_once_however_it_is_named() {
+        let folder = std::env::temp_dir().join(format!("boundary-named-{}", uuid::Uuid::new_v4()));
+        fs::create_dir(&folder).expect("a folder");
+        let files = ["a", "a.1", "a.2", "b"].map(|name| folder.join(name));
+        files.iter().for_each(|path| fs::write(path, "").expect("a file"));
+        let [main, first, second, other] = &files;
+        let once = |given: &[&PathBuf]| {
+            let given: Vec<PathBuf> = given.iter().copied().cloned().collect();
+            named(&given).map(Path::to_owned).collect::<Vec<_>>()
+        };
+        assert_eq!(once(&[first, main, other, second]), [main.clone(), other.clone()]);
+        assert_eq!(once(&[other, other]), std::slice::from_ref(other));
+        assert_eq!(once(&[first]), std::slice::from_ref(first));
+        fs::remove_dir_all(&folder).expect("it is ours");
+    }
 
     #[test]
     fn sizes_are_short() {

@@ -12,13 +12,13 @@ use jiff::{Timestamp, Zoned};
 use super::super::Error;
 use super::filter::{Filter, moment};
 use super::follow::Tail;
-use super::{open, readable};
+use super::{named, open, readable};
 use crate::audit::file::{Event, Line, Reader, Saved, files_of};
 use crate::audit::printable;
 use crate::cli::Show;
 use crate::rules::quoted;
 
-/// How many decisions of a file that is followed may wait for what became of them.
+/// How many decisions may wait for what became of them.
 const WAITING: usize = 65_536;
 
 /// Shows what is asked for; with `follow` until interrupted.
@@ -39,37 +39,44 @@ pub(super) fn show(asked: &Show) -> Result<(), Error> {
     let look =
         Look { ink: ink(asked.color.as_deref()), json: asked.json, zone: TimeZone::system() };
     let mut screen = Screen { filter, look, out: io::stdout().lock(), shown: HashMap::new() };
-    let mut tails = Vec::new();
     let mut all = Gathered { most: asked.last, ..Gathered::default() };
-    for path in &asked.files {
-        tails.push(gather(path, asked.follow, &screen.filter, &mut all)?);
-    }
-    let told = screen.tell(all);
-    match told.and_then(|()| if asked.follow { screen.follow(&mut tails) } else { Ok(()) }) {
+    match tell(asked, &mut all, &mut screen) {
         // Whoever looked has seen enough.
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-        other => other.map_err(Error::Output),
+        Err(Error::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        other => other,
     }
 }
 
+/// Shows what is there, and what comes.
+fn tell<W: Write>(asked: &Show, all: &mut Gathered, screen: &mut Screen<W>) -> Result<(), Error> {
+    let mut tails = Vec::new();
+    for path in named(&asked.files) {
+        tails.push(gather(path, asked.follow, all, screen)?);
+    }
+    let told = screen.tell(all);
+    told.and_then(|()| if asked.follow { screen.follow(&mut tails) } else { Ok(()) })
+        .map_err(Error::Output)
+}
+
 /// Reads what is in a file now; what was rotated away from it first.
-fn gather(
+fn gather<W: Write>(
     path: &Path,
     follow: bool,
-    filter: &Filter,
     all: &mut Gathered,
+    screen: &mut Screen<W>,
 ) -> Result<Option<Tail>, Error> {
     let mut files = files_of(path);
     let tail = if follow { files.pop() } else { None };
     for file in files {
         for line in Reader::new(open(&file)?) {
-            all.take(line.map_err(readable(&file))?, filter);
+            let line = line.map_err(readable(&file))?;
+            all.take(line, screen).map_err(Error::Output)?;
         }
     }
     let Some(path) = tail else { return Ok(None) };
     let mut tail = Tail::open(path.clone()).map_err(readable(&path))?;
     while let Some(line) = tail.next().map_err(readable(&path))? {
-        all.take(line, filter);
+        all.take(line, screen).map_err(Error::Output)?;
     }
     Ok(Some(tail))
 }
@@ -106,32 +113,42 @@ struct Gathered {
 }
 
 impl Gathered {
-    /// Takes a line if it is looked for.
-    fn take(&mut self, line: Line, filter: &Filter) {
-        let Some(saved) = line.saved else { return };
-        let key = saved.sequence.map(|number| (saved.session_id.clone(), number));
+    /// Takes a line if it is looked for. Where nobody wants the last ones alone, what has waited for its
+    /// end behind so many others is shown without it.
+    fn take<W: Write>(&mut self, line: Line, screen: &mut Screen<W>) -> io::Result<()> {
+        let Some(saved) = line.saved.as_ref() else { return Ok(()) };
+        let key = key_of(saved);
         if saved.is_closing() {
-            if let Some(index) = key.and_then(|key| self.open.remove(&key))
-                && let Some(asked) =
-                    index.checked_sub(self.gone).and_then(|at| self.found.get_mut(at))
-            {
-                asked.closing = Some(saved);
-                asked.raw.push(line.bytes);
-            }
-            return;
+            let index = key.and_then(|key| self.open.remove(&key));
+            let at = index.and_then(|index| index.checked_sub(self.gone));
+            let Some(asked) = at.and_then(|at| self.found.get_mut(at)) else {
+                return screen.live(line);
+            };
+            asked.raw.extend(screen.look.json.then_some(line.bytes));
+            asked.closing = line.saved;
+            return Ok(());
         }
-        if !is_wanted(&saved, filter) {
-            return;
+        if !is_wanted(saved, &screen.filter) {
+            return Ok(());
         }
         if let Some(key) = key {
             self.open.insert(key, self.gone + self.found.len());
         }
-        self.found.push_back(Asked { opening: saved, closing: None, raw: vec![line.bytes] });
-        if self.most.is_some_and(|most| self.found.len() > most) {
-            self.found.pop_front();
-            self.gone += 1;
+        let raw = screen.look.json.then_some(line.bytes).into_iter().collect();
+        self.found.extend(line.saved.map(|opening| Asked { opening, closing: None, raw }));
+        if self.found.len() <= self.most.unwrap_or(WAITING) {
+            return Ok(());
         }
+        let Some(first) = self.found.pop_front() else { return Ok(()) };
+        key_of(&first.opening).and_then(|key| self.open.remove(&key));
+        self.gone += 1;
+        if self.most.is_none() { screen.line(&first) } else { Ok(()) }
     }
+}
+
+/// What a decision and its end have in common.
+fn key_of(saved: &Saved) -> Option<(String, u64)> {
+    saved.sequence.map(|number| (saved.session_id.clone(), number))
 }
 
 /// Whether a record that opens something is looked for. What is said of a session stands between
@@ -162,8 +179,8 @@ struct Screen<W> {
 
 impl<W: Write> Screen<W> {
     /// Shows what was found.
-    fn tell(&mut self, all: Gathered) -> io::Result<()> {
-        for asked in all.found {
+    fn tell(&mut self, all: &mut Gathered) -> io::Result<()> {
+        for asked in all.found.drain(..) {
             self.line(&asked)?;
         }
         self.out.flush()
@@ -414,9 +431,9 @@ mod tests {
         let mut screen = screen(false, Filter::default());
         let mut all = Gathered::default();
         for value in allowed() {
-            all.take(line(&value), &screen.filter);
+            all.take(line(&value), &mut screen).unwrap();
         }
-        screen.tell(all).unwrap();
+        screen.tell(&mut all).unwrap();
         assert_eq!(
             shown(screen),
             "2026-05-01 12:00:00.123 ALLOW GET https://a.test/x  200 0 B up, 13 B down, 34 ms  \
@@ -445,11 +462,36 @@ mod tests {
         let [mut early, end] = allowed();
         early["sequence"] = 6.into();
         for value in [&early, &allowed()[0], &end] {
-            all.take(line(value), &screen.filter);
+            all.take(line(value), &mut screen).unwrap();
         }
-        screen.tell(all).unwrap();
+        screen.tell(&mut all).unwrap();
         let text = shown(screen);
         assert!(text.lines().count() == 1 && text.contains("  200 "), "{text}");
+    }
+
+    #[test]
+    fn what_waits_too_long_for_its_end_is_shown_without_and_does_not_fill_the_memory() {
+        let mut screen = screen(false, Filter::default());
+        let mut all = Gathered::default();
+        let [open, end] = allowed();
+        let count = u64::try_from(WAITING).unwrap() + 2;
+        for number in 0..count {
+            let mut open = open.clone();
+            open["sequence"] = number.into();
+            all.take(line(&open), &mut screen).unwrap();
+        }
+        assert_eq!((all.found.len(), all.open.len(), screen.shown.len()), (WAITING, WAITING, 2));
+        for number in [1, count - 1] {
+            let mut end = end.clone();
+            end["sequence"] = number.into();
+            all.take(line(&end), &mut screen).unwrap();
+        }
+        screen.tell(&mut all).unwrap();
+        let text = shown(screen);
+        let lines: Vec<&str> = text.lines().collect();
+        assert_eq!(u64::try_from(lines.len()).unwrap(), count + 1);
+        assert!(lines[2].contains("  end GET https://a.test/x  200 "), "{}", lines[2]);
+        assert!(lines[lines.len() - 1].contains("ALLOW GET https://a.test/x  200 "));
     }
 
     #[test]

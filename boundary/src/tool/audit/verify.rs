@@ -5,6 +5,7 @@ use std::io::BufReader;
 use std::path::{Path, PathBuf};
 
 use super::super::{Error, answer};
+use super::named;
 use crate::audit::file::{Ending, Finding, Session, Sessions, Verdict, files_of, missing_of};
 use crate::cli::Verify;
 
@@ -12,7 +13,7 @@ use crate::cli::Verify;
 pub(super) fn verify(asked: &Verify) -> Result<u8, Error> {
     let mut told = String::new();
     let mut is_fine = true;
-    for path in &asked.files {
+    for path in named(&asked.files) {
         let files = files_of(path);
         let sessions = read(&files)?;
         let missing = missing_of(path);

@@ -18,8 +18,8 @@ use std::path::Path;
 use jiff::Zoned;
 
 use super::super::Error;
-use super::{open, readable};
-use crate::audit::file::{Reader, Sessions, files_of};
+use super::{named, open, readable};
+use crate::audit::file::{Sessions, files_of};
 use crate::cli::Report;
 use ledger::Ledger;
 
@@ -27,12 +27,8 @@ use ledger::Ledger;
 pub(super) fn report(asked: &Report) -> Result<(), Error> {
     let mut ledger = Ledger::default();
     let mut chain = Sessions::default();
-    for path in asked.files.iter().flat_map(|path| files_of(path)) {
-        for line in Reader::new(open(&path)?) {
-            let line = line.map_err(readable(&path))?;
-            line.saved.into_iter().for_each(|saved| ledger.take(saved));
-        }
-        chain.read(open(&path)?).map_err(readable(&path))?;
+    for path in named(&asked.files).flat_map(|path| files_of(path)) {
+        chain.read_each(open(&path)?, |saved| ledger.take(saved)).map_err(readable(&path))?;
     }
     let page = page::page(&ledger, &chain, &Zoned::now()).into_string();
     if asked.output == Path::new("-") {
