@@ -43,9 +43,7 @@ impl File {
         };
         match system.read(&path) {
             Ok(content) => Self::parse(path, &content),
-            Err(error)
-                if source_name == Source::Default && error.kind() == io::ErrorKind::NotFound =>
-            {
+            Err(error) if source_name == Source::Default && is_absent(&error) => {
                 Ok(Self::default())
             }
             Err(error) => Err(Error::Unreadable { source_name, path, error }),
@@ -76,6 +74,28 @@ impl File {
             return error;
         };
         Error::File { path: self.path.clone(), line, column, what: shown(&what) }
+    }
+
+    /// The same mistake of a value of this file, by the line of its key. The parser, which knows every
+    /// place, cannot know what is wrong with it.
+    pub(super) fn placing(&self, error: Error) -> Error {
+        let (key, what) = match &error {
+            Error::Value { source_name: Source::Key(key, path), what } if *path == self.path => {
+                (*key, what.clone())
+            }
+            Error::Unreadable { source_name: Source::Key(key, of), path, error }
+                if *of == self.path =>
+            {
+                (*key, format!("cannot read {}: {error}", path.display()))
+            }
+            _ => return error,
+        };
+        let is_key = |line: &str| {
+            line.strip_prefix(key).is_some_and(|rest| rest.trim_start().starts_with(':'))
+        };
+        let Some(line) = self.text.lines().position(is_key) else { return error };
+        let what = shown(&format!("{key}: {what}"));
+        Error::File { path: self.path.clone(), line: line + 1, column: 1, what }
     }
 
     /// Every key that is set, but those of which rules are made. A key that is known one day is told
@@ -111,6 +131,12 @@ impl Included {
             .map(Option::unwrap_or_default)
             .map_err(|error| located(path.to_owned(), content, &error))
     }
+}
+
+/// Whether a path leads to no file. On the way there may be something that is no folder, as below a home
+/// that is `/dev/null`.
+fn is_absent(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
 }
 
 /// The lines on which the rules of a list stand, as far as they stand there in one piece: each behind

@@ -104,14 +104,26 @@ impl Config {
     ) -> Result<Self, Error> {
         let user = Invoker::resolve(environment, system)?;
         let file = File::find(&args.policy, environment, &user, system)?;
-        let reader = Reader { args: &args, environment, file: &file };
+        Self::of(args, environment, &file, (system, user)).map_err(|error| file.placing(error))
+    }
+
+    /// The meaning of a command line with a file that was read.
+    fn of(
+        args: Args,
+        environment: &Environment,
+        file: &File,
+        (system, user): (&dyn System, Invoker),
+    ) -> Result<Self, Error> {
+        let reader = Reader { args: &args, environment, file };
         let forward = reader.forward()?;
-        let warnings = warnings(forward.as_ref(), system);
+        let mut warnings = warnings(forward.as_ref(), system);
         let log = reader.log()?;
         let audit_log = reader
             .path(settings::AUDIT_LOG, args.audit_log.as_ref(), file.values.audit_log.as_ref())?
             .or_else(|| Some(log.dir.as_ref()?.join("audit.jsonl")));
-        let mut policy = Policy::of(&args.policy, environment, &file, (system, &user))?;
+        let audit_on_error = reader.audit_on_error(audit_log.is_some())?;
+        warnings.extend(reader.idle(audit_log.is_some()));
+        let mut policy = Policy::of(&args.policy, environment, file, (system, &user))?;
         let learn = reader.path(settings::LEARN, args.learn.as_ref(), None)?;
         if learn.is_some() {
             policy.permit_everything();
@@ -131,7 +143,7 @@ impl Config {
             names_audit_log: args.audit_log.is_some(),
             audit_query: file.values.audit_query.unwrap_or(true),
             audit_rotation: reader.rotation(),
-            audit_on_error: value::read(file.values.audit_on_error).unwrap_or_default(),
+            audit_on_error,
             forward,
             labels: reader.labels(),
             egress: Egress {
@@ -161,6 +173,28 @@ impl Config {
         // Last, so that a mistake in the policy is told even without a command.
         config.command = args.command;
         if config.command.is_empty() { Err(Error::NoCommand) } else { Ok(config) }
+    }
+
+    /// Tells the log what the user of a session within another should know: the rest is for the
+    /// outermost one to do, and to tell.
+    pub fn announce_rules(&self) {
+        self.warnings.iter().filter(|it| **it == Warning::DeniesAll).for_each(Warning::tell);
+    }
+
+    /// The options that were given and are of no effect in a session within another.
+    pub fn outermost_alone(&self) -> Vec<&'static str> {
+        let Egress { roots, correlated, .. } = &self.egress;
+        let given = [
+            ("--proxy-port", self.proxy_port.is_some()),
+            ("--limit", self.limits != Limits::default()),
+            ("--use-real-dns", self.real_dns),
+            ("--upstream-ca", !roots.is_empty()),
+            ("--enable-session-correlation", !correlated.is_empty()),
+            ("--metrics-port", self.metrics_port.is_some()),
+            ("--pprof", self.pprof_port.is_some()),
+            ("--otlp-endpoint", self.collector.is_some()),
+        ];
+        given.into_iter().filter_map(|(name, is_given)| is_given.then_some(name)).collect()
     }
 
     /// Tells the log what the user should know, each thing once.
@@ -207,6 +241,13 @@ pub enum Warning {
         /// A path that is longer than a socket's may be.
         socket: PathBuf,
     },
+    /// A key that says nothing by itself.
+    Idle {
+        /// The key.
+        key: &'static str,
+        /// What it takes.
+        needs: &'static str,
+    },
     /// Questions leave the machine.
     RealDns,
 }
@@ -232,6 +273,9 @@ impl Warning {
                 socket = %socket.display(),
                 "the path is longer than a socket's may be: no workspace agent gets the audit logs"
             ),
+            Self::Idle { key, needs } => {
+                tracing::warn!("{key} in the policy file has no effect without {needs}");
+            }
             Self::RealDns => tracing::warn!(
                 "use_real_dns: questions of any type for names that a rule covers leave for the \
                  host's resolver; below a permitted domain, a name can carry data out"
@@ -368,6 +412,16 @@ pub enum Error {
 }
 
 impl Error {
+    /// The line of the file, if it is about one.
+    fn line(&self) -> Option<usize> {
+        match self {
+            Self::File { line, .. } => Some(*line),
+            Self::Value { .. } | Self::Rule { .. } | Self::Unreadable { .. } | Self::NoCommand => {
+                None
+            }
+        }
+    }
+
     /// What to do about it.
     pub fn hint(&self) -> String {
         match self {

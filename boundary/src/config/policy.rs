@@ -120,8 +120,13 @@ impl Policy {
     pub fn mistakes(error: Error, system: &dyn System) -> Vec<Error> {
         let Error::File { path, .. } = &error else { return vec![error] };
         let content = system.read(path).unwrap_or_default();
-        let all = file::mistakes(path, &content);
-        if all.is_empty() { vec![error] } else { all }
+        let mut all = file::mistakes(path, &content);
+        // The first mistake may be of another kind than a rule's, which are found on their own.
+        let is_among = |other: &Error| error.line() == other.line();
+        if !all.iter().any(is_among) {
+            all.insert(0, error);
+        }
+        all
     }
 
     /// The rules that somebody wrote, if any did.

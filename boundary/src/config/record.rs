@@ -5,8 +5,8 @@ use std::num::NonZeroU32;
 use std::path::PathBuf;
 
 use super::value::{Reader, Source, parse_bool, read, utf8};
-use super::{DomainMatch, Error, Forward, Labels, RuleSet};
-use crate::audit::{Rotation, Size};
+use super::{DomainMatch, Error, Forward, Labels, RuleSet, Warning};
+use crate::audit::{OnError, Rotation, Size};
 use crate::cli::settings;
 use crate::rules::Rule;
 
@@ -19,6 +19,29 @@ impl Reader<'_> {
         let values = &self.file.values;
         let files = values.audit_files.map_or(FILES, NonZeroU32::get);
         read(values.audit_max_size).map(|Size(size)| Rotation { size, files })
+    }
+
+    /// What happens to requests when the audit file cannot be written, where there is one.
+    pub(super) fn audit_on_error(&self, has_file: bool) -> Result<OnError, Error> {
+        let on_error = read(self.file.values.audit_on_error).unwrap_or_default();
+        if on_error == OnError::Deny && !has_file {
+            let source_name = Source::Key("audit_on_error", self.file.path.clone());
+            let what = "`deny` needs an audit file: audit_log or log_dir".to_owned();
+            return Err(Error::Value { source_name, what });
+        }
+        Ok(on_error)
+    }
+
+    /// Keys of rotation that say nothing where there is nothing to rotate.
+    pub(super) fn idle(&self, has_file: bool) -> Vec<Warning> {
+        let values = &self.file.values;
+        let is_sized = values.audit_max_size.is_some();
+        let keys = [
+            ("audit_max_size", "audit_log or log_dir", is_sized && !has_file),
+            ("audit_files", "audit_max_size", values.audit_files.is_some() && !is_sized),
+        ];
+        let idle = keys.into_iter().filter(|(_, _, is_idle)| *is_idle);
+        idle.map(|(key, needs, _)| Warning::Idle { key, needs }).collect()
     }
 
     /// The workspace agent that gets the record, unless that is switched off.

@@ -345,9 +345,9 @@ refused! {
         => "--pprof: `yes`: not a truth value: one of true, false, 1, 0";
     an_escape_sequence_in_a_flag: Machine::new().flag("--proxy-port=\u{1b}[2J")
         => "--proxy-port: `\\u{1b}[2J`: a port is a number from 1 to 65535";
-    an_empty_path: Machine::new().flag("--log-dir=") => "--log-dir: an empty path";
+    an_empty_path: Machine::new().flag("--audit-log=") => "--audit-log: an empty path";
     an_empty_path_in_the_file: Machine::new().yaml("audit_log: ''")
-        => "audit_log in /home/ann/.config/coder_boundary/config.yaml: an empty path";
+        => "/home/ann/.config/coder_boundary/config.yaml:1:1: audit_log: an empty path";
     a_file_that_is_not_there: Machine::new().flag("--config=/gone")
         => "--config: cannot read /gone: entity not found";
     a_default_file_that_cannot_be_read: Machine::new().env("XDG_CONFIG_HOME", "/locked")
@@ -373,7 +373,13 @@ refused! {
         => "--otlp-endpoint: a URL with a user's name in it is shown in places; \
             OTEL_EXPORTER_OTLP_HEADERS=Authorization=... is not";
     unix_sockets: Machine::new().yaml("unix_sockets: [docker.sock]")
-        => "unix_sockets in /home/ann/.config/coder_boundary/config.yaml: docker.sock: not a path that begins with /";
+        => "/home/ann/.config/coder_boundary/config.yaml:1:1: unix_sockets: docker.sock: not a path that begins with /";
+    a_value_by_its_line: Machine::new().yaml("# a comment\nallowlist: []\nupstream_proxy: 'ftp://x'\n")
+        => "/home/ann/.config/coder_boundary/config.yaml:3:1: upstream_proxy: not the URL of an http or https proxy";
+    a_file_that_a_key_names: Machine::new().yaml("proxy_port: 9\nupstream_ca: [/gone]\n")
+        => "/home/ann/.config/coder_boundary/config.yaml:2:1: upstream_ca: cannot read /gone: entity not found";
+    a_refusal_that_nothing_can_cause: Machine::new().yaml("audit_on_error: deny\n")
+        => "/home/ann/.config/coder_boundary/config.yaml:1:1: audit_on_error: `deny` needs an audit file: audit_log or log_dir";
 }
 
 #[test]
@@ -737,7 +743,10 @@ fn every_shipped_preset_is_described_has_sources_and_no_fault() {
 #[test]
 fn what_cannot_be_included_is_told_with_who_asked_for_it() {
     let unknown = Machine::new().yaml("include: [gihub]").error();
-    assert!(unknown.contains("include in /home/ann") && unknown.contains("no preset"), "{unknown}");
+    assert!(
+        unknown.contains("config.yaml:1:1: include: ") && unknown.contains("no preset"),
+        "{unknown}"
+    );
     let missing = Machine::new().flag("--preset=./none.yaml").error();
     assert!(missing.starts_with("--preset: cannot read ./none.yaml"), "{missing}");
     let wrong = Machine::new().yaml("include: [x.yaml]").at(

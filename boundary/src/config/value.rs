@@ -117,12 +117,17 @@ impl Reader<'_> {
             level: level.unwrap_or(tracing::Level::WARN),
             is_asked: level.is_some(),
             format: format.or(read(values.log_format)).unwrap_or_default(),
-            dir: self.path(
-                settings::LOG_DIR,
-                self.args.log_dir.as_ref(),
-                values.log_dir.as_ref(),
-            )?,
+            dir: self.log_dir(),
         })
+    }
+
+    /// The folder of the log. As in the Go tool an empty one is none.
+    fn log_dir(&self) -> Option<PathBuf> {
+        let flag = self.args.log_dir.as_ref();
+        let given = Source::given(settings::LOG_DIR, flag, self.environment);
+        let given = given.map(|(_, path)| PathBuf::from(path));
+        let dir = given.or_else(|| self.file.values.log_dir.clone())?;
+        (!dir.as_os_str().is_empty()).then_some(dir)
     }
 
     /// In whose user namespace `nsjail` has the command.

@@ -8,8 +8,8 @@ use std::ffi::OsString;
 use serde_json::{Value, json};
 
 use super::{Error, Page, answer};
-use crate::cli::Check;
-use crate::config::{Environment, Host as Machine, Policy, Written};
+use crate::cli::{Args, Check};
+use crate::config::{Config, Environment, Host as Machine, Policy, Written};
 use crate::rules::{self, Code, Denial, Host, Intent, Near, Part, Rule, RuleSet, Scheme};
 
 /// The exit status of a no, and of a policy that there is something to say about.
@@ -17,11 +17,10 @@ const NO: u8 = 1;
 
 /// Answers what was asked.
 pub(super) fn check(asked: &Check) -> Result<u8, Error> {
-    let policy = Policy::resolve(&asked.policy, &Environment::own(), &Machine);
     if asked.asked.is_empty() {
-        return look_over(policy, asked.json);
+        return look_over(all_that(asked), asked.json);
     }
-    let policy = policy?;
+    let policy = Policy::resolve(&asked.policy, &Environment::own(), &Machine)?;
     let question = Question::parse(&asked.asked)?;
     let verdict = Verdict::of(&policy, question);
     let text =
@@ -254,6 +253,14 @@ impl Said {
     fn json(&self) -> Value {
         json!({ "kind": self.kind, "source": self.place, "rule": self.rule, "what": self.what })
     }
+}
+
+/// The policy, if a run with this file and these variables would take them: the rest of what they say is
+/// looked at too.
+fn all_that(asked: &Check) -> Result<Policy, crate::config::Error> {
+    let nothing = vec![OsString::from("true")];
+    let args = Args { policy: asked.policy.clone(), command: nothing, ..Args::default() };
+    Config::resolve(args, &Environment::own(), &Machine).map(|config| config.policy)
 }
 
 /// Says what there is to say about the policy itself.
