@@ -59,7 +59,13 @@ impl Book {
         let count = lessons.rules().len();
         let (path, plural) = (self.path.display(), if count == 1 { "" } else { "s" });
         // Where standard error is closed there is nobody to tell.
-        drop(writeln!(io::stderr(), "boundary: learned {count} rule{plural}: {path}"));
+        drop(match &result {
+            Ok(()) => writeln!(io::stderr(), "boundary: learned {count} rule{plural}: {path}"),
+            Err(error) => writeln!(
+                io::stderr(),
+                "boundary: learned {count} rule{plural} and cannot write {path}: {error}"
+            ),
+        });
         result
     }
 

@@ -96,7 +96,8 @@ fn outermost(config: &Config, identity: &Identity) -> Result<Outcome, Error> {
     let session = Uuid::new_v4();
     let remains = Remains::of(&session);
     let Raised { mut janitor, alarm, doors, walls } = raise::raise(config, &remains, identity)?;
-    let files = SessionFiles::create(remains.files.clone()).map_err(Call::to("mkdir"))?;
+    let files = SessionFiles::create(remains.files.clone());
+    let files = files.map_err(|source| Error::Folder { path: remains.files.clone(), source })?;
     if let Some(gateway) = config.egress.gateways.looping(&doors) {
         return Err(Error::Circle(gateway.to_string()));
     }
@@ -236,6 +237,15 @@ pub enum Error {
     /// A kernel call failed.
     #[error(transparent)]
     Call(#[from] Call),
+    /// The session's files have no place.
+    #[error("cannot make {}: {source}", .path.display())]
+    Folder {
+        /// Where they were to be.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        source: std::io::Error,
+    },
     /// The doors could not be opened.
     #[error(transparent)]
     Doors(#[from] crate::proxy::Closed),
@@ -286,6 +296,7 @@ impl Error {
             Self::NotStarted { .. } => 126,
             Self::Sinks(_)
             | Self::Call(_)
+            | Self::Folder { .. }
             | Self::Doors(_)
             | Self::Circle(_)
             | Self::Prompt(_)
@@ -306,6 +317,10 @@ impl Error {
                 return format!("{remedy}boundary doctor tells all; no command was run");
             }
             Self::Call(_) => "the kernel refused a call that a jail needs",
+            Self::Folder { .. } => {
+                "what a session makes for its command is below /run where root may write there, else \
+                 below /tmp; no command was run"
+            }
             Self::Doors(_) => "name a free port with --proxy-port, or none to have one chosen",
             Self::Prompt(_) => "name a program that asks, --prompt=/path; no command was run",
             Self::Circle(_) => {

@@ -85,12 +85,11 @@ fn enter(config: &Config, command: Pid, stream: &mut UnixStream) -> Result<Optio
         rules: config.policy.texts(),
         exact: config.policy.reading == DomainMatch::Exact,
     };
-    config.announce();
-    let is_watched = config.metrics_port.or(config.pprof_port).is_some();
-    if is_watched || config.collector.is_some() {
-        tracing::warn!(
-            "metrics, profiles and export are those of the session around; there are none here"
-        );
+    config.announce_rules();
+    let idle = config.outermost_alone();
+    if !idle.is_empty() {
+        let idle = idle.join(", ");
+        tracing::warn!("for the outermost session to say, and of no effect here: {idle}");
     }
     let (jail, badge) = match request.ask(stream).map_err(Call::to("read(door)"))? {
         Answer::Moved => (Choice::Ebpf, None),

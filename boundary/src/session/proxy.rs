@@ -295,6 +295,8 @@ impl Setup<'_> {
         setsid()?;
         SigSet::empty().thread_set_mask()?;
         stdio::detach_but_stderr()?;
+        // Two for each connection; what is usual is fewer than the connections that may be open.
+        process::raise_descriptors()?;
         self.identity.assume_with(needs)?;
         prctl::set_no_new_privs()?;
         prctl::set_dumpable(false)?;

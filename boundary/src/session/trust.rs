@@ -10,7 +10,7 @@ use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as
 use std::path::{Path, PathBuf};
 
 use nix::libc::{O_DIRECTORY, O_NOFOLLOW};
-use nix::unistd::geteuid;
+use nix::unistd::{AccessFlags, access, geteuid};
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
 use uuid::Uuid;
@@ -189,9 +189,10 @@ impl Drop for SessionFiles {
     }
 }
 
-/// Where the directories of sessions are: where root's are kept, or where anybody may make one.
+/// Where the directories of sessions are: where root's are kept, or where anybody may make one. The
+/// former may be read-only in a container.
 fn base() -> &'static Path {
-    let is_roots = geteuid().is_root() && Path::new("/run").is_dir();
+    let is_roots = geteuid().is_root() && access("/run", AccessFlags::W_OK).is_ok();
     Path::new(if is_roots { "/run" } else { "/tmp" })
 }
 

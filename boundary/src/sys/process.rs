@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::prctl;
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, kill, sigaction};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::{ForkResult, Pid};
@@ -90,6 +91,13 @@ const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
 fn exit(status: u8) -> ! {
     // SAFETY: `_exit` has no preconditions.
     unsafe { libc::_exit(i32::from(status)) }
+}
+
+/// Lets this process have as many descriptors as it may.
+#[doc(alias = "RLIMIT_NOFILE")]
+pub fn raise_descriptors() -> nix::Result<()> {
+    let (_, most) = getrlimit(Resource::RLIMIT_NOFILE)?;
+    setrlimit(Resource::RLIMIT_NOFILE, most, most)
 }
 
 /// How a child has changed.

@@ -271,19 +271,11 @@ fn give_up(identity: &Identity) -> io::Result<()> {
         identity.assume().map_err(|error| error.source)?;
     }
     // Every socket that is not connected yet is held, and every datagram socket twice.
-    raise_limit();
-    prctl::set_dumpable(false)?;
-    Ok(())
-}
-
-/// Lets the usher have as many descriptors as it may.
-fn raise_limit() {
-    use nix::sys::resource::{Resource, getrlimit, setrlimit};
-    if let Ok((_, most)) = getrlimit(Resource::RLIMIT_NOFILE)
-        && let Err(error) = setrlimit(Resource::RLIMIT_NOFILE, most, most)
-    {
+    if let Err(error) = process::raise_descriptors() {
         tracing::debug!(%error, "the usher has no more descriptors than usual");
     }
+    prctl::set_dumpable(false)?;
+    Ok(())
 }
 
 #[cfg(test)]

@@ -42,7 +42,6 @@ use std::path::{Path, PathBuf};
 
 use nix::fcntl::{OFlag, openat};
 use nix::sys::prctl;
-use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::SigSet;
 use nix::sys::stat::Mode;
 use nix::sys::wait::waitpid;
@@ -190,8 +189,7 @@ fn take_place(seat: &Seat<'_>, line: &UnixStream) -> io::Result<()> {
     let kept: Vec<RawFd> = seat.descriptors().chain([line.as_raw_fd()]).collect();
     process::keep_only(&kept)?;
     // Every call that waits for a server needs some.
-    let (_, most) = getrlimit(Resource::RLIMIT_NOFILE)?;
-    setrlimit(Resource::RLIMIT_NOFILE, most, most)?;
+    process::raise_descriptors()?;
     process::bound_capabilities(KEEPS)?;
     process::hold_capabilities(KEEPS)
 }
