@@ -88,7 +88,11 @@ impl File {
             {
                 (*key, format!("cannot read {}: {error}", path.display()))
             }
-            _ => return error,
+            Error::Value { .. }
+            | Error::Unreadable { .. }
+            | Error::Rule { .. }
+            | Error::File { .. }
+            | Error::NoCommand => return error,
         };
         let is_key = |line: &str| {
             line.strip_prefix(key).is_some_and(|rest| rest.trim_start().starts_with(':'))

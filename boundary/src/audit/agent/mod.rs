@@ -254,12 +254,10 @@ impl State {
     /// Whether an agent that cannot be reached when the session is over may come back: one that was
     /// there may be starting anew; one that never was is most often not there at all.
     fn is_worth_waiting(&self, error: &io::Error) -> bool {
-        match error.kind() {
-            io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => self.was_there,
-            // No agent can ever be there.
-            io::ErrorKind::InvalidFilename => false,
-            _ => true,
-        }
+        let kind = error.kind();
+        let is_absent = matches!(kind, io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused);
+        // Where the path is too long for a socket none can ever be.
+        kind != io::ErrorKind::InvalidFilename && (self.was_there || !is_absent)
     }
 
     /// Hands over what may be sent: whole batches, and a smaller one when it is due. Each tells with

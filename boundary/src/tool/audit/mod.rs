@@ -76,7 +76,9 @@ mod tests {
         let folder = std::env::temp_dir().join(format!("boundary-named-{}", uuid::Uuid::new_v4()));
         fs::create_dir(&folder).expect("a folder");
         let files = ["a", "a.1", "a.2", "b"].map(|name| folder.join(name));
-        files.iter().for_each(|path| fs::write(path, "").expect("a file"));
+        for path in &files {
+            fs::write(path, "").expect("a file");
+        }
         let [main, first, second, other] = &files;
         let once = |given: &[&PathBuf]| {
             let given: Vec<PathBuf> = given.iter().copied().cloned().collect();

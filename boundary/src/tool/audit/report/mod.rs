@@ -27,7 +27,7 @@ use ledger::Ledger;
 pub(super) fn report(asked: &Report) -> Result<(), Error> {
     let mut ledger = Ledger::default();
     let mut chain = Sessions::default();
-    for path in named(&asked.files).flat_map(|path| files_of(path)) {
+    for path in named(&asked.files).flat_map(files_of) {
         chain.read_each(open(&path)?, |saved| ledger.take(saved)).map_err(readable(&path))?;
     }
     let page = page::page(&ledger, &chain, &Zoned::now()).into_string();
