@@ -157,10 +157,21 @@ pub(super) fn overrides(
     })
 }
 
-/// The path of a URL, or of a path alone.
+/// The path of a URL, or what stands there in place of one: a path alone may have a URL in its query.
 fn path_of(url: &str) -> &str {
-    let Some((_, rest)) = url.split_once("://") else { return url };
-    rest.find('/').and_then(|start| rest.get(start..)).unwrap_or("/")
+    let is_of_scheme = |byte: u8| byte.is_ascii_alphanumeric() || b"+-.".contains(&byte);
+    let is_scheme = |text: &str| {
+        text.starts_with(|first: char| first.is_ascii_alphabetic())
+            && text.bytes().all(is_of_scheme)
+    };
+    match url.split_once("://") {
+        Some((scheme, rest)) if is_scheme(scheme) => {
+            // Where an authority ends with `\`, readers do not agree: no path begins with it.
+            let path = rest.find(['/', '?', '#', '\\']).and_then(|end| rest.get(end..));
+            path.filter(|path| path.starts_with(['/', '\\'])).unwrap_or("/")
+        }
+        Some(_) | None => url,
+    }
 }
 
 /// The host and port that a CONNECT asks for. An address that we gave out stands for its name.

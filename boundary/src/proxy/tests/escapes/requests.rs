@@ -426,7 +426,17 @@ async fn d06_a_request_that_passes_for_another_path_needs_both() {
                 ("https://localhost", 403),
                 ("no", 400),
                 ("/yes/..%2fno", 400),
+                ("/no?x=://y/yes", 403),
+                ("/no/://y/yes", 403),
+                ("no://y", 403),
+                ("?x=http://y/yes", 403),
+                ("1http://y/yes", 400),
+                ("://y/yes", 400),
+                ("http://y?/yes", 403),
+                ("http://y#/yes", 403),
+                ("http://y\\/yes", 400),
                 ("/yes/a?b", 200),
+                ("/yes/a?x=://y/no", 200),
                 ("http://elsewhere.test/yes", 200),
             ];
             for (value, status) in rows {
