@@ -175,12 +175,11 @@ impl Talk {
         Ok(Errand { account: Account::new(entry), way })
     }
 
-    /// The permit, if the rules permit every method that the request asks to be taken for too.
+    /// The permit, if the rules permit everything else too that the request asks to be taken for.
     fn permits_overrides(&self, parts: &Parts, permit: Permit) -> Result<Permit, Denial> {
-        let also: Result<Vec<Permit>, Denial> = identity::overrides(parts, permit.intent())
-            .map(|intent| self.proxy.rules_of(&self.call).decide(intent?))
-            .collect();
-        also.map(|_| permit)
+        let overrides = identity::overrides(parts, permit.intent())?.into_iter();
+        let also = overrides.map(|intent| self.proxy.rules_of(&self.call).decide(intent));
+        Ok(permit.along(also.collect::<Result<_, _>>()?))
     }
 
     /// Sends a permitted request, and brings back the answer.

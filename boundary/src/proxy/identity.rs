@@ -137,24 +137,39 @@ impl Override {
     }
 }
 
-/// What a request is too, to a server that heeds such a field.
-pub(super) fn overrides(
-    parts: &Parts,
-    intent: &Intent,
-) -> impl Iterator<Item = Result<Intent, Denial>> {
+/// The most fields that ask for another method or path. Every method is asked about with every path.
+const MOST_OVERRIDES: usize = 8;
+
+/// What a request is too, to servers that heed such fields: every method with every path that it names,
+/// since there may be a server that heeds one and a server that heeds both.
+pub(super) fn overrides(parts: &Parts, intent: &Intent) -> Result<Vec<Intent>, Denial> {
     let fields = parts.headers.iter();
     let fields = fields.filter_map(|(name, value)| Some((Override::of(name.as_ref())?, value)));
-    fields.map(|(what, value)| {
-        let code = if what == Override::Method { Code::BadMethod } else { Code::AmbiguousPath };
-        let value = value.to_str().ok().ok_or(Denial::new(code))?.trim();
-        let (method, path) = match what {
-            Override::Method => (value, intent.path_and_query().unwrap_or_default()),
+    let mut fields = fields.peekable();
+    if fields.peek().is_none() {
+        return Ok(Vec::new());
+    }
+    let own = intent.path_and_query().unwrap_or_default();
+    let mut methods = vec![intent.method().map_or("", |method| method.as_str())];
+    let mut paths = vec![&*own];
+    for (number, (what, value)) in fields.enumerate() {
+        if number >= MOST_OVERRIDES {
+            return Err(Denial::of(Code::BadRequest, intent.clone()));
+        }
+        let value = value.to_str().ok().map(str::trim);
+        match what {
+            Override::Method => methods.push(value.ok_or(Denial::new(Code::BadMethod))?),
             Override::Path => {
-                (intent.method().map_or("", |it| it.as_str()), path_of(value).to_owned())
+                paths.push(path_of(value.ok_or(Denial::new(Code::AmbiguousPath))?));
             }
-        };
-        Intent::http(intent.scheme(), method, intent.host().clone(), intent.port(), &path)
-    })
+        }
+    }
+    let all = methods.iter().flat_map(|method| paths.iter().map(move |path| (method, path)));
+    // The first is the request itself.
+    let also = all.skip(1).map(|(method, path)| {
+        Intent::http(intent.scheme(), method, intent.host().clone(), intent.port(), path)
+    });
+    also.collect()
 }
 
 /// The path of a URL, or what stands there in place of one: a path alone may have a URL in its query.

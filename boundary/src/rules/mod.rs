@@ -91,7 +91,7 @@ impl RuleSet {
         match self.index.grants(&intent).map(Arc::clone) {
             Some(rule) => {
                 let (index, around) = (Arc::clone(&self.index), around.map(Arc::new));
-                Ok(Permit { intent, rule, index, around })
+                Ok(Permit { intent, rule, index, around, also: Vec::new() })
             }
             None if intent.host().is_guarded() && self.index.grants_unguarded(&intent) => {
                 Err(Denial::of(Code::AddressRefused, intent))
@@ -130,9 +130,17 @@ pub struct Permit {
     index: Arc<Index>,
     /// That of the policy around, where there is one.
     around: Option<Arc<Self>>,
+    /// Those of what else the request may be taken for.
+    also: Vec<Self>,
 }
 
 impl Permit {
+    /// The same for a request that may be taken for others, each of which is permitted: it gets only
+    /// where all of them may.
+    pub fn along(self, also: Vec<Self>) -> Self {
+        Self { also, ..self }
+    }
+
     /// What was permitted.
     pub fn intent(&self) -> &Intent {
         &self.intent
@@ -152,6 +160,7 @@ impl Permit {
         if let Some(around) = &self.around {
             around.admits(address)?;
         }
+        self.also.iter().try_for_each(|also| also.admits(address))?;
         let address = address.to_canonical();
         let is_admitted = match self.intent.host() {
             Host::Address(own) => *own == address,

@@ -15,6 +15,7 @@ mod http;
 mod http2;
 mod identity;
 mod limits;
+mod named;
 mod short;
 mod smuggling;
 mod stalls;

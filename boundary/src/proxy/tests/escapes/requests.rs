@@ -451,6 +451,31 @@ async fn d06_a_request_that_passes_for_another_path_needs_both() {
 }
 
 #[tokio::test]
+async fn d06_a_request_that_passes_for_another_method_and_path_needs_both_together() {
+    let rules = ["method=GET,PUT host=localhost path=/yes", "method=GET host=localhost path=/no"];
+    let scene = Scene::new(&rules).await;
+    let (put, no) = ("X-HTTP-Method-Override: PUT", "X-Original-URL: /no");
+    let rows = [
+        (put.to_owned(), 200),
+        (no.to_owned(), 200),
+        (format!("{put}\n{no}"), 403),
+        (format!("{no}\n{put}"), 403),
+        (format!("{put}\nX-Rewrite-URL: /yes\n{no}"), 403),
+        (format!("X-HTTP-Method-Override: GET\n{no}"), 200),
+        ([put; 8].join("\n"), 200),
+        ([put; 9].join("\n"), 400),
+    ];
+    for entry in Entry::ALL {
+        for (fields, status) in &rows {
+            let seen = scene.ask(entry, &Ask { fields, ..Ask::default() }).await;
+            assert_eq!(seen.status, *status, "{entry:?} {fields} {seen:?}");
+            let heard = scene.heard(entry).len();
+            assert_eq!(heard, usize::from(*status == 200), "{entry:?} {fields}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn d07_a_body_arrives_byte_for_byte_in_its_own_framing() {
     let scene = Scene::new(&["host=localhost"]).await;
     for entry in Entry::ALL {
