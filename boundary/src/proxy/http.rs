@@ -319,7 +319,7 @@ impl Talk {
         let idle = self.proxy.limits.idle;
         let cut = self.cut();
         let (proxy, call) = (Arc::clone(&self.proxy), self.call.clone());
-        let intent = order.intent().clone();
+        let (intent, address) = (order.intent().clone(), connection.address());
         self.turn_into(Box::pin(async move {
             let _connection = connection;
             let Some(upstream) = upstream else { return };
@@ -328,7 +328,7 @@ impl Talk {
                 let closing = proxy.closing();
                 let ended = tokio::select! {
                     ended = relay::relay(&mut client, &mut upstream, &account, idle, closing) => ended,
-                    () = proxy.withdrawn(&call, &intent) => Ended::Broken,
+                    () = proxy.withdrawn(&call, &intent, address) => Ended::Broken,
                 };
                 ended.tell(&cut);
             }

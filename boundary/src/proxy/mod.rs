@@ -411,7 +411,7 @@ impl Proxy {
                 let (idle, closing) = (self.limits.stream_idle, self.closing());
                 let ended = tokio::select! {
                     ended = relay::relay(&mut stream, &mut upstream, &account, idle, closing) => ended,
-                    () = self.withdrawn(call, permit.intent()) => Ended::Broken,
+                    () = self.withdrawn(call, permit.intent(), address) => Ended::Broken,
                 };
                 ended.tell(&cut);
                 ended.tell(&call.cut);

@@ -2,6 +2,7 @@
 //!
 //! *Standing*: every permit that is acted on passes [`Proxy::allow`]. *Never*: decides.
 
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::body::Account;
@@ -71,10 +72,16 @@ impl Proxy {
         denied.iter().skip(denied.len().saturating_sub(most)).cloned().collect()
     }
 
-    /// Resolves when the policy in force does not grant an intent any more.
-    pub(super) async fn withdrawn(&self, call: &Call, intent: &Intent) {
+    /// Resolves when the policy in force does not grant an intent any more, or not at the address where
+    /// it is. Where a gateway is asked, no permit is asked about an address.
+    pub(super) async fn withdrawn(&self, call: &Call, intent: &Intent, address: SocketAddr) {
+        let address = (!self.upstream.goes_by_gateway(intent)).then_some(address.ip());
+        let grants = || {
+            let permit = self.rules_of(call).decide(intent.clone())?;
+            address.map_or(Ok(()), |address| permit.admits(address))
+        };
         let mut changed = self.changed.subscribe();
-        while self.rules_of(call).decide(intent.clone()).is_ok() {
+        while grants().is_ok() {
             // An error means that the proxy itself is gone, which is an end too.
             if changed.changed().await.is_err() {
                 return;

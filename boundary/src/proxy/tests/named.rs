@@ -14,6 +14,61 @@ fn stage(port: u16, addresses: &[&str], rules: &[String]) -> Stage {
     Setting { egress, ..Setting::to_name(NAME, port, rules) }.start()
 }
 
+/// Puts other rules in force.
+fn replace(stage: &Stage, rules: &[&str]) {
+    let rules = rules.iter().map(|rule| rule.parse::<Rule>().unwrap()).collect();
+    stage.proxy.replace_rules(RuleSet::new(rules, DomainMatch::Subdomains));
+}
+
+/// An origin of raw bytes.
+async fn raw() -> (TcpListener, u16) {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    (listener, port)
+}
+
+/// Whether something said arrives.
+async fn goes_on(from: &mut Client<TcpStream>, to: &mut Client<TcpStream>) {
+    from.say("still here\r\n").await;
+    assert_eq!(to.line().await, "still here\r\n");
+}
+
+#[tokio::test]
+async fn a_stream_ends_when_the_address_that_it_goes_to_is_withdrawn() {
+    let (listener, port) = raw().await;
+    let both = format!("proto=tcp host={NAME},127.0.0.1 port={port}");
+    let stage = stage(port, &["127.0.0.1"], std::slice::from_ref(&both));
+    let mut client = stage.connect().await;
+    let mut upstream = Client(soon(listener.accept()).await.unwrap().0);
+    goes_on(&mut client, &mut upstream).await;
+    replace(&stage, &[&both, "host=other.test"]);
+    goes_on(&mut client, &mut upstream).await;
+    replace(&stage, &[&format!("proto=tcp host={NAME} port={port}")]);
+    let end = soon(client.0.read_u8()).await.unwrap_err();
+    assert_eq!(end.kind(), io::ErrorKind::ConnectionReset);
+    upstream.ends().await;
+}
+
+#[tokio::test]
+async fn an_upgraded_stream_ends_when_the_address_that_it_goes_to_is_withdrawn() {
+    let (listener, port) = raw().await;
+    let both = format!("host={NAME},127.0.0.1 port={port}");
+    let stage = stage(port, &["127.0.0.1"], std::slice::from_ref(&both));
+    let mut client = stage.connect().await;
+    let wish = "Connection: Upgrade\r\nUpgrade: websocket\r\n\r\n";
+    client.say(format!("GET /ws HTTP/1.1\r\nHost: {NAME}:{port}\r\n{wish}")).await;
+    let mut upstream = Client(soon(listener.accept()).await.unwrap().0);
+    upstream.head_of_request().await;
+    upstream.say(format!("HTTP/1.1 101 Switching Protocols\r\n{wish}")).await;
+    assert_eq!(client.head().await.0, 101);
+    goes_on(&mut client, &mut upstream).await;
+    replace(&stage, &[&both, "host=other.test"]);
+    goes_on(&mut client, &mut upstream).await;
+    replace(&stage, &[&format!("host={NAME} port={port}")]);
+    assert!(client.rest().await.is_empty());
+    upstream.ends().await;
+}
+
 #[tokio::test]
 async fn what_a_request_passes_for_has_to_be_permitted_at_the_address_too() {
     let origin = Scripted::fine().await;

@@ -85,7 +85,7 @@ pub(in crate::proxy) enum Connection {
 
 impl Connection {
     /// The address it leads to.
-    fn address(&self) -> SocketAddr {
+    pub(in crate::proxy) fn address(&self) -> SocketAddr {
         match self {
             Self::Alone(idle) => idle.address,
             Self::Shared(lane) => lane.address,

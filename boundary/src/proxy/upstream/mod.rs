@@ -66,6 +66,11 @@ impl Upstream {
         self.correlated.targets(intent)
     }
 
+    /// Whether a gateway is asked for an intent, whose address no permit is asked about.
+    pub(super) fn goes_by_gateway(&self, intent: &Intent) -> bool {
+        self.dialler.gateway(intent).is_some()
+    }
+
     /// The pool, for its keeper.
     pub(super) fn pool(&self) -> &Arc<Pool> {
         &self.pool
