@@ -10,7 +10,10 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use hyper::body::Incoming;
+use hyper::client::conn::TrySendError;
 use hyper::client::conn::http2::SendRequest;
+use hyper::{Request, Response};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
@@ -88,7 +91,12 @@ impl Shared {
     /// A lane, if there is one.
     fn lane(&self) -> Option<Lane> {
         let (sender, address) = (self.sender.clone(), self.address);
-        self.load.enter().then(|| Lane { sender, address, load: Arc::clone(&self.load) })
+        self.load.enter().then(|| Lane {
+            sender,
+            address,
+            load: Arc::clone(&self.load),
+            doubt: None,
+        })
     }
 
     fn is_busy(&self) -> bool {
@@ -103,14 +111,28 @@ impl Shared {
 /// Room for one request on a shared connection, given back when dropped.
 #[derive(Debug)]
 pub(super) struct Lane {
-    /// The connection.
-    pub(super) sender: SendRequest<Upload>,
+    sender: SendRequest<Upload>,
     /// The address it leads to.
     pub(super) address: SocketAddr,
     load: Arc<Load>,
+    /// While an answer is awaited: from when on nobody knows whether there is anybody at the other end.
+    doubt: Option<Instant>,
 }
 
 impl Lane {
+    /// Sends a request, and waits for the head of its answer. Whoever gives up after the time at which
+    /// the connection becomes doubtful abandons it.
+    pub(super) async fn ask(
+        &mut self,
+        request: Request<Upload>,
+        doubt: Option<Instant>,
+    ) -> Result<Response<Incoming>, TrySendError<Request<Upload>>> {
+        self.doubt = doubt;
+        let answer = self.sender.try_send_request(request).await;
+        self.doubt = None;
+        answer
+    }
+
     /// Nobody else gets a lane of this connection.
     pub(super) fn abandon(&self) {
         self.load.end();
@@ -119,6 +141,9 @@ impl Lane {
 
 impl Drop for Lane {
     fn drop(&mut self) {
+        if self.doubt.is_some_and(|doubt| doubt <= Instant::now()) {
+            self.abandon();
+        }
         self.load.open.fetch_sub(1, Ordering::AcqRel);
         *self.load.since() = Instant::now();
     }
@@ -255,7 +280,7 @@ impl Lanes {
         (load, is_only): (Arc<Load>, bool),
     ) -> Lane {
         load.open.fetch_add(1, Ordering::AcqRel);
-        let lane = Lane { sender: sender.clone(), address, load: Arc::clone(&load) };
+        let lane = Lane { sender: sender.clone(), address, load: Arc::clone(&load), doubt: None };
         let shared = Shared { sender, address, load, is_only };
         let mut state = self.lock();
         state.plain.remove(key);

@@ -4,21 +4,19 @@
 //! HTTP/2 upstream where it is spoken, one that speaks HTTP/1.1 gets what can say the same without
 //! translation. *Never*: opens a socket itself, or sends again what may have arrived.
 
-use std::future::{pending, poll_fn};
+use std::future::poll_fn;
 use std::net::{IpAddr, SocketAddr};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use hyper::body::Incoming;
 use hyper::client::conn::{TrySendError, http2};
-use hyper::ext::on_informational;
 use hyper::header::HeaderValue;
 use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use tokio::sync::Notify;
-use tokio::time::{Instant, sleep_until, timeout, timeout_at};
+use tokio::time::{Instant, timeout, timeout_at};
 
+use super::patience::Patience;
 use super::{Failure, Route, Stop, Upstream, tunnel};
 use crate::proxy::body::Upload;
 use crate::proxy::correlation::Correlation;
@@ -110,10 +108,12 @@ impl Connection {
         }
     }
 
-    /// Sends a request in this connection's words, and waits for the head of its answer.
+    /// Sends a request in this connection's words, and waits for the head of its answer. One that is
+    /// shared is doubtful where none has come by then.
     async fn ask(
         &mut self,
         request: Request<Upload>,
+        doubt: Option<Instant>,
     ) -> Result<Response<Incoming>, TrySendError<Request<Upload>>> {
         match self {
             Self::Alone(idle) => {
@@ -125,7 +125,7 @@ impl Connection {
                 })
                 .await
             }
-            Self::Shared(lane) => lane.sender.try_send_request(request).await,
+            Self::Shared(lane) => lane.ask(request, doubt).await,
         }
     }
 }
@@ -268,7 +268,7 @@ impl Upstream {
         let request = self.phrase(order, connection.speech(), request)?;
         // A kept connection may die at any moment. What certainly did no harm goes again.
         let spare = if is_kept { Upload::spare(&request) } else { None };
-        let again = match connection.ask(request).await {
+        let again = match connection.ask(request, self.doubt(order)).await {
             Ok(response) => return Ok(Reply { response, connection }),
             Err(lost) if is_kept => salvaged(lost, spare)?,
             Err(lost) => return Err(Failure::Broken(lost.into_error())),
@@ -283,10 +283,17 @@ impl Upstream {
         opened(connection.address());
         connection.prepare(order, again.body());
         let request = self.phrase(order, connection.speech(), again)?;
-        match connection.ask(request).await {
+        match connection.ask(request, self.doubt(order)).await {
             Ok(response) => Ok(Reply { response, connection }),
             Err(lost) => Err(Failure::Broken(lost.into_error())),
         }
+    }
+
+    /// When a shared connection becomes doubtful on which a request is not answered: whether its other end
+    /// is gone without a word, or thinks, is not to be seen.
+    fn doubt(&self, order: &Order<'_>) -> Option<Instant> {
+        let patience = Instant::now().checked_add(self.limits.attempt);
+        order.late.into_iter().chain(patience).min()
     }
 
     /// The request in the words of a version: the Intent's method, host and path, and the fields
@@ -430,40 +437,6 @@ impl Upstream {
             told.end();
         });
         Ok((sender, load))
-    }
-}
-
-/// How long an answer is waited for, and past how many interim ones.
-struct Patience {
-    late: Option<Instant>,
-    exceeded: Arc<Notify>,
-}
-
-impl Patience {
-    /// Patience with the answer to a request. Interim answers are heard of in HTTP/1 alone.
-    fn new(late: Option<Instant>, most: usize, request: &mut Request<Upload>) -> Self {
-        let exceeded = Arc::new(Notify::new());
-        let (tell, heard) = (Arc::clone(&exceeded), AtomicUsize::new(0));
-        on_informational(request, move |_| {
-            if heard.fetch_add(1, Ordering::Relaxed) >= most {
-                tell.notify_one();
-            }
-        });
-        Self { late, exceeded }
-    }
-
-    /// Resolves when it is at its end.
-    async fn end(&self) -> Failure {
-        let late = async {
-            match self.late {
-                Some(late) => sleep_until(late).await,
-                None => pending().await,
-            }
-        };
-        tokio::select! {
-            () = late => Failure::Unanswered,
-            () = self.exceeded.notified() => Failure::Swollen,
-        }
     }
 }
 

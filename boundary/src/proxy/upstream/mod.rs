@@ -9,6 +9,7 @@ mod bare;
 mod dial;
 mod exchange;
 mod failure;
+mod patience;
 mod questions;
 mod tunnel;
 

@@ -1,6 +1,7 @@
 //! HTTP/2 on both sides, and between the versions.
 
 mod refused;
+mod silent;
 mod streams;
 mod translation;
 mod uploads;
