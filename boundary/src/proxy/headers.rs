@@ -11,6 +11,7 @@ use hyper::header::{
 };
 use hyper::http::request::Parts;
 use hyper::{Method, Response, Uri, Version};
+use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 
 use super::peek::is_token;
 use super::websocket;
@@ -57,7 +58,7 @@ pub(super) fn say_http1(
         say_length(&mut onward);
     }
     parts.method = method(intent)?;
-    parts.uri = Uri::try_from(intent.path_and_query()?).ok()?;
+    parts.uri = sayable(intent.path_and_query()?)?;
     parts.version = Version::HTTP_11;
     parts.headers = onward;
     Some(())
@@ -94,11 +95,23 @@ pub(super) fn say_http2(
         }
         None => method(intent)?,
     };
+    let target = sayable(intent.path_and_query()?)?.into_parts().path_and_query?;
     let uri = Uri::builder().scheme(intent.scheme().as_str()).authority(intent.authority());
-    parts.uri = uri.path_and_query(intent.path_and_query()?).build().ok()?;
+    parts.uri = uri.path_and_query(target).build().ok()?;
     parts.version = Version::HTTP_2;
     parts.headers = onward;
     Some(())
+}
+
+/// What of a query the library for upstreams does not know, though the short way sends it as it is.
+const UNSAYABLE: AsciiSet = CONTROLS.add(b'"').add(b'<').add(b'>');
+
+/// A target, or a URL, as the library for upstreams takes it: what it does not know is encoded, as most
+/// clients do themselves.
+pub(super) fn sayable(target: String) -> Option<Uri> {
+    let is_sayable = !target.contains(['"', '<', '>']);
+    let encoded = |target: &str| utf8_percent_encode(target, &UNSAYABLE).to_string();
+    Uri::try_from(if is_sayable { target } else { encoded(&target) }).ok()
 }
 
 /// The method as it is sent.

@@ -154,7 +154,10 @@ pub(super) async fn serve<S: Stream>(
         match talk.turn(closing.as_mut()).await {
             Turn::Next => {}
             Turn::Long(begun) => {
-                let (stream, held) = talk.client.parted();
+                let (stream, mut held) = talk.client.parted();
+                if begun.is_some() {
+                    request::smooth(&mut held.0);
+                }
                 return Some(Rest { stream, held, begun });
             }
             Turn::Over => {

@@ -211,6 +211,17 @@ fn is_usual(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"/-_.~?=&%+,:;@!$'()*[]{}|^\"<>`".contains(&byte)
 }
 
+/// Puts a byte that every parser knows in the place of each that the long way's does not know of the target
+/// that the bytes begin with. Only for a request that was understood: what it asks for is in its permit, and
+/// the long way sends that.
+pub(super) fn smooth(bytes: &mut [u8]) {
+    let line = bytes.iter_mut().skip_while(|byte| byte.is_ascii_control());
+    let line = line.take_while(|byte| **byte != b'\r');
+    // A method may be spelled with one of them.
+    let target = line.skip_while(|byte| **byte != b' ');
+    target.filter(|byte| b"\"<>`".contains(byte)).for_each(|byte| *byte = b'_');
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -241,5 +252,18 @@ mod tests {
         assert!(post(MOST_AWAITED + 1, 0).is_err());
         assert_eq!(post(MOST_AWAITED + 1, MOST_AWAITED + 1).unwrap(), MOST_AWAITED + 1);
         assert!(post(usize::MAX, 0).is_err());
+    }
+
+    #[test]
+    fn every_parser_takes_a_smoothed_target_and_nothing_else_is_touched() {
+        let fields = " HTTP/1.1\r\nHost: a.test\r\nX: \"<`>\"\r\n\r\n\"<>";
+        let mut bytes = format!("\r\nGET` /`<a>?q=\"b\"{fields}").into_bytes();
+        smooth(&mut bytes);
+        assert_eq!(String::from_utf8(bytes).unwrap(), format!("\r\nGET` /__a_?q=_b_{fields}"));
+        let usual: String = (0x21..0x7f).filter(|byte| is_usual(*byte)).map(char::from).collect();
+        let mut line = format!("GET /{0}?{0} HTTP/1.1\r\n", usual.replace('?', "")).into_bytes();
+        smooth(&mut line);
+        let target = line.split(|byte| *byte == b' ').nth(1).unwrap();
+        assert!(hyper::Uri::try_from(target).is_ok());
     }
 }

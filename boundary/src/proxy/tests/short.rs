@@ -54,7 +54,9 @@ async fn an_answer_for_the_long_way_is_not_asked_for_again() {
         "HTTP/1.1 103 Early Hints\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok",
         "HTTP/1.1 200 OK\r\nConnection: X-Hop\r\nX-Hop: 1\r\nContent-Length: 2\r\n\r\nok",
     ];
-    for answer in answers {
+    // The parser of the long way does not know the second target, but it was sent.
+    let targets = ["/", "/<a>?q=\"<x>\"&`"];
+    for (target, answer) in targets.into_iter().flat_map(|it| answers.map(|answer| (it, answer))) {
         // It closes behind the answer: some have no other end.
         let origin =
             Scripted::new(move |_| answer.replacen("200 OK", "200 OK\r\nConnection: close", 1))
@@ -62,14 +64,14 @@ async fn an_answer_for_the_long_way_is_not_asked_for_again() {
         let stage = Stage::redirected(origin.address, &origin.rule(""));
         let mut client = stage.connect().await;
         let post = format!(
-            "POST / HTTP/1.1\r\nHost: {}\r\nContent-Length: 2\r\n\r\nhi",
+            "POST {target} HTTP/1.1\r\nHost: {}\r\nContent-Length: 2\r\n\r\nhi",
             origin.authority()
         );
         let mut got = client.ask(&post).await;
         while got.status == 103 {
             got = client.answer(false).await;
         }
-        assert_eq!((got.status, got.text()), (200, "ok"), "{answer:?}");
+        assert_eq!((got.status, got.text()), (200, "ok"), "{target} {answer:?}");
         assert_eq!(got.field("x-hop"), None);
         assert_eq!(origin.requests().len(), 1, "{answer:?}");
         let records = stage.records().await;
@@ -204,6 +206,29 @@ async fn a_query_that_the_parser_does_not_know_is_sent_as_it_is_or_refused_by_na
     let refused = records.iter().find(|record| record["code"] == "bad_request").unwrap();
     assert_eq!(refused["http_method"], "GET");
     assert!(refused["http_url"].as_str().unwrap().contains("/<a>?f="), "{refused}");
+}
+
+#[tokio::test]
+async fn a_query_that_the_parser_does_not_know_is_sent_again_where_a_connection_had_died() {
+    let (stage, listener, host) = by_hand().await;
+    let request = format!("GET /<a>?q=\"<x>\" HTTP/1.1\r\nHost: {host}\r\n\r\n");
+    let mut client = stage.connect().await;
+    client.say(&request).await;
+    let mut upstream = accepted(&listener).await;
+    let sent = upstream.head_of_request().await;
+    assert!(sent.starts_with("GET /%3Ca%3E?q=\"<x>\" HTTP/1.1\r\n"), "{sent}");
+    upstream.say("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").await;
+    assert_eq!(client.answer(false).await.status, 200);
+    client.say(&request).await;
+    upstream.head_of_request().await;
+    drop(upstream);
+    let mut upstream = accepted(&listener).await;
+    let sent = upstream.head_of_request().await;
+    assert!(sent.starts_with("GET /%3Ca%3E?q=%22%3Cx%3E%22 HTTP/1.1\r\n"), "{sent}");
+    upstream.say("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").await;
+    assert_eq!(client.answer(false).await.status, 200);
+    let told: Vec<_> = stage.decisions().await;
+    assert!(told.iter().all(|it| it.starts_with("allow ")) && told.len() == 2, "{told:?}");
 }
 
 #[tokio::test]

@@ -20,9 +20,9 @@ use tokio::net::TcpStream;
 
 use super::Failure;
 use super::dial::Dialler;
-use crate::proxy::Stream;
 use crate::proxy::ending::{Cut, Socket};
 use crate::proxy::gateway::Gateway;
+use crate::proxy::{Stream, headers};
 use crate::rules::{Intent, Scheme};
 
 /// A connection towards an upstream, and the mark by which it is cut off.
@@ -128,7 +128,7 @@ pub(super) fn ask_gateway<B>(
     if intent.path() == Some("*") {
         return None;
     }
-    *request.uri_mut() = Uri::try_from(intent.url(true)).ok()?;
+    *request.uri_mut() = headers::sayable(intent.url(true))?;
     if let Some(credentials) = gateway.credentials() {
         request.headers_mut().insert(PROXY_AUTHORIZATION, credentials.clone());
     }
