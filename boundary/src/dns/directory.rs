@@ -8,7 +8,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use hickory_proto::rr::{Name, RecordType};
 
-use super::forward::Forwarder;
+use super::forward::{Failure, Forwarder};
 use super::search_domains;
 
 /// How many dots a name has to have to be asked for as it is first, where nothing is said of it.
@@ -34,6 +34,12 @@ impl Directory {
         }
     }
 
+    /// What a `resolv.conf` says but for its servers, in whose place there are these.
+    #[cfg(test)]
+    pub(super) fn by(resolv_conf: &str, forwarder: Forwarder) -> Self {
+        Self { forwarder, ..Self::new("", resolv_conf) }
+    }
+
     /// The addresses of a name: those of the hosts file, else those that a server knows.
     pub async fn ask(&self, name: &str) -> io::Result<Vec<IpAddr>> {
         let name = name.trim_end_matches('.').to_ascii_lowercase();
@@ -41,13 +47,20 @@ impl Directory {
         if !noted.is_empty() {
             return Ok(noted);
         }
+        let mut refused = None;
         for candidate in self.candidates(&name) {
-            let found = self.look_up(&candidate).await?;
-            if !found.is_empty() {
-                return Ok(found);
+            match self.look_up(&candidate).await {
+                Ok(found) if found.is_empty() => {}
+                Ok(found) => return Ok(found),
+                // Whoever is not responsible for one name may be for the next.
+                Err(failure @ Failure::Refused(_)) => refused = Some(failure),
+                Err(failure) => return Err(io::Error::other(failure)),
             }
         }
-        Err(io::Error::new(io::ErrorKind::NotFound, "there is no such name"))
+        Err(match refused {
+            Some(failure) => io::Error::other(failure),
+            None => io::Error::new(io::ErrorKind::NotFound, "there is no such name"),
+        })
     }
 
     /// What the hosts file says.
@@ -72,8 +85,9 @@ impl Directory {
     }
 
     /// The addresses of a whole name in both families; none if nobody knows it.
-    async fn look_up(&self, name: &str) -> io::Result<Vec<IpAddr>> {
-        let name = Name::from_ascii(name).map_err(io::Error::other)?;
+    async fn look_up(&self, name: &str) -> Result<Vec<IpAddr>, Failure> {
+        let name =
+            Name::from_ascii(name).map_err(|error| Failure::Unanswered(io::Error::other(error)))?;
         let (six, four) = tokio::join!(
             self.forwarder.addresses(&name, RecordType::AAAA),
             self.forwarder.addresses(&name, RecordType::A),

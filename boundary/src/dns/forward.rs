@@ -69,13 +69,16 @@ pub(super) struct Errand {
 
 /// Why an errand brought no answer.
 #[derive(Debug, thiserror::Error)]
-enum Failure {
+pub(super) enum Failure {
     /// Too many are under way.
     #[error("too many questions at once")]
     Crowded(#[source] TryAcquireError),
     /// The last server that was asked.
     #[error("the host's resolver did not answer")]
     Unanswered(#[source] io::Error),
+    /// Every server that answered.
+    #[error("the host's resolver says: {0}")]
+    Refused(ResponseCode),
 }
 
 impl Forwarder {
@@ -102,22 +105,23 @@ impl Forwarder {
         UNDER_WAY.saturating_sub(self.room.available_permits())
     }
 
-    /// Asks one server after the other.
+    /// Asks one server after the other. One that says that it cannot, or will not, answer is no better
+    /// than one that says nothing, but where nobody knows more what it said is the answer.
     async fn ask(&self, asked: &Message, over: Transport) -> Result<(Message, Vec<u8>), Failure> {
         let _place = self.room.try_acquire().map_err(Failure::Crowded)?;
         let bytes = asked.to_vec().map_err(|error| Failure::Unanswered(io::Error::other(error)))?;
         let mut last = io::Error::from(io::ErrorKind::TimedOut);
-        for server in self.servers.iter().cycle().take(self.servers.len().saturating_mul(ROUNDS)) {
-            let answer = async {
-                match over {
-                    Transport::Datagram => by_datagram(*server, asked, &bytes).await,
-                    Transport::Stream => by_stream(*server, asked, &bytes).await,
+        for _ in 0..ROUNDS {
+            let mut refused = None;
+            for server in &self.servers {
+                match ask_one(*server, (asked, &bytes), over).await {
+                    Ok(answer) if is_final(&answer.0) => return Ok(answer),
+                    Ok(answer) => refused = Some(answer),
+                    Err(error) => last = error,
                 }
-            };
-            match timeout(PATIENCE, answer).await {
-                Ok(Ok(answer)) => return Ok(answer),
-                Ok(Err(error)) => last = error,
-                Err(late) => last = late.into(),
+            }
+            if let Some(answer) = refused {
+                return Ok(answer);
             }
         }
         Err(Failure::Unanswered(last))
@@ -126,17 +130,19 @@ impl Forwarder {
 
 impl Forwarder {
     /// The addresses of one kind that a name has; none if nobody knows it.
-    pub(super) async fn addresses(&self, name: &Name, kind: RecordType) -> io::Result<Vec<IpAddr>> {
+    pub(super) async fn addresses(
+        &self,
+        name: &Name,
+        kind: RecordType,
+    ) -> Result<Vec<IpAddr>, Failure> {
         let question = Query::query(name.clone(), kind);
         let asked = onward(&Message::new(0, MessageType::Query, OpCode::Query), &question);
-        let failed = |failure| io::Error::other(failure);
-        let (mut answer, _) = self.ask(&asked, Transport::Datagram).await.map_err(failed)?;
+        let (mut answer, _) = self.ask(&asked, Transport::Datagram).await?;
         if answer.metadata.truncation {
-            (answer, _) = self.ask(&asked, Transport::Stream).await.map_err(failed)?;
+            (answer, _) = self.ask(&asked, Transport::Stream).await?;
         }
-        let code = answer.metadata.response_code;
-        if code != ResponseCode::NoError && code != ResponseCode::NXDomain {
-            return Err(io::Error::other(code.to_str()));
+        if !is_final(&answer) {
+            return Err(Failure::Refused(answer.metadata.response_code));
         }
         Ok(answer.answers.iter().filter_map(|record| record.data.ip_addr()).collect())
     }
@@ -254,6 +260,26 @@ fn onward(query: &Message, question: &Query) -> Message {
         edns
     });
     asked
+}
+
+/// Whether an answer says what is so: there are such records, or no such name.
+fn is_final(answer: &Message) -> bool {
+    matches!(answer.metadata.response_code, ResponseCode::NoError | ResponseCode::NXDomain)
+}
+
+/// Asks one server, which has so long.
+async fn ask_one(
+    server: SocketAddr,
+    (asked, bytes): (&Message, &[u8]),
+    over: Transport,
+) -> io::Result<(Message, Vec<u8>)> {
+    let answer = async {
+        match over {
+            Transport::Datagram => by_datagram(server, asked, bytes).await,
+            Transport::Stream => by_stream(server, asked, bytes).await,
+        }
+    };
+    timeout(PATIENCE, answer).await?
 }
 
 /// Asks by datagram, from a port of its own. What is no answer to this question is passed over.

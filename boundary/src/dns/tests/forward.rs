@@ -207,6 +207,66 @@ async fn the_next_server_is_asked_when_one_is_silent_or_gone_and_none_is_a_failu
     }
 }
 
+/// A server that answers every question with this and nothing else.
+async fn saying(code: ResponseCode) -> Server {
+    Server::new(move |asked| {
+        let mut said = answer(asked, &[]);
+        said.metadata.response_code = code;
+        vec![said]
+    })
+    .await
+}
+
+#[tokio::test]
+async fn the_next_server_is_asked_when_one_does_not_answer_the_question() {
+    let asked = query("example.com.", RecordType::A);
+    for refusal in [ResponseCode::Refused, ResponseCode::ServFail, ResponseCode::NotImp] {
+        let (mut first, second) = (saying(refusal).await, Server::with(&[[203, 0, 113, 7]]).await);
+        for over in [Transport::Datagram, Transport::Stream] {
+            let stage = before(vec![first.address, second.address]);
+            let answer = stage.outside(&asked, over).await;
+            assert_eq!(answer.metadata.response_code, ResponseCode::NoError, "{refusal}");
+            assert_eq!(data(&answer).to_string(), "203.0.113.7");
+        }
+        // Where none answers it, what the last said is handed on, and nobody is asked twice.
+        while first.asked.try_recv().is_ok() {}
+        let gone = tokio::net::UdpSocket::bind("127.0.0.1:0").await.expect("a socket");
+        let gone = gone.local_addr().expect("an address");
+        let stage = before(vec![first.address, gone]);
+        assert_eq!(code(&stage.outside(&asked, Transport::Datagram).await), refusal);
+        first.asked.recv().await.expect("it was asked");
+        assert!(first.asked.try_recv().is_err(), "{refusal}");
+    }
+    // That there is no such name is an answer.
+    let (first, second) =
+        (saying(ResponseCode::NXDomain).await, Server::with(&[[203, 0, 113, 7]]).await);
+    let stage = before(vec![first.address, second.address]);
+    assert_eq!(code(&stage.outside(&asked, Transport::Datagram).await), ResponseCode::NXDomain);
+}
+
+/// What a server says that knows one name, and of all others nothing but this.
+fn knowing(name: &str, asked: &Message, refusal: ResponseCode) -> Message {
+    if asked.queries[0].name().to_ascii() == name {
+        return answer(asked, &[[203, 0, 113, 7]]);
+    }
+    let mut said = answer(asked, &[]);
+    said.metadata.response_code = refusal;
+    said
+}
+
+#[tokio::test]
+async fn the_next_name_of_the_search_list_is_asked_when_nobody_answers_for_one() {
+    for refusal in [ResponseCode::Refused, ResponseCode::ServFail] {
+        let server = Server::new(move |asked| vec![knowing("db.two.test.", asked, refusal)]).await;
+        let servers = Forwarder::to(vec![server.address]);
+        let directory = Directory::by("search one.test two.test\n", servers);
+        let found = directory.ask("db").await.expect("it is known");
+        assert!(found.contains(&IpAddr::from([203, 0, 113, 7])), "{found:?}");
+        let failure = directory.ask("other").await.expect_err("nobody knows it");
+        assert_ne!(failure.kind(), std::io::ErrorKind::NotFound, "{failure}");
+    }
+}
+
 #[tokio::test]
 async fn with_too_many_questions_under_way_the_next_is_told_to_try_again() {
     let server = Server::with(&[[203, 0, 113, 7]]).await;
