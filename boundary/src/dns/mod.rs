@@ -169,17 +169,33 @@ impl Resolver {
     ///
     /// Answering it would pin the long name to a connection that will ask for the short one. A name
     /// that a rule covers is taken at its word, unless the rules cover the shorter name as well and
-    /// that is no single label: `domain=*` must not make every public name a name in the cluster.
+    /// that is no single label: `domain=*` must not make every public name a name in the cluster. But a
+    /// rule that knows it from other names below the suffix means it.
     fn is_search_attempt(&self, host: &Host) -> bool {
         let text = host.to_string();
         let shorter = self.search.iter().filter_map(|suffix| {
-            text.strip_suffix(suffix.as_str())?.strip_suffix('.').filter(|name| !name.is_empty())
+            let name = text.strip_suffix(suffix.as_str())?.strip_suffix('.')?;
+            (!name.is_empty()).then_some((name, suffix))
         });
         // The longest suffix is the one that leaves least.
-        let Some(shorter) = shorter.min_by_key(|name| name.len()) else { return false };
+        let Some((shorter, suffix)) = shorter.min_by_key(|(name, _)| name.len()) else {
+            return false;
+        };
         let covers = |host: &Host| self.rules.names_host(host);
-        !covers(host)
-            || (shorter.contains('.') && Host::parse(shorter).is_ok_and(|host| covers(&host)))
+        if !covers(host) {
+            return true;
+        }
+        let is_public =
+            shorter.contains('.') && Host::parse(shorter).is_ok_and(|host| covers(&host));
+        is_public && !self.is_meant(host, shorter, suffix)
+    }
+
+    /// Whether a rule knows a name below a suffix from others there, with as many labels that are
+    /// nobody's.
+    fn is_meant(&self, host: &Host, shorter: &str, suffix: &str) -> bool {
+        let nobody = "_.".repeat(shorter.split('.').count());
+        Host::parse(&format!("{nobody}{suffix}"))
+            .is_ok_and(|other| self.rules.tells_apart(host, &other))
     }
 
     /// Puts on record that somebody asked what is no question.

@@ -89,6 +89,11 @@ impl Index {
         self.first(host, |_| true).is_some()
     }
 
+    /// Whether some rule covers a host and not another.
+    pub(super) fn tells_apart(&self, host: &Host, other: &Host) -> bool {
+        self.first(host, |rule| !rule.covers_host(other, self.reading)).is_some()
+    }
+
     /// The first rule in order that covers the host and is accepted.
     fn first(&self, host: &Host, accept: impl Fn(&Rule) -> bool) -> Option<&Arc<Rule>> {
         let accept = |number: usize| {

@@ -110,6 +110,11 @@ impl RuleSet {
     pub fn names_host(&self, host: &Host) -> bool {
         self.index.covers(host) && self.around.as_ref().is_none_or(|around| around.names_host(host))
     }
+
+    /// Whether some rule covers a host and does not cover another as well.
+    pub fn tells_apart(&self, host: &Host, other: &Host) -> bool {
+        self.index.tells_apart(host, other)
+    }
 }
 
 /// Proof that a rule grants an intent. Without one nothing is dialled.

@@ -79,6 +79,11 @@ impl Policies {
         self.now.load().outer.names_host(host)
     }
 
+    /// Whether some rule of the outermost policy covers a host and not another.
+    pub fn tells_apart(&self, host: &Host, other: &Host) -> bool {
+        self.now.load().outer.tells_apart(host, other)
+    }
+
     /// Enters a policy for a room: these rules, inside the policy of another place. False if the room
     /// has one already, or that place has none.
     pub fn enter(&self, place: u64, inside: u64, rules: Vec<Rule>, reading: DomainMatch) -> bool {

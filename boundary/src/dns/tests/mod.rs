@@ -239,6 +239,22 @@ search! {
         ["domain=*"], CLUSTER, "github.com.svc.cluster.local." => false;
     a_rule_for_all_leaves_a_single_label_to_the_cluster:
         ["domain=*"], CLUSTER, "api.ns.svc.cluster.local." => true;
+    a_rule_for_a_whole_name_takes_it_at_its_word_beside_a_rule_for_all:
+        ["domain=*", "domain=git.eng.corp.test"], ["corp.test"], "git.eng.corp.test." => true;
+    a_host_of_several_labels_that_a_rule_names_is_answered_beside_a_rule_for_all:
+        ["domain=*", "host=git.eng.corp.test"], ["corp.test"], "git.eng.corp.test." => true;
+    a_rule_for_names_below_the_suffix_takes_them_at_their_word_beside_a_rule_for_all:
+        ["domain=*", "domain=eng.corp.test"], ["corp.test"], "git.eng.corp.test." => true;
+    so_does_one_with_a_wildcard:
+        ["domain=*", "domain=*.eng.corp.test"], ["corp.test"], "git.eng.corp.test." => true;
+    a_rule_for_the_suffix_does_not_make_public_names_the_clusters:
+        ["domain=*", "domain=corp.test"], ["corp.test"], "github.com.corp.test." => false;
+    nor_does_one_for_everything_below_the_suffix:
+        ["domain=*", "domain=*.corp.test"], ["corp.test"], "github.com.corp.test." => false;
+    nor_does_one_for_everything_two_labels_below:
+        ["domain=*", "domain=*.*.corp.test"], ["corp.test"], "github.com.corp.test." => false;
+    nor_does_one_for_another_name_there:
+        ["domain=*", "domain=eng.corp.test"], ["corp.test"], "github.com.corp.test." => false;
     the_suffix_itself_is_a_name_like_any_other:
         ["domain=github.com"], CLUSTER, "cluster.local." => true;
     a_suffix_ends_at_a_dot:

@@ -86,6 +86,12 @@ impl Rule {
             || self.keys.domains.iter().any(|pattern| pattern.covers(host, reading))
     }
 
+    /// Whether `host=` and `domain=` agree on a host, wherever the index has the rule.
+    pub(super) fn covers_host(&self, host: &Host, reading: DomainMatch) -> bool {
+        agrees(&self.keys.hosts, |own| own == host)
+            && agrees(&self.keys.domains, |pattern| pattern.covers(host, reading))
+    }
+
     /// Whether the rule names an address.
     pub(super) fn names(&self, address: IpAddr) -> bool {
         self.keys.hosts.contains(&Host::Address(address))
