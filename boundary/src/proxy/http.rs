@@ -131,8 +131,8 @@ impl Talk {
             || (None, self.limits().answer_by()),
             |(errand, late)| (Some(errand), late),
         );
-        let mut order =
-            Order { permit: &permit, speech: self.speech(), switch, correlation: None, late };
+        let (speech, meant) = (self.speech(), self.proxy.meant(&self.heard.target, &permit));
+        let mut order = Order { permit: &permit, speech, switch, correlation: None, late, meant };
         let errand = match begun {
             Some(errand) => errand,
             None => match self.begin(&mut order).await {
@@ -159,9 +159,8 @@ impl Talk {
 
     /// Finds how a permitted request gets out, and puts it on record.
     async fn begin(&self, order: &mut Order<'_>) -> Result<Errand, Denial> {
-        let meant = self.proxy.meant(&self.heard.target, order.permit);
         let promise = self.proxy.promise(&self.call, order.permit);
-        let found = self.proxy.upstream.way(order, meant).await;
+        let found = self.proxy.upstream.way(order).await;
         promise.taken_over();
         let way = match found {
             Ok(way) => Ok((way, self.proxy.recorder.time())),

@@ -186,10 +186,10 @@ impl<S: Stream> Talk<'_, S> {
             Err(turn) => return turn,
         };
         let (proxy, permit, late) = (self.proxy, &question.permit, question.late);
-        let order = Order { permit, speech: Speech::Http1, switch: None, correlation: None, late };
-        let meant = proxy.meant(&self.heard.target, permit);
+        let (speech, meant) = (Speech::Http1, proxy.meant(&self.heard.target, permit));
+        let order = Order { permit, speech, switch: None, correlation: None, late, meant };
         let promise = proxy.promise(self.call, permit);
-        let found = proxy.upstream.near(&order, meant);
+        let found = proxy.upstream.near(&order);
         let found = match self.client.attend(found, late, &proxy.limits).await {
             Ok(found) => found,
             Err(Left::Late) => Err(Stop::Failed(Failure::Unanswered)),

@@ -91,3 +91,25 @@ async fn what_a_request_passes_for_has_to_be_permitted_at_the_address_too() {
     let refused = decisions.iter().filter(|it| it.starts_with("deny address_refused "));
     assert_eq!(refused.count(), 2, "{decisions:?}");
 }
+
+#[tokio::test]
+async fn a_request_on_a_connection_that_died_goes_to_any_address_of_its_name() {
+    for odd in ["", "TE: trailers\r\nConnection: TE\r\n"] {
+        let (first, port) = raw().await;
+        let second = Scripted::at(([127, 0, 0, 2], port).into()).await;
+        let rules = [format!("host={NAME},127.0.0.1,127.0.0.2 port={port}")];
+        let stage = stage(port, &["127.0.0.1", "127.0.0.2"], &rules);
+        let request = format!("GET / HTTP/1.1\r\nHost: {NAME}:{port}\r\n{odd}\r\n");
+        let mut client = stage.connect().await;
+        client.say(&request).await;
+        let mut upstream = Client(soon(first.accept()).await.unwrap().0);
+        upstream.head_of_request().await;
+        upstream.say("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").await;
+        assert_eq!(client.answer(false).await.status, 200);
+        client.say(&request).await;
+        upstream.head_of_request().await;
+        drop((first, upstream));
+        let got = client.answer(false).await;
+        assert_eq!((got.status, second.requests().len()), (200, 1), "{odd:?} {}", got.text());
+    }
+}

@@ -5,7 +5,7 @@
 //! or sends a request for the long way that was sent already.
 
 use std::io::{self, IoSlice};
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
 
@@ -65,12 +65,8 @@ impl Bare {
 
 impl Upstream {
     /// How a permitted request gets out on the short way.
-    pub(in crate::proxy) async fn near(
-        &self,
-        order: &Order<'_>,
-        meant: Option<IpAddr>,
-    ) -> Result<Near, Stop> {
-        let permit = order.permit;
+    pub(in crate::proxy) async fn near(&self, order: &Order<'_>) -> Result<Near, Stop> {
+        let (permit, meant) = (order.permit, order.meant);
         if self.dialler.gateway(order.intent()).is_some() {
             return Ok(Near::Far);
         }

@@ -16,7 +16,7 @@ use tokio_rustls::client::TlsStream;
 
 use super::questions::Questions;
 use super::tunnel::Line;
-use super::{Egress, Failure, Stop};
+use super::{Egress, Failure, Order, Stop};
 use crate::proxy::gateway::{Gateway, Gateways};
 use crate::proxy::trust::Trust;
 use crate::proxy::{Limits, Stream};
@@ -87,12 +87,14 @@ impl Dialler {
         }
     }
 
-    /// The route of a kept connection once more.
-    pub(super) fn again(&self, permit: &Permit, address: SocketAddr) -> Route {
-        match self.gateway(permit.intent()) {
+    /// The route of a kept connection that had died: to wherever its host is by now, else once more to
+    /// where it was.
+    pub(super) async fn again(&self, order: &Order<'_>, address: SocketAddr) -> Route {
+        let found = self.route(order.permit, order.meant).await;
+        found.unwrap_or_else(|_| match self.gateway(order.intent()) {
             Some(gateway) => Route::Through(Arc::clone(gateway)),
             None => Route::Direct(vec![address]),
-        }
+        })
     }
 
     /// The admitted addresses of a permitted intent.

@@ -52,6 +52,9 @@ pub(in crate::proxy) struct Order<'a> {
     pub(in crate::proxy) correlation: Option<Correlation>,
     /// By when its answer has to begin.
     pub(in crate::proxy) late: Option<Instant>,
+    /// The address that the program connected to, where it did not get it from us: the host must be
+    /// there, or the two disagree.
+    pub(in crate::proxy) meant: Option<IpAddr>,
 }
 
 impl Order<'_> {
@@ -139,22 +142,16 @@ pub(in crate::proxy) struct Reply {
 }
 
 impl Upstream {
-    /// How a permitted HTTP request gets out, by when its answer has to begin. `meant` is the address
-    /// that the program connected to, where it did not get it from us: the host must be there, or the
-    /// two disagree.
-    pub(in crate::proxy) async fn way(
-        &self,
-        order: &Order<'_>,
-        meant: Option<IpAddr>,
-    ) -> Result<Way, Stop> {
-        let Some(late) = order.late else { return self.ways(order, meant).await };
-        let found = timeout_at(late, self.ways(order, meant));
+    /// How a permitted HTTP request gets out, by when its answer has to begin.
+    pub(in crate::proxy) async fn way(&self, order: &Order<'_>) -> Result<Way, Stop> {
+        let Some(late) = order.late else { return self.ways(order).await };
+        let found = timeout_at(late, self.ways(order));
         found.await.unwrap_or(Err(Stop::Failed(Failure::Unanswered)))
     }
 
     /// The same, whenever that is.
-    async fn ways(&self, order: &Order<'_>, meant: Option<IpAddr>) -> Result<Way, Stop> {
-        let permit = order.permit;
+    async fn ways(&self, order: &Order<'_>) -> Result<Way, Stop> {
+        let (permit, meant) = (order.permit, order.meant);
         if self.dialler.gateway(order.intent()).is_some() {
             // The address is the gateway's, which no permit is asked about.
             let route = self.route(permit, meant).await?;
@@ -278,7 +275,7 @@ impl Upstream {
             lane.abandon();
         }
         drop(connection);
-        let route = self.dialler.again(order.permit, address);
+        let route = self.dialler.again(order, address).await;
         let (mut connection, _) = Box::pin(self.open(order, &route)).await?;
         opened(connection.address());
         connection.prepare(order, again.body());
