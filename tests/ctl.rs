@@ -312,14 +312,14 @@ fn no_command_passes_for_a_session() {
     for jail in ["ebpf", "nsjail", "landjail"] {
         let jailed = |line: &[&str]| world.boundary(&["--jail-type", jail], line);
         let (seen, stopped) = pose(&world, jailed, "/run/boundary-zz");
-        seen.exits(0).expect(!seen.stdout.contains("zz-fake"), jail);
+        seen.exits(125).expect(!seen.stdout.contains("zz-fake"), jail);
         stopped.expect(!stopped.stdout.contains("stopped"), jail);
     }
     for jail in ["nsjail", "landjail"] {
         let folder = format!("/tmp/boundary-zz{jail}{}", std::process::id());
         let jailed = |line: &[&str]| as_guest(world.boundary(&["--jail-type", jail], line));
         let (seen, stopped) = pose(&world, jailed, &folder);
-        seen.exits(0).expect(!seen.stdout.contains("zz-fake"), jail);
+        seen.exits(125).expect(!seen.stdout.contains("zz-fake"), jail);
         stopped.expect(!stopped.stdout.contains("stopped"), jail);
     }
 }
