@@ -192,4 +192,23 @@ a.settimeout(None)
 waiting.start()
 b.send(b"three")
 waiting.join()
+
+# One that is shut down says nothing, and hears what it is sent.
+b.setblocking(True)
+b.send(b"four")
+b.shutdown(socket.SHUT_WR)
+told("shut down", a.recv(9), error(b.send, b"five"))
+a.settimeout(0.5)
+try:
+    told("and said", a.recv(9))
+except TimeoutError:
+    told("silent")
+a.sendto(b"six", b.getsockname())
+told("heard", b.recv(9))
+c = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+c.connect(a.getsockname())
+c.shutdown(socket.SHUT_RD)
+c.send(b"seven")
+said, sender = a.recvfrom(9)
+told("half", said, error(a.sendto, b"unheard", sender))
 told("end")

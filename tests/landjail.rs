@@ -114,6 +114,30 @@ fn sockets_behave_as_they_do_without_it() {
 }
 
 #[test]
+fn a_datagram_socket_that_is_shut_down_costs_nothing() {
+    needs!(root, python3, setpriv);
+    let world = World::new();
+    let script = "import os, socket, time\n\
+                  def made(target, how):\n\
+                  \x20 one = socket.socket(type=socket.SOCK_DGRAM)\n\
+                  \x20 one.connect(target); one.shutdown(how)\n\
+                  \x20 return one\n\
+                  def worked():\n\
+                  \x20 words = open(f'/proc/{os.getppid()}/stat').read().rsplit(')', 1)[1].split()\n\
+                  \x20 return (int(words[11]) + int(words[12])) / os.sysconf('SC_CLK_TCK')\n\
+                  server = socket.socket(type=socket.SOCK_DGRAM); server.bind(('127.0.0.1', 0))\n\
+                  targets = [server.getsockname(), ('192.0.2.1', 53)]\n\
+                  ways = [socket.SHUT_RD, socket.SHUT_WR, socket.SHUT_RDWR]\n\
+                  kept = [made(target, how) for target in targets for how in ways]\n\
+                  before = worked(); time.sleep(1); print('it took', worked() - before)\n\
+                  assert worked() - before < 0.1";
+    for run in EVERYBODY {
+        let out = run(&world, &[], &["python3", "-c", script]).output();
+        out.exits(0).expect(out.records.len() < 3, "nobody asks anything");
+    }
+}
+
+#[test]
 fn a_port_that_was_closed_can_be_taken_again() {
     needs!(root, python3, setpriv);
     let world = World::new();

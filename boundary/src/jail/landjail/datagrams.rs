@@ -207,8 +207,8 @@ impl Datagram {
         }
         let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL;
         match send(self.ours.as_raw_fd(), data, flags) {
-            // Nobody has read for long: it is lost, as datagrams are.
-            Err(Errno::EAGAIN) => return Ok(()),
+            // Nobody has read for long, or wants to read any more: it is lost, as datagrams are.
+            Err(Errno::EAGAIN | Errno::EPIPE) => return Ok(()),
             sent => sent?,
         };
         remember(&mut state.sources, source);

@@ -28,16 +28,21 @@ impl Post {
 
     /// Waits for what the command sends on a socket.
     pub(super) fn watch(&self, datagram: &Datagram) -> nix::Result<()> {
-        self.add(datagram.ours(), inode(datagram)? << 1)
+        let flags = EpollFlags::EPOLLIN | EpollFlags::EPOLLRDHUP;
+        self.0.add(datagram.ours(), EpollEvent::new(flags, inode(datagram)? << 1))
     }
 
     /// Waits for what the resolver answers to a socket.
     pub(super) fn watch_line(&self, datagram: &Datagram, line: &Line) -> nix::Result<()> {
-        self.add(line.socket(), inode(datagram)? << 1 | 1)
+        let number = inode(datagram)? << 1 | 1;
+        self.0.add(line.socket(), EpollEvent::new(EpollFlags::EPOLLIN, number))
     }
 
-    fn add(&self, file: impl std::os::fd::AsFd, number: u64) -> nix::Result<()> {
-        self.0.add(file, EpollEvent::new(EpollFlags::EPOLLIN, number))
+    /// Waits no more for what the command sends on a socket.
+    fn forget(&self, datagram: &Datagram) {
+        if let Err(error) = self.0.delete(datagram.ours()) {
+            tracing::debug!(%error, "a socket that was shut down is waited for");
+        }
     }
 
     /// Brings what arrives, for as long as the usher lives.
@@ -53,17 +58,19 @@ impl Post {
                 }
             };
             for event in events.iter().take(ready) {
-                bring(shared, event.data());
+                bring(shared, event);
             }
         }
     }
 }
 
 /// Brings what has arrived for a socket, by the number that it is waited for under.
-fn bring(shared: &Shared, number: u64) {
+fn bring(shared: &Shared, event: &EpollEvent) {
+    let number = event.data();
+    let is_shut = event.events().intersects(EpollFlags::EPOLLRDHUP | EpollFlags::EPOLLHUP);
     let datagram = shared.sockets().datagram(number >> 1);
     match datagram {
-        Some(datagram) if number & 1 == 0 => sent(shared, &datagram),
+        Some(datagram) if number & 1 == 0 => sent(shared, &datagram, is_shut),
         Some(datagram) => answered(&datagram),
         None => {}
     }
@@ -76,9 +83,15 @@ pub(super) fn inode(datagram: &Datagram) -> nix::Result<u64> {
 
 /// Takes what the command has sent on a connected socket. What is refused now can be told to nobody
 /// but the record.
-fn sent(shared: &Shared, datagram: &Arc<Datagram>) {
+///
+/// One that was shut down can be read for ever, and says nothing.
+fn sent(shared: &Shared, datagram: &Arc<Datagram>, is_shut: bool) {
     let mut data = vec![0; LONGEST + 1];
     let received = recv(datagram.ours().as_raw_fd(), &mut data, MsgFlags::MSG_DONTWAIT);
+    if is_shut && matches!(received, Ok(0) | Err(_)) {
+        shared.post.forget(datagram);
+        return;
+    }
     let Ok(length) = received else { return };
     // Without a target the kernel would have refused the call.
     let Some(target) = datagram.peer() else { return };
