@@ -123,12 +123,33 @@ told("refused", errno.errorcode.get(s.connect_ex(("127.0.0.1", 1))))
 s.connect(ADDRESS)
 told("then", asked(s))
 
+# Asked again what became of a connection that nobody waited for: it is refused once, and may be tried again.
+def name(number):
+    return errno.errorcode.get(number, number)
+
+
+for family, host in ((socket.AF_INET, "127.0.0.1"), (socket.AF_INET6, "::1")):
+    s = socket.socket(family)
+    s.setblocking(False)
+    told("tried", name(s.connect_ex((host, 1))) in ("EINPROGRESS", "ECONNREFUSED"), error(s.getpeername))
+    select.select([], [s], [], 30)
+    told("nobody there", name(s.connect_ex((host, 1))), error(s.getpeername))
+    l = socket.create_server((host, 0), family=family)
+    told("then", under_way(s, l.getsockname()), bool(select.select([], [s], [], 30)[1]))
+    told("made", *[name(s.connect_ex(l.getsockname())) for _ in range(2)], s.getpeername() == l.getsockname())
+    s.close()
+    told("gone", l.accept()[0].recv(9))
+
 # A server that has no room: whoever waits for it gives up in time, is told to, or gets in.
 l = socket.socket()
 l.bind(("127.0.0.1", 0))
 l.listen(0)
 crowd = [socket.socket() for _ in range(4)]
 [under_way(early, l.getsockname()) for early in crowd]
+s = socket.socket()
+s.setblocking(False)
+told("no room", *[name(s.connect_ex(l.getsockname())) for _ in range(2)], error(s.getpeername))
+later = s
 s = socket.socket()
 s.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("ll", 1, 0))
 begun = time.monotonic()
@@ -144,6 +165,8 @@ door = threading.Timer(0.5, let_in)
 door.daemon = True
 door.start()
 told("let in", s.connect_ex(l.getsockname()), s.getpeername() == l.getsockname(), s.getblocking())
+told("room", bool(select.select([], [later], [], 30)[1]))
+told("in the end", *[name(later.connect_ex(l.getsockname())) for _ in range(2)])
 
 # Handed to another process over a unix socket.
 one, other = socket.socketpair()

@@ -14,7 +14,7 @@ use nix::sys::stat::{FileStat, fstat};
 
 use super::kin;
 use super::service::{Asked, Reply, Shared};
-use super::sockets::{Connected, Entry};
+use super::sockets::{Connected, Entry, Told};
 use crate::jail::mutation;
 use crate::jail::usher::connect::{Patience, attempt};
 use crate::jail::usher::peer::{self, Caller, Node};
@@ -150,7 +150,7 @@ fn finish(
     if !is_made {
         return Err(refuse(shared, asked, address));
     }
-    let connected = Connected { target: None, is_awaited: false };
+    let connected = Connected { target: None, told: Told::Made };
     shared.sockets().note(inode, Entry::Connected(connected));
     Ok(Reply::Answer(Answer::Done(0)))
 }

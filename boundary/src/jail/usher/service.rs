@@ -154,7 +154,7 @@ impl Service {
             Ok(Some(request)) if self.shared.passes_on(&request) => {
                 match self.shared.pass_on(listener, &request) {
                     Ok(Passed::Made) => tell(Answer::Done(0)),
-                    Ok(Passed::Waits(socket)) => self.wait(socket, request),
+                    Ok(Passed::Waits(socket)) => self.wait(socket, &request),
                     Err(error) => tell(Answer::Failed(error)),
                 }
             }
@@ -166,10 +166,11 @@ impl Service {
     }
 
     /// Has a thread wait for a connection.
-    fn wait(&self, socket: OwnedFd, request: Request) {
-        self.in_thread(request.id, WAITING, move |_, listener| {
-            let is_awaited = || notify::is_waiting(listener, request.id);
-            let waited = connect::wait(&socket, &request.address, is_awaited);
+    fn wait(&self, socket: OwnedFd, request: &Request) {
+        let id = request.id;
+        self.in_thread(id, WAITING, move |_, listener| {
+            let is_awaited = || notify::is_waiting(listener, id);
+            let waited = connect::wait(&socket, is_awaited);
             waited.map_or_else(Answer::Failed, |()| Answer::Done(0))
         });
     }
