@@ -10,7 +10,7 @@ use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTime
 use nix::sys::socket::{MsgFlags, recv};
 use nix::sys::stat::fstat;
 
-use super::datagrams::{Datagram, LONGEST, Line};
+use super::datagrams::{self, Datagram, LONGEST, Line};
 use super::service::Shared;
 use super::streams;
 
@@ -58,7 +58,7 @@ impl Post {
     }
 
     /// Brings what arrives, for as long as the usher lives.
-    pub(super) fn carry(&self, shared: &Shared) {
+    pub(super) fn carry(&self, shared: &Arc<Shared>) {
         let mut events = [EpollEvent::empty(); AT_ONCE];
         loop {
             let ready = match self.0.wait(&mut events, EpollTimeout::NONE) {
@@ -77,7 +77,7 @@ impl Post {
 }
 
 /// Brings what has arrived for a socket, by the number that it is waited for under.
-fn bring(shared: &Shared, event: &EpollEvent) {
+fn bring(shared: &Arc<Shared>, event: &EpollEvent) {
     let number = event.data();
     let is_shut = event.events().intersects(EpollFlags::EPOLLRDHUP | EpollFlags::EPOLLHUP);
     let datagram = shared.sockets().datagram(number >> 1);
@@ -96,8 +96,18 @@ pub(super) fn inode(datagram: &Datagram) -> nix::Result<u64> {
 /// Takes what the command has sent on a connected socket. What is refused now can be told to nobody
 /// but the record.
 ///
-/// One that was shut down can be read for ever, and says nothing.
-fn sent(shared: &Shared, datagram: &Arc<Datagram>, is_shut: bool) {
+/// One that was shut down can be read for ever, and says nothing. What has descriptors with it is for nobody.
+fn sent(shared: &Arc<Shared>, datagram: &Arc<Datagram>, is_shut: bool) {
+    if datagram.has_descriptors() {
+        shared.post.forget(datagram);
+        let (shared, datagram) = (Arc::clone(shared), Arc::clone(datagram));
+        let empty = move || {
+            datagrams::empty(datagram.ours());
+            shared.post.watch(&datagram).unwrap_or_default();
+        };
+        drop(std::thread::Builder::new().spawn(empty));
+        return;
+    }
     let mut data = vec![0; LONGEST + 1];
     let received = recv(datagram.ours().as_raw_fd(), &mut data, MsgFlags::MSG_DONTWAIT);
     if is_shut && matches!(received, Ok(0) | Err(_)) {
