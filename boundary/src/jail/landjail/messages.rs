@@ -117,13 +117,18 @@ pub(super) fn receive(shared: &Arc<Shared>, asked: &Asked) -> nix::Result<Reply>
     let deadline = patience(&socket).map(|patience| Instant::now() + patience);
     let asked = *asked;
     shared.in_background(&asked, move |shared| {
+        let waiter = shared.waiter(&asked);
         loop {
             let is_there = is_readable(&socket, PollTimeout::from(LOOK));
             if !shared.is_waiting(&asked) {
                 return Ok(Reply::Given);
             }
             let is_late = deadline.is_some_and(|deadline| Instant::now() >= deadline);
-            if !is_there && !is_late {
+            let is_over = is_there || is_late;
+            if !is_over && waiter.is_interrupted() {
+                return Ok(Reply::Answer(waiter.answer(deadline.is_some())));
+            }
+            if !is_over {
                 continue;
             }
             match receive_now(&asked, &socket, (form, flags)) {

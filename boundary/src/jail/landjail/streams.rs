@@ -18,7 +18,9 @@ use super::datagrams::Datagram;
 use super::service::{Asked, Reply, Shared};
 use super::sockets::{Connected, Entry, Told};
 use super::unix;
-use crate::jail::usher::connect::{Attempt, NOBODY, attempt, is_made, outcome, wait, waits};
+use crate::jail::usher::connect::{
+    Attempt, NOBODY, attempt, has_limit, is_made, outcome, wait, waits,
+};
 use crate::sys::notify::Answer;
 use crate::sys::{errno_of, pidfd, reach};
 
@@ -110,7 +112,11 @@ fn wait_for(
 ) -> nix::Result<Reply> {
     let (socket, asked) = (Arc::clone(socket), *asked);
     shared.in_background(&asked, move |shared| {
-        wait(&socket, || shared.is_waiting(&asked))?;
+        let waiter = shared.waiter(&asked);
+        match wait(&socket, || waiter.goes_on()) {
+            Err(Errno::EINTR) => return Ok(Reply::Answer(waiter.answer(has_limit(&socket)))),
+            outcome => outcome?,
+        }
         let connected = Connected { target, told: Told::Made };
         shared.sockets().note(inode, Entry::Connected(connected));
         Ok(tell_made(shared, &asked, inode))

@@ -134,6 +134,11 @@ pub(in crate::jail) fn waits(socket: &OwnedFd) -> nix::Result<bool> {
     Ok(!flags.contains(OFlag::O_NONBLOCK))
 }
 
+/// Whether a program that sends or connects waits for so long and no longer (`SO_SNDTIMEO`).
+pub(in crate::jail) fn has_limit(socket: &OwnedFd) -> bool {
+    !matches!(limit(socket), Ok(None))
+}
+
 /// Until when a program waits that sends or connects now (`SO_SNDTIMEO`), if not for ever.
 fn limit(socket: &OwnedFd) -> nix::Result<Option<Instant>> {
     let limit = getsockopt(socket, sockopt::SendTimeout)?;
