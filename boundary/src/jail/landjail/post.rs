@@ -115,7 +115,7 @@ fn sent(shared: &Arc<Shared>, datagram: &Arc<Datagram>, is_shut: bool) {
         return;
     }
     let Ok(length) = received else { return };
-    // Without a target the kernel would have refused the call.
+    // Without a target the call is to fail, but no call that writes is asked about.
     let Some(target) = datagram.peer() else { return };
     let data = data.get(..length).unwrap_or_default();
     if let Err(error) = shared.carry(datagram, target, data) {
