@@ -123,12 +123,33 @@ told("refused", errno.errorcode.get(s.connect_ex(("127.0.0.1", 1))))
 s.connect(ADDRESS)
 told("then", asked(s))
 
+# Asked again what became of a connection that nobody waited for: it is refused once, and may be tried again.
+def name(number):
+    return errno.errorcode.get(number, number)
+
+
+for family, host in ((socket.AF_INET, "127.0.0.1"), (socket.AF_INET6, "::1")):
+    s = socket.socket(family)
+    s.setblocking(False)
+    told("tried", name(s.connect_ex((host, 1))) in ("EINPROGRESS", "ECONNREFUSED"), error(s.getpeername))
+    select.select([], [s], [], 30)
+    told("nobody there", name(s.connect_ex((host, 1))), error(s.getpeername))
+    l = socket.create_server((host, 0), family=family)
+    told("then", under_way(s, l.getsockname()), bool(select.select([], [s], [], 30)[1]))
+    told("made", *[name(s.connect_ex(l.getsockname())) for _ in range(2)], s.getpeername() == l.getsockname())
+    s.close()
+    told("gone", l.accept()[0].recv(9))
+
 # A server that has no room: whoever waits for it gives up in time, is told to, or gets in.
 l = socket.socket()
 l.bind(("127.0.0.1", 0))
 l.listen(0)
 crowd = [socket.socket() for _ in range(4)]
 [under_way(early, l.getsockname()) for early in crowd]
+s = socket.socket()
+s.setblocking(False)
+told("no room", *[name(s.connect_ex(l.getsockname())) for _ in range(2)], error(s.getpeername))
+later = s
 s = socket.socket()
 s.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("ll", 1, 0))
 begun = time.monotonic()
@@ -144,6 +165,8 @@ door = threading.Timer(0.5, let_in)
 door.daemon = True
 door.start()
 told("let in", s.connect_ex(l.getsockname()), s.getpeername() == l.getsockname(), s.getblocking())
+told("room", bool(select.select([], [later], [], 30)[1]))
+told("in the end", *[name(later.connect_ex(l.getsockname())) for _ in range(2)])
 
 # Handed to another process over a unix socket.
 one, other = socket.socketpair()
@@ -192,4 +215,23 @@ a.settimeout(None)
 waiting.start()
 b.send(b"three")
 waiting.join()
+
+# One that is shut down says nothing, and hears what it is sent.
+b.setblocking(True)
+b.send(b"four")
+b.shutdown(socket.SHUT_WR)
+told("shut down", a.recv(9), error(b.send, b"five"))
+a.settimeout(0.5)
+try:
+    told("and said", a.recv(9))
+except TimeoutError:
+    told("silent")
+a.sendto(b"six", b.getsockname())
+told("heard", b.recv(9))
+c = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+c.connect(a.getsockname())
+c.shutdown(socket.SHUT_RD)
+c.send(b"seven")
+said, sender = a.recvfrom(9)
+told("half", said, error(a.sendto, b"unheard", sender))
 told("end")

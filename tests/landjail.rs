@@ -114,6 +114,84 @@ fn sockets_behave_as_they_do_without_it() {
 }
 
 #[test]
+fn a_datagram_socket_that_is_shut_down_costs_nothing() {
+    needs!(root, python3, setpriv);
+    let world = World::new();
+    let script = "import os, socket, time\n\
+                  def made(target, how):\n\
+                  \x20 one = socket.socket(type=socket.SOCK_DGRAM)\n\
+                  \x20 one.connect(target); one.shutdown(how)\n\
+                  \x20 return one\n\
+                  def worked():\n\
+                  \x20 words = open(f'/proc/{os.getppid()}/stat').read().rsplit(')', 1)[1].split()\n\
+                  \x20 return (int(words[11]) + int(words[12])) / os.sysconf('SC_CLK_TCK')\n\
+                  server = socket.socket(type=socket.SOCK_DGRAM); server.bind(('127.0.0.1', 0))\n\
+                  targets = [server.getsockname(), ('192.0.2.1', 53)]\n\
+                  ways = [socket.SHUT_RD, socket.SHUT_WR, socket.SHUT_RDWR]\n\
+                  kept = [made(target, how) for target in targets for how in ways]\n\
+                  before = worked(); time.sleep(1); print('it took', worked() - before)\n\
+                  assert worked() - before < 0.1";
+    for run in EVERYBODY {
+        let out = run(&world, &[], &["python3", "-c", script]).output();
+        out.exits(0).expect(out.records.len() < 3, "nobody asks anything");
+    }
+}
+
+/// Sends what cannot be closed at once, a connection with something to say to somebody who does not listen,
+/// over a datagram socket, and closes it; then others speak to each other, and ask for a name.
+const LINGERING: &str = "
+import array, os, socket, struct, sys
+MSG_CONFIRM = 0x800
+def pair():
+    server = socket.create_server(('127.0.0.1', 0))
+    one = socket.create_connection(server.getsockname())
+    other = server.accept()[0]
+    one.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack('ii', 1, 20))
+    one.setblocking(False)
+    try:
+        while True: one.send(bytes(65536))
+    except BlockingIOError: pass
+    one.setblocking(True)
+    return one, other
+hears = socket.socket(type=socket.SOCK_DGRAM)
+hears.bind(('127.0.0.1', 0)); hears.settimeout(10)
+kept = []
+for flags in (0, MSG_CONFIRM) * 20:
+    lingers, other = pair()
+    kept.append(other)
+    go, closed = os.pipe()
+    if not (child := os.fork()):
+        says = socket.socket(type=socket.SOCK_DGRAM); says.connect(hears.getsockname())
+        beside = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array('i', [lingers.fileno()]))]
+        os.read(go, 1)
+        try: says.sendmsg([b'beside'], beside, flags)
+        except PermissionError: assert flags
+        os._exit(0)
+    lingers.close()
+    os.write(closed, b'x')
+    assert os.waitpid(child, 0)[1] == 0
+    if not flags: assert hears.recv(9) == b'beside'
+speaks = socket.socket(type=socket.SOCK_DGRAM); speaks.connect(hears.getsockname())
+speaks.send(b'heard')
+while hears.recv(9) != b'heard': pass
+print('asked', socket.gethostbyname('allowed.test'), flush=True)
+os._exit(0)";
+
+#[test]
+fn a_descriptor_that_is_sent_over_a_datagram_socket_holds_up_nobody() {
+    needs!(root, python3, setpriv);
+    let world = World::new();
+    let (lacking, nothing) = (world.without("rights"), ["env".to_owned()]);
+    for run in EVERYBODY {
+        for kernel in [&nothing[..], &lacking] {
+            let allow = ["--allow", "domain=allowed.test"];
+            let session = run(&world, &allow, &["/usr/bin/python3", "-c", LINGERING]);
+            session.under(kernel).output().exits(0).says("asked ");
+        }
+    }
+}
+
+#[test]
 fn a_port_that_was_closed_can_be_taken_again() {
     needs!(root, python3, setpriv);
     let world = World::new();

@@ -18,3 +18,24 @@ fn servers_of_the_command_answer_and_ports_without_one_refuse_as_without_boundar
     let is_same = out.stdout == without.stdout;
     out.exits(0).expect(is_same, &format!("as without boundary:\n{}", without.stdout));
 }
+
+/// What signals do to programs that wait there.
+const WAITING: &str = include_str!("waiting.py");
+
+#[test]
+fn whoever_waits_is_interrupted_stopped_and_continued_as_without_boundary() {
+    needs!(root, bpf, python3);
+    let world = World::new();
+    let program = world.file("waiting.py", WAITING);
+    let program = program.to_str().expect("our own name");
+    let told = |name: &str, boundary: bool| {
+        let path = world.folder().join("tmp").join(name).display().to_string();
+        let command = ["python3", program, &path];
+        if boundary { world.boundary(&[], &command) } else { world.bare(&command) }.output()
+    };
+    let without = told("without", false);
+    without.exits(0).says("end");
+    let out = told("within", true);
+    let is_same = out.stdout == without.stdout;
+    out.exits(0).expect(is_same, &format!("as without boundary:\n{}", without.stdout));
+}

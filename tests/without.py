@@ -2,7 +2,8 @@
 
 `landlock`: its system calls are not there. `transparency`: no socket may be transparent. `killable`:
 whoever waits for an answer to a system call is woken by every signal (before Linux 5.19). `turns`: who
-asks and who answers take no turns (before 6.6). Several at once: `killable,turns`.
+asks and who answers take no turns (before 6.6). `rights`: no unix socket keeps descriptors off (before 6.16).
+Several at once: `killable,turns`.
 """
 import ctypes
 import os
@@ -39,6 +40,14 @@ CODE = {
         (0x15, 0, 3, SECCOMP),
         (0x20, 0, 0, 24),  # its flags
         (0x45, 0, 1, 1 << 5),  # SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV
+        (0x06, 0, 0, INVALID),
+        (0x06, 0, 0, ALLOW),
+    ],
+    "rights": [
+        (0x20, 0, 0, 0),  # the call's number
+        (0x15, 0, 3, SET_OPTION),
+        (0x20, 0, 0, 32),  # its option
+        (0x15, 0, 1, 83),  # SO_PASSRIGHTS
         (0x06, 0, 0, INVALID),
         (0x06, 0, 0, ALLOW),
     ],

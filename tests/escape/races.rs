@@ -82,6 +82,37 @@ fn a22_a_descriptor_that_changes_hands_leads_nowhere() {
     }
 }
 
+/// Sets options that lead elsewhere through a descriptor that is by turns a unix socket, which has none of
+/// them, and one of TCP; and tells how often that was refused, and what is set in the end.
+const SWAPPED_OPTIONS: &str = "
+import ctypes, os, socket, sys, threading, time
+libc = ctypes.CDLL(None)
+tcp, unix = socket.socket(socket.AF_INET6), socket.socket(socket.AF_UNIX)
+swapped, over = os.dup(unix.fileno()), False
+def swap():
+    while not over:
+        libc.dup2(tcp.fileno(), swapped)
+        libc.dup2(unix.fileno(), swapped)
+threading.Thread(target=swap).start()
+on, until = ctypes.byref(ctypes.c_int(1)), time.monotonic() + float(sys.argv[1])
+refused = went = 0
+while refused + went < 200 or time.monotonic() < until:
+    went += libc.setsockopt(swapped, 41, 78, on, 4) == 0
+    refused += libc.setsockopt(swapped, 41, 78, on, 4) != 0
+over = True
+print('went', went, 'set', tcp.getsockopt(41, 78), 'met', refused > 0)";
+
+#[test]
+fn a22_h02_an_option_of_a_descriptor_that_changes_hands_is_refused() {
+    needs!(root, bpf, python3);
+    let world = World::new();
+    let command = ["/usr/bin/python3", "-c", SWAPPED_OPTIONS, seconds()];
+    world.bare(&command).output().exits(0).says("set 1");
+    for _ in 0..3 {
+        world.boundary(&ALLOW, &command).output().exits(0).says("went 0 set 0 met True");
+    }
+}
+
 #[test]
 fn a22_f04_a_socket_that_is_disconnected_while_it_connects_leads_nowhere() {
     needs!(root, bpf);

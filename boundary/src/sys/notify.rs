@@ -53,6 +53,10 @@ pub enum Answer {
     Done(i64),
     /// It fails.
     Failed(Errno),
+    /// It is interrupted by a signal that is there for its thread, and made again where the signal has no
+    /// handler, or one that says so (`SA_RESTART`). Where there is no signal the program sees an error that
+    /// it does not know.
+    Again,
 }
 
 /// Installs a filter and returns where its questions arrive. What waits there can be killed, and
@@ -166,11 +170,14 @@ pub fn answer(listener: BorrowedFd<'_>, id: u64, answer: Answer) -> bool {
     const SEND: Code = request_code_readwrite!(b'!', 1, size_of::<libc::seccomp_notif_resp>());
     /// `SECCOMP_USER_NOTIF_FLAG_CONTINUE` of linux/seccomp.h.
     const CONTINUE: u32 = 1;
+    /// `ERESTARTSYS` of the kernel's linux/errno.h.
+    const RESTART: i32 = 512;
     let mut response = libc::seccomp_notif_resp { id, val: 0, error: 0, flags: 0 };
     match answer {
         Answer::Continue => response.flags = CONTINUE,
         Answer::Done(value) => response.val = value,
         Answer::Failed(error) => response.error = -(error as i32),
+        Answer::Again => response.error = -RESTART,
     }
     // SAFETY: the structure outlives the call, which reads it.
     unsafe { libc::ioctl(listener.as_raw_fd(), SEND, &raw mut response) == 0 }

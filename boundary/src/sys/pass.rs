@@ -48,6 +48,14 @@ pub fn receive(socket: BorrowedFd<'_>, into: &mut [u8]) -> io::Result<(usize, Ve
     Ok((message.bytes, received))
 }
 
+/// Whether the next message that waits has descriptors with it. `EAGAIN` where none waits.
+pub fn has_descriptors(socket: BorrowedFd<'_>) -> nix::Result<bool> {
+    let flags = MsgFlags::MSG_PEEK | MsgFlags::MSG_DONTWAIT;
+    let message = recvmsg::<()>(socket.as_raw_fd(), &mut [], None, flags)?;
+    // There was no room for them.
+    Ok(message.flags.contains(MsgFlags::MSG_CTRUNC))
+}
+
 #[cfg(test)]
 mod tests {
     use std::fs::File;
@@ -76,6 +84,20 @@ mod tests {
         let mut text = String::new();
         end.read_to_string(&mut text).unwrap();
         assert_eq!((text.as_str(), received.count()), ("through", 0));
+    }
+
+    #[test]
+    fn what_waits_tells_whether_it_has_descriptors() {
+        let (one, other) = UnixDatagram::pair().unwrap();
+        assert_eq!(has_descriptors(other.as_fd()), Err(nix::errno::Errno::EAGAIN));
+        send(one.as_fd(), b"none", &[]).unwrap();
+        send(one.as_fd(), b"one", &[one.as_fd()]).unwrap();
+        let mut bytes = [0; 8];
+        for (has, text) in [(false, &b"none"[..]), (true, b"one")] {
+            assert_eq!(has_descriptors(other.as_fd()), Ok(has));
+            let (length, received) = receive(other.as_fd(), &mut bytes).unwrap();
+            assert_eq!((&bytes[..length], received.len()), (text, usize::from(has)));
+        }
     }
 
     #[test]

@@ -22,7 +22,7 @@ use nix::sys::socket::{
 use super::address::{canonical, is_own, loopback, spelled};
 use super::flows::Teller;
 use crate::audit::Process;
-use crate::sys::errno_of;
+use crate::sys::{errno_of, option, pass};
 
 /// How many datagrams are remembered by where they came from, and questions by whom they asked.
 const REMEMBERED: usize = 256;
@@ -36,7 +36,20 @@ pub(super) struct Datagram {
     family: i32,
     ours: OwnedFd,
     theirs: OwnedFd,
+    /// Whether the kernel takes descriptors that are sent to our end (before Linux 6.16).
+    takes_descriptors: bool,
     state: Mutex<State>,
+}
+
+impl Drop for Datagram {
+    fn drop(&mut self) {
+        if self.has_descriptors()
+            && let Ok(ours) = self.ours.try_clone()
+        {
+            // Ours is not the last one then, or there is nothing left.
+            drop(std::thread::Builder::new().spawn(move || empty(&ours)));
+        }
+    }
 }
 
 #[derive(Debug, Default)]
@@ -84,11 +97,18 @@ impl Datagram {
     pub(super) fn new(family: i32, process: Process, waits: bool) -> nix::Result<Self> {
         let flags = SockFlag::SOCK_CLOEXEC;
         let (ours, theirs) = socketpair(AddressFamily::Unix, SockType::SeqPacket, None, flags)?;
+        let takes_descriptors = option::take_no_descriptors(&ours).is_err();
         if !waits {
             fcntl(&theirs, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
         }
         let state = Mutex::new(State { process, ..State::default() });
-        Ok(Self { family, ours, theirs, state })
+        Ok(Self { family, ours, theirs, takes_descriptors, state })
+    }
+
+    /// Whether what can be received next has descriptors with it. Whoever closes one may have to wait, as long
+    /// as its sender likes (`SO_LINGER`).
+    pub(super) fn has_descriptors(&self) -> bool {
+        self.takes_descriptors && pass::has_descriptors(self.ours.as_fd()) == Ok(true)
     }
 
     /// The usher's end.
@@ -207,8 +227,8 @@ impl Datagram {
         }
         let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL;
         match send(self.ours.as_raw_fd(), data, flags) {
-            // Nobody has read for long: it is lost, as datagrams are.
-            Err(Errno::EAGAIN) => return Ok(()),
+            // Nobody has read for long, or wants to read any more: it is lost, as datagrams are.
+            Err(Errno::EAGAIN | Errno::EPIPE) => return Ok(()),
             sent => sent?,
         };
         remember(&mut state.sources, source);
@@ -296,6 +316,11 @@ fn open(resolver: SocketAddr, teller: &Arc<Teller>) -> std::io::Result<Line> {
     socket.set_nonblocking(true)?;
     let own = socket.local_addr()?;
     Ok(Line { socket, own, teller: Arc::clone(teller) })
+}
+
+/// Receives what can be received, and all that is with it, for nobody.
+pub(super) fn empty(ours: &OwnedFd) {
+    while recv(ours.as_raw_fd(), &mut [0], MsgFlags::MSG_DONTWAIT).is_ok_and(|length| length > 0) {}
 }
 
 /// Adds to what is remembered, and forgets the oldest.

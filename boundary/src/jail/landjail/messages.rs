@@ -29,14 +29,16 @@ pub(super) fn send_to(shared: &Shared, asked: &Asked) -> nix::Result<Reply> {
     Ok(done(sent))
 }
 
-/// `sendmsg(2)`. What names nobody goes the way of every write.
+/// `sendmsg(2)`. What names nobody goes the way of every write, but for what is sent beside it: of that
+/// nothing is for a datagram of the internet.
 pub(super) fn send_message(shared: &Shared, asked: &Asked) -> nix::Result<Reply> {
     let Some(socket) = shared.datagram(asked)? else { return Ok(Reply::Continue) };
     let header = Header::read(asked.thread, asked.arguments[1])?;
-    if header.name().0 == 0 {
-        return Ok(Reply::Continue);
-    }
-    let target = whom(shared, (asked, &socket), header.name())?;
+    let target = match header.name() {
+        (0, _) if !header.has_more() => return Ok(Reply::Continue),
+        (0, _) => socket.peer().ok_or(Errno::EDESTADDRREQ)?,
+        name => whom(shared, (asked, &socket), name)?,
+    };
     Ok(done(shared.send(asked, (&socket, target), &header.data(asked.thread, LONGEST)?)?))
 }
 
@@ -115,13 +117,18 @@ pub(super) fn receive(shared: &Arc<Shared>, asked: &Asked) -> nix::Result<Reply>
     let deadline = patience(&socket).map(|patience| Instant::now() + patience);
     let asked = *asked;
     shared.in_background(&asked, move |shared| {
+        let waiter = shared.waiter(&asked);
         loop {
             let is_there = is_readable(&socket, PollTimeout::from(LOOK));
             if !shared.is_waiting(&asked) {
                 return Ok(Reply::Given);
             }
             let is_late = deadline.is_some_and(|deadline| Instant::now() >= deadline);
-            if !is_there && !is_late {
+            let is_over = is_there || is_late;
+            if !is_over && waiter.is_interrupted() {
+                return Ok(Reply::Answer(waiter.answer(deadline.is_some())));
+            }
+            if !is_over {
                 continue;
             }
             match receive_now(&asked, &socket, (form, flags)) {

@@ -14,17 +14,22 @@ use crate::sys::notify::Answer;
 pub(super) fn set(shared: &Shared, asked: &Asked) -> nix::Result<Reply> {
     let [level, name] = [1, 2].map(|place| asked.number(place).cast_unsigned());
     let entry = asked.socket().ok().and_then(|inode| shared.sockets().at(inode).cloned());
-    let is_datagram = match entry {
-        Some(Entry::Datagram(_)) => true,
-        Some(Entry::Unix(_)) => return Ok(Reply::Continue),
-        Some(Entry::Stream(_) | Entry::Connected(_) | Entry::Listening) | None => false,
-    };
+    // Another socket may have the number by the time that the kernel looks, so that what is refused is
+    // refused on any.
     if !option::is_allowed(level, name) {
+        if matches!(entry, Some(Entry::Unix(_))) && level != libc::SOL_SOCKET.cast_unsigned() {
+            return Err(Errno::EOPNOTSUPP);
+        }
         shared.tell(shared.caller(asked)?, What::Set { level, name });
         return Err(Errno::EPERM);
     }
-    // It would have had no other effect on a datagram socket than to be set.
-    Ok(if is_datagram { Reply::Answer(Answer::Done(0)) } else { Reply::Continue })
+    Ok(match entry {
+        // It would have had no other effect on a datagram socket than to be set.
+        Some(Entry::Datagram(_)) => Reply::Answer(Answer::Done(0)),
+        Some(Entry::Unix(_) | Entry::Stream(_) | Entry::Connected(_) | Entry::Listening) | None => {
+            Reply::Continue
+        }
+    })
 }
 
 /// `getsockopt(2)` of what a socket is.

@@ -2,7 +2,7 @@
 
 use std::io;
 use std::os::fd::AsFd as _;
-use std::os::fd::AsRawFd as _;
+use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::sync::Arc;
 
 use nix::errno::Errno;
@@ -10,8 +10,9 @@ use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTime
 use nix::sys::socket::{MsgFlags, recv};
 use nix::sys::stat::fstat;
 
-use super::datagrams::{Datagram, LONGEST, Line};
+use super::datagrams::{self, Datagram, LONGEST, Line};
 use super::service::Shared;
+use super::streams;
 
 /// How much is brought at once.
 const AT_ONCE: usize = 32;
@@ -28,20 +29,36 @@ impl Post {
 
     /// Waits for what the command sends on a socket.
     pub(super) fn watch(&self, datagram: &Datagram) -> nix::Result<()> {
-        self.add(datagram.ours(), inode(datagram)? << 1)
+        let flags = EpollFlags::EPOLLIN | EpollFlags::EPOLLRDHUP;
+        self.0.add(datagram.ours(), EpollEvent::new(flags, inode(datagram)? << 1))
     }
 
     /// Waits for what the resolver answers to a socket.
     pub(super) fn watch_line(&self, datagram: &Datagram, line: &Line) -> nix::Result<()> {
-        self.add(line.socket(), inode(datagram)? << 1 | 1)
+        let number = inode(datagram)? << 1 | 1;
+        self.0.add(line.socket(), EpollEvent::new(EpollFlags::EPOLLIN, number))
     }
 
-    fn add(&self, file: impl std::os::fd::AsFd, number: u64) -> nix::Result<()> {
-        self.0.add(file, EpollEvent::new(EpollFlags::EPOLLIN, number))
+    /// Waits for a connection that is under way, once: one that is made is the command's alone.
+    pub(super) fn watch_connection(&self, inode: u64, socket: &OwnedFd) -> nix::Result<()> {
+        let flags = EpollFlags::EPOLLOUT | EpollFlags::EPOLLONESHOT;
+        let mut event = EpollEvent::new(flags, inode << 1);
+        match self.0.add(socket, event) {
+            // It was under way before, and failed.
+            Err(Errno::EEXIST) => self.0.modify(socket, &mut event),
+            added => added,
+        }
+    }
+
+    /// Waits no more for what the command sends on a socket.
+    fn forget(&self, datagram: &Datagram) {
+        if let Err(error) = self.0.delete(datagram.ours()) {
+            tracing::debug!(%error, "a socket that was shut down is waited for");
+        }
     }
 
     /// Brings what arrives, for as long as the usher lives.
-    pub(super) fn carry(&self, shared: &Shared) {
+    pub(super) fn carry(&self, shared: &Arc<Shared>) {
         let mut events = [EpollEvent::empty(); AT_ONCE];
         loop {
             let ready = match self.0.wait(&mut events, EpollTimeout::NONE) {
@@ -53,19 +70,21 @@ impl Post {
                 }
             };
             for event in events.iter().take(ready) {
-                bring(shared, event.data());
+                bring(shared, event);
             }
         }
     }
 }
 
 /// Brings what has arrived for a socket, by the number that it is waited for under.
-fn bring(shared: &Shared, number: u64) {
+fn bring(shared: &Arc<Shared>, event: &EpollEvent) {
+    let number = event.data();
+    let is_shut = event.events().intersects(EpollFlags::EPOLLRDHUP | EpollFlags::EPOLLHUP);
     let datagram = shared.sockets().datagram(number >> 1);
     match datagram {
-        Some(datagram) if number & 1 == 0 => sent(shared, &datagram),
+        Some(datagram) if number & 1 == 0 => sent(shared, &datagram, is_shut),
         Some(datagram) => answered(&datagram),
-        None => {}
+        None => drop(streams::let_go(shared, number >> 1)),
     }
 }
 
@@ -76,11 +95,27 @@ pub(super) fn inode(datagram: &Datagram) -> nix::Result<u64> {
 
 /// Takes what the command has sent on a connected socket. What is refused now can be told to nobody
 /// but the record.
-fn sent(shared: &Shared, datagram: &Arc<Datagram>) {
+///
+/// One that was shut down can be read for ever, and says nothing. What has descriptors with it is for nobody.
+fn sent(shared: &Arc<Shared>, datagram: &Arc<Datagram>, is_shut: bool) {
+    if datagram.has_descriptors() {
+        shared.post.forget(datagram);
+        let (shared, datagram) = (Arc::clone(shared), Arc::clone(datagram));
+        let empty = move || {
+            datagrams::empty(datagram.ours());
+            shared.post.watch(&datagram).unwrap_or_default();
+        };
+        drop(std::thread::Builder::new().spawn(empty));
+        return;
+    }
     let mut data = vec![0; LONGEST + 1];
     let received = recv(datagram.ours().as_raw_fd(), &mut data, MsgFlags::MSG_DONTWAIT);
+    if is_shut && matches!(received, Ok(0) | Err(_)) {
+        shared.post.forget(datagram);
+        return;
+    }
     let Ok(length) = received else { return };
-    // Without a target the kernel would have refused the call.
+    // Without a target the call is to fail, but no call that writes is asked about.
     let Some(target) = datagram.peer() else { return };
     let data = data.get(..length).unwrap_or_default();
     if let Err(error) = shared.carry(datagram, target, data) {

@@ -29,6 +29,7 @@ use crate::jail::usher;
 use crate::jail::usher::peer::{Host, Known, Listed};
 use crate::jail::usher::report::{Line, What};
 use crate::jail::usher::thread::Thread;
+use crate::jail::usher::waiter::Waiter;
 use crate::sys::errno_of;
 use crate::sys::notify::{self, Answer, Notification};
 
@@ -237,6 +238,11 @@ impl Shared {
     /// Whether a call still waits: its thread is then who it was when it asked.
     pub(super) fn is_waiting(&self, asked: &Asked) -> bool {
         notify::is_waiting(self.listener(), asked.id)
+    }
+
+    /// Whoever waits in a call.
+    pub(super) fn waiter(&self, asked: &Asked) -> Waiter<'_> {
+        Waiter::new(self.listener(), (asked.id, asked.thread))
     }
 
     /// Sees to a call in a thread of its own.

@@ -37,7 +37,7 @@ pub(super) enum Entry {
     Stream(Arc<OwnedFd>),
     /// Unix, neither connected nor listening.
     Unix(Arc<OwnedFd>),
-    /// Connected, or about to be; no handle is left.
+    /// Connected, or about to be; no handle is left of one that is.
     Connected(Connected),
     /// It listens; no handle is left.
     Listening,
@@ -50,18 +50,40 @@ impl Entry {
     fn is_held(&self) -> bool {
         match self {
             Self::Stream(_) | Self::Unix(_) | Self::Datagram(_) => true,
-            Self::Connected(_) | Self::Listening => false,
+            Self::Connected(connected) => connected.handle().is_some(),
+            Self::Listening => false,
         }
     }
 }
 
 /// A connection that was made for the command.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub(super) struct Connected {
     /// Where it was meant to go, if it was turned.
     pub(super) target: Option<SocketAddr>,
-    /// Whether the command has still to be told that it is connected.
-    pub(super) is_awaited: bool,
+    /// What the command knows of it.
+    pub(super) told: Told,
+}
+
+/// What the command knows of a connection.
+#[derive(Debug, Clone)]
+pub(super) enum Told {
+    /// That it is under way, which it may be, or have failed; a handle to ask with.
+    UnderWay(Arc<OwnedFd>),
+    /// That it is under way, but it is made.
+    NotYet,
+    /// That it is made.
+    Made,
+}
+
+impl Connected {
+    /// The handle of one that is not made.
+    pub(super) fn handle(&self) -> Option<&Arc<OwnedFd>> {
+        match &self.told {
+            Told::UnderWay(handle) => Some(handle),
+            Told::NotYet | Told::Made => None,
+        }
+    }
 }
 
 /// Descriptors that wait for a sweep, which may be wanted because there are none left: one for a
@@ -163,10 +185,11 @@ impl Sockets {
         }
     }
 
-    /// Notes that a connection is not known to be there yet.
-    pub(super) fn await_connection(&mut self, inode: u64, is_awaited: bool) {
-        if let Some(Entry::Connected(connected)) = self.entries.get_mut(&inode) {
-            connected.is_awaited = is_awaited;
+    /// Notes what the command knows of a connection, of which no handle is needed any more.
+    pub(super) fn note_told(&mut self, inode: u64, told: Told) {
+        if let Some(Entry::Connected(Connected { target, .. })) = self.entries.get(&inode) {
+            let target = *target;
+            self.note(inode, Entry::Connected(Connected { target, told }));
         }
     }
 

@@ -16,9 +16,11 @@ use nix::sys::socket::{SockaddrStorage, getsockname};
 use super::address::{self, Address, canonical, is_own, loopback, spelled, written};
 use super::datagrams::Datagram;
 use super::service::{Asked, Reply, Shared};
-use super::sockets::{Connected, Entry};
+use super::sockets::{Connected, Entry, Told};
 use super::unix;
-use crate::jail::usher::connect::{Attempt, NOBODY, attempt, wait};
+use crate::jail::usher::connect::{
+    Attempt, NOBODY, attempt, has_limit, is_made, outcome, wait, waits,
+};
 use crate::sys::notify::Answer;
 use crate::sys::{errno_of, pidfd, reach};
 
@@ -45,9 +47,12 @@ pub(super) fn connect(shared: &Arc<Shared>, asked: &Asked) -> nix::Result<Reply>
         }
         (Some(Entry::Unix(_)), _) => Err(Errno::EINVAL),
         (Some(Entry::Datagram(datagram)), address) => aim(shared, asked, &datagram, address),
+        (Some(Entry::Connected(Connected { target, told: Told::UnderWay(socket) })), address) => {
+            ask_again(shared, (asked, inode), (&socket, target), &address)
+        }
         (Some(Entry::Connected(_)), Address::Unspecified) => disconnect(shared, asked, inode),
-        (Some(Entry::Connected(connected)), _) if connected.is_awaited => {
-            shared.sockets().await_connection(inode, false);
+        (Some(Entry::Connected(Connected { told: Told::NotYet, .. })), _) => {
+            shared.sockets().note_told(inode, Told::Made);
             Ok(Reply::Answer(Answer::Done(0)))
         }
         // What is accepted, or one of a pair, is connected already.
@@ -80,35 +85,101 @@ fn stream(
         None => own_server(shared, (socket, address), (target, room)),
         Some(target) => turn(shared, asked, (socket, address), target)?,
     };
-    let is_awaited = !matches!(outcome, Ok(Attempt::Made));
-    let connected = Entry::Connected(Connected { target: turned, is_awaited });
-    match outcome {
-        Err(error) => Err(error),
-        Ok(Attempt::Made) => {
-            shared.sockets().note(inode, connected);
+    let connected = |told| Connected { target: turned, told };
+    match outcome? {
+        Attempt::Made => {
+            shared.sockets().note(inode, Entry::Connected(connected(Told::Made)));
             Ok(tell_made(shared, asked, inode))
         }
-        Ok(Attempt::UnderWay) => {
-            shared.sockets().note(inode, connected);
+        Attempt::UnderWay => {
+            let connected = connected(Told::UnderWay(Arc::clone(socket)));
+            shared.sockets().note(inode, Entry::Connected(connected));
+            if !let_go(shared, inode) && shared.post.watch_connection(inode, socket).is_err() {
+                shared.sockets().note_told(inode, Told::NotYet);
+            }
             Err(Errno::EINPROGRESS)
         }
-        Ok(Attempt::Waits) => {
-            let (socket, asked) = (Arc::clone(socket), *asked);
-            shared.in_background(&asked, move |shared| {
-                wait(&socket, &written(address), || shared.is_waiting(&asked))?;
-                shared.sockets().note(inode, connected);
-                shared.sockets().await_connection(inode, false);
-                Ok(tell_made(shared, &asked, inode))
-            })
+        Attempt::Waits => wait_for(shared, (asked, inode), socket, turned),
+    }
+}
+
+/// Waits for a connection as its program does.
+fn wait_for(
+    shared: &Arc<Shared>,
+    (asked, inode): (&Asked, u64),
+    socket: &Arc<OwnedFd>,
+    target: Option<SocketAddr>,
+) -> nix::Result<Reply> {
+    let (socket, asked) = (Arc::clone(socket), *asked);
+    shared.in_background(&asked, move |shared| {
+        let waiter = shared.waiter(&asked);
+        match wait(&socket, || waiter.goes_on()) {
+            Err(Errno::EINTR) => return Ok(Reply::Answer(waiter.answer(has_limit(&socket)))),
+            outcome => outcome?,
+        }
+        let connected = Connected { target, told: Told::Made };
+        shared.sockets().note(inode, Entry::Connected(connected));
+        Ok(tell_made(shared, &asked, inode))
+    })
+}
+
+/// Asks the kernel what became of a connection that was under way. One that failed leaves a socket that is
+/// not connected, which may be tried again.
+fn ask_again(
+    shared: &Arc<Shared>,
+    (asked, inode): (&Asked, u64),
+    (socket, turned): (&Arc<OwnedFd>, Option<SocketAddr>),
+    address: &Address,
+) -> nix::Result<Reply> {
+    let free = || shared.sockets().note(inode, Entry::Stream(Arc::clone(socket)));
+    if *address == Address::Unspecified {
+        free();
+        return reach::connect(socket.as_fd(), &NOBODY).map(|()| Reply::Answer(Answer::Done(0)));
+    }
+    if waits(socket)? {
+        free();
+        return wait_for(shared, (asked, inode), socket, turned);
+    }
+    match outcome(socket) {
+        Ok(()) => {
+            shared.sockets().note_told(inode, Told::Made);
+            Ok(tell_made(shared, asked, inode))
+        }
+        Err(Errno::EISCONN) => {
+            shared.sockets().note_told(inode, Told::Made);
+            Err(Errno::EISCONN)
+        }
+        Err(error @ (Errno::EALREADY | Errno::EINTR)) => Err(error),
+        Err(Errno::EAFNOSUPPORT) => {
+            free();
+            let Address::Inet(target) = *address else { return Err(Errno::EAFNOSUPPORT) };
+            stream(shared, (asked, inode), socket, target)
+        }
+        Err(error) => {
+            free();
+            Err(error)
         }
     }
+}
+
+/// Lets go of the handle of a connection that was under way, if it is made: its end is to be the command's.
+pub(super) fn let_go(shared: &Shared, inode: u64) -> bool {
+    let mut sockets = shared.sockets();
+    let Some(Entry::Connected(connected)) = sockets.at(inode) else { return false };
+    let Some(handle) = connected.handle().filter(|handle| is_made(handle)).cloned() else {
+        return false;
+    };
+    sockets.note_told(inode, Told::NotYet);
+    drop(sockets);
+    // Whoever closes it last may have to wait for what was sent to arrive (`SO_LINGER`).
+    std::thread::Builder::new().spawn(move || drop(handle)).is_ok()
 }
 
 /// Answers that a connection is made. Where a signal came first the call will be made again (before Linux
 /// 5.19), and is to find it.
 fn tell_made(shared: &Shared, asked: &Asked, inode: u64) -> Reply {
     if !shared.reply(asked, Ok(Reply::Answer(Answer::Done(0)))) {
-        shared.sockets().await_connection(inode, true);
+        shared.sockets().note_told(inode, Told::NotYet);
     }
     Reply::Given
 }

@@ -14,9 +14,9 @@ use nix::sys::stat::{FileStat, fstat};
 
 use super::kin;
 use super::service::{Asked, Reply, Shared};
-use super::sockets::{Connected, Entry};
+use super::sockets::{Connected, Entry, Told};
 use crate::jail::mutation;
-use crate::jail::usher::connect::{Patience, attempt};
+use crate::jail::usher::connect::{Patience, attempt, has_limit};
 use crate::jail::usher::peer::{self, Caller, Node};
 use crate::jail::usher::report::{What, pid_behind};
 use crate::jail::usher::thread::{Name, Rights};
@@ -50,8 +50,7 @@ pub(super) fn connect(
             if !way.may_be_taken(shared, (&asked, &socket))? {
                 return Err(refuse(shared, &asked, &way.address));
             }
-            let is_made = way.lead_in_the_end((shared, &asked), &socket)?;
-            finish((shared, &asked), inode, is_made, &way.address)
+            way.lead_in_the_end((shared, &asked), (&socket, inode))
         });
     }
     if !way.may_be_taken(shared, (asked, socket))? {
@@ -62,8 +61,7 @@ pub(super) fn connect(
         Err(Errno::EAGAIN) => {
             let (socket, asked) = (Arc::clone(socket), *asked);
             shared.in_background(&asked, move |shared| {
-                let is_made = way.lead_in_the_end((shared, &asked), &socket)?;
-                finish((shared, &asked), inode, is_made, &way.address)
+                way.lead_in_the_end((shared, &asked), (&socket, inode))
             })
         }
         led => finish((shared, asked), inode, led?, &way.address),
@@ -121,20 +119,20 @@ impl Way {
         Ok(is_there)
     }
 
-    /// The same for as long as the program waits.
+    /// The same for as long as the program waits, and notes what came of it.
     fn lead_in_the_end(
         &self,
         (shared, asked): (&Shared, &Asked),
-        socket: &OwnedFd,
-    ) -> nix::Result<bool> {
-        let mut patience = Patience::at(socket)?;
+        (socket, inode): (&OwnedFd, u64),
+    ) -> nix::Result<Reply> {
+        let (mut patience, waiter) = (Patience::at(socket)?, shared.waiter(asked));
         loop {
             match self.lead(shared, socket) {
                 Err(Errno::EAGAIN) if patience.as_mut().is_some_and(Patience::lasts) => {}
-                led => return led,
+                led => return finish((shared, asked), inode, led?, &self.address),
             }
-            if !shared.is_waiting(asked) {
-                return Err(Errno::EINTR);
+            if !waiter.goes_on() {
+                return Ok(Reply::Answer(waiter.answer(has_limit(socket))));
             }
         }
     }
@@ -150,7 +148,7 @@ fn finish(
     if !is_made {
         return Err(refuse(shared, asked, address));
     }
-    let connected = Connected { target: None, is_awaited: false };
+    let connected = Connected { target: None, told: Told::Made };
     shared.sockets().note(inode, Entry::Connected(connected));
     Ok(Reply::Answer(Answer::Done(0)))
 }

@@ -18,6 +18,14 @@ const LOOK: u16 = 200;
 /// The address that is none (`AF_UNSPEC`).
 pub(in crate::jail) const NOBODY: [u8; 16] = [0; 16];
 
+/// An address of a family that no socket of the internet connects to. Of a connection that is under way the
+/// kernel tells how it stands, whatever the address; where none is it begins none.
+const NO_TARGET: [u8; 28] = {
+    let mut address = [0; 28];
+    [address[0], address[1], ..] = libc::AF_UNIX.to_ne_bytes();
+    address
+};
+
 /// How far a connection has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::jail) enum Attempt {
@@ -64,11 +72,7 @@ pub(in crate::jail) fn attempt(socket: &OwnedFd, address: &[u8]) -> nix::Result<
 ///
 /// What came of it is asked by connecting once more, which leaves the socket as a program that waits
 /// for its connection would find it: one that failed can be tried again.
-pub(in crate::jail) fn wait(
-    socket: &OwnedFd,
-    address: &[u8],
-    is_awaited: impl Fn() -> bool,
-) -> nix::Result<()> {
+pub(in crate::jail) fn wait(socket: &OwnedFd, is_awaited: impl Fn() -> bool) -> nix::Result<()> {
     let until = limit(socket)?;
     loop {
         let is_over = is_over(socket.as_fd(), PollTimeout::from(LOOK));
@@ -76,15 +80,11 @@ pub(in crate::jail) fn wait(
             return Err(Errno::EINTR);
         }
         if is_over {
-            let connect = || interrupt::soon(|| reach::connect(socket.as_fd(), address));
-            match without_waiting(socket, connect)? {
+            match without_waiting(socket, || outcome(socket))? {
                 Ok(()) | Err(Errno::EISCONN) => return Ok(()),
                 Err(Errno::EALREADY | Errno::EINTR) => {}
-                Err(Errno::EINPROGRESS) => {
-                    // Somebody has shut it down meanwhile, and this is another one that nobody wants.
-                    reach::connect(socket.as_fd(), &NOBODY)?;
-                    return Err(Errno::ECONNRESET);
-                }
+                // Somebody has shut it down meanwhile.
+                Err(Errno::EAFNOSUPPORT) => return Err(Errno::ECONNRESET),
                 Err(error) => return Err(error),
             }
         }
@@ -92,6 +92,12 @@ pub(in crate::jail) fn wait(
             return Err(Errno::EINPROGRESS);
         }
     }
+}
+
+/// What came of a connection that is under way: once what `connect(2)` returns, and afterwards that it is
+/// made. `EAFNOSUPPORT` where none is under way.
+pub(in crate::jail) fn outcome(socket: &OwnedFd) -> nix::Result<()> {
+    interrupt::soon(|| reach::connect(socket.as_fd(), &NO_TARGET))
 }
 
 /// How long somebody waits who makes a call.
@@ -123,9 +129,14 @@ impl Patience {
 }
 
 /// Whether a program waits at a socket.
-fn waits(socket: &OwnedFd) -> nix::Result<bool> {
+pub(in crate::jail) fn waits(socket: &OwnedFd) -> nix::Result<bool> {
     let flags = OFlag::from_bits_retain(fcntl(socket, FcntlArg::F_GETFL)?);
     Ok(!flags.contains(OFlag::O_NONBLOCK))
+}
+
+/// Whether a program that sends or connects waits for so long and no longer (`SO_SNDTIMEO`).
+pub(in crate::jail) fn has_limit(socket: &OwnedFd) -> bool {
+    !matches!(limit(socket), Ok(None))
 }
 
 /// Until when a program waits that sends or connects now (`SO_SNDTIMEO`), if not for ever.
@@ -162,4 +173,12 @@ fn without_waiting<T>(socket: &OwnedFd, work: impl FnOnce() -> T) -> nix::Result
 /// Whether an attempt has come to its end.
 fn is_over(socket: BorrowedFd<'_>, patience: PollTimeout) -> bool {
     poll(&mut [PollFd::new(socket, PollFlags::POLLOUT)], patience).is_ok_and(|ready| ready > 0)
+}
+
+/// Whether a connection that was under way is made.
+pub(in crate::jail) fn is_made(socket: &OwnedFd) -> bool {
+    let mut asked = [PollFd::new(socket.as_fd(), PollFlags::POLLOUT)];
+    let is_over = poll(&mut asked, PollTimeout::ZERO).is_ok_and(|ready| ready > 0);
+    let failed = PollFlags::POLLERR | PollFlags::POLLHUP;
+    is_over && asked.iter().all(|one| one.revents().is_some_and(|told| !told.intersects(failed)))
 }

@@ -71,6 +71,11 @@ impl Header {
         (self.name, if is_positive { self.name_length.min(128) } else { self.name_length })
     }
 
+    /// Whether anything goes beside the content.
+    pub(in crate::jail) fn has_more(&self) -> bool {
+        self.beside_length != 0
+    }
+
     /// The parts of the message: where each lies, and how long it is.
     pub(in crate::jail) fn parts(&self, thread: Thread) -> nix::Result<Vec<(u64, u64)>> {
         if self.count > MOST {

@@ -24,6 +24,7 @@ pub(super) mod report;
 mod request;
 mod service;
 pub(super) mod thread;
+pub(super) mod waiter;
 
 pub use nested::{Answer, Request};
 pub(super) use nested::{FULL, MAX_ROOMS, question};

@@ -22,6 +22,7 @@ use super::peer::{self, Caller, Host, Listed, Node, Own, Reach};
 use super::report::{Line, What};
 use super::request::{Request, low_half};
 use super::thread::{Name, Rights, Thread};
+use super::waiter::Waiter;
 use crate::jail::child::is_unix;
 use crate::jail::landjail::address::{Address, is_own, loopback};
 use crate::jail::mutation;
@@ -154,7 +155,7 @@ impl Service {
             Ok(Some(request)) if self.shared.passes_on(&request) => {
                 match self.shared.pass_on(listener, &request) {
                     Ok(Passed::Made) => tell(Answer::Done(0)),
-                    Ok(Passed::Waits(socket)) => self.wait(socket, request),
+                    Ok(Passed::Waits(socket)) => self.wait(socket, &request),
                     Err(error) => tell(Answer::Failed(error)),
                 }
             }
@@ -166,11 +167,15 @@ impl Service {
     }
 
     /// Has a thread wait for a connection.
-    fn wait(&self, socket: OwnedFd, request: Request) {
+    fn wait(&self, socket: OwnedFd, request: &Request) {
+        let call = (request.id, request.thread);
         self.in_thread(request.id, WAITING, move |_, listener| {
-            let is_awaited = || notify::is_waiting(listener, request.id);
-            let waited = connect::wait(&socket, &request.address, is_awaited);
-            waited.map_or_else(Answer::Failed, |()| Answer::Done(0))
+            let waiter = Waiter::new(listener, call);
+            match connect::wait(&socket, || waiter.goes_on()) {
+                Ok(()) => Answer::Done(0),
+                Err(Errno::EINTR) => waiter.answer(connect::has_limit(&socket)),
+                Err(error) => Answer::Failed(error),
+            }
         });
     }
 
@@ -239,7 +244,7 @@ enum Passed {
 /// Tries a call until there is room for what it sends, or for who connects, as long as somebody waits for
 /// it: what nobody waits for any more is not to be done.
 fn repeated<T>(
-    (listener, request): (BorrowedFd<'_>, &Request),
+    waiter: &Waiter<'_>,
     mut patience: Option<Patience>,
     call: impl Fn() -> nix::Result<T>,
 ) -> nix::Result<T> {
@@ -248,7 +253,7 @@ fn repeated<T>(
             Err(Errno::EAGAIN) if patience.as_mut().is_some_and(Patience::lasts) => {}
             done => return done,
         }
-        if !notify::is_waiting(listener, request.id) {
+        if !waiter.goes_on() {
             return Err(Errno::EINTR);
         }
     }
@@ -366,8 +371,12 @@ impl Shared {
             Ok(done)
         };
         let patience = request.patience(&socket)?;
-        let sent = repeated((listener, request), patience, call)?;
-        request.returns(listener, sent).map(Answer::Done)
+        let waiter = Waiter::new(listener, (request.id, request.thread));
+        match repeated(&waiter, patience, call) {
+            Ok(sent) => request.returns(listener, sent).map(Answer::Done),
+            Err(Errno::EINTR) => Ok(waiter.answer(connect::has_limit(&socket))),
+            Err(error) => Err(error),
+        }
     }
 
     /// Whose sockets are own to a thread.

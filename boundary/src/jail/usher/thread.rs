@@ -25,6 +25,17 @@ const SETUID: u32 = 7;
 #[derive(Debug, Clone, Copy)]
 pub(in crate::jail) struct Thread(u32);
 
+/// Whether a signal is there for a thread that waits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::jail) enum Signalled {
+    /// None is.
+    No,
+    /// One is there for its process, which another thread may take.
+    Perhaps,
+    /// One is, or its process is being stopped by one.
+    Surely,
+}
+
 /// Whose rights a thread acts with.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(in crate::jail) struct Rights {
@@ -95,6 +106,32 @@ impl Thread {
         numbers("Tgid:").first() == Some(&process)
             && (is_among("Uid:", &user) || has(SETUID))
             && (is_among("Gid:", &group) || has(SETGID))
+    }
+
+    /// Whether a signal is there for it.
+    pub(in crate::jail) fn is_signalled(self) -> Signalled {
+        let Ok(status) = procfs::text(self.at("status")) else { return Signalled::No };
+        let number = |name: &str, radix| {
+            let line = status.lines().find_map(|line| line.strip_prefix(name));
+            line.and_then(|line| u64::from_str_radix(line.trim(), radix).ok()).unwrap_or_default()
+        };
+        let blocked = number("SigBlk:", 16);
+        let is_there = |pending: &str| number(pending, 16) & !blocked != 0;
+        let is_alone = number("Threads:", 10) == 1;
+        if is_there("SigPnd:") || is_alone && is_there("ShdPnd:") {
+            return Signalled::Surely;
+        }
+        // One that stops the process is nobody's any more when somebody has taken it.
+        let leader = format!("/proc/{}/status", number("Tgid:", 10));
+        let is_stopped =
+            || procfs::text(leader).is_ok_and(|status| status.contains("\nState:\tT (stopped)"));
+        if !is_alone && is_stopped() {
+            Signalled::Surely
+        } else if is_there("ShdPnd:") {
+            Signalled::Perhaps
+        } else {
+            Signalled::No
+        }
     }
 
     /// Its user, its name and its program.
