@@ -7,7 +7,6 @@ use nix::libc;
 
 use super::service::{Asked, Reply, Shared};
 use super::sockets::Entry;
-use crate::jail::usher::connect::is_made;
 use crate::sys::notify::Answer;
 
 /// `getsockname(2)`.
@@ -24,10 +23,8 @@ pub(super) fn peer(shared: &Arc<Shared>, asked: &Asked) -> nix::Result<Reply> {
     let Ok(inode) = asked.socket() else { return Ok(Reply::Continue) };
     let entry = shared.sockets().at(inode).cloned();
     let peer = match entry {
-        Some(Entry::Connected(connected)) => match connected.handle() {
-            Some(socket) if !is_made(socket) => return Err(Errno::ENOTCONN),
-            Some(_) | None => connected.target,
-        },
+        Some(Entry::Connected(connected)) if connected.has_failed() => None,
+        Some(Entry::Connected(connected)) => connected.target,
         Some(Entry::Datagram(datagram)) => Some(datagram.peer().ok_or(Errno::ENOTCONN)?),
         Some(Entry::Stream(_) | Entry::Unix(_) | Entry::Listening) | None => None,
     };

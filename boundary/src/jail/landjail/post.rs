@@ -2,7 +2,7 @@
 
 use std::io;
 use std::os::fd::AsFd as _;
-use std::os::fd::{AsRawFd as _, OwnedFd};
+use std::os::fd::AsRawFd as _;
 use std::sync::Arc;
 
 use nix::errno::Errno;
@@ -12,7 +12,6 @@ use nix::sys::stat::fstat;
 
 use super::datagrams::{self, Datagram, LONGEST, Line};
 use super::service::Shared;
-use super::streams;
 
 /// How much is brought at once.
 const AT_ONCE: usize = 32;
@@ -37,17 +36,6 @@ impl Post {
     pub(super) fn watch_line(&self, datagram: &Datagram, line: &Line) -> nix::Result<()> {
         let number = inode(datagram)? << 1 | 1;
         self.0.add(line.socket(), EpollEvent::new(EpollFlags::EPOLLIN, number))
-    }
-
-    /// Waits for a connection that is under way, once: one that is made is the command's alone.
-    pub(super) fn watch_connection(&self, inode: u64, socket: &OwnedFd) -> nix::Result<()> {
-        let flags = EpollFlags::EPOLLOUT | EpollFlags::EPOLLONESHOT;
-        let mut event = EpollEvent::new(flags, inode << 1);
-        match self.0.add(socket, event) {
-            // It was under way before, and failed.
-            Err(Errno::EEXIST) => self.0.modify(socket, &mut event),
-            added => added,
-        }
     }
 
     /// Waits no more for what the command sends on a socket.
@@ -84,7 +72,7 @@ fn bring(shared: &Arc<Shared>, event: &EpollEvent) {
     match datagram {
         Some(datagram) if number & 1 == 0 => sent(shared, &datagram, is_shut),
         Some(datagram) => answered(&datagram),
-        None => drop(streams::let_go(shared, number >> 1)),
+        None => {}
     }
 }
 

@@ -37,7 +37,7 @@ pub(super) enum Entry {
     Stream(Arc<OwnedFd>),
     /// Unix, neither connected nor listening.
     Unix(Arc<OwnedFd>),
-    /// Connected, or about to be; no handle is left of one that is.
+    /// Connected, or about to be; no handle is left but of one that failed.
     Connected(Connected),
     /// It listens; no handle is left.
     Listening,
@@ -50,7 +50,7 @@ impl Entry {
     fn is_held(&self) -> bool {
         match self {
             Self::Stream(_) | Self::Unix(_) | Self::Datagram(_) => true,
-            Self::Connected(connected) => connected.handle().is_some(),
+            Self::Connected(connected) => connected.has_failed(),
             Self::Listening => false,
         }
     }
@@ -68,21 +68,18 @@ pub(super) struct Connected {
 /// What the command knows of a connection.
 #[derive(Debug, Clone)]
 pub(super) enum Told {
-    /// That it is under way, which it may be, or have failed; a handle to ask with.
-    UnderWay(Arc<OwnedFd>),
-    /// That it is under way, but it is made.
+    /// That it is under way, but it has failed; a handle to tell it with.
+    Failed(Arc<OwnedFd>),
+    /// That it is under way, and it is made, as a rule.
     NotYet,
     /// That it is made.
     Made,
 }
 
 impl Connected {
-    /// The handle of one that is not made.
-    pub(super) fn handle(&self) -> Option<&Arc<OwnedFd>> {
-        match &self.told {
-            Told::UnderWay(handle) => Some(handle),
-            Told::NotYet | Told::Made => None,
-        }
+    /// Whether it has failed.
+    pub(super) fn has_failed(&self) -> bool {
+        matches!(self.told, Told::Failed(_))
     }
 }
 
@@ -185,7 +182,7 @@ impl Sockets {
         }
     }
 
-    /// Notes what the command knows of a connection, of which no handle is needed any more.
+    /// Notes what the command knows of a connection, of which no handle is needed.
     pub(super) fn note_told(&mut self, inode: u64, told: Told) {
         if let Some(Entry::Connected(Connected { target, .. })) = self.entries.get(&inode) {
             let target = *target;

@@ -19,7 +19,7 @@ use super::service::{Asked, Reply, Shared};
 use super::sockets::{Connected, Entry, Told};
 use super::unix;
 use crate::jail::usher::connect::{
-    Attempt, NOBODY, attempt, has_limit, is_made, outcome, wait, waits,
+    Attempt, NOBODY, attempt, has_failed, has_limit, outcome, wait, waits,
 };
 use crate::sys::notify::Answer;
 use crate::sys::{errno_of, pidfd, reach};
@@ -47,13 +47,18 @@ pub(super) fn connect(shared: &Arc<Shared>, asked: &Asked) -> nix::Result<Reply>
         }
         (Some(Entry::Unix(_)), _) => Err(Errno::EINVAL),
         (Some(Entry::Datagram(datagram)), address) => aim(shared, asked, &datagram, address),
-        (Some(Entry::Connected(Connected { target, told: Told::UnderWay(socket) })), address) => {
+        (Some(Entry::Connected(Connected { target, told: Told::Failed(socket) })), address) => {
             ask_again(shared, (asked, inode), (&socket, target), &address)
         }
         (Some(Entry::Connected(_)), Address::Unspecified) => disconnect(shared, asked, inode),
-        (Some(Entry::Connected(Connected { told: Told::NotYet, .. })), _) => {
-            shared.sockets().note_told(inode, Told::Made);
-            Ok(Reply::Answer(Answer::Done(0)))
+        (Some(Entry::Connected(Connected { target, told: Told::NotYet })), address) => {
+            match share(shared, asked, inode) {
+                Ok(socket) => {
+                    ask_again(shared, (asked, inode), (&Arc::new(socket), target), &address)
+                }
+                // We cannot get a handle of it everywhere, and it is made, as a rule.
+                Err(_) => Ok(tell_made(shared, asked, inode)),
+            }
         }
         // What is accepted, or one of a pair, is connected already.
         (Some(Entry::Connected(_) | Entry::Listening) | None, _) => Err(Errno::EISCONN),
@@ -92,11 +97,11 @@ fn stream(
             Ok(tell_made(shared, asked, inode))
         }
         Attempt::UnderWay => {
-            let connected = connected(Told::UnderWay(Arc::clone(socket)));
-            shared.sockets().note(inode, Entry::Connected(connected));
-            if !let_go(shared, inode) && shared.post.watch_connection(inode, socket).is_err() {
-                shared.sockets().note_told(inode, Told::NotYet);
-            }
+            // On loopback it is over by now, as a rule. No handle is kept of one that is not: it would go on
+            // when the command has closed it, and find whoever has the port then.
+            let told =
+                if has_failed(socket) { Told::Failed(Arc::clone(socket)) } else { Told::NotYet };
+            shared.sockets().note(inode, Entry::Connected(connected(told)));
             Err(Errno::EINPROGRESS)
         }
         Attempt::Waits => wait_for(shared, (asked, inode), socket, turned),
@@ -141,14 +146,7 @@ fn ask_again(
         return wait_for(shared, (asked, inode), socket, turned);
     }
     match outcome(socket) {
-        Ok(()) => {
-            shared.sockets().note_told(inode, Told::Made);
-            Ok(tell_made(shared, asked, inode))
-        }
-        Err(Errno::EISCONN) => {
-            shared.sockets().note_told(inode, Told::Made);
-            Err(Errno::EISCONN)
-        }
+        Ok(()) | Err(Errno::EISCONN) => Ok(tell_made(shared, asked, inode)),
         Err(error @ (Errno::EALREADY | Errno::EINTR)) => Err(error),
         Err(Errno::EAFNOSUPPORT) => {
             free();
@@ -162,22 +160,10 @@ fn ask_again(
     }
 }
 
-/// Lets go of the handle of a connection that was under way, if it is made: its end is to be the command's.
-pub(super) fn let_go(shared: &Shared, inode: u64) -> bool {
-    let mut sockets = shared.sockets();
-    let Some(Entry::Connected(connected)) = sockets.at(inode) else { return false };
-    let Some(handle) = connected.handle().filter(|handle| is_made(handle)).cloned() else {
-        return false;
-    };
-    sockets.note_told(inode, Told::NotYet);
-    drop(sockets);
-    // Whoever closes it last may have to wait for what was sent to arrive (`SO_LINGER`).
-    std::thread::Builder::new().spawn(move || drop(handle)).is_ok()
-}
-
 /// Answers that a connection is made. Where a signal came first the call will be made again (before Linux
 /// 5.19), and is to find it.
 fn tell_made(shared: &Shared, asked: &Asked, inode: u64) -> Reply {
+    shared.sockets().note_told(inode, Told::Made);
     if !shared.reply(asked, Ok(Reply::Answer(Answer::Done(0)))) {
         shared.sockets().note_told(inode, Told::NotYet);
     }
@@ -230,14 +216,20 @@ fn own_address(socket: &OwnedFd) -> Option<SocketAddr> {
 
 /// Lets a connected socket forget its connection, where we can get a handle of it again.
 fn disconnect(shared: &Shared, asked: &Asked, inode: u64) -> nix::Result<Reply> {
+    let socket = share(shared, asked, inode)?;
+    reach::connect(socket.as_fd(), &NOBODY)?;
+    shared.sockets().note(inode, Entry::Stream(Arc::new(socket)));
+    Ok(Reply::Answer(Answer::Done(0)))
+}
+
+/// A handle of the socket that a call is about.
+fn share(shared: &Shared, asked: &Asked, inode: u64) -> nix::Result<OwnedFd> {
     let handle = pidfd::open_thread_or_process(asked.thread.number())?;
     let socket = reach::share_descriptor(handle.as_fd(), asked.number(0))?;
     if nix::sys::stat::fstat(&socket)?.st_ino != inode || !shared.is_waiting(asked) {
         return Err(Errno::EINTR);
     }
-    reach::connect(socket.as_fd(), &NOBODY)?;
-    shared.sockets().note(inode, Entry::Stream(Arc::new(socket)));
-    Ok(Reply::Answer(Answer::Done(0)))
+    Ok(socket)
 }
 
 /// Points a datagram socket at a target.

@@ -175,10 +175,10 @@ fn is_over(socket: BorrowedFd<'_>, patience: PollTimeout) -> bool {
     poll(&mut [PollFd::new(socket, PollFlags::POLLOUT)], patience).is_ok_and(|ready| ready > 0)
 }
 
-/// Whether a connection that was under way is made.
-pub(in crate::jail) fn is_made(socket: &OwnedFd) -> bool {
-    let mut asked = [PollFd::new(socket.as_fd(), PollFlags::POLLOUT)];
-    let is_over = poll(&mut asked, PollTimeout::ZERO).is_ok_and(|ready| ready > 0);
+/// Whether a connection that was under way has failed.
+pub(in crate::jail) fn has_failed(socket: &OwnedFd) -> bool {
     let failed = PollFlags::POLLERR | PollFlags::POLLHUP;
-    is_over && asked.iter().all(|one| one.revents().is_some_and(|told| !told.intersects(failed)))
+    let mut asked = [PollFd::new(socket.as_fd(), PollFlags::empty())];
+    poll(&mut asked, PollTimeout::ZERO).is_ok()
+        && asked.iter().any(|one| one.revents().is_some_and(|told| told.intersects(failed)))
 }
