@@ -193,6 +193,7 @@ impl Origins {
             }
             "status" => whole(stream, &format!("{argument} As Asked"), line.as_bytes()),
             "size" => large(stream, argument.parse().unwrap_or(0)),
+            "files" if request.method == "HEAD" => self.head_of_file(stream, argument),
             "files" => self.file(stream, argument),
             "moved" => whole(stream, &format!("302 Found\r\nLocation: http://{argument}/"), b""),
             "hang" => {
@@ -223,6 +224,15 @@ impl Origins {
             Ok(content) => typed(stream, "application/octet-stream", &content),
             Err(_) => whole(stream, "404 Not Found", b"no such file\n"),
         }
+    }
+
+    /// Answers with what stands before a file's content.
+    fn head_of_file(&self, stream: &mut impl Write, path: &str) -> io::Result<()> {
+        let mut answer = Vec::new();
+        self.file(&mut answer, path)?;
+        let end = answer.windows(4).position(|end| end == b"\r\n\r\n").expect("it has a head");
+        stream.write_all(&answer[..end + 4])?;
+        stream.flush()
     }
 
     /// Waits until the gate is open.
