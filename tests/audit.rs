@@ -2,8 +2,10 @@
 
 use std::os::unix::fs::PermissionsExt as _;
 
+use nix::sys::signal::{Signal, kill};
 use serde_json::Value;
 
+use crate::escape::stalled::{of_boundary, stop};
 use crate::world::needs::needs;
 use crate::world::{Output, World};
 use crate::world::{jail, user};
@@ -323,4 +325,36 @@ fn a_record_says_who_started_the_process_that_asked() {
         let asked = record["pid"].as_u64();
         out.expect(parents.iter().all(|it| it["pid"].as_u64() != asked), "each is another");
     }
+}
+
+/// Asks for a name, and is refused a datagram when it is told to go on.
+const REFUSED: &str = "
+import socket
+socket.gethostbyname('allowed.test')
+print('asked', flush=True)
+open('tmp/gate').readline()
+try: socket.socket(socket.AF_INET, socket.SOCK_DGRAM).sendto(b'x', ('203.0.113.66', 9999))
+except OSError: pass
+";
+
+#[test]
+fn who_was_known_and_is_gone_when_a_refusal_is_read_has_those_who_started_it() {
+    needs!(root, ebpf, numbers, python3);
+    let world = World::new();
+    let gate = world.folder().join("tmp/gate");
+    nix::unistd::mkfifo(&gate, nix::sys::stat::Mode::S_IRWXU).expect("the folder is ours");
+    let script = format!("/usr/bin/python3 -c \"{REFUSED}\"; echo gone");
+    let options = ["--allow", "domain=allowed.test"];
+    let session = world.boundary(&options, &["sh", "-c", &script]).start();
+    session.wait_for("asked");
+    let proxy = of_boundary(&world, "boundary-proxy");
+    stop(&world, proxy);
+    std::fs::write(&gate, "go\n").expect("it waits there");
+    session.wait_for("gone");
+    kill(proxy, Signal::SIGCONT).expect("it is there");
+    let out = session.finish();
+    let record = out.record(&[("code", "datagram"), ("comm", "python3")]);
+    let parents: Vec<_> = record["parents"].as_array().into_iter().flatten().collect();
+    out.expect(parents.len() == 1 && parents[0]["comm"] == "sh", &format!("{record}"));
+    out.expect(record["exe"].is_null(), "what it ran at the end nobody can say");
 }

@@ -21,8 +21,10 @@ use std::fs::File;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::sync::Arc;
 
 use boundary_common::flow;
+use process::Processes;
 
 use super::Call;
 use super::kernel::{self, Kernel};
@@ -62,6 +64,9 @@ pub struct Walls {
     house: File,
     /// The usher's line to the reader of what it refuses: its end, and the reader's.
     reports: (OwnedFd, Reports),
+    /// Whom the proxy knows: who was turned just now may be refused something, and have ended when that is
+    /// read.
+    processes: Arc<Processes>,
 }
 
 impl Walls {
@@ -72,7 +77,8 @@ impl Walls {
         let (ushers, usher) = cgroup.make_room("usher")?;
         ports.usher = usher;
         let house = File::open(cgroup.path()).map_err(Call::to("open of a cgroup"))?;
-        let mut walls = Self { cgroup, kernel, ushers, house, reports: report_pair()? };
+        let (reports, processes) = (report_pair()?, Arc::default());
+        let mut walls = Self { cgroup, kernel, ushers, house, reports, processes };
         walls.kernel.set_doors(&ports)?;
         for door in sockets(doors) {
             walls.kernel.mark_door(door)?;
@@ -103,14 +109,14 @@ impl Walls {
     /// for those that readers need.
     pub fn origin(&self) -> Result<Turned, Error> {
         let flows = self.kernel.flows().map_err(Call::to("dup"))?;
-        Ok(Turned::new(flows))
+        Ok(Turned::new(flows, Arc::clone(&self.processes)))
     }
 
     /// What the kernel half refuses. There may be one reader; a later one would miss what the
     /// first has read.
     pub fn refusals(&self) -> Result<Ring, Error> {
         let (events, lost) = self.kernel.events()?;
-        Ok(Ring::new(events, lost))
+        Ok(Ring::new(events, lost, Arc::clone(&self.processes)))
     }
 
     /// What the usher stands with: its cgroup, and its end of the line.

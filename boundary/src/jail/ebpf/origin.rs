@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::os::fd::RawFd;
+use std::sync::Arc;
 
 use boundary_common::flow;
 use boundary_common::flow::{Endpoint, FlowKey, TCP, UDP};
@@ -16,13 +17,13 @@ use crate::proxy::{Flow, Origin};
 #[derive(Debug)]
 pub struct Turned {
     flows: Table<FlowKey, flow::Flow>,
-    processes: Processes,
+    processes: Arc<Processes>,
 }
 
 impl Turned {
     /// Reads from a table.
-    pub(super) fn new(flows: Table<FlowKey, flow::Flow>) -> Self {
-        Self { flows, processes: Processes::default() }
+    pub(super) fn new(flows: Table<FlowKey, flow::Flow>, processes: Arc<Processes>) -> Self {
+        Self { flows, processes }
     }
 
     /// The descriptor that a process which forks must keep open for it.

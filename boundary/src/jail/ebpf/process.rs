@@ -23,11 +23,14 @@ use crate::jail::procfs::Stat;
 /// How many processes are kept in mind, and a descriptor for each.
 const MOST_KNOWN: usize = 16;
 
-/// How long one is: its parents may come to other names.
+/// How long what was found of one holds: its parents may come to other names.
 const LIFE: Duration = Duration::from_secs(1);
 
-/// The processes that opened flows, or were refused something, of late. One that opens many is looked up once in a while, and
-/// else only asked whether it is still itself.
+/// How long one is kept in mind that may have ended: its number is given away again some day.
+const MEMORY: Duration = Duration::from_secs(5);
+
+/// The processes that opened flows, or were refused something, of late. One that opens many is looked up
+/// once in a while, and else only asked whether it is still itself.
 #[derive(Debug, Default)]
 pub(super) struct Processes {
     known: Mutex<VecDeque<Known>>,
@@ -43,8 +46,9 @@ impl Processes {
     pub(super) fn of_task(&self, task: &Task, time: u64) -> Process {
         let (pid, time) = (task.tgid, Duration::from_nanos(time));
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        known.retain(|one| one.since.elapsed() < LIFE);
-        if let Some(one) = known.iter().find(|one| one.pid == pid && one.is(time)) {
+        known.retain(|one| one.since.elapsed() < MEMORY);
+        let is_it = |one: &&Known| one.pid == pid && one.since.elapsed() < LIFE && one.is(time);
+        if let Some(one) = known.iter().find(is_it) {
             return described(task, one.exe.clone(), Arc::clone(&one.parents));
         }
         // Others need not wait for files of a process that may be about to end.
@@ -62,8 +66,8 @@ impl Processes {
         process
     }
 
-    /// Who started a process that was known of late and has ended. What it ran at the end nobody can
-    /// say any more.
+    /// Who started a process that was known of late and has ended since: a refusal is read a while after
+    /// it happened. What it ran at the end nobody can say any more.
     fn parents_of_gone(&self, pid: u32, time: Duration) -> Arc<[Parent]> {
         let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         let is_meant = |one: &&Known| one.pid == pid && one.started <= time && one.is_gone();

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, RawFd};
+use std::sync::Arc;
 
 use aya::maps::{Map, MapData, MapError, PerCpuArray, RingBuf};
 use boundary_common::flow::{Endpoint, Refusal};
@@ -54,7 +55,7 @@ pub struct Refusals {
     lost: PerCpuArray<MapData, u64>,
     /// How many of the lost were told.
     told: u64,
-    processes: Processes,
+    processes: Arc<Processes>,
 }
 
 /// The ring before it is read. What was forgotten until it is opened is not seen.
@@ -62,12 +63,13 @@ pub struct Refusals {
 pub struct Ring {
     events: MapData,
     lost: MapData,
+    processes: Arc<Processes>,
 }
 
 impl Ring {
     /// The ring that lies in these maps.
-    pub(super) fn new(events: MapData, lost: MapData) -> Self {
-        Self { events, lost }
+    pub(super) fn new(events: MapData, lost: MapData, processes: Arc<Processes>) -> Self {
+        Self { events, lost, processes }
     }
 
     /// The descriptors that a process which forks must keep open for it.
@@ -77,17 +79,18 @@ impl Ring {
 
     /// Starts to read, and to count what is lost.
     pub fn open(self) -> Result<Refusals, Error> {
-        Refusals::new(self.events, self.lost).map_err(|error| Error::Kernel(error.into()))
+        let opened = Refusals::new(self.events, self.lost, self.processes);
+        opened.map_err(|error| Error::Kernel(error.into()))
     }
 }
 
 impl Refusals {
     /// Opens the ring, and counts what was lost from now on.
-    pub(super) fn new(events: MapData, lost: MapData) -> Result<Self, MapError> {
+    fn new(events: MapData, lost: MapData, processes: Arc<Processes>) -> Result<Self, MapError> {
         let ring = RingBuf::try_from(Map::RingBuf(events))?;
         let lost = PerCpuArray::try_from(Map::PerCpuArray(lost))?;
         let told = total(&lost)?;
-        Ok(Self { ring, lost, told, processes: Processes::default() })
+        Ok(Self { ring, lost, told, processes })
     }
 
     /// The next refusal, if there is one now. What cannot be understood is passed over; both
