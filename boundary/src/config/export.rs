@@ -86,8 +86,8 @@ fn has_path(url: &str) -> bool {
 /// Why a URL cannot be posted to, if it cannot. A password in it would be shown wherever the URL is.
 fn wrong(url: &str) -> Option<&'static str> {
     let uri = url.parse::<Uri>().ok();
-    let authority = uri.as_ref().filter(|uri| matches!(uri.scheme_str(), Some("http" | "https")));
-    match authority.and_then(|uri| uri.authority()) {
+    let web = uri.as_ref().filter(|uri| matches!(uri.scheme_str(), Some("http" | "https")));
+    match web.and_then(|uri| uri.authority()) {
         None => Some("not a URL of a collector, as http://127.0.0.1:4318"),
         Some(place) if place.as_str().contains('@') => Some(
             "a URL with a user's name in it is shown in places; \

@@ -90,7 +90,8 @@ impl Policy {
     ) -> Result<Self, Error> {
         let file = File::find(args, environment, user, system)?;
         let gathered = Gathered { settled: Some(self), ..Gathered::new(system, user) };
-        let mut policy = gathered.all(args, environment, &file)?;
+        let read = gathered.all(args, environment, &file);
+        let mut policy = read.map_err(|error| file.placing(error))?;
         if learns {
             policy.permit_everything();
         }
@@ -104,7 +105,8 @@ impl Policy {
         file: &File,
         (system, user): (&dyn System, &Invoker),
     ) -> Result<Self, Error> {
-        Gathered::new(system, user).all(args, environment, file)
+        let read = Gathered::new(system, user).all(args, environment, file);
+        read.map_err(|error| file.placing(error))
     }
 
     /// Adds the rule of a session that learns.

@@ -747,6 +747,11 @@ fn what_cannot_be_included_is_told_with_who_asked_for_it() {
         unknown.contains("config.yaml:1:1: include: ") && unknown.contains("no preset"),
         "{unknown}"
     );
+    let alone = Machine::new().yaml("log_level: info\ninclude: [gihub]");
+    let environment = Environment { variables: Vec::new(), uid: alone.uid, gid: alone.uid };
+    let alone = Policy::resolve(&cli::PolicyArgs::default(), &environment, &alone);
+    let alone = alone.expect_err("a mistake").to_string();
+    assert!(alone.contains("config.yaml:2:1: include: "), "{alone}");
     let missing = Machine::new().flag("--preset=./none.yaml").error();
     assert!(missing.starts_with("--preset: cannot read ./none.yaml"), "{missing}");
     let wrong = Machine::new().yaml("include: [x.yaml]").at(
