@@ -7,10 +7,13 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// Where clouds keep a machine's credentials outside the link-local range: anybody's name may
 /// resolve there, and whoever answers hands out the machine's identity.
-const METADATA: [IpAddr; 5] = [
-    // AWS and GCP over v6
-    IpAddr::V6(Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254)),
+const METADATA: [IpAddr; 8] = [
+    // GCP, Oracle, Scaleway, Akamai and Alibaba over v6
     IpAddr::V6(Ipv6Addr::new(0xfd20, 0xce, 0, 0, 0, 0, 0, 0x254)),
+    IpAddr::V6(Ipv6Addr::new(0xfd00, 0xc1, 0, 0, 0, 0, 0xa9fe, 0xa9fe)),
+    IpAddr::V6(Ipv6Addr::new(0xfd00, 0x42, 0, 0, 0, 0, 0, 0x42)),
+    IpAddr::V6(Ipv6Addr::new(0xfd00, 0xa9fe, 0xa9fe, 0, 0, 0, 0, 1)),
+    IpAddr::V6(Ipv6Addr::new(0xfd00, 0x100, 0, 0, 0, 0, 0x100, 0x200)),
     // Alibaba, Azure, Oracle
     IpAddr::V4(Ipv4Addr::new(100, 100, 100, 200)),
     IpAddr::V4(Ipv4Addr::new(168, 63, 129, 16)),
@@ -44,7 +47,13 @@ fn is_guarded_v6(v6: Ipv6Addr) -> bool {
         || v6.is_unspecified()
         || v6.is_multicast()
         || v6.is_unicast_link_local()
+        || is_service_of_aws(v6)
         || carried(v6).is_some_and(|v4| is_guarded(IpAddr::V4(v4)))
+}
+
+/// AWS gives a machine its services over v6 there: metadata, the roles of pods, time.
+fn is_service_of_aws(v6: Ipv6Addr) -> bool {
+    matches!(v6.segments(), [0xfd00, 0xec2, ..])
 }
 
 /// The v4 address that a v6 address carries for a translator or a tunnel to unwrap: v4-compatible

@@ -100,7 +100,12 @@ impl Path {
     }
 }
 
-/// Every pattern segment takes one of the path; a wildcard at the end takes the rest too.
+/// Whether a pattern takes whatever follows: `/a/*`, but not `/a/*/`.
+pub(super) fn is_open(pattern: &[Option<Box<str>>], slash: bool) -> bool {
+    !slash && pattern.last().is_some_and(Option::is_none)
+}
+
+/// Every pattern segment takes one of the path; a wildcard at the very end takes the rest too.
 fn cover(pattern: &[Option<Box<str>>], slash: bool, path: &str) -> bool {
     let mut path = path.split('/');
     let fits = pattern.iter().all(|own| {
@@ -108,8 +113,7 @@ fn cover(pattern: &[Option<Box<str>>], slash: bool, path: &str) -> bool {
             own.as_deref().is_none_or(|own| path::is_same_segment(own, segment))
         })
     });
-    let is_open = pattern.last().is_some_and(Option::is_none);
-    fits && (is_open
+    fits && (is_open(pattern, slash)
         || match path.next() {
             None => true,
             Some(segment) => slash && segment.is_empty() && path.next().is_none(),

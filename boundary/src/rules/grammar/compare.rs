@@ -6,7 +6,7 @@
 use std::ops::RangeInclusive;
 
 use super::super::host::is_below;
-use super::super::pattern::{Domain, Path, Shape};
+use super::super::pattern::{Domain, Path, Shape, is_open};
 use super::super::{DomainMatch, Host, Intent, Scheme};
 use super::{MethodPattern, Proto, Rule, agrees};
 
@@ -205,11 +205,10 @@ fn covers_path(own: &Path, its: &Path) -> bool {
         ) => ((own, *own_slash), (its, *its_slash)),
     };
     let fits = own.0.iter().zip(its.0.iter()).all(|(own, its)| own.is_none() || own == its);
-    let is_open = |segments: &[Option<Box<str>>]| segments.last().is_some_and(Option::is_none);
-    if is_open(own.0) {
+    if is_open(own.0, own.1) {
         return fits && own.0.len() <= its.0.len();
     }
-    fits && own.0.len() == its.0.len() && !is_open(its.0) && (own.1 || !its.1)
+    fits && own.0.len() == its.0.len() && !is_open(its.0, its.1) && (own.1 || !its.1)
 }
 
 /// What a pattern of `domain=` reaches, its reading applied.

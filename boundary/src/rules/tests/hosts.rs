@@ -149,7 +149,7 @@ fn an_authority_has_one_host_and_a_real_port() {
 mod addresses {
     use super::*;
 
-    const GUARDED: [&str; 31] = [
+    const GUARDED: [&str; 36] = [
         "127.0.0.1",
         "127.255.255.254",
         "::1",
@@ -176,6 +176,11 @@ mod addresses {
         "2002:a9fe:a9fe::1",
         "::ffff:0.0.0.0",
         "fd00:ec2::254",
+        "fd00:ec2::23",
+        "fd00:c1::a9fe:a9fe",
+        "fd00:42::42",
+        "fd00:a9fe:a9fe::1",
+        "fd00:100::100:200",
         "fd20:ce::254",
         "100.100.100.200",
         "168.63.129.16",

@@ -61,7 +61,7 @@ fn rule() -> impl Strategy<Value = Rule> {
         " domain=\\*\\.[ab] host=[ab]\\.[ab],localhost",
     ];
     let method = prop_oneof![Just(String::new()), " method=(GET|HEAD)(,POST)?"];
-    let path = prop_oneof![Just(String::new()), " path=(/[ab*]){1,2}"];
+    let path = prop_oneof![Just(String::new()), " path=(/[ab*]){1,2}/?"];
     (domain, method, path).prop_filter_map("not a rule", |(domain, method, path)| {
         format!("{domain}{method}{path}").parse().ok()
     })
@@ -73,7 +73,7 @@ fn small_intent() -> impl Strategy<Value = Intent> {
         Just("localhost".to_owned()),
         Just("127.0.0.1".to_owned())
     ];
-    (host, "(GET|POST)", "(/[ab]){0,3}").prop_map(|(host, method, path)| {
+    (host, "(GET|POST)", "(/[ab]){0,3}/?").prop_map(|(host, method, path)| {
         let host = Host::parse(&host).unwrap();
         Intent::http(Scheme::Https, &method, host, 443, &path).unwrap()
     })
