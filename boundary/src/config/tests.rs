@@ -10,8 +10,9 @@ use tracing::Level;
 
 use super::*;
 use crate::audit::{Format, Forward};
+use crate::ca::Authority;
 use crate::cli::{self, Request};
-use crate::proxy::Exempt;
+use crate::proxy::{self, Exempt};
 use crate::rules::{Host as RuleHost, Intent, Scheme};
 
 /// The default file of the machine's only user.
@@ -228,18 +229,25 @@ fn rules_accumulate_from_file_to_environment_to_flags() {
 
 #[test]
 fn certificates_accumulate_and_must_be_there() {
-    let pem = "# ours\n-----BEGIN CERTIFICATE-----\n";
+    let [a, b, c] = [(); 3].map(|()| Authority::new().unwrap().certificate_pem().to_owned());
     let machine = Machine::new()
-        .at("/a", pem)
-        .at("/b", pem)
-        .at("/c", pem)
+        .at("/a", &format!("# ours\n{a}"))
+        .at("/b", &b)
+        .at("/c", &c)
         .at("/empty", "")
+        .at("/garbled", &c.replace('M', "="))
+        .at("/cut", &c[..c.len() / 2])
         .yaml("upstream_ca: [/a]")
         .env("BOUNDARY_UPSTREAM_CA", "/b\n");
     let config = machine.clone().flag("--upstream-ca=/c").config();
-    assert_eq!(config.egress.roots, [Path::new("/a"), Path::new("/b"), Path::new("/c")]);
+    let all = format!("{a}{b}{c}");
+    assert_eq!(config.egress.roots, proxy::roots_in(all.as_bytes()).unwrap());
     let error = machine.clone().flag("--upstream-ca=/empty").error();
-    assert_eq!(error, "--upstream-ca: /empty holds no PEM certificate");
+    assert_eq!(error, "--upstream-ca: /empty: no PEM certificate in it");
+    for wrong in ["/garbled", "/cut"] {
+        let error = machine.clone().flag(&format!("--upstream-ca={wrong}")).error();
+        assert!(error.starts_with(&format!("--upstream-ca: {wrong}: ")), "{error}");
+    }
     let error = machine.flag("--upstream-ca=/gone").error();
     assert_eq!(error, "--upstream-ca: cannot read /gone: entity not found");
 }
@@ -525,7 +533,7 @@ fn an_agent_gets_the_record_unless_that_is_switched_off() {
 /// The proxies of a configuration, as `plain other`.
 fn gateways(machine: &Machine) -> String {
     let Gateways { http, tunnel, .. } = machine.config().egress.gateways;
-    let shown = |gateway: Option<Arc<crate::proxy::Gateway>>| {
+    let shown = |gateway: Option<Arc<proxy::Gateway>>| {
         gateway.map_or("-".to_owned(), |gateway| gateway.to_string())
     };
     format!("{} {}", shown(http), shown(tunnel))
@@ -749,7 +757,7 @@ fn what_cannot_be_included_is_told_with_who_asked_for_it() {
     );
     let alone = Machine::new().yaml("log_level: info\ninclude: [gihub]");
     let environment = Environment { variables: Vec::new(), uid: alone.uid, gid: alone.uid };
-    let alone = Policy::resolve(&cli::PolicyArgs::default(), &environment, &alone);
+    let alone = Policy::resolve(&PolicyArgs::default(), &environment, &alone);
     let alone = alone.expect_err("a mistake").to_string();
     assert!(alone.contains("config.yaml:2:1: include: "), "{alone}");
     let missing = Machine::new().flag("--preset=./none.yaml").error();

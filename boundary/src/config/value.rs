@@ -5,9 +5,12 @@ use std::fmt;
 use std::num::NonZeroU16;
 use std::path::PathBuf;
 
+use rustls::pki_types::CertificateDer;
+
 use super::file::{File, Given, Read};
 use super::{Choice, DomainMatch, Environment, Error, Limits, Log, Prompt, Setting, System, Users};
 use crate::cli::{Args, settings};
+use crate::proxy;
 
 /// The port of the profiles, where none is named.
 const PPROF_PORT: u16 = 6060;
@@ -145,8 +148,11 @@ impl Reader<'_> {
         Ok(given.or(self.file.values.use_real_dns).unwrap_or(false))
     }
 
-    /// Files with certificates, each of which can be read and holds one.
-    pub(super) fn upstream_ca(&self, system: &dyn System) -> Result<Vec<PathBuf>, Error> {
+    /// The certificates of files, each of which can be read and holds one.
+    pub(super) fn upstream_ca(
+        &self,
+        system: &dyn System,
+    ) -> Result<Vec<CertificateDer<'static>>, Error> {
         let setting = settings::UPSTREAM_CA;
         let mut named: Vec<(Source, PathBuf)> = Vec::new();
         for path in self.file.values.upstream_ca.iter().flatten() {
@@ -159,7 +165,11 @@ impl Reader<'_> {
         for path in &self.args.upstream_ca {
             named.push((Source::Flag(setting.flag), PathBuf::from(path)));
         }
-        named.into_iter().map(|(source, path)| certificate_file(source, path, system)).collect()
+        let mut all = Vec::new();
+        for (source, path) in named {
+            all.extend(certificates(&source, path, system)?);
+        }
+        Ok(all)
     }
 
     /// Sockets of the host that the command may use, each by its whole path.
@@ -263,22 +273,20 @@ pub(super) fn utf8<'a>(source: &Source, text: &'a OsStr) -> Result<&'a str, Erro
     })
 }
 
-/// A file that can be read and holds a certificate. The proxy parses it when it first needs it.
-fn certificate_file(
-    source_name: Source,
+/// The certificates of a file. It is read now, as whoever starts the session: the proxy may be
+/// somebody else when it needs them, and the command may have changed it by then.
+fn certificates(
+    source_name: &Source,
     path: PathBuf,
     system: &dyn System,
-) -> Result<PathBuf, Error> {
+) -> Result<Vec<CertificateDer<'static>>, Error> {
+    let source_name = source_name.clone();
     let content = match system.read(&path) {
         Ok(content) => content,
         Err(error) => return Err(Error::Unreadable { source_name, path, error }),
     };
-    let head = b"-----BEGIN CERTIFICATE-----";
-    if content.windows(head.len()).any(|window| window == head) {
-        return Ok(path);
-    }
-    let what = format!("{} holds no PEM certificate", path.display());
-    Err(Error::Value { source_name, what })
+    proxy::roots_in(&content)
+        .map_err(|error| Error::Value { source_name, what: format!("{}: {error}", path.display()) })
 }
 
 /// A level, in any case.

@@ -43,21 +43,21 @@ impl Socket {
     pub(super) fn new(stream: TcpStream, cut: Cut) -> Self {
         Self { stream, cut }
     }
-
-    /// Has the kernel ask a quiet peer now and then whether it is still there: whoever stands
-    /// between does not forget the connection, and one that is gone is found. What the program asked
-    /// of its own socket ends at ours.
-    pub(super) fn keep_alive(&self) {
-        let set = setsockopt(&self.stream, sockopt::KeepAlive, &true)
-            .and_then(|()| setsockopt(&self.stream, sockopt::TcpKeepIdle, &KEEP_IDLE));
-        if let Err(error) = set {
-            tracing::debug!(%error, "a quiet connection is not kept alive");
-        }
-    }
 }
 
 /// Seconds after which a quiet peer is asked, well below what translators of addresses remember.
 const KEEP_IDLE: u32 = 60;
+
+/// Has the kernel ask a quiet peer now and then whether it is still there: whoever stands between
+/// does not forget the connection, and one that is gone is found. What the program asked of its own
+/// socket ends at ours.
+pub(super) fn keep_alive(stream: &TcpStream) {
+    let set = setsockopt(stream, sockopt::KeepAlive, &true)
+        .and_then(|()| setsockopt(stream, sockopt::TcpKeepIdle, &KEEP_IDLE));
+    if let Err(error) = set {
+        tracing::debug!(%error, "a quiet connection is not kept alive");
+    }
+}
 
 impl Drop for Socket {
     fn drop(&mut self) {

@@ -6,8 +6,8 @@
 
 use hyper::ext::Protocol;
 use hyper::header::{
-    CONNECTION, CONTENT_LENGTH, COOKIE, Entry, HOST, HeaderMap, HeaderName, HeaderValue, TE,
-    TRAILER, TRANSFER_ENCODING, UPGRADE,
+    CONNECTION, CONTENT_LENGTH, COOKIE, Entry, HOST, HeaderMap, HeaderName, HeaderValue,
+    SEC_WEBSOCKET_KEY, TE, TRAILER, TRANSFER_ENCODING, UPGRADE,
 };
 use hyper::http::request::Parts;
 use hyper::{Method, Response, Uri, Version};
@@ -16,6 +16,10 @@ use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 use super::peek::is_token;
 use super::websocket;
 use crate::rules::Intent;
+
+/// The key of a WebSocket, which HTTP/2 leaves out: the same request may be said in HTTP/1.1 afterwards.
+#[derive(Debug, Clone)]
+struct Key(HeaderValue);
 
 /// What is said of trailers.
 const TRAILERS: HeaderValue = HeaderValue::from_static("trailers");
@@ -40,6 +44,9 @@ pub(super) fn say_http1(
     onward.insert(HOST, host);
     if parts.version == Version::HTTP_2 {
         join_cookies(&mut onward);
+    }
+    if let Some(Key(key)) = parts.extensions.remove() {
+        onward.insert(SEC_WEBSOCKET_KEY, key);
     }
     let mut options = Vec::new();
     if let Some(protocol) = switch {
@@ -89,6 +96,9 @@ pub(super) fn say_http2(
     }
     parts.method = match switch {
         Some(protocol) => {
+            if let Some(key) = onward.get(SEC_WEBSOCKET_KEY).cloned() {
+                parts.extensions.insert(Key(key));
+            }
             websocket::forget(&mut onward);
             parts.extensions.insert(Protocol::from(protocol.to_str().ok()?));
             Method::CONNECT
@@ -252,4 +262,26 @@ fn tokens(value: &HeaderValue) -> impl Iterator<Item = String> {
 fn connection(options: &[&str]) -> Option<HeaderValue> {
     let joined = options.join(", ");
     HeaderValue::from_str(&joined).ok().filter(|_| !options.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use hyper::Request;
+
+    use super::*;
+    use crate::rules::{Host, Scheme};
+
+    #[test]
+    fn what_was_said_in_http2_can_be_said_in_http1_with_its_key() {
+        let host = Host::parse("a.test").unwrap();
+        let intent = Intent::http(Scheme::Https, "GET", host, 443, "/chat").unwrap();
+        let protocol = HeaderValue::from_static(websocket::WEBSOCKET);
+        let request = Request::builder().header(SEC_WEBSOCKET_KEY, "dGhlIHNhbXBsZSBub25jZQ==");
+        let (mut parts, ()) = request.body(()).unwrap().into_parts();
+        say_http2(&mut parts, &intent, Some(&protocol)).unwrap();
+        assert!(!parts.headers.contains_key(SEC_WEBSOCKET_KEY));
+        say_http1(&mut parts, &intent, Some(&protocol), false).unwrap();
+        assert_eq!(parts.headers[SEC_WEBSOCKET_KEY], "dGhlIHNhbXBsZSBub25jZQ==");
+        assert_eq!(parts.headers[UPGRADE], websocket::WEBSOCKET);
+    }
 }

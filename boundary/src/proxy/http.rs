@@ -320,7 +320,6 @@ impl Talk {
         let (proxy, call) = (Arc::clone(&self.proxy), self.call.clone());
         let (intent, address) = (order.intent().clone(), connection.address());
         self.turn_into(Box::pin(async move {
-            let _connection = connection;
             let Some(upstream) = upstream else { return };
             if let (Ok(client), Ok(upstream)) = (client.await, upstream.await) {
                 let (mut client, mut upstream) = (TokioIo::new(client), TokioIo::new(upstream));
@@ -330,6 +329,7 @@ impl Talk {
                     () = proxy.withdrawn(&call, &intent, address) => Ended::Broken,
                 };
                 ended.tell(&cut);
+                connection.cut().map(|cut| ended.tell(cut)).unwrap_or_default();
             }
         }));
         Response::from_parts(parts, Answer::own(""))

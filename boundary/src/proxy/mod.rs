@@ -49,6 +49,7 @@ pub use gateway::{Exempt, Gateway, Gateways, Invalid};
 pub use limits::{BadLimit, Bound, Limits};
 pub use load::Load;
 pub use prompt::{MOST_ASKED, Question};
+pub use trust::roots_in;
 pub use upstream::Egress;
 
 use std::collections::VecDeque;
@@ -405,9 +406,9 @@ impl Proxy {
             Err(failure) => Err(failure),
         };
         match dialled {
-            Ok((upstream, address)) => {
+            Ok((mut upstream, address)) => {
                 account.dialled(address);
-                let (mut upstream, cut) = upstream.parted();
+                let cut = upstream.cut();
                 let (idle, closing) = (self.limits.stream_idle, self.closing());
                 let ended = tokio::select! {
                     ended = relay::relay(&mut stream, &mut upstream, &account, idle, closing) => ended,

@@ -16,6 +16,7 @@ use tokio::time::{Instant, interval};
 
 use super::Limits;
 use super::body::Upload;
+use super::ending::Cut;
 use super::shared::Lanes;
 use super::upstream::Bare;
 use crate::rules::{Host, Intent, Scheme};
@@ -45,6 +46,8 @@ pub(super) struct Idle {
     pub(super) driver: Driver,
     /// The address it leads to.
     pub(super) address: SocketAddr,
+    /// By which it is cut off.
+    pub(super) cut: Cut,
     /// Nothing more can be asked on it.
     pub(super) is_last: bool,
     since: Instant,
@@ -55,9 +58,9 @@ impl Idle {
     pub(super) fn new(
         key: Key,
         (sender, driver): (SendRequest<Upload>, Driver),
-        address: SocketAddr,
+        (address, cut): (SocketAddr, Cut),
     ) -> Self {
-        Self { key, sender, driver, address, is_last: false, since: Instant::now() }
+        Self { key, sender, driver, address, cut, is_last: false, since: Instant::now() }
     }
 
     /// Whether it can carry a request, as far as anybody knows.

@@ -3,12 +3,11 @@
 //! *Standing*: [`super::upstream`] asks before its first handshake. *Never*: connects unverified.
 
 use std::io;
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use rustls::client::Resumption;
 use rustls::pki_types::CertificateDer;
-use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::pem::{self, PemObject as _};
 use rustls::{ClientConfig, RootCertStore};
 use tokio::sync::OnceCell;
 use tokio_rustls::TlsConnector;
@@ -19,15 +18,16 @@ use super::tls;
 /// bound.
 const MOST_SESSIONS: usize = 1024;
 
-/// The roots, read before the first dial and not at start, where a millisecond counts.
+/// The roots. The system's are read before the first dial and not at start, where a millisecond counts;
+/// those that the user added cannot be read by everybody whom the proxy may be by then.
 pub(super) struct Trust {
-    extra: Vec<PathBuf>,
+    extra: Vec<CertificateDer<'static>>,
     connector: OnceCell<TlsConnector>,
 }
 
 impl Trust {
-    /// The system's roots and those in the files.
-    pub(super) fn new(extra: Vec<PathBuf>) -> Self {
+    /// The system's roots and those.
+    pub(super) fn new(extra: Vec<CertificateDer<'static>>) -> Self {
         Self { extra, connector: OnceCell::new() }
     }
 
@@ -43,28 +43,34 @@ impl Trust {
 
 impl std::fmt::Debug for Trust {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Trust").field("extra", &self.extra).finish_non_exhaustive()
+        f.debug_struct("Trust").field("extra", &self.extra.len()).finish_non_exhaustive()
     }
+}
+
+/// The certificates of a PEM file, each of which can be a root.
+pub fn roots_in(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, String> {
+    let mut store = RootCertStore::empty();
+    let one = |certificate: Result<CertificateDer<'static>, pem::Error>| {
+        let certificate = certificate.map_err(|error| error.to_string())?;
+        store.add(certificate.clone()).map_err(|error| error.to_string())?;
+        Ok(certificate)
+    };
+    let all: Vec<_> =
+        CertificateDer::pem_slice_iter(pem).map(one).collect::<Result<_, String>>()?;
+    if all.is_empty() { Err("no PEM certificate in it".to_owned()) } else { Ok(all) }
 }
 
 /// Reads the roots. A system root that cannot be read is left out, as every other client does; one
 /// that the user named must be there.
-fn connector(extra: &[PathBuf]) -> io::Result<TlsConnector> {
+fn connector(extra: &[CertificateDer<'static>]) -> io::Result<TlsConnector> {
     let mut roots = RootCertStore::empty();
     let system = rustls_native_certs::load_native_certs();
     for error in &system.errors {
         tracing::warn!(%error, "some of the system's certificates were not read");
     }
     roots.add_parsable_certificates(system.certs);
-    for path in extra {
-        let named = |error: &dyn std::fmt::Display| {
-            io::Error::other(format!("{}: {error}", path.display()))
-        };
-        let certificates = CertificateDer::pem_file_iter(path).map_err(|error| named(&error))?;
-        for certificate in certificates {
-            let certificate = certificate.map_err(|error| named(&error))?;
-            roots.add(certificate).map_err(|error| named(&error))?;
-        }
+    for certificate in extra {
+        roots.add(certificate.clone()).map_err(io::Error::other)?;
     }
     let provider = Arc::new(tls::provider());
     let mut config = ClientConfig::builder_with_provider(provider)

@@ -146,6 +146,26 @@ async fn a_certificate_behind_a_tunnel_is_held_against_the_name() {
 }
 
 #[tokio::test]
+async fn no_gateway_is_asked_to_say_again_who_may_pass() {
+    let answer = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
+    let between = Between::new(answer, None).await;
+    let rules = [format!("domain={NAME}")];
+    let egress = between.egress("http");
+    let stage = Setting { egress, ..Setting::to_name(NAME, 80, &rules) }.start();
+    let request = format!("TRACE / HTTP/1.1\r\nHost: {NAME}\r\nMax-Forwards: 0\r\n\r\n");
+    let got = stage.connect().await.ask(&request).await;
+    assert_eq!(got.status, 502);
+    assert!(got.text().contains("unsayable"), "{}", got.text());
+    assert!(between.heads().is_empty(), "{:?}", between.heads());
+    // One that asks for no password has nothing to tell.
+    let url = format!("http://{}", between.address);
+    let egress = Egress { gateways: through(&url), ..Egress::default() };
+    let stage = Setting { egress, ..Setting::to_name(NAME, 80, &rules) }.start();
+    assert_eq!(stage.connect().await.ask(&request).await.status, 200);
+    assert_eq!(between.heads().len(), 1);
+}
+
+#[tokio::test]
 async fn plain_http_is_asked_of_the_gateway_itself() {
     let answer = "HTTP/1.1 200 OK\r\nProxy-Connection: keep-alive\r\nContent-Length: 2\r\n\r\nok";
     let between = Between::new(answer, None).await;

@@ -1,8 +1,6 @@
 //! Interception, end to end: a client that trusts the session's authority, an origin that the proxy
 //! trusts or not.
 
-use std::path::PathBuf;
-
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
@@ -18,17 +16,7 @@ pub(super) struct Secure {
     pub(super) origin: Scripted,
     /// Of every handshake, whether it resumed a session.
     handshakes: Arc<Mutex<Vec<bool>>>,
-    root: PathBuf,
-    _folder: Folder,
-}
-
-/// A folder that goes when the test does.
-struct Folder(PathBuf);
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        drop(std::fs::remove_dir_all(&self.0));
-    }
+    roots: Vec<CertificateDer<'static>>,
 }
 
 pub(super) fn provider() -> Arc<rustls::crypto::CryptoProvider> {
@@ -77,12 +65,9 @@ impl Secure {
 
     /// Whoever is at an address.
     pub(super) fn at(address: SocketAddr, server: Arc<ServerConfig>, root_pem: &str) -> Self {
-        let folder = std::env::temp_dir().join(uuid::Uuid::new_v4().to_string());
-        std::fs::create_dir(&folder).unwrap();
-        let root = folder.join("root.pem");
-        std::fs::write(&root, root_pem).unwrap();
+        let roots = roots_in(root_pem.as_bytes()).unwrap();
         let origin = Scripted { address, requests: Arc::default(), connections: Arc::default() };
-        Self { server, origin, handshakes: Arc::default(), root, _folder: Folder(folder) }
+        Self { server, origin, handshakes: Arc::default(), roots }
     }
 
     /// Of every handshake, whether it resumed a session.
@@ -109,7 +94,7 @@ impl Secure {
 
     /// What makes a proxy trust this origin.
     pub(super) fn egress(&self) -> Egress {
-        Egress { roots: vec![self.root.clone()], ..Egress::default() }
+        Egress { roots: self.roots.clone(), ..Egress::default() }
     }
 
     /// A stage whose proxy trusts this origin.
@@ -329,19 +314,6 @@ async fn a_bad_upstream_certificate_is_a_502_that_says_so() {
     assert_eq!(got.status, 502);
     assert!(got.text().contains("bad_certificate"), "{}", got.text());
     assert!(secure.origin.requests().is_empty(), "nothing was sent");
-}
-
-#[tokio::test]
-async fn a_root_that_cannot_be_read_is_named() {
-    let secure = Secure::new("localhost").await;
-    let host = format!("localhost:{}", secure.port());
-    let setting = Setting::to_name("localhost", secure.port(), &["host=localhost".into()]);
-    let egress = Egress { roots: vec!["/no/such/root.pem".into()], ..Egress::default() };
-    let stage = Setting { egress, ..setting }.start();
-    let mut client = secured(&stage, stage.connect().await.0, "localhost").await;
-    let got = client.ask(get(&host, "/")).await;
-    assert_eq!(got.status, 502);
-    assert!(got.text().contains("/no/such/root.pem"), "{}", got.text());
 }
 
 #[tokio::test]

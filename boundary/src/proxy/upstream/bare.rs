@@ -19,6 +19,7 @@ use tokio_rustls::client::TlsStream;
 use super::exchange::LEAST_HEAD;
 use super::{Connection, Failure, Line, Order, Route, Stop, Upstream};
 use crate::proxy::body::Upload;
+use crate::proxy::ending::Cut;
 use crate::proxy::pool::{Driver, Idle, Key};
 use crate::proxy::shared::Need;
 use crate::proxy::{Limits, Stream};
@@ -106,8 +107,9 @@ impl Upstream {
     /// Puts the parser of the long way on a connection.
     pub(super) async fn clothe(&self, bare: Bare) -> hyper::Result<Box<Idle>> {
         let Bare { key, wire, address, .. } = bare;
+        let cut = wire.cut();
         let ends = self.http1(wire).await?;
-        Ok(Box::new(Idle::new(key, ends, address)))
+        Ok(Box::new(Idle::new(key, ends, (address, cut))))
     }
 
     /// The same on a connection on which the request was sent and so much was answered. It carries
@@ -118,8 +120,9 @@ impl Upstream {
         heard: Vec<u8>,
     ) -> hyper::Result<Connection> {
         let Bare { key, wire, address, .. } = bare;
+        let cut = wire.cut();
         let ends = self.http1(Echo::new(wire, heard)).await?;
-        let mut idle = Idle::new(key, ends, address);
+        let mut idle = Idle::new(key, ends, (address, cut));
         idle.is_last = true;
         Ok(Connection::Alone(Box::new(idle)))
     }
@@ -151,6 +154,16 @@ pub(in crate::proxy) enum Wire {
     Plain(Box<Line>),
     /// Inside TLS.
     Tls(Box<TlsStream<Line>>),
+}
+
+impl Wire {
+    /// The mark of what carries them.
+    fn cut(&self) -> Cut {
+        match self {
+            Self::Plain(stream) => stream.cut(),
+            Self::Tls(stream) => stream.get_ref().0.cut(),
+        }
+    }
 }
 
 impl AsyncRead for Wire {

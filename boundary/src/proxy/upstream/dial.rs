@@ -17,6 +17,7 @@ use tokio_rustls::client::TlsStream;
 use super::questions::Questions;
 use super::tunnel::Line;
 use super::{Egress, Failure, Order, Stop};
+use crate::proxy::ending::keep_alive;
 use crate::proxy::gateway::{Gateway, Gateways};
 use crate::proxy::trust::Trust;
 use crate::proxy::{Limits, Stream};
@@ -186,6 +187,7 @@ impl Dialler {
             let patience = if is_last { self.limits.dial } else { self.limits.attempt };
             last = match timeout(patience, TcpStream::connect(address)).await {
                 Ok(Ok(stream)) => {
+                    keep_alive(&stream);
                     // Without it every small write waits for the acknowledgement of the last.
                     match stream.set_nodelay(true) {
                         Ok(()) => return Ok((stream, address)),

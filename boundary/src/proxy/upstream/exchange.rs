@@ -20,6 +20,7 @@ use super::patience::Patience;
 use super::{Failure, Route, Stop, Upstream, tunnel};
 use crate::proxy::body::Upload;
 use crate::proxy::correlation::Correlation;
+use crate::proxy::ending::Cut;
 use crate::proxy::frames::Frames;
 use crate::proxy::gateway::Gateway;
 use crate::proxy::peek::Speech;
@@ -90,6 +91,14 @@ impl Connection {
         match self {
             Self::Alone(idle) => idle.address,
             Self::Shared(lane) => lane.address,
+        }
+    }
+
+    /// By which it is cut off, if it carries nothing else.
+    pub(in crate::proxy) fn cut(&self) -> Option<&Cut> {
+        match self {
+            Self::Alone(idle) => Some(&idle.cut),
+            Self::Shared(_) => None,
         }
     }
 
@@ -365,8 +374,9 @@ impl Upstream {
         prefers: Speech,
     ) -> Result<Connection, Failure> {
         let (stream, address) = self.dialler.dial(order.permit, route).await?;
+        let end = (address, stream.cut());
         if order.intent().scheme() != Scheme::Https {
-            return self.begin(stream, key, address, (self.prefers(order), false)).await;
+            return self.begin(stream, key, end, (self.prefers(order), false)).await;
         }
         let is_only = prefers != self.prefers(order);
         let offer: &[&[u8]] = match prefers {
@@ -380,7 +390,7 @@ impl Upstream {
         if speech != prefers {
             self.pool.lanes().note_plain(key);
         }
-        self.begin(stream, key, address, (speech, is_only)).await
+        self.begin(stream, key, end, (speech, is_only)).await
     }
 
     /// HTTP on a stream. Its driver ends with the connection.
@@ -388,13 +398,13 @@ impl Upstream {
         &self,
         stream: S,
         key: &Key,
-        address: SocketAddr,
+        (address, cut): (SocketAddr, Cut),
         (speech, is_only): (Speech, bool),
     ) -> Result<Connection, Failure> {
         match speech {
             Speech::Http1 => {
                 let ends = self.http1(stream).await.map_err(Failure::Broken)?;
-                Ok(Connection::Alone(Box::new(Idle::new(key.clone(), ends, address))))
+                Ok(Connection::Alone(Box::new(Idle::new(key.clone(), ends, (address, cut)))))
             }
             Speech::Http2 => {
                 let (sender, load) = self.http2(stream).await.map_err(Failure::Broken)?;

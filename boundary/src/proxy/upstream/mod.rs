@@ -20,8 +20,9 @@ pub(super) use failure::{Failure, Stop};
 pub(super) use tunnel::Line;
 
 use std::net::{IpAddr, SocketAddr};
-use std::path::PathBuf;
 use std::sync::Arc;
+
+use rustls::pki_types::CertificateDer;
 
 use self::dial::Dialler;
 use super::Limits;
@@ -33,8 +34,8 @@ use crate::rules::{Intent, Permit, RuleSet};
 /// What the user says of the way out.
 #[derive(Debug, Clone, Default)]
 pub struct Egress {
-    /// PEM files with roots to trust beside the system's. They are read before the first dial.
-    pub roots: Vec<PathBuf>,
+    /// Roots to trust beside the system's.
+    pub roots: Vec<CertificateDer<'static>>,
     /// Which proxies to go by.
     pub gateways: Gateways,
     /// Ports of this machine's loopback that are boundary's own: for the command there is nobody.

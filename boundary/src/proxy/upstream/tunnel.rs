@@ -118,7 +118,7 @@ fn connect(gateway: &Gateway, intent: &Intent) -> Option<Request<Empty<Bytes>>> 
 }
 
 /// Turns a request into one that a gateway is asked itself: with the whole URL, and who may pass.
-/// `None` if it cannot be said so.
+/// `None` if it cannot be said so: whoever answers a TRACE says again what it was asked with.
 pub(super) fn ask_gateway<B>(
     gateway: &Gateway,
     intent: &Intent,
@@ -130,6 +130,9 @@ pub(super) fn ask_gateway<B>(
     }
     *request.uri_mut() = headers::sayable(intent.url(true))?;
     if let Some(credentials) = gateway.credentials() {
+        if *request.method() == Method::TRACE {
+            return None;
+        }
         request.headers_mut().insert(PROXY_AUTHORIZATION, credentials.clone());
     }
     Some(())
@@ -142,13 +145,9 @@ impl Line {
         Self { reach: Reach::Direct(Socket::new(stream, cut.clone())), cut }
     }
 
-    /// The connection, and its mark for whoever relays it, who may be quiet for long.
-    pub(in crate::proxy) fn parted(self) -> (Self, Cut) {
-        if let Reach::Direct(stream) = &self.reach {
-            stream.keep_alive();
-        }
-        let cut = self.cut.clone();
-        (self, cut)
+    /// Its mark, for whoever relays it.
+    pub(in crate::proxy) fn cut(&self) -> Cut {
+        self.cut.clone()
     }
 
     /// The stream inside, whichever it is.
