@@ -1,6 +1,7 @@
 //! A running session is told something: by its user, and never by its command.
 
 use std::fs;
+use std::path::Path;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -349,13 +350,7 @@ fn what_was_denied_is_permitted_by_its_number() {
     let session = world.boundary(&options, &["bash", "-c", &script]).start();
     session.wait_for("before 403");
     let id = id_of(&world, session.pid());
-    let denial = || {
-        let lines = fs::read_to_string(&record).unwrap_or_default();
-        let mut lines = lines.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
-        lines.find(|record| record["code"] == "no_rule").map(|it| it["sequence"].to_string())
-    };
-    eventually("the denial is on record", || denial().is_some());
-    let number = denial().expect("just seen");
+    let number = number_of(&record, "no_rule");
     let denied = tell(&world, &id, &["denied"]);
     denied.exits(0).says(&number).says("no_rule  GET http://four.test/a").says("path=/a");
     let other = ["allow", &number, "method=PUT domain=four.test"];
@@ -370,6 +365,46 @@ fn what_was_denied_is_permitted_by_its_number() {
     tell(&world, &id, &["reload"]).exits(0);
     fs::write(&go, "").expect("written");
     session.finish().exits(0).says("after 200").says("other 403");
+}
+
+/// The number of the first denial with a code, when it is on record.
+fn number_of(record: &Path, code: &str) -> String {
+    let number = || {
+        let lines = fs::read_to_string(record).unwrap_or_default();
+        let mut lines = lines.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+        lines.find(|record| record["code"] == code).map(|it| it["sequence"].to_string())
+    };
+    eventually("the denial is on record", || number().is_some());
+    number().expect("just seen")
+}
+
+#[test]
+fn a_rule_that_would_permit_nothing_is_not_told_to_permit_it() {
+    needs!(root, bpf, rooms, curl);
+    let world = World::new();
+    world.name("own.test", &["127.0.0.1"]);
+    let record = world.folder().join("own.jsonl");
+    let boundary = world.exact(&[]).words().remove(0);
+    let go = world.folder().join("go");
+    let script = format!(
+        "curl -s -o /dev/null http://own.test/
+        {boundary} --allow domain=own.test -- curl -s -o /dev/null http://four.test/inside
+        echo asked; until [ -e {} ]; do sleep 0.05; done",
+        go.display()
+    );
+    let options =
+        ["--allow", "domain=own.test", "--audit-log", record.to_str().expect("our own name")];
+    let session = world.boundary(&options, &["bash", "-c", &script]).start();
+    session.wait_for("asked");
+    let id = id_of(&world, session.pid());
+    let number = number_of(&record, "address_refused");
+    let rule = ["allow", &number, "host=own.test"];
+    tell(&world, &id, &rule).exits(1).says("does not name 127.0.0.1");
+    tell(&world, &id, &["allow", &number]).exits(0).says("host=own.test,127.0.0.1");
+    let number = number_of(&record, "no_rule");
+    tell(&world, &id, &["allow", &number]).exits(1).says("a policy inside this session");
+    fs::write(&go, "").expect("written");
+    session.finish().exits(0);
 }
 
 #[test]

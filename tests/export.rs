@@ -73,6 +73,16 @@ fn a_collector_that_is_gone_holds_up_nothing_and_its_loss_is_told() {
 }
 
 #[test]
+fn a_collector_that_never_answers_holds_up_nothing_and_its_loss_is_told() {
+    needs!(root, bpf);
+    let world = World::new();
+    let _collector = Collector::start_silent(&world, 4318);
+    let options = ["--otlp-endpoint", "http://127.0.0.1:4318"];
+    let out = world.boundary(&options, &["sleep", "1"]).output();
+    out.exits(0).complains("could not be sent to the collector");
+}
+
+#[test]
 fn what_is_no_url_of_a_collector_is_refused_before_anything_runs() {
     needs!(root);
     let world = World::new();

@@ -1,6 +1,7 @@
 //! A person, or a program in a person's place, is asked where no rule permits a request.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 
 use crate::world::World;
@@ -99,6 +100,22 @@ fn a_program_answers_in_place_of_a_terminal_and_others_do_not_wait_for_it() {
     assert_eq!(policy, format!("allowlist:\n  - domain=six.test\n  - {rule}\n"));
     let asked = fs::read_to_string(world.folder().join("asked")).expect("what was asked");
     out.expect(asked.contains(r#""program":"curl""#), &asked);
+}
+
+#[test]
+fn what_a_program_says_unasked_answers_nothing() {
+    needs!(root, bpf, curl, guards);
+    let world = World::new();
+    let script = "#!/bin/sh\necho ready\nwhile read -r line; do\ncase $line in *four*) \
+                  echo allow; echo allow;; *) echo deny;; esac; done\n";
+    let program = world.file("chatty", script);
+    fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).expect("ours");
+    let prompt = format!("--prompt={}", program.display());
+    let script = format!(
+        "{ASK} sleep 0.5; ask one http://four.test/; sleep 0.5; ask other http://six.test/"
+    );
+    let out = world.boundary(&[&prompt], &["bash", "-c", &script]).output();
+    out.says("one 200 .").says("other 403 declined.");
 }
 
 #[test]

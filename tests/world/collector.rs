@@ -114,6 +114,14 @@ impl Collector {
         Self::listen(world, port, Self::take)
     }
 
+    /// Takes what is posted, and never answers.
+    pub(crate) fn start_silent(world: &World, port: u16) -> Self {
+        Self::listen(world, port, |_, stream| {
+            let mut stream = stream;
+            drop(std::io::copy(&mut stream, &mut std::io::sink()));
+        })
+    }
+
     /// The same behind TLS, with a certificate of the simulated internet's authority.
     pub(crate) fn start_behind_tls(world: &World, port: u16) -> Self {
         Self::listen(world, port, |collector, stream| {

@@ -109,6 +109,7 @@ fn whoever_waits_for_the_queue_is_told_when_all_of_it_is_written() {
         let written = paper.state.lock().unwrap().0.clone();
         assert!(written.contains(&1), "{written:?}");
         beside.join().unwrap();
+        assert_eq!(lane.unsettled(), 0);
     });
 }
 

@@ -122,6 +122,12 @@ impl<T: Send + 'static> Lane<T> {
         self.queue.is_losing.load(Ordering::Relaxed)
     }
 
+    /// How many were put in and are neither written nor lost yet.
+    pub(super) fn unsettled(&self) -> u64 {
+        let state = self.queue.lock();
+        state.accepted.saturating_sub(state.settled)
+    }
+
     /// How many were lost since the start.
     pub(super) fn lost_in_all(&self) -> u64 {
         self.queue.lock().lost_in_all

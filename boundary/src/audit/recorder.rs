@@ -311,7 +311,8 @@ impl Recorder {
     /// Writes the session's last record; what it came to. No decision comes between the count and that.
     fn end(&self, usage: Usage) -> Totals {
         let count = self.shared.count.lock().unwrap_or_else(PoisonError::into_inner);
-        let totals = self.totals_of(&count.totals);
+        let unexported = self.shared.export.as_ref().map_or(0, Export::missing);
+        let totals = Totals { unexported, ..self.totals_of(&count.totals) };
         let duration_ms = milliseconds(self.shared.clock.elapsed());
         self.live(Moment::End(Summary { totals, duration_ms, usage }));
         drop(count);
@@ -322,7 +323,7 @@ impl Recorder {
     fn finish_export(&self, patience: Duration, is_taking: bool) {
         let Some(export) = &self.shared.export else { return };
         export.flush(if is_taking { patience } else { Duration::ZERO });
-        let lost = export.lost();
+        let lost = export.missing();
         if lost > 0 {
             let fields = vec![("count", lost.to_string())];
             self.say(Level::WARN, "records could not be sent to the collector", fields);

@@ -143,21 +143,31 @@ fn is_absent(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
 }
 
-/// The lines on which the rules of a list stand, as far as they stand there in one piece: each behind
-/// the one before, or beside it.
+/// The lines on which the rules of a list stand, as far as they stand there in one piece.
 pub(super) fn lines_of(text: &str, rules: &[Read<Rule>]) -> Vec<Option<usize>> {
+    let places = places_of(text, rules.iter().map(|rule| rule.0.as_str()));
+    places.into_iter().map(|place| place.map(|(line, _)| line)).collect()
+}
+
+/// The lines and columns at which the rules of a list stand: below its key, each behind the one before.
+fn places_of<'a>(text: &str, rules: impl Iterator<Item = &'a str>) -> Vec<Option<(usize, usize)>> {
     let lines: Vec<&str> = text.lines().collect();
-    let mut last = 0;
-    let place = |rule: &Read<Rule>| {
-        let holds = |line: &&usize| {
-            let line = lines.get(line.saturating_sub(1));
-            line.is_some_and(|line| line.contains(rule.0.as_str()))
-        };
-        let found = (last + 1..=lines.len()).find(|line| holds(&line));
-        last = found.or_else(|| Some(last).filter(|line| *line > 0 && holds(&line)))?;
-        Some(last)
+    let key = lines.iter().position(|line| line.starts_with("allowlist")).unwrap_or_default();
+    // Behind what was found last: its line, and how far into that.
+    let mut last = (key, 0);
+    let place = |rule: &'a str| {
+        let found = lines.iter().enumerate().skip(last.0).find_map(|(index, line)| {
+            let from = if index == last.0 { last.1 } else { 0 };
+            let is_comment = line.trim_start().starts_with('#');
+            let found = line.get(from..).filter(|_| !is_comment)?.find(rule)?;
+            Some((index, from + found))
+        });
+        let (index, start) = found?;
+        last = (index, start + rule.len());
+        let column = lines.get(index)?.get(..start)?.chars().count();
+        Some((index + 1, column + 1))
     };
-    rules.iter().map(place).collect()
+    rules.map(place).collect()
 }
 
 /// Every rule of a file that does not parse, by line and column. The parser itself stops at the first.
@@ -169,9 +179,11 @@ pub(super) fn mistakes(path: &Path, content: &[u8]) -> Vec<Error> {
     let text = String::from_utf8_lossy(content);
     let rules = values.get("allowlist").and_then(serde_yaml::Value::as_sequence);
     let rules = rules.into_iter().flatten().filter_map(serde_yaml::Value::as_str);
-    let wrong = rules.filter_map(|rule| Some((rule, rule.parse::<Rule>().err()?)));
-    let located = wrong.map(|(rule, mistake)| {
-        let (line, start) = place_of(rule, &text, "").unwrap_or((1, 1));
+    let places = places_of(&text, rules.clone());
+    let wrong = rules.zip(places);
+    let wrong = wrong.filter_map(|(rule, place)| Some((rule, place, rule.parse::<Rule>().err()?)));
+    let located = wrong.map(|(rule, place, mistake)| {
+        let (line, start) = place.unwrap_or((1, 1));
         let what = format!("rule `{rule}`: {}", mistake.what);
         let (column, what) = (start + mistake.column - 1, shown(&what));
         Error::File { path: path.to_owned(), line, column, what }

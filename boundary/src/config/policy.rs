@@ -261,10 +261,11 @@ impl<'a> Gathered<'a> {
             Some(from) if is_file => from.join(name),
             Some(_) | None => PathBuf::from(name),
         };
-        if self.seen.contains(&path) {
+        let own = if is_file { self.system.name(&path) } else { path.clone() };
+        if self.seen.contains(&own) {
             return Ok(());
         }
-        self.seen.push(path.clone());
+        self.seen.push(own);
         if is_file { self.include_file(&path, said) } else { self.include_preset(name, said) }
     }
 

@@ -64,6 +64,10 @@ pub struct Account {
 pub trait System {
     /// A file's content.
     fn read(&self, path: &Path) -> io::Result<Vec<u8>>;
+    /// The same file's one name: two paths may lead to it.
+    fn name(&self, path: &Path) -> PathBuf {
+        path.to_owned()
+    }
     /// Whether something stands there.
     fn exists(&self, path: &Path) -> bool;
     /// A user's account.
@@ -89,6 +93,10 @@ pub struct Host;
 impl System for Host {
     fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
         fs::read(path)
+    }
+
+    fn name(&self, path: &Path) -> PathBuf {
+        fs::canonicalize(path).unwrap_or_else(|_| path.to_owned())
     }
 
     fn exists(&self, path: &Path) -> bool {

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::ffi::OsString;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 use std::time::Duration;
 
 use tracing::Level;
@@ -32,7 +32,18 @@ impl System for Machine {
         if path.starts_with("/locked") {
             return Err(io::ErrorKind::PermissionDenied.into());
         }
-        self.files.get(path).cloned().ok_or_else(|| io::ErrorKind::NotFound.into())
+        self.files.get(&self.name(path)).cloned().ok_or_else(|| io::ErrorKind::NotFound.into())
+    }
+
+    fn name(&self, path: &Path) -> PathBuf {
+        path.components().fold(PathBuf::new(), |mut name, part| {
+            match part {
+                Component::ParentDir => drop(name.pop()),
+                Component::CurDir => {}
+                Component::Prefix(_) | Component::RootDir | Component::Normal(_) => name.push(part),
+            }
+            name
+        })
     }
 
     fn exists(&self, path: &Path) -> bool {
@@ -68,7 +79,7 @@ impl Machine {
     }
 
     fn at(mut self, path: &str, content: &str) -> Self {
-        self.files.insert(path.into(), content.into());
+        self.files.insert(self.name(Path::new(path)), content.into());
         self
     }
 
@@ -749,6 +760,20 @@ fn every_shipped_preset_is_described_has_sources_and_no_fault() {
 }
 
 #[test]
+fn what_two_ways_lead_to_is_included_once() {
+    let base = "/home/ann/.config/coder_boundary";
+    let machine = Machine::new()
+        .yaml("include: [one/x.yaml, two/y.yaml]")
+        .at(&format!("{base}/one/x.yaml"), "include: [../common/base.yaml]")
+        .at(&format!("{base}/two/y.yaml"), "include: [../common/base.yaml]")
+        .at(
+            &format!("{base}/common/base.yaml"),
+            "allowlist: [domain=base.test]\ninclude: [../one/x.yaml]",
+        );
+    assert_eq!(machine.config().policy.rules.len(), 1);
+}
+
+#[test]
 fn what_cannot_be_included_is_told_with_who_asked_for_it() {
     let unknown = Machine::new().yaml("include: [gihub]").error();
     assert!(
@@ -779,6 +804,13 @@ fn every_rule_that_does_not_parse_is_found_in_the_file() {
     assert_eq!(all.len(), 2, "{all:?}");
     assert!(all[0].contains("config.yaml:3:5: rule `domian=b.test`"), "{all:?}");
     assert!(all[1].contains("config.yaml:4:14: rule `path=/a,`"), "{all:?}");
+    // What it is part of, and what only looks like it, is no mistake.
+    let machine = Machine::new().yaml(
+        "# path=/v1,\nallowlist:\n  - domain=x.com path=/v1,/v2\n  # path=/v1,\n  - path=/v1,\n",
+    );
+    let error = machine.resolve().expect_err("a mistake");
+    let all: Vec<_> = Policy::mistakes(error, &machine).iter().map(ToString::to_string).collect();
+    assert!(all.len() == 1 && all[0].contains("config.yaml:5:14: "), "{all:?}");
 }
 
 #[test]

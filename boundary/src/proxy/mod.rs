@@ -125,7 +125,7 @@ pub struct Proxy {
     /// Told whenever another policy is in force.
     changed: watch::Sender<()>,
     /// What was refused last, by its number.
-    denied: Mutex<VecDeque<(u64, Denial)>>,
+    denied: Mutex<VecDeque<policy::Denied>>,
     /// What is learned, where the session is for that.
     lessons: Option<Arc<Mutex<Lessons>>>,
     /// Who is asked where no rule permits, if anybody is.
@@ -353,7 +353,12 @@ impl Proxy {
 
     /// The policy for whoever opened a call: boundary inside boundary has one of its own.
     fn rules_of(&self, call: &Call) -> Arc<RuleSet> {
-        self.rules.of(call.subject.process.as_deref().map_or(0, Process::place))
+        self.rules.of(Self::place(call))
+    }
+
+    /// Where whoever opened a call is: a cgroup or a room.
+    fn place(call: &Call) -> u64 {
+        call.subject.process.as_deref().map_or(0, Process::place)
     }
 
     /// The permit to pass a stream on unopened, if a rule says so.

@@ -15,6 +15,15 @@ use crate::rules::{Denial, Host, Intent, Lessons, Permit, RuleSet, Scheme};
 /// How many refusals are kept in mind.
 const MOST_DENIED: usize = 1024;
 
+/// A refusal that is kept in mind.
+#[derive(Debug)]
+pub(super) struct Denied {
+    sequence: u64,
+    denial: Denial,
+    /// Where who asked is: a cgroup or a room.
+    place: u64,
+}
+
 impl Proxy {
     /// The proxy, noting what is asked of it and learning to pass on what it cannot open.
     #[must_use]
@@ -56,20 +65,33 @@ impl Proxy {
         if denied.len() >= MOST_DENIED {
             denied.pop_front();
         }
-        denied.push_back((entry.sequence(), denial));
+        let place = Self::place(call);
+        denied.push_back(Denied { sequence: entry.sequence(), denial, place });
         entry
     }
 
     /// What was refused under a number of the record, if that was not long ago.
     pub fn denied(&self, sequence: u64) -> Option<Denial> {
         let denied = self.denied.lock().unwrap_or_else(PoisonError::into_inner);
-        denied.iter().find(|(number, _)| *number == sequence).map(|(_, denial)| denial.clone())
+        denied.iter().find(|one| one.sequence == sequence).map(|one| one.denial.clone())
+    }
+
+    /// Whether what was refused under a number would be granted now, by every policy that it is under.
+    pub fn grants(&self, sequence: u64) -> bool {
+        let denied = self.denied.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_granted = |one: &Denied| {
+            let permit = self.rules.of(one.place).decide(one.denial.intent.clone()?).ok()?;
+            one.denial.address.map_or(Ok(()), |address| permit.admits(address)).ok()
+        };
+        let one = denied.iter().find(|one| one.sequence == sequence);
+        one.and_then(is_granted).is_some()
     }
 
     /// What was refused last, with its numbers, the latest at the end.
     pub fn denials(&self, most: usize) -> Vec<(u64, Denial)> {
         let denied = self.denied.lock().unwrap_or_else(PoisonError::into_inner);
-        denied.iter().skip(denied.len().saturating_sub(most)).cloned().collect()
+        let last = denied.iter().skip(denied.len().saturating_sub(most));
+        last.map(|one| (one.sequence, one.denial.clone())).collect()
     }
 
     /// Resolves when the policy in force does not grant an intent any more, or not at the address where

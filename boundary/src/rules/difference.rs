@@ -76,6 +76,13 @@ mod tests {
     }
 
     #[test]
+    fn a_name_beside_a_guarded_address_is_more_than_each_alone() {
+        let (apart, beside) = (["host=x.test", "host=127.0.0.1"], ["host=x.test,127.0.0.1"]);
+        assert_eq!(new(&beside, &apart), beside);
+        assert_eq!(new(&apart, &beside), [""; 0]);
+    }
+
+    #[test]
     fn another_reading_is_a_difference() {
         let rule: Rule = "domain=a.example".parse().unwrap();
         let rules = [&rule];

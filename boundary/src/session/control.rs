@@ -288,9 +288,10 @@ impl Control {
         let Some(intent) = denial.intent.clone() else {
             return Answer::Failed(format!("no rule permits this: {}", denial.code.meaning()));
         };
-        let Some(text) = rule.map(str::to_owned).or_else(|| denial.remedy()) else {
+        let Some(remedy) = denial.remedy() else {
             return Answer::Failed(format!("no rule permits this: {}", denial.code.meaning()));
         };
+        let text = rule.map_or(remedy, str::to_owned);
         let parsed: Rule = match text.parse() {
             Ok(parsed) => parsed,
             Err(mistake) => return Answer::Failed(format!("rule `{text}`: {mistake}")),
@@ -305,8 +306,18 @@ impl Control {
                 missed.join(", ")
             ));
         }
+        if let Some(address) = denial.address.filter(|address| !parsed.names(*address)) {
+            let host = intent.host();
+            return Answer::Failed(format!("`{text}` does not name {address}, where {host} led"));
+        }
         tracing::warn!(rule = text, sequence, "a rule was added for this session");
-        match self.permit(parsed, save, Cause::Allow(sequence)) {
+        let added = self.permit(parsed, save, Cause::Allow(sequence));
+        if !self.proxy.grants(sequence) {
+            return Answer::Failed(format!(
+                "`{text}` is in force, but a policy inside this session denies it still"
+            ));
+        }
+        match added {
             Ok(()) if save => {
                 Answer::Done(format!("`{text}` permits it, and is in the policy file"))
             }

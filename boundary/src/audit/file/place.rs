@@ -138,7 +138,11 @@ impl Place {
         // What could not be set aside is tried again, but not before every batch.
         let is_due =
             current.length < limit && current.length.saturating_add(current.written) >= limit;
-        let is_looked_up = is_due || is_time && current.written > 0;
+        // A single file is emptied where it stands, by whichever session finds it full.
+        let known = current.length.saturating_add(current.written);
+        let is_emptied = self.rotation.is_some_and(|rotation| rotation.files <= 1)
+            && current.file.metadata().is_ok_and(|file| file.len() < known);
+        let is_looked_up = is_emptied || is_due || is_time && current.written > 0;
         drop(current);
         if is_looked_up { self.look() } else { Ok(Turn::Stay) }
     }

@@ -7,8 +7,8 @@ use std::mem;
 
 use super::saved::Saved;
 
-/// The longest line that is read; what boundary writes stays far below.
-const LONGEST: usize = 4 * 1024 * 1024;
+/// The longest line that is read. The longest that is written names every rule of the policy.
+const LONGEST: usize = 256 * 1024 * 1024;
 
 /// A line of a file.
 #[derive(Debug, Clone)]

@@ -17,6 +17,7 @@ use opentelemetry_otlp::{LogExporter, Protocol, WithExportConfig as _, WithHttpC
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::logs::{LogBatch, LogExporter as _};
 use tokio::runtime::{Builder, Runtime};
+use tokio::time::timeout;
 
 use super::object::Fields;
 use super::queue::{Batch, Lane, Written};
@@ -79,6 +80,11 @@ impl<T: Line> Export<T> {
     pub(super) fn lost(&self) -> u64 {
         self.lane.lost_in_all()
     }
+
+    /// The same at the end, when what is still being sent is lost too.
+    pub(super) fn missing(&self) -> u64 {
+        self.lost().saturating_add(self.lane.unsettled())
+    }
 }
 
 /// What sends. The library knows whither, how, and how often it is tried; what is sent we write.
@@ -112,12 +118,18 @@ impl Sender {
         let mut sent = 0;
         for some in lines.chunks(MOST) {
             self.content.set(self.requests.request(some));
-            let outcome = self.runtime.block_on(self.exporter.export(LogBatch::new(&[])));
+            let outcome = self.runtime.block_on(async {
+                // The library's own patience is for trying again alone.
+                match timeout(PATIENCE, self.exporter.export(LogBatch::new(&[]))).await {
+                    Ok(outcome) => outcome.map_err(|error| error.to_string()),
+                    Err(late) => Err(late.to_string()),
+                }
+            });
             let has_failed = outcome.is_err();
             if let Err(error) = outcome
                 && !self.is_failing
             {
-                tracing::warn!(%error, "the record cannot be sent to the collector");
+                tracing::warn!(error, "the record cannot be sent to the collector");
             }
             self.is_failing = has_failed;
             if has_failed {

@@ -101,12 +101,19 @@ impl Rule {
     /// The rule as rules without lists, which together grant the same; itself where there would be
     /// too many of them.
     pub(in crate::rules) fn atoms(&self) -> Vec<Self> {
+        let keys = &self.keys;
+        let names_guarded =
+            keys.hosts.iter().any(Host::is_guarded) || keys.domains.iter().any(is_guarded);
         let mut texts = vec![String::new()];
         for (key, values) in
             self.text.split_ascii_whitespace().filter_map(|pair| pair.split_once('='))
         {
+            // A name may lead to a guarded address of its own rule, and of no other.
+            let is_whole = names_guarded && matches!(key, "host" | "domain");
             let one = |front: &String, value| format!("{front} {key}={value}");
-            let next = texts.iter().flat_map(|front| values.split(',').map(|v| one(front, v)));
+            let values: Vec<&str> =
+                if is_whole { vec![values] } else { values.split(',').collect() };
+            let next = texts.iter().flat_map(|front| values.iter().map(|value| one(front, value)));
             texts = next.take(MOST_ATOMS + 1).collect();
         }
         let atoms: Option<Vec<Self>> = texts.iter().map(|text| text.parse().ok()).collect();

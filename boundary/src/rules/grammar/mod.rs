@@ -93,7 +93,7 @@ impl Rule {
     }
 
     /// Whether the rule names an address.
-    pub(super) fn names(&self, address: IpAddr) -> bool {
+    pub fn names(&self, address: IpAddr) -> bool {
         self.keys.hosts.contains(&Host::Address(address))
             || self.keys.domains.contains(&Domain::Address(address))
     }

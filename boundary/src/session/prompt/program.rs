@@ -43,6 +43,9 @@ impl Program {
     /// Puts a question, and waits for the answer to it. An answer that is late counts for nothing.
     pub(super) fn ask(&mut self, asked: &Asked, until: Instant) -> Answer {
         let line = format!("{}\n", asked.json(until));
+        if self.owed == 0 {
+            self.forget();
+        }
         let answer = self.input.write_all(line.as_bytes()).and_then(|()| {
             self.owed += 1;
             self.answer(until)
@@ -55,6 +58,18 @@ impl Program {
                 Answer::Silence
             }
         }
+    }
+
+    /// Forgets what was said unasked: it answers nothing, and what answers this would answer the next.
+    fn forget(&mut self) {
+        let mut part = [0; LONGEST];
+        let is_there = |output: &ChildStdout| {
+            let mut waiting = [PollFd::new(output.as_fd(), PollFlags::POLLIN)];
+            poll(&mut waiting, PollTimeout::ZERO).is_ok_and(|ready| ready > 0)
+        };
+        while is_there(&self.output) && self.output.read(&mut part).is_ok_and(|length| length > 0) {
+        }
+        self.heard.clear();
     }
 
     /// The line that answers the last question, if it comes in time.
