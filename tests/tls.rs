@@ -206,3 +206,21 @@ fn an_upstream_of_yesterday_is_a_502_that_says_why() {
         }
     }
 }
+
+#[test]
+fn a_root_that_was_named_is_read_before_the_command_starts() {
+    needs!(root, curl);
+    let world = World::new();
+    let go = world.folder().join("go");
+    let script = format!(
+        "echo ready; until [ -e {} ]; do sleep 0.05; done; \
+         curl -sS -o /dev/null -w '%{{http_code}}\n' https://allowed.test/",
+        go.display()
+    );
+    let session =
+        world.boundary(&["--allow", "domain=allowed.test"], &["sh", "-c", &script]).start();
+    session.wait_for("ready");
+    fs::remove_file(world.folder().join("ca.pem")).expect("it is there");
+    fs::write(&go, "").expect("written");
+    session.finish().exits(0).says("200");
+}

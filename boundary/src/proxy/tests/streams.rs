@@ -120,6 +120,33 @@ async fn an_accepted_upgrade_is_relayed_and_counted() {
 }
 
 #[tokio::test]
+async fn an_upgrade_that_breaks_is_no_end_in_order_upstream() {
+    let (listener, address) = raw().await;
+    let rules = [format!("host=127.0.0.1 port={}", address.port())];
+    let stage = Stage::redirected(address, &rules);
+    for by_policy in [false, true] {
+        let mut client = stage.connect().await;
+        client.say(format!("GET /ws HTTP/1.1\r\nHost: {address}\r\n{WISH}")).await;
+        let mut upstream = Client(soon(listener.accept()).await.unwrap().0);
+        upstream.head_of_request().await;
+        upstream
+            .say("HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n")
+            .await;
+        assert_eq!(client.head().await.0, 101);
+        client.say("half of it\r\n").await;
+        assert_eq!(upstream.line().await, "half of it\r\n");
+        if by_policy {
+            stage.proxy.replace_rules(RuleSet::default());
+        } else {
+            client.0.set_zero_linger().unwrap();
+            drop(client);
+        }
+        let ended = soon(upstream.0.read_u8()).await;
+        assert_eq!(ended.unwrap_err().kind(), io::ErrorKind::ConnectionReset, "{by_policy}");
+    }
+}
+
+#[tokio::test]
 async fn a_refused_upgrade_leaves_http() {
     let origin = Scripted::fine().await;
     let stage = Stage::redirected(origin.address, &origin.rule("path=/ws"));
