@@ -119,6 +119,22 @@ fn what_a_program_says_unasked_answers_nothing() {
 }
 
 #[test]
+fn who_leaves_while_a_question_is_open_was_refused() {
+    needs!(root, bpf, python3, guards);
+    let world = World::new();
+    let program = program(&world, "*) ;;");
+    let prompt = format!("--prompt={}", program.display());
+    let script = "
+import socket, struct, time
+s = socket.create_connection(('four.test', 80))
+s.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack('ii', 1, 0))
+s.sendall(b'GET /left HTTP/1.1\\r\\nHost: four.test\\r\\n\\r\\n')
+time.sleep(0.5); s.close(); time.sleep(0.5)";
+    let out = world.boundary(&[&prompt], &["/usr/bin/python3", "-c", script]).output();
+    out.exits(0).record(&[("code", "declined"), ("http_url", "http://four.test/left")]);
+}
+
+#[test]
 fn bytes_of_any_kind_are_asked_about_too() {
     needs!(root, bpf, guards);
     let world = World::new();

@@ -146,15 +146,17 @@ impl Talk {
     /// Asks the rules about a request, and where they say no whoever may be asked.
     async fn decide(&self, parts: &Parts) -> Result<Permit, Denial> {
         let time = self.proxy.recorder.time();
-        let decided = match identity::intent(parts, &self.heard) {
-            Ok(intent) => self.proxy.decide(&self.call, intent).await,
-            Err(denial) => Err(denial),
-        };
-        let decided = decided
-            .and_then(|permit| self.permits_overrides(parts, permit))
-            .and_then(|permit| self.proxy.recorded(permit));
+        let judged = identity::intent(parts, &self.heard)
+            .and_then(|intent| self.proxy.rules_of(&self.call).decide(intent));
+        // How long a person thinks is no time that boundary takes.
         time.decided();
+        let decided = match judged {
+            Ok(permit) => Ok(permit),
+            Err(denial) => self.proxy.appeal(&self.call, denial).await,
+        };
         decided
+            .and_then(|permit| self.permits_overrides(parts, permit))
+            .and_then(|permit| self.proxy.recorded(permit))
     }
 
     /// Finds how a permitted request gets out, and puts it on record.

@@ -10,6 +10,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
 
 use super::Proxy;
+use super::body::Account;
 use super::flow::Call;
 use crate::audit::Process;
 use crate::rules::{Code, Denial, Intent, Permit};
@@ -51,11 +52,16 @@ impl Proxy {
     /// the answer.
     pub(super) async fn decide(&self, call: &Call, intent: Intent) -> Result<Permit, Denial> {
         match self.rules_of(call).decide(intent) {
-            Err(denial) if denial.code == Code::NoRule => match denial.intent.clone() {
-                Some(intent) => self.ask(call, intent, denial).await,
-                None => Err(denial),
-            },
+            Err(denial) => self.appeal(call, denial).await,
             decided => decided,
+        }
+    }
+
+    /// What becomes of a refusal by the rules, where somebody may be asked.
+    pub(super) async fn appeal(&self, call: &Call, denial: Denial) -> Result<Permit, Denial> {
+        match denial.intent.clone().filter(|_| denial.code == Code::NoRule) {
+            Some(intent) => self.ask(call, intent, denial).await,
+            None => Err(denial),
         }
     }
 
@@ -74,13 +80,38 @@ impl Proxy {
             tracing::warn!(url = intent.url(false), "too many questions wait: it was not asked");
             return Err(denial);
         }
+        let open = Open { proxy: self, call, denial: Some(&denial) };
         let is_permitted = tokio::select! {
             answer = timeout(patience, answered) => matches!(answer, Ok(Ok(true))),
             () = self.closing() => false,
         };
+        open.is_answered();
         if is_permitted {
             return self.rules_of(call).decide(intent);
         }
         Err(Denial { code: Code::Declined, ..denial })
+    }
+}
+
+/// A question that is open. Who asked may leave meanwhile, and was refused then: that is on record.
+struct Open<'a> {
+    proxy: &'a Proxy,
+    call: &'a Call,
+    denial: Option<&'a Denial>,
+}
+
+impl Open<'_> {
+    /// Whoever asked hears what became of it.
+    fn is_answered(mut self) {
+        self.denial = None;
+    }
+}
+
+impl Drop for Open<'_> {
+    fn drop(&mut self) {
+        if let Some(denial) = self.denial {
+            let declined = Denial { code: Code::Declined, ..denial.clone() };
+            drop(Account::new(self.proxy.deny(self.call, declined)));
+        }
     }
 }

@@ -347,9 +347,13 @@ fn harmless(name: &str) -> String {
     name.chars().take(32).map(|c| if is_plain(c) { c } else { '_' }).collect()
 }
 
-/// A rule as an element of a list: at the end of a line a colon would make it a key.
+/// A rule as an element of a list: on one line, and quoted where it would be something else in YAML.
 fn quoted(rule: &str) -> String {
-    if rule.ends_with(':') { format!("\"{rule}\"") } else { rule.to_owned() }
+    let words: Vec<&str> = rule.split_ascii_whitespace().collect();
+    let rule = words.join(" ");
+    let yaml = serde_yaml::to_string(&rule).unwrap_or_default();
+    let yaml = yaml.trim_end();
+    if yaml.lines().count() == 1 { yaml.to_owned() } else { format!("{rule:?}") }
 }
 
 /// Text that stays on its line.
@@ -473,6 +477,16 @@ mod tests {
     fn a_rule_of_the_policy_that_granted_something_stays_as_it_is() {
         let lessons = learn(&["domain=a.test path=/x/*"], &[("GET", "a.test", "/x/y")]);
         assert_eq!(lessons.rules(), ["domain=a.test path=/x/*"]);
+    }
+
+    #[test]
+    fn a_rule_of_the_policy_is_one_line_of_the_file_however_it_was_written() {
+        let rules = ["method=GET\n domain=a.test", "path=/x: domain=b.test"];
+        let lessons = learn(&rules, &[("GET", "a.test", "/"), ("GET", "b.test", "/x:")]);
+        let read: serde_yaml::Value = serde_yaml::from_str(&lessons.yaml(&[])).unwrap();
+        let read = read["allowlist"].as_sequence().unwrap();
+        let read: Vec<_> = read.iter().map(|rule| rule.as_str().unwrap()).collect();
+        assert_eq!(read, ["method=GET domain=a.test", "path=/x: domain=b.test"]);
     }
 
     #[test]

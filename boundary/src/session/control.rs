@@ -36,9 +36,11 @@ use crate::rules::{self, DomainMatch, Rule, RuleSet};
 const CALLERS: usize = 16;
 /// How long a caller may take to say what it wants.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// How many refusals are told at once, and how long one may be.
+/// How many refusals are told at once, how long what one asked may be, and how long they are together:
+/// in JSON at most twice as long, which is read.
 const MOST_TOLD: usize = 100;
 const LONGEST_TOLD: usize = 4096;
+const MOST_BYTES_TOLD: usize = 384 * 1024;
 /// How long accepting pauses after an error.
 const PAUSE: Duration = Duration::from_millis(100);
 
@@ -223,7 +225,7 @@ impl Control {
 
     /// What was denied last.
     fn denied(&self) -> Answer {
-        let all = self.proxy.denials(MOST_TOLD).into_iter().map(|(sequence, denial)| {
+        let all = self.proxy.denials(MOST_TOLD).into_iter().rev().map(|(sequence, denial)| {
             let (method, url) = match (&denial.intent, &denial.asked) {
                 (Some(intent), _) => {
                     (intent.method().map(rules::Method::as_str), intent.url(false))
@@ -231,13 +233,20 @@ impl Control {
                 (None, Some(asked)) => (asked.method(), asked.url(false)),
                 (None, None) => (None, String::new()),
             };
-            let asked = format!("{} {url}", method.unwrap_or_default()).trim_start().to_owned();
+            let asked = format!("{} {url}", method.unwrap_or_default());
+            let asked = shortened(asked.trim_start());
             let (code, rule) = (denial.code.as_str().to_owned(), denial.remedy());
             Denied { sequence, asked, code, rule }
         });
-        // So that the answer is no longer than any that is read.
-        let is_short = |denied: &Denied| denied.asked.len() < LONGEST_TOLD;
-        Answer::Denied(all.filter(is_short).collect())
+        // So that the answer is no longer than any that is read, the latest go before.
+        let mut left = MOST_BYTES_TOLD;
+        let fits = |denied: &Denied| {
+            let length = denied.asked.len() + denied.rule.as_ref().map_or(0, String::len);
+            left.checked_sub(length).map(|less| left = less).is_some()
+        };
+        let mut told: Vec<Denied> = all.take_while(fits).collect();
+        told.reverse();
+        Answer::Denied(told)
     }
 
     /// Reads the policy again. One that cannot be read changes nothing, and is told; nor does one that
@@ -300,7 +309,7 @@ impl Control {
         let missed = parsed.missed(&intent, reading);
         if !missed.is_empty() {
             let missed: Vec<&str> = missed.iter().map(|part| part.as_str()).collect();
-            let url = intent.url(true);
+            let url = intent.url(false);
             return Answer::Failed(format!(
                 "`{text}` does not permit {url}: {}",
                 missed.join(", ")
@@ -339,5 +348,13 @@ impl Control {
         }
         // Under the lock, so that of two that are written at once none is lost.
         if save { save::save(self.first.file.as_deref(), &text) } else { Ok(()) }
+    }
+}
+
+/// What was asked, as far as there is room to tell it.
+fn shortened(asked: &str) -> String {
+    match asked.char_indices().nth(LONGEST_TOLD) {
+        Some((end, _)) => format!("{}…", asked.get(..end).unwrap_or_default()),
+        None => asked.to_owned(),
     }
 }

@@ -90,10 +90,11 @@ struct Change {
 }
 
 impl Change {
-    /// The same without what may be a secret in it: a URL that has a name and a password.
+    /// The same without what may be a secret in it: a URL, which need not say its scheme, that has a name
+    /// and a password.
     fn discreet(self) -> Self {
         let hide = |value: Option<Value>| match value {
-            Some(Value::String(text)) if text.contains("://") && text.contains('@') => {
+            Some(Value::String(text)) if text.contains('@') => {
                 Some(Value::from("(with credentials)"))
             }
             value => value,

@@ -17,7 +17,7 @@ use std::fs::{File, Metadata, OpenOptions, TryLockError};
 use std::io;
 use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt as _;
-use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::{FileExt as _, FileTypeExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
@@ -58,6 +58,33 @@ struct Current {
     written: u64,
     /// How long the file was then.
     length: u64,
+    /// How it began then: somebody may have emptied it since, and written more than there was.
+    begin: Vec<u8>,
+}
+
+impl Current {
+    /// A file as it is now.
+    fn new(file: Arc<File>) -> io::Result<Self> {
+        let (length, begin) = (file.metadata()?.len(), begin_of(&file));
+        Ok(Self { file, looked: Instant::now(), written: 0, length, begin })
+    }
+
+    /// Whether it is shorter than it was, or begins otherwise.
+    fn is_emptied(&self, length: u64) -> bool {
+        length < self.length.saturating_add(self.written)
+            || !begin_of(&self.file).starts_with(&self.begin)
+    }
+}
+
+/// How much of a file's beginning tells it from the same file begun anew: a time and a session.
+const BEGIN: usize = 128;
+
+/// How a file begins. A device begins with nothing.
+fn begin_of(file: &File) -> Vec<u8> {
+    let mut begin = vec![0; BEGIN];
+    let length = file.read_at(&mut begin, 0).unwrap_or_default();
+    begin.truncate(length);
+    begin
 }
 
 /// What to do next.
@@ -100,10 +127,10 @@ impl Place {
             others.map(|number| open(&folder, rotated(Path::new(&name), number).as_os_str()));
         let mut ring = ring.map(|file| file.map(Arc::new)).collect::<io::Result<Vec<_>>>()?;
         ring.push(Arc::clone(&file));
-        let length = file.metadata()?.len();
-        let current = Mutex::new(Current { file, looked: Instant::now(), written: 0, length });
-        let place = Self { folder, name, rotation, ring, current };
-        if rotation.is_some_and(|rotation| length >= rotation.size) {
+        let current = Current::new(file)?;
+        let is_full = rotation.is_some_and(|rotation| current.length >= rotation.size);
+        let place = Self { folder, name, rotation, ring, current: Mutex::new(current) };
+        if is_full {
             place.look()?;
         }
         Ok(place)
@@ -127,7 +154,11 @@ impl Place {
 
     /// Notes how much was written.
     pub(in crate::audit) fn wrote(&self, length: usize) {
-        self.current.lock().unwrap_or_else(PoisonError::into_inner).written += length as u64;
+        let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
+        current.written += length as u64;
+        if current.begin.len() < BEGIN {
+            current.begin = begin_of(&current.file);
+        }
     }
 
     /// Sees whether to go on elsewhere: now and then, and when so much was written that it may be due.
@@ -139,10 +170,9 @@ impl Place {
         let is_due =
             current.length < limit && current.length.saturating_add(current.written) >= limit;
         // A single file is emptied where it stands, by whichever session finds it full.
-        let known = current.length.saturating_add(current.written);
         let is_emptied = self.rotation.is_some_and(|rotation| rotation.files <= 1)
-            && current.file.metadata().is_ok_and(|file| file.len() < known);
-        let is_looked_up = is_emptied || is_due || is_time && current.written > 0;
+            && current.file.metadata().is_ok_and(|file| current.is_emptied(file.len()));
+        let is_looked_up = is_emptied || is_due || is_time;
         drop(current);
         if is_looked_up { self.look() } else { Ok(Turn::Stay) }
     }
@@ -154,10 +184,10 @@ impl Place {
         if !own.is_file() {
             return Ok(Turn::Stay);
         }
-        let before = self.noted(own.len());
+        let is_emptied = self.noted(own.len());
         match self.named()? {
             Some(there) if is_same(&own, there) => {
-                if own.len() < before {
+                if is_emptied {
                     return Ok(Turn::Follow);
                 }
                 match self.rotation.filter(|rotation| own.len() >= rotation.size) {
@@ -185,12 +215,13 @@ impl Place {
         }
     }
 
-    /// Notes how long the file is now, and says how long it should be at least.
-    fn noted(&self, length: u64) -> u64 {
+    /// Notes how the file is now, and says whether somebody has emptied it.
+    fn noted(&self, length: u64) -> bool {
         let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
-        let before = current.length.saturating_add(current.written);
+        let is_emptied = current.is_emptied(length);
         (current.looked, current.written, current.length) = (Instant::now(), 0, length);
-        before
+        current.begin = begin_of(&current.file);
+        is_emptied
     }
 
     /// Which file has the name: its device and its number. None if there is none.
@@ -277,9 +308,8 @@ impl Place {
 
     /// Writes to another file from now on.
     fn go_on(&self, file: Arc<File>) -> io::Result<()> {
-        let length = file.metadata()?.len();
-        let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
-        *current = Current { file, looked: Instant::now(), written: 0, length };
+        let next = Current::new(file)?;
+        *self.current.lock().unwrap_or_else(PoisonError::into_inner) = next;
         Ok(())
     }
 }

@@ -315,3 +315,39 @@ fn whoever_holds_a_file_that_nobody_empties_is_not_waited_for() {
     assert!(recorder.finish(PATIENCE, Usage::default()));
     holder.unlock().expect("held until here");
 }
+
+#[test]
+fn a_file_that_was_emptied_and_has_grown_again_begins_anew_for_whoever_was_idle() {
+    let folder = Folder::new();
+    let idle = started(&folder.file(), Some(Rotation { size: u64::MAX, files: 2 }));
+    refuse(&idle);
+    let before = fs::metadata(folder.file()).expect("it is there").len();
+    fs::OpenOptions::new().write(true).truncate(true).open(folder.file()).expect("emptied");
+    let busy = started(&folder.file(), Some(Rotation { size: u64::MAX, files: 2 }));
+    let length = || fs::metadata(folder.file()).expect("it is there").len();
+    refuse_until(&busy, || length() > 2 * before);
+    std::thread::sleep(Duration::from_millis(1200));
+    refuse(&idle);
+    assert!(idle.finish(PATIENCE, Usage::default()) && busy.finish(PATIENCE, Usage::default()));
+    let sessions = verified(&folder.file());
+    assert!(sessions.is_intact() && sessions.is_ended(), "{:?}", sessions.findings);
+}
+
+#[test]
+fn a_line_without_an_end_takes_no_other_sessions_line_with_it() {
+    use std::io::Write as _;
+    let folder = Folder::new();
+    let recorder = started(&folder.file(), None);
+    refuse(&recorder);
+    // Somebody was killed while it wrote.
+    let mut other = fs::OpenOptions::new().append(true).open(folder.file()).expect("opened");
+    other.write_all(b"{\"event_time\":\"20").expect("written");
+    refuse(&recorder);
+    assert!(recorder.finish(PATIENCE, Usage::default()));
+    let sessions = verified(&folder.file());
+    let is_all = sessions.findings.len() <= 1 && sessions.is_ended();
+    assert!(is_all, "{:?}", sessions.findings);
+    let text = text_of(&folder.file());
+    let whole = text.lines().filter(|line| serde_json::from_str::<serde_json::Value>(line).is_ok());
+    assert_eq!(whole.count(), 4, "{text}");
+}

@@ -59,7 +59,8 @@ impl Writer {
     ) -> Result<(), Short> {
         let mut bytes = mem::take(&mut self.bytes);
         bytes.clear();
-        if self.is_torn {
+        // Another session's line may have no end either.
+        if self.is_torn || self.target.is_torn() {
             bytes.push(b'\n');
         }
         let begin = bytes.len();

@@ -10,9 +10,9 @@ mod tables;
 mod timeline;
 mod tree;
 
-use std::fs::OpenOptions;
+use std::fs::{OpenOptions, Permissions};
 use std::io::{self, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::Path;
 
 use jiff::Zoned;
@@ -42,5 +42,10 @@ pub(super) fn report(asked: &Report) -> Result<(), Error> {
 fn write(path: &Path, page: &[u8]) -> io::Result<()> {
     let mut options = OpenOptions::new();
     options.write(true).create(true).truncate(true).mode(0o600);
-    options.open(path)?.write_all(page)
+    let mut file = options.open(path)?;
+    // It may have been there, and anybody's to read.
+    if file.metadata()?.is_file() {
+        file.set_permissions(Permissions::from_mode(0o600))?;
+    }
+    file.write_all(page)
 }
