@@ -39,3 +39,27 @@ fn whoever_waits_is_interrupted_stopped_and_continued_as_without_boundary() {
     let is_same = out.stdout == without.stdout;
     out.exits(0).expect(is_same, &format!("as without boundary:\n{}", without.stdout));
 }
+
+/// Connects from an address of the machine that is none of loopback's.
+const FROM_ELSEWHERE: &str = "
+import errno, socket, sys
+for family, own in ((socket.AF_INET, sys.argv[1]), (socket.AF_INET6, sys.argv[2])):
+    s = socket.socket(family)
+    s.settimeout(20)
+    s.bind((own, 0))
+    target = socket.getaddrinfo('allowed.test', 80, family, socket.SOCK_STREAM)[0][4]
+    print('from', own, errno.errorcode.get(s.connect_ex(target)))
+s = socket.socket()
+s.bind(('127.0.0.1', 0))
+print('from loopback', s.connect_ex((socket.gethostbyname('allowed.test'), 80)))";
+
+#[test]
+fn who_binds_to_an_address_of_the_machine_is_refused_at_once() {
+    needs!(root, ebpf, python3);
+    let world = World::new();
+    let command = ["/usr/bin/python3", "-c", FROM_ELSEWHERE, "10.77.0.2", "fd77::2"];
+    let out = world.boundary(&["--allow", "domain=allowed.test"], &command).output();
+    out.exits(0).says("from 10.77.0.2 EPERM").says("from fd77::2 EPERM");
+    out.says("from loopback 0");
+    out.record(&[("code", "packet"), ("comm", "python3")]);
+}

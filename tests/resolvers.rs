@@ -296,6 +296,20 @@ fn with_real_dns_permitted_names_are_asked_outside_and_others_are_not() {
 }
 
 #[test]
+fn with_real_dns_an_inner_session_asks_for_what_its_own_rules_cover() {
+    needs!(root, rooms);
+    let world = World::new();
+    let boundary = world.exact(&[]).words().remove(0);
+    let ask = |name| format!("{} dns udp 192.0.2.53 {name} A >/dev/null", world.attack());
+    let (own, other) = (ask("allowed.test"), ask("secret.four.test"));
+    let script = format!("{boundary} --allow domain=allowed.test -- sh -c '{own}; {other}'");
+    let real = ["--use-real-dns", "--allow", "domain=allowed.test", "--allow", "domain=four.test"];
+    let out = world.boundary(&real, &["sh", "-c", &script]).output();
+    out.exits(0).reached("192.0.2.53");
+    out.expect(out.questions.iter().all(|it| it.name.contains("allowed.test")), "no other");
+}
+
+#[test]
 fn with_real_dns_connections_are_judged_by_name() {
     needs!(root, bpf, curl, python3);
     let world = World::new();

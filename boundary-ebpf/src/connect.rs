@@ -4,6 +4,7 @@
 //! Each step reads the call anew instead of handing what it knows to the next: what the verifier
 //! does not know it does not follow, and that is most of what loading costs.
 
+use aya_ebpf::bindings::bpf_sock;
 use aya_ebpf::helpers::{bpf_get_current_cgroup_id, bpf_get_socket_cookie};
 use boundary_common::flow::{Doors, Endpoint};
 use boundary_common::steer::{self, Decision, Door, Hook, Listener, Why};
@@ -12,6 +13,7 @@ use crate::addr::Call;
 use crate::context::{read, write};
 use crate::listener::Tuple;
 use crate::maps::{TARGETS, doors};
+use crate::packet::{is_loopback4, is_loopback6};
 use crate::refusal::{self, Author, What};
 
 /// Steers a call. True lets it go on, with the address that it now holds.
@@ -50,6 +52,10 @@ fn follow(call: &Call, hook: Hook, target: &Endpoint, ports: [u16; 2]) -> Option
         Decision::Turn(Door::Resolver) => (Door::Resolver, resolver),
         Decision::Refuse(why) => return Some(why),
     };
+    // Its packets could not go to a door, and a connection would be tried for minutes.
+    if matches!(hook, Hook::Connect) && is_bound_elsewhere(call, target) {
+        return Some(Why::Packet);
+    }
     let at = target.on_loopback(port);
     // Who asks matters for what the session itself serves, which no door is.
     match steer::through(door, receiver(call, hook, &at, ANYBODY)) {
@@ -62,6 +68,24 @@ fn follow(call: &Call, hook: Hook, target: &Endpoint, ports: [u16; 2]) -> Option
     }
     call.replace(&at);
     None
+}
+
+/// Whether the call's socket has an address of the machine that is not on loopback.
+#[inline(always)]
+fn is_bound_elsewhere(call: &Call, target: &Endpoint) -> bool {
+    let Some(sk) = call.sk() else { return false };
+    let sk: *const bpf_sock = sk.cast();
+    if target.is_v4() {
+        let own = read!(sk, src_ip4);
+        return own != 0 && !is_loopback4(own);
+    }
+    let own = [
+        read!(sk, src_ip6[0]),
+        read!(sk, src_ip6[1]),
+        read!(sk, src_ip6[2]),
+        read!(sk, src_ip6[3]),
+    ];
+    own != [0; 4] && !is_loopback6(own)
 }
 
 /// Decides about the target, by who listens there.

@@ -160,13 +160,13 @@ impl Packet {
 
 /// Whether an IPv4 address, as on the wire, is one of loopback's.
 #[inline(always)]
-fn is_loopback4(address: u32) -> bool {
+pub(crate) fn is_loopback4(address: u32) -> bool {
     u32::from_be(address) >> 24 == LOOPBACK4
 }
 
 /// Whether an IPv6 address, as on the wire, is `::1`.
 #[inline(always)]
-fn is_loopback6(address: [u32; 4]) -> bool {
+pub(crate) fn is_loopback6(address: [u32; 4]) -> bool {
     address[0] | address[1] | address[2] == 0 && address[3] == 1_u32.to_be()
 }
 

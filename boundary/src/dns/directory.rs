@@ -29,7 +29,7 @@ impl Directory {
         Self {
             hosts: entries(hosts).collect(),
             forwarder: Forwarder::new(resolv_conf),
-            search: search_domains(resolv_conf),
+            search: search_domains(resolv_conf).unwrap_or_default(),
             dots: dots(resolv_conf).unwrap_or(DOTS),
         }
     }

@@ -21,7 +21,7 @@ use uuid::Uuid;
 use super::{PAYLOAD, serve};
 use super::{Resolver, fail, is_localhost, is_plain, question, respond, reverse_address, shown};
 use crate::audit::Process;
-use crate::rules::Host;
+use crate::rules::{Host, RuleSet};
 
 /// How long one server may take. A client gives up after five seconds or more.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -154,19 +154,20 @@ impl Resolver {
         self.forwarder.as_ref().map_or(0, Forwarder::under_way)
     }
 
-    /// The errand that a message means, if it is a question to be asked outside.
-    pub(super) fn errand(&self, query: &[u8]) -> Option<Errand> {
+    /// The errand that a message means, if it is a question to be asked outside for who asked it.
+    pub(super) fn errand(&self, query: &[u8], process: Option<&Process>) -> Option<Errand> {
         self.forwarder.as_ref()?;
         let query = Message::from_vec(query).ok()?;
         let question = question(&query).ok()?.clone();
         let is_query = query.metadata.message_type == MessageType::Query;
         let may = is_query && !self.recorder.is_refusing();
-        (may && self.is_forwarded(&question)).then_some(Errand { query, question })
+        let rules = self.rules.of(process.map_or(0, Process::place));
+        (may && self.is_forwarded(&question, &rules)).then_some(Errand { query, question })
     }
 
     /// Whether a question is for the host's resolvers: only what a rule covers, so that no other
     /// name carries anything out. Keys for an encrypted greeting are withheld here as well.
-    fn is_forwarded(&self, question: &Query) -> bool {
+    fn is_forwarded(&self, question: &Query, rules: &RuleSet) -> bool {
         let (name, kind) = (question.name(), question.query_type());
         let withheld = matches!(
             kind,
@@ -182,10 +183,10 @@ impl Resolver {
         }
         if let Some(address) = reverse_address(name) {
             let is_ours = address.is_loopback() || self.pins.is_synthetic(address);
-            return !is_ours && self.rules.names_host(&Host::Address(address));
+            return !is_ours && rules.names_host(&Host::Address(address));
         }
         match Host::parse(&shown(name)) {
-            Ok(host @ Host::Name(_)) => !is_localhost(&host) && self.rules.names_host(&host),
+            Ok(host @ Host::Name(_)) => !is_localhost(&host) && rules.names_host(&host),
             Ok(Host::Address(_)) | Err(_) => false,
         }
     }

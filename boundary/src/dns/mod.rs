@@ -45,8 +45,8 @@ pub struct Resolver {
     pins: Arc<Pins>,
     rules: Arc<Policies>,
     recorder: Recorder,
-    search: Vec<String>,
     forwarder: Option<Forwarder>,
+    has_v6: bool,
 }
 
 /// What becomes of a question.
@@ -80,14 +80,15 @@ impl Reply {
 }
 
 impl Resolver {
-    /// A resolver that shares the proxy's pins. `search` is what [`search_domains`] read.
-    pub fn new(
-        pins: Arc<Pins>,
-        rules: Arc<Policies>,
-        recorder: Recorder,
-        search: Vec<String>,
-    ) -> Self {
-        Self { pins, rules, recorder, search, forwarder: None }
+    /// A resolver that shares the proxy's pins.
+    pub fn new(pins: Arc<Pins>, rules: Arc<Policies>, recorder: Recorder) -> Self {
+        Self { pins, rules, recorder, forwarder: None, has_v6: true }
+    }
+
+    /// The resolver where nothing over IPv6 gets to the proxy: no name has an address of it.
+    #[must_use]
+    pub fn without_v6(self) -> Self {
+        Self { has_v6: false, ..self }
     }
 
     /// The resolver, with the host's own behind it: questions for names that a rule covers are
@@ -147,6 +148,7 @@ impl Resolver {
             Ok(Host::Address(_)) => Reply::absent(),
             Ok(host) if is_localhost(&host) => address(question, || Some(LOOPBACK)),
             Ok(host) if self.is_search_attempt(&host) => Reply::absent(),
+            Ok(_) if !self.has_v6 && question.query_type() == RecordType::AAAA => Reply::empty(),
             Ok(host) => address(question, || self.pins.pin(&host)),
         }
     }
@@ -173,7 +175,7 @@ impl Resolver {
     /// rule that knows it from other names below the suffix means it.
     fn is_search_attempt(&self, host: &Host) -> bool {
         let text = host.to_string();
-        let shorter = self.search.iter().filter_map(|suffix| {
+        let shorter = self.pins.search().iter().filter_map(|suffix| {
             let name = text.strip_suffix(suffix.as_str())?.strip_suffix('.')?;
             (!name.is_empty()).then_some((name, suffix))
         });
@@ -304,17 +306,16 @@ fn reverse_address(name: &Name) -> Option<IpAddr> {
     (net.prefix_len() == net.max_prefix_len()).then(|| net.addr())
 }
 
-/// The search list of a `resolv.conf`, without final dots. Of several, the last counts.
-pub fn search_domains(resolv_conf: &str) -> Vec<String> {
+/// The search list of a `resolv.conf`, without final dots; none where no line says one. Of several, the
+/// last counts.
+pub fn search_domains(resolv_conf: &str) -> Option<Vec<String>> {
     let mut lists = resolv_conf.lines().filter_map(|line| {
         let mut words = line.split_whitespace();
         matches!(words.next()?, "search" | "domain").then_some(words)
     });
-    let words = lists.next_back().into_iter().flatten();
-    words
-        .map(|word| word.trim_end_matches('.').to_ascii_lowercase())
-        .filter(|word| !word.is_empty())
-        .collect()
+    let words = lists.next_back()?;
+    let domains = words.map(|word| word.trim_end_matches('.').to_ascii_lowercase());
+    Some(domains.filter(|word| !word.is_empty()).collect())
 }
 
 /// The names and addresses of a hosts file (hosts(5)), but for those of this machine itself, which

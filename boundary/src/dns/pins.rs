@@ -58,6 +58,8 @@ impl Pin {
 pub struct Pins {
     names: Mutex<Names>,
     answered: Answered,
+    /// The host's search list.
+    search: Vec<String>,
 }
 
 /// Names by number and numbers by name.
@@ -69,6 +71,30 @@ struct Names {
 }
 
 impl Pins {
+    /// No names yet, on a host with this search list: what [`search_domains`](super::search_domains) reads.
+    pub fn searching(search: Vec<String>) -> Self {
+        Self { search, ..Self::default() }
+    }
+
+    /// The host's search list.
+    pub(super) fn search(&self) -> &[String] {
+        &self.search
+    }
+
+    /// The shorter names of which the search list makes this one. A program that was given an address
+    /// for it may have asked for one of them, and call it by that.
+    pub fn short(&self, name: &Host) -> Vec<Host> {
+        if self.search.is_empty() {
+            return Vec::new();
+        }
+        let text = name.to_string();
+        let short = |suffix: &String| {
+            let short = text.strip_suffix(suffix.as_str())?.strip_suffix('.')?;
+            Host::parse(short).ok().filter(|short| matches!(short, Host::Name(_)))
+        };
+        self.search.iter().filter_map(short).collect()
+    }
+
     /// The name's addresses, the same for the session's whole life. `None` when all are given away:
     /// the command may still use any of them.
     pub fn pin(&self, name: &Host) -> Option<Pin> {

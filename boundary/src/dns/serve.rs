@@ -57,7 +57,7 @@ impl Resolver {
             let query = buffer.get(..length).unwrap_or_default();
             let Some(process) = asker(client, asked) else { continue };
             let client = (client, asked);
-            match self.errand(query) {
+            match self.errand(query, Some(&process)) {
                 Some(errand) => {
                     let back = (Arc::clone(&socket), client);
                     errands.spawn(Arc::clone(self).run_for(back, errand, process));
@@ -96,7 +96,7 @@ impl Resolver {
                     return Err(error);
                 }
             };
-            let answer = match self.errand(&query) {
+            let answer = match self.errand(&query, process.as_ref()) {
                 Some(errand) => self.run(errand, process.clone(), Transport::Stream).await,
                 None => self.answer(&query, process.clone()),
             };

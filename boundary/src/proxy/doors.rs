@@ -39,7 +39,7 @@ impl Doors {
     /// Opens the doors on loopback, v4 and v6 on one port each for TCP and DNS. A port that was
     /// named and is taken is an error; else the usual one if it is free, else the kernel's choice.
     ///
-    /// A machine without IPv6 has the v4 doors alone: no v6 connection can be made there.
+    /// A machine without IPv6, or whose loopback has none, has the v4 doors alone.
     pub fn bind(port: Option<u16>) -> Result<Self, Closed> {
         let tcp = match port {
             Some(port) => pair(listener, port)?,
@@ -49,6 +49,11 @@ impl Doors {
         };
         let dns = chosen(UdpSocket::bind, UdpSocket::local_addr)?;
         Ok(Self { tcp, dns })
+    }
+
+    /// Whether a connection over IPv6 gets in.
+    pub fn has_v6(&self) -> bool {
+        self.tcp.iter().any(|door| door.local_addr().is_ok_and(|address| address.is_ipv6()))
     }
 }
 

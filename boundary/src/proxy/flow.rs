@@ -58,6 +58,8 @@ pub(super) struct Call {
     pub(super) subject: Subject,
     /// Where the program meant to go.
     pub(super) target: Target,
+    /// What it may call that: shorter names, of which the host's search list makes the target's.
+    pub(super) short: Vec<Host>,
     /// Whether its connection is to end with a reset.
     pub(super) cut: Cut,
     /// Whether anything that it asked for is on record.
@@ -84,7 +86,10 @@ impl Call {
             return Ok(Self::with(subject, Target::Open, Cut::default()));
         }
         match Target::at(target.ip(), target.port(), pins) {
-            Ok(target) => Ok(Self::with(subject, target, Cut::default())),
+            Ok(target) => {
+                let short = target.host().map(|(host, _)| pins.short(host)).unwrap_or_default();
+                Ok(Self { short, ..Self::with(subject, target, Cut::default()) })
+            }
             Err(denial) => Err(Box::new((subject, denial))),
         }
     }
@@ -99,7 +104,7 @@ impl Call {
 
     /// A call of which nothing is on record yet.
     fn with(subject: Subject, target: Target, cut: Cut) -> Self {
-        Self { subject, target, cut, told: Arc::default() }
+        Self { subject, target, short: Vec::new(), cut, told: Arc::default() }
     }
 
     /// Puts a decision about it on record.

@@ -120,7 +120,7 @@ fn parts(rules: &[&str]) -> Parts {
     let rules = rules.iter().map(|rule| rule.parse::<Rule>().expect("a rule")).collect();
     let rules = Arc::new(Policies::new(RuleSet::new(rules, DomainMatch::Subdomains)));
     let pins = Arc::new(Pins::default());
-    let resolver = Resolver::new(Arc::clone(&pins), Arc::clone(&rules), recorder.clone(), vec![]);
+    let resolver = Resolver::new(Arc::clone(&pins), Arc::clone(&rules), recorder.clone());
     Parts {
         rules,
         authority: Arc::new(Authority::new().expect("an authority")),

@@ -18,6 +18,8 @@ use crate::rules::{Asked, Code, Denial, Host, Intent, Scheme};
 pub(super) struct Heard {
     /// Where the program meant to go.
     pub(super) target: Target,
+    /// What the program may call that, as the search list made it.
+    pub(super) short: Vec<Host>,
     /// Plain, or inside TLS.
     pub(super) scheme: Scheme,
     /// The name in the TLS greeting.
@@ -27,7 +29,8 @@ pub(super) struct Heard {
 impl Heard {
     /// Nothing but the connection itself.
     pub(super) fn plain(call: &Call) -> Self {
-        Self { target: call.target.clone(), scheme: Scheme::Http, sni: None }
+        let (target, short) = (call.target.clone(), call.short.clone());
+        Self { target, short, scheme: Scheme::Http, sni: None }
     }
 
     /// A TLS greeting. One to the proxy itself is not a use of it that we know.
@@ -36,14 +39,28 @@ impl Heard {
             return Err(Denial::new(Code::UnclearProtocol));
         }
         let sni = greeting.accepted.client_hello().server_name().map(Host::parse).transpose()?;
-        Ok(Self { target: call.target.clone(), scheme: Scheme::Https, sni })
+        let (target, short) = (call.target.clone(), call.short.clone());
+        Ok(Self { target, short, scheme: Scheme::Https, sni })
+    }
+
+    /// A host in full: one that the program calls by what it asked the resolver for is the one that it
+    /// was given an address of.
+    fn whole(&self, host: Host) -> Host {
+        match self.target.host().filter(|_| self.short.contains(&host)) {
+            Some((whole, _)) => whole.clone(),
+            None => host,
+        }
     }
 
     /// Whether the connection names the intent's host and port. A program that connects to an
     /// address may name a host that is there; whether it is, the way out finds.
     pub(super) fn agrees_with(&self, intent: &Intent) -> bool {
         let (host, port) = (intent.host(), intent.port());
-        let sni_agrees = self.sni.as_ref().is_none_or(|sni| sni == host);
+        let is_meant = |sni: &Host| {
+            sni == host
+                || self.short.contains(sni) && self.target.host().is_some_and(|it| it.0 == host)
+        };
+        let sni_agrees = self.sni.as_ref().is_none_or(is_meant);
         let target_agrees = self.target.host().is_none_or(|(target, at)| {
             let may_be_there = matches!((target, host), (Host::Address(_), Host::Name(_)));
             at == port && (target == host || may_be_there)
@@ -83,8 +100,9 @@ fn settle(
     (version, method, path): (Version, &str, &str),
     (line, header): (Named, Named),
 ) -> Result<Intent, Denial> {
-    let at = |named: Named| {
-        named.and_then(|(host, port)| Some((host, port.or(heard.scheme.default_port())?)))
+    let at = |named: Named| -> Option<(Host, u16)> {
+        let (host, port) = named?;
+        Some((heard.whole(host), port.or(heard.scheme.default_port())?))
     };
     let (line, header) = (at(line), at(header));
     // HTTP/1.0 has no `Host`: there the connection says it. HTTP/2 has `:authority` in its place.

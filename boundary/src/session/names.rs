@@ -31,6 +31,18 @@ fn files() -> (String, String) {
     (read("/etc/hosts"), read("/etc/resolv.conf"))
 }
 
+/// No names yet, and the search list that the command's programs put behind names. Where no file says any
+/// it is the domain of the machine's own name (resolv.conf(5)).
+pub(super) fn pins() -> Pins {
+    let (_, resolv_conf) = files();
+    let own = || {
+        let name = fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+        let domain = name.trim().split_once('.').map(|(_, domain)| domain.to_ascii_lowercase());
+        domain.into_iter().filter(|domain| !domain.is_empty()).collect()
+    };
+    Pins::searching(search_domains(&resolv_conf).unwrap_or_else(own))
+}
+
 /// The resolver, and what the host's files say of names. They are read now, before the command may
 /// have changed them.
 pub(super) fn resolver(
@@ -43,9 +55,7 @@ pub(super) fn resolver(
     for (host, address) in hosts_file(&hosts) {
         pins.note(&host, address);
     }
-    let (pins, rules) = (Arc::clone(pins), Arc::clone(rules));
-    let search = search_domains(&resolv_conf);
-    let resolver = Resolver::new(pins, rules, recorder.clone(), search);
+    let resolver = Resolver::new(Arc::clone(pins), Arc::clone(rules), recorder.clone());
     if config.real_dns { resolver.forwarding(Forwarder::new(&resolv_conf)) } else { resolver }
 }
 

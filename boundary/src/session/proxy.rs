@@ -31,7 +31,7 @@ use crate::control;
 use crate::dns::Pins;
 use crate::jail::child::Identity;
 use crate::jail::usher::{Entry, Reports, Told};
-use crate::jail::{Call, Lent, Refusals, Ring, Walls};
+use crate::jail::{Call, Choice, Lent, Refusals, Ring, Walls};
 use crate::proxy::{Doors, Parts, Proxy};
 use crate::rules::{DomainMatch, Policies};
 use crate::session::prompt::{Desk, Opened};
@@ -188,9 +188,13 @@ impl Setup<'_> {
         }
         let authority = Arc::new(Authority::new()?);
         let certificate = authority.certificate_pem().as_bytes().to_vec();
-        let pins = Arc::new(Pins::default());
+        let pins = Arc::new(names::pins());
         let (rules, limits) = bounds(self.config, home)?;
-        let resolver = names::resolver(self.config, &pins, &rules, &recorder);
+        let mut resolver = names::resolver(self.config, &pins, &rules, &recorder);
+        // What `landjail` connects gets there by whichever door there is.
+        if self.walls.jail() != Choice::Landjail && !self.doors.has_v6() {
+            resolver = resolver.without_v6();
+        }
         let parts = Parts {
             rules: Arc::clone(&rules),
             authority,

@@ -86,13 +86,13 @@ impl Stage {
     /// Asks as the serving loops do: outside if it is an errand.
     async fn outside(&self, query: &Message, over: Transport) -> Message {
         let bytes = query.to_vec().expect("encodes");
-        let errand = self.resolver.errand(&bytes).expect("to be passed on");
+        let errand = self.resolver.errand(&bytes, None).expect("to be passed on");
         let answer = self.resolver.run(errand, None, over).await.expect("an answer");
         Message::from_vec(&answer).expect("decodes")
     }
 
     fn is_passed_on(&self, name: &str, kind: RecordType) -> bool {
-        self.resolver.errand(&query(name, kind).to_vec().expect("encodes")).is_some()
+        self.resolver.errand(&query(name, kind).to_vec().expect("encodes"), None).is_some()
     }
 }
 

@@ -33,8 +33,8 @@ impl Stage {
         let rules = rules.iter().map(|rule| rule.parse().expect("a rule")).collect();
         let rules = Arc::new(Policies::new(RuleSet::new(rules, DomainMatch::Subdomains)));
         let search = search.iter().map(ToString::to_string).collect();
-        let pins = Arc::new(Pins::default());
-        let resolver = Arc::new(Resolver::new(pins, rules, recorder.clone(), search));
+        let pins = Arc::new(Pins::searching(search));
+        let resolver = Arc::new(Resolver::new(pins, rules, recorder.clone()));
         Self { resolver, recorder, records }
     }
 
@@ -267,8 +267,9 @@ search! {
 fn the_last_search_list_of_resolv_conf_counts() {
     let text = "# search commented.example\nnameserver 127.0.0.53\ndomain old.example\n\
                 search  Ns.svc.cluster.local. lan\noptions edns0 search\n";
-    assert_eq!(search_domains(text), ["ns.svc.cluster.local", "lan"]);
-    assert_eq!(search_domains("nameserver 1.1.1.1"), [""; 0]);
+    assert_eq!(search_domains(text).unwrap(), ["ns.svc.cluster.local", "lan"]);
+    assert_eq!(search_domains("nameserver 1.1.1.1"), None);
+    assert_eq!(search_domains("search ."), Some(Vec::new()));
 }
 
 #[test]

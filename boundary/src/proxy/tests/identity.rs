@@ -1,6 +1,7 @@
 //! One host or none: everything that names it must agree (escapes C-1 to C-5, D-4, D-6).
 
 use super::*;
+use crate::dns::Directory;
 
 /// What a redirected connection to `127.0.0.1:port` answers to a request, all being allowed there.
 async fn redirected(request: &str) -> (Got, usize) {
@@ -297,4 +298,32 @@ async fn what_the_session_did_not_open_is_closed_without_a_word() {
     assert!(client.rest().await.is_empty());
     assert_eq!(*stage.asked.lock().unwrap(), 1, "asked exactly once");
     assert!(stage.decisions().await.is_empty());
+}
+
+/// A program asks the resolver for `db`, of which the search list makes another name, and calls it `db`.
+#[tokio::test]
+async fn a_name_that_the_search_list_made_may_be_called_by_what_was_asked() {
+    let origin = Scripted::fine().await;
+    let port = origin.address.port();
+    let directory = Some(Arc::new(Directory::new("127.0.0.1 db.corp.test other.corp.test", "")));
+    let egress = Egress { directory, ..Egress::default() };
+    let rules = [format!("host=db.corp.test,other.corp.test,127.0.0.1 port={port}")];
+    let search = vec!["corp.test".to_owned(), "lan".to_owned()];
+    let setting = Setting { egress, search, ..Setting::to_name("db.corp.test", port, &rules) };
+    let stage = setting.start();
+    for (host, status) in [
+        ("db", 200),
+        ("DB", 200),
+        ("db.corp.test", 200),
+        ("other", 403),
+        ("db.corp", 403),
+        ("db.lan", 403),
+    ] {
+        let request = format!("GET / HTTP/1.1\r\nHost: {host}:{port}\r\n\r\n");
+        assert_eq!(stage.connect().await.ask(request).await.status, status, "{host}");
+    }
+    let requests = origin.requests();
+    assert_eq!(requests.len(), 3);
+    let whole = format!("host: db.corp.test:{port}\r\n");
+    assert!(requests.iter().all(|it| it.to_lowercase().contains(&whole)), "{requests:?}");
 }

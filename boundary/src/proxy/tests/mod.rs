@@ -106,6 +106,8 @@ struct Setting {
     limits: Limits,
     egress: Egress,
     pinned: Option<&'static str>,
+    /// The host's search list.
+    search: Vec<String>,
     /// Names and the addresses that real answers gave them.
     noted: Vec<(&'static str, IpAddr)>,
     /// At which connection the jail breaks.
@@ -125,6 +127,7 @@ impl Setting {
             limits,
             egress: Egress::default(),
             pinned: None,
+            search: vec![],
             noted: vec![],
             breaks_at: None,
             held: Arc::default(),
@@ -143,7 +146,7 @@ impl Setting {
     }
 
     fn start(mut self) -> Stage {
-        let pins = Arc::new(Pins::default());
+        let pins = Arc::new(Pins::searching(std::mem::take(&mut self.search)));
         if let (Some(name), Some(target)) = (self.pinned, &mut self.target) {
             let pin = pins.pin(&name.parse_host()).expect("there is room");
             target.set_ip(IpAddr::V4(pin.v4));
@@ -156,8 +159,7 @@ impl Setting {
         let authority = Arc::new(Authority::new().unwrap());
         let rules = self.rules.iter().map(|rule| rule.parse::<Rule>().unwrap()).collect();
         let rules = Arc::new(Policies::new(RuleSet::new(rules, DomainMatch::Subdomains)));
-        let resolver =
-            Resolver::new(Arc::clone(&pins), Arc::clone(&rules), recorder.clone(), vec![]);
+        let resolver = Resolver::new(Arc::clone(&pins), Arc::clone(&rules), recorder.clone());
         let asked: Arc<Mutex<usize>> = Arc::default();
         let parts = Parts {
             rules,
