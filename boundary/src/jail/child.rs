@@ -309,7 +309,7 @@ pub(in crate::jail) fn is_unix(socket: BorrowedFd<'_>) -> bool {
 }
 
 /// Lets no crash of the command be piped to a program outside: a limit of 1 makes the kernel
-/// skip `core_pattern`'s pipe (core(5)).
+/// skip `core_pattern`'s pipe (core(5)). The [`filter`] keeps it there.
 ///
 /// sudo leaves a hard limit of 0, which only `CAP_SYS_RESOURCE` raises. Without that, 0 is as good
 /// where cores are files; where somebody gets them it is none, because the kernel ignores it there.
