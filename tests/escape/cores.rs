@@ -9,10 +9,20 @@ use nix::fcntl::{Flock, FlockArg};
 
 use super::people::BOTH;
 use crate::world::needs::needs;
-use crate::world::{World, install};
+use crate::world::{World, install, jail};
 
 /// The setting.
 const CORE_PATTERN: &str = "/proc/sys/kernel/core_pattern";
+
+/// Has it stay as it is meanwhile.
+pub(crate) fn keep_setting() -> Flock<File> {
+    hold(FlockArg::LockShared)
+}
+
+fn hold(how: FlockArg) -> Flock<File> {
+    let file = File::open(CORE_PATTERN).expect("Linux has it");
+    Flock::lock(file, how).expect("a lock")
+}
 
 /// The setting as a test needs it. It is one for the whole machine: one test at a time has it, and it is
 /// set back however that one ends.
@@ -24,8 +34,7 @@ struct Pattern {
 impl Pattern {
     /// Sets it.
     fn set(to: &str) -> Self {
-        let file = File::open(CORE_PATTERN).expect("Linux has it");
-        let lock = Flock::lock(file, FlockArg::LockExclusive).expect("a lock");
+        let lock = hold(FlockArg::LockExclusive);
         let before = fs::read_to_string(CORE_PATTERN).expect("it is text");
         // In a group of its own, and until our end of the pipe is closed by whatever closes it.
         let restorer = Command::new("sh")
@@ -84,6 +93,33 @@ fn h09_no_limit_that_a_command_sets_has_its_crash_piped_to_a_program_outside() {
         user.bare(&world, &[shell, "-c", LOWERED]).output();
         assert!(told.exists(), "outside the handler is run");
         fs::remove_file(&told).expect("it is ours");
+    }
+}
+
+/// Whether the kernel has hooks on calls that name a unix socket (Linux 6.7).
+fn judges_unix() -> bool {
+    let release = fs::read_to_string("/proc/sys/kernel/osrelease").expect("Linux has one");
+    let mut numbers = release.split(['.', '-']).map_while(|number| number.parse::<u32>().ok());
+    (numbers.next(), numbers.next()) >= (Some(6), Some(7))
+}
+
+#[test]
+fn h09_where_crashes_go_to_a_unix_socket_no_jail_stands_that_lets_them() {
+    needs!(root, bpf, machine);
+    let world = World::new();
+    for sign in ["@", "@@"] {
+        // For this world alone: the machine's is everybody's, who run at the same time.
+        let setting = world.file("setting", &format!("{sign}/run/crashes.sock\n"));
+        world.host().cover(&setting, CORE_PATTERN);
+        for user in BOTH {
+            let out = user.bounded(&world, &["true"]).output();
+            if jail() == "ebpf" && judges_unix() {
+                // Its hooks refuse what the kernel does for whoever crashes.
+                out.exits(0);
+            } else {
+                out.exits(125).complains("core_pattern").complains("no command was run");
+            }
+        }
     }
 }
 

@@ -8,7 +8,7 @@
 
 mod catalogue;
 mod containers;
-mod cores;
+pub(crate) mod cores;
 mod crowd;
 mod daemons;
 mod experiments;

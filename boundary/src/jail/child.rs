@@ -328,6 +328,12 @@ fn leaves(pattern: &[u8]) -> bool {
     matches!(pattern, [b'|' | b'@', ..])
 }
 
+/// Whether the kernel hands crashes to who listens at a unix socket, which it does whatever the limit is. It
+/// connects as who crashes: only hooks that judge the sockets of the session keep one in.
+pub fn sends_crashes() -> bool {
+    fs::read("/proc/sys/kernel/core_pattern").is_ok_and(|to| to.starts_with(b"@"))
+}
+
 /// Puts the command into a Landlock domain: it cannot trace out of it on any kernel that has
 /// Landlock (5.13), nor signal or reach abstract unix sockets out of it since 6.12.
 ///
