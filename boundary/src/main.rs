@@ -7,6 +7,7 @@ use boundary::cli::{self, Request};
 use boundary::config::{self, Config, Environment};
 use boundary::jail::mutation;
 use boundary::session;
+use boundary::sys::process;
 use boundary::tool;
 
 /// musl's own takes one lock for all threads (`docs/decisions/0016-an-allocator-beside-musl.md`).
@@ -22,6 +23,8 @@ const INCOMPLETE: &str = "the record is incomplete: it could not be written in t
                           (look at the disk that it is written to)";
 
 fn main() -> ExitCode {
+    // Before there is a child. A kernel that refuses this refuses whatever a session is made of.
+    let _is_done = process::hear_of_children();
     match cli::parse(std::env::args_os()) {
         Ok(Request::Show(text)) => show(&text),
         Ok(Request::Run(args)) => run(*args),
