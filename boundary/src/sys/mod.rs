@@ -1,6 +1,7 @@
 //! Every unsafe call user space makes, behind safe signatures.
 
 pub mod bpf;
+pub mod confinement;
 pub mod features;
 pub mod interrupt;
 pub mod memory;
