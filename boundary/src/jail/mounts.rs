@@ -169,7 +169,14 @@ fn to_cover(line: &[u8]) -> Option<PathBuf> {
     let kind = fields.by_ref().skip_while(|field| *field != b"-").nth(1)?;
     let is_covered = COVERED_TYPES.iter().any(|covered| covered.as_bytes() == kind);
     let is_second_proc = kind == b"proc" && point != Path::new("/proc");
-    (is_covered || is_second_proc).then_some(point)
+    let calls_hosts = kind == b"autofs" && fields.next().is_some_and(is_map_of_hosts);
+    (is_covered || is_second_proc || calls_hosts).then_some(point)
+}
+
+/// Whether an automounter's map is of all hosts there are (auto.master(5)): it asks for whatever name is
+/// looked up in there, and calls who has it.
+fn is_map_of_hosts(map: &[u8]) -> bool {
+    map == b"-hosts" || map.ends_with(b"/auto.net")
 }
 
 /// Covers the sockets of host daemons: their directories, and every one that is listening now.
@@ -500,5 +507,12 @@ mod tests {
         assert_eq!(line(place, b"- tmpfs cgroup2 rw"), None);
         assert_eq!(line(b"/proc", b"- proc proc rw"), None);
         assert_eq!(to_cover(b""), None);
+        for map in ["-hosts", "/etc/auto.net", "/etc/autofs/auto.net"] {
+            let is_covered = line(b"/net", format!("- autofs {map} rw,fd=6").as_bytes());
+            assert_eq!(is_covered.as_deref(), Some(Path::new("/net")), "{map}");
+        }
+        for map in ["systemd-1", "/etc/auto.home", "auto.net"] {
+            assert_eq!(line(b"/home", format!("- autofs {map} rw,fd=6").as_bytes()), None, "{map}");
+        }
     }
 }
