@@ -73,6 +73,8 @@ const REFUSED_VALUES: &[(c_long, u32, u32, i32)] = &[
     (libc::SYS_ioctl, 1, 0x541c, libc::EPERM), // TIOCLINUX
     // Attaches to a network device that stays (tun(4)), whose owner needs no right for that.
     (libc::SYS_ioctl, 1, 0x4004_54ca, libc::EPERM), // TUNSETIFF
+    // Makes a process a virtual machine to the host (linux/vhost.h), which may call the host over vsock.
+    (libc::SYS_ioctl, 1, 0xaf01, libc::EPERM), // VHOST_SET_OWNER
 ];
 
 /// A user namespace gives capabilities, a network namespace a network, a cgroup namespace a view.
