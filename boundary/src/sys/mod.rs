@@ -1,5 +1,6 @@
 //! Every unsafe call user space makes, behind safe signatures.
 
+pub mod arguments;
 pub mod bpf;
 pub mod confinement;
 pub mod features;
