@@ -749,7 +749,7 @@ fn what_cannot_be_included_is_told_with_who_asked_for_it() {
     );
     let alone = Machine::new().yaml("log_level: info\ninclude: [gihub]");
     let environment = Environment { variables: Vec::new(), uid: alone.uid, gid: alone.uid };
-    let alone = Policy::resolve(&cli::PolicyArgs::default(), &environment, &alone);
+    let alone = Policy::resolve(&PolicyArgs::default(), &environment, &alone);
     let alone = alone.expect_err("a mistake").to_string();
     assert!(alone.contains("config.yaml:2:1: include: "), "{alone}");
     let missing = Machine::new().flag("--preset=./none.yaml").error();
