@@ -1,6 +1,7 @@
 //! The workspace agent's socket: it gets every request, whenever it comes, and nothing that the
 //! command makes up.
 
+use std::fs;
 use std::path::PathBuf;
 
 use crate::world::agent::{Agent, Reported};
@@ -153,7 +154,7 @@ fn an_agent_that_comes_late_or_anew_misses_nothing() {
     nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRWXU).expect("the folder is ours");
     let script = format!("exec <>{}; {script}", pipe.display());
     let session = world.boundary(&ALLOW, &["sh", "-c", &script]).start();
-    let go = || std::fs::write(&pipe, "go\n").expect("somebody reads");
+    let go = || fs::write(&pipe, "go\n").expect("somebody reads");
     session.wait_for("asked-a");
     agent.begin();
     let come = Mended::now();
@@ -280,4 +281,36 @@ fn the_command_is_not_taken_for_the_agent() {
     // It may be called, by one who looks at it and hangs up.
     out.exits(0).says("got 0\n");
     out.expect(recorded(&out, "python3").len() == 30, "though it asked");
+}
+
+/// Listens where an agent would until a file is there, and tells how much it was sent.
+const IMPOSTOR: &str = "
+import os, socket, sys, threading, time
+got = []
+def serve():
+    while True:
+        line = s.accept()[0]
+        threading.Thread(target=lambda: got.append(line.recv(9999)), daemon=True).start()
+s = socket.socket(socket.AF_UNIX); s.bind(sys.argv[1]); s.listen()
+threading.Thread(target=serve, daemon=True).start()
+print('ready', flush=True)
+until = time.monotonic() + 50
+while not os.path.exists(sys.argv[2]) and time.monotonic() < until: time.sleep(0.02)
+print('got', sum(map(len, got)))";
+
+#[test]
+fn the_command_of_another_session_is_not_taken_for_the_agent() {
+    needs!(root, bpf, curl, python3);
+    let world = World::new();
+    let text = |path: &PathBuf| path.to_str().expect("our own name").to_owned();
+    let (place, over) = (usual(&world), world.folder().join("over"));
+    let command = ["python3", "-c", IMPOSTOR, &text(&place), &text(&over)];
+    let other = world.boundary(&ALLOW, &command).start();
+    other.wait_for("ready");
+    let ask = "for i in 1 2 3; do curl -sS http://denied.test/; done";
+    let out = world.boundary(&ALLOW, &["sh", "-c", ask]).output();
+    fs::write(&over, "").expect("the folder is ours");
+    let other = other.finish();
+    other.exits(0).says("got 0\n");
+    out.exits(0).expect(recorded(&out, "curl").len() == 3, "though it asked");
 }

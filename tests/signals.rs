@@ -5,7 +5,7 @@
 use std::fs;
 
 use crate::world::needs::needs;
-use crate::world::{GUEST, Run, World};
+use crate::world::{GUEST, Run, World, jail};
 
 /// A run as somebody.
 type As = for<'a> fn(&'a World, Run<'a>) -> Run<'a>;
@@ -207,4 +207,32 @@ fn an_inner_session_signals_nobody_around_it_and_is_signalled_by_them() {
         out.exits(0).says("out 1\nout 1\nout 1\nown 143\n").says("inner 143\n");
         out.says("ended 137\naround 143\n");
     }
+}
+
+/// Becomes a program for which nobody collects its children.
+const CHILDLESS: &str = "import os, signal, sys; signal.signal(signal.SIGCHLD, signal.SIG_IGN); \
+    os.execvp(sys.argv[1], sys.argv[1:])";
+
+#[test]
+fn who_ignores_its_children_has_sessions_too_and_its_command_ignores_them() {
+    needs!(root, bpf, python3);
+    let world = World::new();
+    let [childless, shown] =
+        [["python3", "-c", CHILDLESS], ["grep", "SigIgn", "/proc/self/status"]];
+    let ignores = |text: &str| {
+        let set = text.split_ascii_whitespace().nth(1).map(|set| u64::from_str_radix(set, 16));
+        set.is_some_and(|set| set.is_ok_and(|set| set >> 16 & 1 == 1))
+    };
+    let out = world.boundary(&[], &shown).output();
+    out.exits(0).expect(!ignores(&out.stdout), "nobody ignores them");
+    let out = world.boundary(&[], &shown).under(&childless).output();
+    out.exits(0).expect(ignores(&out.stdout), "the command is as it would be without boundary");
+    if jail() == "nsjail" {
+        return;
+    }
+    // A session inside another.
+    let inner = world.exact(&["--"]).words();
+    let inner = childless.iter().copied().chain(inner.iter().map(String::as_str)).chain(shown);
+    let out = world.boundary(&[], &inner.collect::<Vec<_>>()).output();
+    out.exits(0).expect(ignores(&out.stdout), "and inside another session");
 }

@@ -44,6 +44,7 @@ fn through_sudo_requests_are_judged_and_recorded_for_the_user() {
 fn the_core_limit_that_sudo_leaves_is_no_hindrance() {
     needs!(root, bpf);
     let world = World::new();
+    let _kept = crate::escape::cores::keep_setting();
     let limited = ["sh", "-c", "ulimit -c 0; exec \"$@\"", "sh"];
     let run = world.boundary(&[], &["sh", "-c", "ulimit -c"]).through_sudo().under(&limited);
     let out = run.output();

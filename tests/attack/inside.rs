@@ -71,6 +71,7 @@ pub(crate) fn syscall(arguments: &Arguments) -> io::Result<Value> {
         "kill" => sys::bare(libc::SYS_kill, [other, 0, 0])?,
         "thread-kill" => sys::bare(libc::SYS_tgkill, [other, other, 0])?,
         "limits" => sys::bare(libc::SYS_prlimit64, [other, 7, 0])?,
+        "vhost-owner" => sys::bare(libc::SYS_ioctl, [0, 0xaf01, 0])?,
         "priority" => sys::bare(libc::SYS_setpriority, [0, other, 0])?,
         "pidfd" => sys::bare(libc::SYS_pidfd_open, [other, 0, 0])?,
         _ => return Err(usage("no such call")),

@@ -1,6 +1,10 @@
 //! Section H: what experiments with this kernel found.
 
+use std::ffi::OsStr;
 use std::fs;
+use std::os::unix::ffi::OsStrExt as _;
+
+use nix::mount::{MsFlags, mount};
 
 use super::{ALLOW, DENIED, OPTIONS, attack, is_refused};
 use crate::world::container::Container;
@@ -95,6 +99,24 @@ fn a15_h09_the_walls_cannot_be_seen_or_written_in_the_file_system() {
         }
         let out = world.boundary(&ALLOW, &["sh", "-c", attempt]).output();
         out.expect(out.status.is_some_and(|status| !status.success()), "it fails");
+    }
+}
+
+#[test]
+fn a15_h09_what_is_mounted_under_a_name_that_is_no_text_is_covered_like_the_rest() {
+    needs!(root, covers, bpf, machine);
+    let world = World::new();
+    let odd = world.folder().join(OsStr::from_bytes(b"\xff"));
+    fs::create_dir(&odd).expect("the folder is ours");
+    world.host().run(move || {
+        let kind = Some("proc");
+        mount(kind, &odd, kind, MsFlags::empty(), None::<&str>).expect("a mount");
+    });
+    let look = "test -e \"$(printf '%s/\\377' \"$0\")\"/version && echo there || echo covered";
+    let look = ["sh", "-c", look, world.folder().to_str().expect("our own name")];
+    world.bare(&look).output().says("there");
+    for user in super::people::BOTH {
+        user.bounded(&world, &look).output().exits(0).says("covered");
     }
 }
 

@@ -82,6 +82,7 @@ fn a12_a16_a29_h01_calls_that_reach_round_the_walls_are_refused() {
         "unshare-user",
         "keyctl",
         "request-key",
+        "vhost-owner",
     ] {
         for out in super::as_both(&world, &["syscall", call]) {
             out.refused(&["EPERM", "EACCES", "ENOSYS"]).nothing_left();

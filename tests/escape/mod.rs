@@ -8,6 +8,7 @@
 
 mod catalogue;
 mod containers;
+pub(crate) mod cores;
 mod crowd;
 mod daemons;
 mod experiments;

@@ -136,3 +136,24 @@ fn g01_a_client_that_leaves_is_on_record_with_what_it_got() {
     let same = out.records.iter().filter(is_its).count();
     out.expect(same == 2, "once when it was decided and once when it was over");
 }
+
+#[test]
+fn g02_the_password_of_an_upstream_proxy_is_nowhere_to_be_read_inside() {
+    needs!(root, bpf);
+    let world = World::new();
+    let url = "http://teller:mum-is-the-word@203.0.113.99:8888";
+    // What is told must not be in the words of who looks for it.
+    let look = "cat /proc/[0-9]*/cmdline /proc/[0-9]*/environ 2>/dev/null | tr '\\0' '\\n'";
+    let look = ["sh", "-c", look];
+    let run = |options: &[&str]| world.boundary(&[&ALLOW[..], options].concat(), &look);
+    let (apart, joined) = (["--upstream-proxy", url], [&*format!("--upstream-proxy={url}")]);
+    for run in [run(&apart), run(&joined), run(&[]).env("BOUNDARY_UPSTREAM_PROXY", url)] {
+        let out = run.output();
+        out.exits(0).says("cat\n");
+        out.expect(!out.stdout.contains("mum-is-the-word"), "nobody tells it");
+    }
+    for run in [run(&apart), run(&joined), run(&[]).env("BOUNDARY_UPSTREAM_PROXY", url)] {
+        let out = run.through_sudo().output();
+        out.expect(!out.stdout.contains("mum-is-the-word"), "nor the user's");
+    }
+}

@@ -309,7 +309,7 @@ pub(in crate::jail) fn is_unix(socket: BorrowedFd<'_>) -> bool {
 }
 
 /// Lets no crash of the command be piped to a program outside: a limit of 1 makes the kernel
-/// skip `core_pattern`'s pipe (core(5)).
+/// skip `core_pattern`'s pipe (core(5)). The [`filter`] keeps it there.
 ///
 /// sudo leaves a hard limit of 0, which only `CAP_SYS_RESOURCE` raises. Without that, 0 is as good
 /// where cores are files; where somebody gets them it is none, because the kernel ignores it there.
@@ -326,6 +326,12 @@ pub(super) fn no_core_files() -> Result<(), Call> {
 /// (`@`, Linux 6.16).
 fn leaves(pattern: &[u8]) -> bool {
     matches!(pattern, [b'|' | b'@', ..])
+}
+
+/// Whether the kernel hands crashes to who listens at a unix socket, which it does whatever the limit is. It
+/// connects as who crashes: only hooks that judge the sockets of the session keep one in.
+pub fn sends_crashes() -> bool {
+    fs::read("/proc/sys/kernel/core_pattern").is_ok_and(|to| to.starts_with(b"@"))
 }
 
 /// Puts the command into a Landlock domain: it cannot trace out of it on any kernel that has

@@ -24,7 +24,7 @@ use nix::unistd::chdir;
 use super::Call;
 use super::certificates::{self, Bundle};
 use super::child::{Enclosure, Entry};
-use super::mutation;
+use super::{mutation, procfs};
 
 /// File systems that are a way to the walls, to devices or to other processes, wherever they are
 /// mounted.
@@ -139,18 +139,17 @@ fn hide_control(bundle: &Bundle) -> Result<(), Call> {
 
 /// Covers cgroupfs, bpffs and their like, and makes the rest of sysfs read-only.
 fn hide_control_planes() -> Result<(), Call> {
-    let mounts = fs::read_to_string("/proc/self/mountinfo").map_err(Call::to("read(mountinfo)"))?;
+    let mounts = fs::read("/proc/self/mountinfo").map_err(Call::to("read(mountinfo)"))?;
     let mut covered: Vec<PathBuf> = Vec::new();
     // On a hybrid host each hierarchy of version 1 is a mount of its own below this one.
     if Path::new(CGROUP_ROOT).is_dir() {
         cover(Path::new(CGROUP_ROOT))?;
         covered.push(PathBuf::from(CGROUP_ROOT));
     }
-    for line in mounts.lines() {
-        let Some((point, kind)) = mount_point_and_type(line) else { continue };
-        let is_second_proc = kind == "proc" && point != Path::new("/proc");
+    for line in mounts.split(|byte| *byte == b'\n') {
+        let Some(point) = to_cover(line) else { continue };
         let hidden = covered.iter().any(|above| point.starts_with(above));
-        if (COVERED_TYPES.contains(&kind) || is_second_proc) && !hidden && point.exists() {
+        if !hidden && point.exists() {
             cover(&point)?;
             covered.push(point);
         }
@@ -161,25 +160,23 @@ fn hide_control_planes() -> Result<(), Call> {
     Ok(())
 }
 
-/// The mount point and the type of a line of `/proc/self/mountinfo` (proc(5)).
-fn mount_point_and_type(line: &str) -> Option<(PathBuf, &str)> {
-    let (head, tail) = line.split_once(" - ")?;
-    let point = head.split(' ').nth(4)?;
-    Some((PathBuf::from(unescape(point)), tail.split(' ').next()?))
+/// The mount point of a line of `/proc/self/mountinfo` (proc(5)), if it is to be covered. A name there is
+/// whatever bytes somebody chose.
+fn to_cover(line: &[u8]) -> Option<PathBuf> {
+    let mut fields = line.split(|byte| *byte == b' ');
+    let point = procfs::unescaped(fields.nth(4)?);
+    // Optional fields end with a dash.
+    let kind = fields.by_ref().skip_while(|field| *field != b"-").nth(1)?;
+    let is_covered = COVERED_TYPES.iter().any(|covered| covered.as_bytes() == kind);
+    let is_second_proc = kind == b"proc" && point != Path::new("/proc");
+    let calls_hosts = kind == b"autofs" && fields.next().is_some_and(is_map_of_hosts);
+    (is_covered || is_second_proc || calls_hosts).then_some(point)
 }
 
-/// Undoes the octal escapes of mountinfo (`\040` is a space).
-fn unescape(text: &str) -> String {
-    let mut parts = text.split('\\');
-    let mut plain = parts.next().unwrap_or_default().to_owned();
-    for part in parts {
-        match part.get(..3).and_then(|digits| u8::from_str_radix(digits, 8).ok()) {
-            Some(byte) => plain.push(char::from(byte)),
-            None => plain.push('\\'),
-        }
-        plain.push_str(part.get(3..).unwrap_or_default());
-    }
-    plain
+/// Whether an automounter's map is of all hosts there are (auto.master(5)): it asks for whatever name is
+/// looked up in there, and calls who has it.
+fn is_map_of_hosts(map: &[u8]) -> bool {
+    map == b"-hosts" || map.ends_with(b"/auto.net")
 }
 
 /// Covers the sockets of host daemons: their directories, and every one that is listening now.
@@ -496,5 +493,26 @@ mod tests {
         let found: Vec<&Path> = bound_in(table).collect();
         let odd = Path::new(OsStr::from_bytes(b"/tmp/\xff"));
         assert_eq!(found, [Path::new("/run/a b.sock"), odd]);
+    }
+
+    #[test]
+    fn what_is_mounted_is_judged_by_its_type_whatever_it_is_called() {
+        let line = |place: &[u8], rest: &[u8]| {
+            to_cover(&[b"36 28 0:32 / ", place, b" rw,nosuid ", rest].concat())
+        };
+        let odd = Path::new(OsStr::from_bytes(b"/mnt/\xff a"));
+        let place = b"/mnt/\xff\\040a";
+        assert_eq!(line(place, b"shared:9 master:1 - cgroup2 none rw").as_deref(), Some(odd));
+        assert_eq!(line(place, b"- proc proc rw").as_deref(), Some(odd));
+        assert_eq!(line(place, b"- tmpfs cgroup2 rw"), None);
+        assert_eq!(line(b"/proc", b"- proc proc rw"), None);
+        assert_eq!(to_cover(b""), None);
+        for map in ["-hosts", "/etc/auto.net", "/etc/autofs/auto.net"] {
+            let is_covered = line(b"/net", format!("- autofs {map} rw,fd=6").as_bytes());
+            assert_eq!(is_covered.as_deref(), Some(Path::new("/net")), "{map}");
+        }
+        for map in ["systemd-1", "/etc/auto.home", "auto.net"] {
+            assert_eq!(line(b"/home", format!("- autofs {map} rw,fd=6").as_bytes()), None, "{map}");
+        }
     }
 }

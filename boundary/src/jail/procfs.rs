@@ -8,10 +8,12 @@
 //! *Never*: keeps a file open.
 
 use std::collections::HashMap;
+use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io::{self, Read as _};
 use std::os::fd::RawFd;
-use std::path::Path;
+use std::os::unix::ffi::OsStringExt as _;
+use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
 
@@ -25,6 +27,20 @@ pub(super) fn text(path: impl AsRef<Path>) -> io::Result<String> {
     File::open(path)?.take(u64::MAX).read_to_end(&mut bytes)?;
     let text = String::from_utf8(bytes);
     Ok(text.unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned()))
+}
+
+/// A path as it is, from mountinfo's spelling: space, tab, newline and backslash are octal there.
+pub(super) fn unescaped(path: &[u8]) -> PathBuf {
+    let mut bytes = Vec::with_capacity(path.len());
+    let mut rest = path;
+    while let Some((&byte, tail)) = rest.split_first() {
+        let octal = tail.first_chunk::<3>().filter(|_| byte == b'\\');
+        let value = octal.and_then(|digits| std::str::from_utf8(digits).ok());
+        let value = value.and_then(|digits| u8::from_str_radix(digits, 8).ok());
+        bytes.push(value.unwrap_or(byte));
+        rest = if value.is_some() { tail.get(3..).unwrap_or_default() } else { tail };
+    }
+    OsString::from_vec(bytes).into()
 }
 
 /// Whether an error says that there is no such process.
@@ -113,6 +129,12 @@ pub(super) fn everybody() -> io::Result<HashMap<u32, Stat>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn spaces_in_a_path_are_read_back() {
+        assert_eq!(unescaped(br"/a\040b\134c"), PathBuf::from("/a b\\c"));
+        assert_eq!(unescaped(br"/plain\x"), PathBuf::from("/plain\\x"));
+    }
 
     #[test]
     fn a_file_is_read_whole_however_long_it_is() {

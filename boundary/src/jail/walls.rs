@@ -39,6 +39,11 @@ pub enum Error {
         #[source]
         call: Call,
     },
+    /// The kernel would hand a crash of the command to somebody outside.
+    #[error(
+        "jail {0}: the kernel hands crashes to a unix socket outside (core_pattern begins with @)"
+    )]
+    Crashes(Choice),
     /// The eBPF jail could not be raised.
     #[error("jail ebpf: {0}")]
     Ebpf(#[from] ebpf::Error),
@@ -168,6 +173,11 @@ impl Walls {
             Self::Nsjail(_) => Choice::Nsjail,
             Self::Landjail(_) => Choice::Landjail,
         }
+    }
+
+    /// Whether hooks judge whatever connects a unix socket.
+    pub fn judge_unix(&self) -> bool {
+        matches!(self, Self::Ebpf(walls) if walls.judge_unix())
     }
 
     /// What the proxy's process needs of them. It gives no right over them.

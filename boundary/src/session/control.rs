@@ -26,11 +26,12 @@ use super::save::{self, Unsaved};
 use crate::audit::{Cause, Recorder};
 use crate::cli::PolicyArgs;
 use crate::config::{Config, Environment, Invoker, Policy, System};
-use crate::control::{self, Answer, Ask, Denied, FOLDER, LONGEST, Session, socket};
+use crate::control::{Answer, Ask, Denied, FOLDER, LONGEST, Session, socket};
 use crate::jail::Choice;
 use crate::jail::child::Identity;
 use crate::proxy::Proxy;
 use crate::rules::{self, DomainMatch, Rule, RuleSet};
+use crate::sys::confinement;
 
 /// How many are answered at once; who finds no room is closed.
 const CALLERS: usize = 16;
@@ -196,7 +197,7 @@ impl Control {
     fn is_welcome(&self, stream: &UnixStream) -> bool {
         let Ok(peer) = stream.peer_cred() else { return false };
         let is_user = peer.uid() == 0 || peer.uid() == self.user.uid;
-        is_user && peer.pid().is_some_and(|pid| control::is_beside(Pid::from_raw(pid)))
+        is_user && peer.pid().is_some_and(|pid| confinement::is_beside(Pid::from_raw(pid)))
     }
 
     /// One question and its answer.

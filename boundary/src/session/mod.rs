@@ -326,6 +326,10 @@ impl Error {
             Self::Circle(_) => {
                 "name another with --upstream-proxy, or --upstream-proxy '' for none"
             }
+            Self::Walls(jail::Error::Crashes(_)) => {
+                "set kernel.core_pattern to a program or a file, or take the ebpf jail (root, Linux 6.7); \
+                 no command was run"
+            }
             Self::Walls(jail::Error::Landjail(_)) => {
                 "the landjail jail needs seccomp notifications, which only one filter of a process may \
                  ask for; no command was run"

@@ -10,7 +10,7 @@ use std::os::unix::net::UnixStream;
 use super::Error;
 use super::janitor::{Janitor, Remains};
 use crate::config::Config;
-use crate::jail::child::Identity;
+use crate::jail::child::{self, Identity};
 use crate::jail::probe::{self, Found, ORDER, Report};
 use crate::jail::{self, Choice, Users, Walls, landjail, nsjail};
 use crate::proxy::Doors;
@@ -64,6 +64,9 @@ fn this(
 ) -> Result<Raised, Error> {
     // Before there are processes: what has failed can be looked into.
     probe::before(jail).map_err(|call| jail::Error::Enclosure { jail, call })?;
+    if matches!(jail, Choice::Nsjail | Choice::Landjail) && child::sends_crashes() {
+        return Err(jail::Error::Crashes(jail).into());
+    }
     match jail {
         Choice::Auto => first(config, remains, identity),
         Choice::Ebpf => of_ebpf(config, remains),
@@ -77,6 +80,9 @@ fn of_ebpf(config: &Config, remains: &Remains) -> Result<Raised, Error> {
         .map_err(|call| jail::Error::Enclosure { jail: Choice::Ebpf, call })?;
     let doors = Doors::bind(config.proxy_port)?;
     let walls = Walls::of_ebpf(&remains.cgroup, &doors)?;
+    if child::sends_crashes() && !walls.judge_unix() {
+        return Err(jail::Error::Crashes(Choice::Ebpf).into());
+    }
     Ok(Raised { janitor, alarm, doors, walls })
 }
 
@@ -116,7 +122,12 @@ pub(super) fn explained(error: Error, config: &Config, identity: &Identity) -> E
     let jail = config.jail;
     // The doctor tries nsjail as it is usually raised.
     let is_unusual = jail == Choice::Nsjail && config.users == Users::Machine;
-    if is_unusual || !matches!(error, Error::Call(_) | Error::Walls(_) | Error::Enclosure(_)) {
+    // And what the machine is set to says more than any row.
+    let is_told = matches!(error, Error::Walls(jail::Error::Crashes(_)));
+    if is_unusual
+        || is_told
+        || !matches!(error, Error::Call(_) | Error::Walls(_) | Error::Enclosure(_))
+    {
         return error;
     }
     let report = Report::examine(identity);

@@ -1,6 +1,8 @@
 //! Every unsafe call user space makes, behind safe signatures.
 
+pub mod arguments;
 pub mod bpf;
+pub mod confinement;
 pub mod features;
 pub mod interrupt;
 pub mod memory;

@@ -8,6 +8,7 @@ use std::fs;
 use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd};
 
 use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::Signal;
 use nix::unistd::Pid;
 
@@ -105,6 +106,11 @@ pub fn process_of(thread: u32) -> nix::Result<u32> {
 /// Signals the process of a handle (Linux 5.1).
 pub fn signal(process: BorrowedFd<'_>, signal: Signal) -> nix::Result<()> {
     send(process, signal as libc::c_int, None)
+}
+
+/// Whether the process of a handle has ended.
+pub fn has_ended(process: BorrowedFd<'_>) -> nix::Result<bool> {
+    Ok(poll(&mut [PollFd::new(process, PollFlags::POLLIN)], PollTimeout::ZERO)? > 0)
 }
 
 /// What comes with a signal (`siginfo_t`).

@@ -9,6 +9,7 @@ use std::io;
 use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd, RawFd};
 use std::os::unix::process::CommandExt as _;
 use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
@@ -311,16 +312,38 @@ fn capset(sets: [Sets; 2]) -> io::Result<()> {
     check(unsafe { libc::syscall(libc::SYS_capset, &raw const header, sets.as_ptr()) })
 }
 
+/// Whether who started this process had its children collected by nobody.
+static IGNORES_CHILDREN: AtomicBool = AtomicBool::new(false);
+
+/// Has this process hear of its children's end, as every wait for one of them needs: where whoever started
+/// it had `SIGCHLD` ignored, the kernel forgets a child that ends.
+pub fn hear_of_children() -> nix::Result<()> {
+    // SAFETY: the default action runs no code of ours.
+    let before = unsafe { sigaction(Signal::SIGCHLD, &action(SigHandler::SigDfl)) }?;
+    let is_ignored = matches!(before.handler(), SigHandler::SigIgn);
+    IGNORES_CHILDREN.store(is_ignored, Ordering::Relaxed);
+    Ok(())
+}
+
 /// Gives every signal that this process handles or that the Rust runtime ignores its default
 /// action again, and unblocks all.
 ///
-/// Signals that the caller of boundary had set to be ignored (`nohup`) stay ignored.
+/// Signals that the caller of boundary had set to be ignored (`nohup`) stay ignored, and that of
+/// [children](hear_of_children) is again.
 pub fn reset_signals() -> nix::Result<()> {
-    let default = SigAction::new(SigHandler::SigDfl, SaFlags::empty(), SigSet::empty());
     // The runtime ignores SIGPIPE before `main`.
     // SAFETY: the default action runs no code of ours.
-    unsafe { sigaction(Signal::SIGPIPE, &default) }?;
+    unsafe { sigaction(Signal::SIGPIPE, &action(SigHandler::SigDfl)) }?;
+    if IGNORES_CHILDREN.load(Ordering::Relaxed) {
+        // SAFETY: neither does the one that does nothing.
+        unsafe { sigaction(Signal::SIGCHLD, &action(SigHandler::SigIgn)) }?;
+    }
     SigSet::all().thread_unblock()
+}
+
+/// What is done about a signal.
+fn action(handler: SigHandler) -> SigAction {
+    SigAction::new(handler, SaFlags::empty(), SigSet::empty())
 }
 
 /// Whether a signal that is blocked waits for this thread or its process.

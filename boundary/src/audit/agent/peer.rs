@@ -3,19 +3,23 @@
 //! *Never*: hands the record to whom it is about.
 
 use std::fs;
+use std::os::fd::AsFd as _;
 use std::os::unix::net::UnixStream;
 
 use nix::errno::Errno;
-use nix::sys::signal::kill;
 use nix::sys::socket::getsockopt;
 use nix::sys::socket::sockopt::PeerCredentials;
 use nix::unistd::{Pid, getpid, getppid};
 
+use crate::sys::{confinement, pidfd};
+
 /// How long a line of parents may be.
 const DEEPEST: usize = 1024;
 
-/// Whether the listener is a process of this session: one below the keeper, whose child we are.
-/// Everything that the command starts stays below it, because a pid namespace keeps its orphans.
+/// Whether the listener is behind a session's walls, or of this session: below the keeper, whose child we
+/// are. Everything that the command starts stays below it, because a pid namespace keeps its orphans.
+///
+/// One that has ended has left its socket to somebody else, and is taken for that one.
 pub(super) fn is_of_session(stream: &UnixStream) -> bool {
     let Ok(credentials) = getsockopt(stream, PeerCredentials) else { return true };
     let listener = Pid::from_raw(credentials.pid());
@@ -23,11 +27,15 @@ pub(super) fn is_of_session(stream: &UnixStream) -> bool {
     if listener.as_raw() == 0 || listener == getpid() {
         return false;
     }
-    // One that has ended has left its socket to somebody else.
-    if kill(listener, None) == Err(Errno::ESRCH) {
-        return true;
-    }
-    is_below(listener, getppid())
+    let handle = match pidfd::of_peer(stream) {
+        // Before Linux 6.5.
+        Err(Errno::ENOPROTOOPT) => pidfd::open(listener),
+        handle => handle,
+    };
+    let Ok(handle) = handle else { return true };
+    let is_inside = !confinement::is_no_command(listener) || is_below(listener, getppid());
+    // What is read of a number is of this process only as long as it runs.
+    is_inside || pidfd::has_ended(handle.as_fd()).unwrap_or(true)
 }
 
 /// Whether a process is another one, or descends from it.

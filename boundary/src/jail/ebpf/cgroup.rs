@@ -11,7 +11,6 @@ use std::ffi::OsStr;
 use std::fs::{self, DirBuilder, File};
 use std::io::{self, Read as _, Seek as _, Write as _};
 use std::os::fd::{AsFd, BorrowedFd};
-use std::os::unix::ffi::OsStringExt as _;
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -320,25 +319,11 @@ fn cgroup2_in(mountinfo: &[u8]) -> Option<PathBuf> {
             continue;
         }
         if root == Some(b"/") {
-            return place.map(unescaped);
+            return place.map(procfs::unescaped);
         }
-        part = part.or_else(|| place.map(unescaped));
+        part = part.or_else(|| place.map(procfs::unescaped));
     }
     part
-}
-
-/// A path as it is, from mountinfo's spelling: space, tab, newline and backslash are octal there.
-fn unescaped(path: &[u8]) -> PathBuf {
-    let mut bytes = Vec::with_capacity(path.len());
-    let mut rest = path;
-    while let Some((&byte, tail)) = rest.split_first() {
-        let octal = tail.first_chunk::<3>().filter(|_| byte == b'\\');
-        let value = octal.and_then(|digits| std::str::from_utf8(digits).ok());
-        let value = value.and_then(|digits| u8::from_str_radix(digits, 8).ok());
-        bytes.push(value.unwrap_or(byte));
-        rest = if value.is_some() { tail.get(3..).unwrap_or_default() } else { tail };
-    }
-    std::ffi::OsString::from_vec(bytes).into()
 }
 
 /// Whether anything lives in a cgroup or below it.
@@ -427,12 +412,6 @@ mod tests {
         let other = b"41 31 0:38 / /mnt/cgroup2 rw - tmpfs cgroup2 rw\n";
         assert_eq!(cgroup2_in(other), None);
         assert_eq!(cgroup2_in(b""), None);
-    }
-
-    #[test]
-    fn spaces_in_a_path_are_read_back() {
-        assert_eq!(unescaped(br"/a\040b\134c"), PathBuf::from("/a b\\c"));
-        assert_eq!(unescaped(br"/plain\x"), PathBuf::from("/plain\\x"));
     }
 
     #[test]

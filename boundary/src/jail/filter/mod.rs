@@ -73,6 +73,8 @@ const REFUSED_VALUES: &[(c_long, u32, u32, i32)] = &[
     (libc::SYS_ioctl, 1, 0x541c, libc::EPERM), // TIOCLINUX
     // Attaches to a network device that stays (tun(4)), whose owner needs no right for that.
     (libc::SYS_ioctl, 1, 0x4004_54ca, libc::EPERM), // TUNSETIFF
+    // Makes a process a virtual machine to the host (linux/vhost.h), which may call the host over vsock.
+    (libc::SYS_ioctl, 1, 0xaf01, libc::EPERM), // VHOST_SET_OWNER
 ];
 
 /// A user namespace gives capabilities, a network namespace a network, a cgroup namespace a view.
@@ -140,6 +142,7 @@ pub fn program(beside: Beside, signals: Signals) -> Vec<sock_filter> {
             [load(argument_offset(argument)), jump(libc::BPF_JEQ, value, 0, 1), refuse(errno)];
         when_call(&mut program, call, &body);
     }
+    keep_limit_on_cores(&mut program);
     when_call(&mut program, libc::SYS_connect, &[ask()]);
     when_call(&mut program, libc::SYS_sendto, &ask_if_addressed());
     if beside == Beside::Usher {
@@ -300,6 +303,33 @@ fn limits_of_another(said: sock_filter) -> [sock_filter; 7] {
         jump(libc::BPF_JEQ, 0, 1, 0),
         said,
     ]
+}
+
+/// Keeps the limit on cores as it is: by any but 1, be it lower, the kernel hands a crash to the machine's
+/// program for cores, outside of every wall.
+///
+/// Who sets its own is told that it is done: agents that hold keys set none, and end where they may not. That
+/// of another process is refused before anybody is asked about it.
+fn keep_limit_on_cores(program: &mut Vec<sock_filter>) {
+    /// `RLIMIT_CORE` of asm-generic/resource.h, whose type is not the same in every C library.
+    const CORE: u32 = 4;
+    const NEW: u32 = 2;
+    let is_cores = |over| jump(libc::BPF_JEQ, CORE, 0, over);
+    let own = [load(argument_offset(0)), is_cores(1), refuse(0)];
+    when_call(program, libc::SYS_setrlimit, &own);
+    let any = [
+        load(argument_offset(1)),
+        is_cores(8),
+        load(argument_offset(NEW)),
+        jump(libc::BPF_JEQ, 0, 0, 2),
+        load(argument_offset(NEW) + 4),
+        jump(libc::BPF_JEQ, 0, 4, 0),
+        load(argument_offset(0)),
+        jump(libc::BPF_JEQ, 0, 0, 1),
+        refuse(0),
+        refuse(libc::EPERM),
+    ];
+    when_call(program, libc::SYS_prlimit64, &any);
 }
 
 /// The body for `sendto(2)`: asks if there is an address, which is a pointer of 64 bits.

@@ -13,7 +13,7 @@ use nix::unistd::pause;
 
 use super::steps::{Over, Steps, try_out};
 use super::{Found, ORDER, Primitive, Row};
-use crate::jail::child::Identity;
+use crate::jail::child::{self, Identity};
 use crate::jail::{Choice, landjail};
 use crate::sys::{errno_of, features, notify, pidfd, process, reach};
 
@@ -170,7 +170,19 @@ pub(super) fn rows(identity: &Identity) -> Vec<Row> {
     rows.extend(DOMAINS.into_iter().zip(tried).map(|(row, tried)| Row::new(row, found(tried))));
     rows.extend(try_out(&[SETTINGS], |steps| steps.tell(cover_settings(identity)), |_| Ok(())));
     rows.push(super::spaces::landjail());
+    rows.extend(child::sends_crashes().then(crashes));
     rows
+}
+
+/// That crashes are sent out of the jails which have no hook on that. Elsewhere nobody asks.
+fn crashes() -> Row {
+    let primitive = Primitive {
+        name: "crashes kept in",
+        jails: &[Choice::Nsjail, Choice::Landjail],
+        is_optional: false,
+        needs: "",
+    };
+    Row::new(primitive, Found::Failed("core_pattern names a unix socket".to_owned()))
 }
 
 /// A filter that lets everything pass.
