@@ -247,7 +247,7 @@ fn certificates_accumulate_and_must_be_there() {
         .at("/c", &c)
         .at("/empty", "")
         .at("/garbled", &c.replace('M', "="))
-        .at("/cut", &c[..c.len() / 2])
+        .at("/cut", c.split_at(c.len() / 2).0)
         .yaml("upstream_ca: [/a]")
         .env("BOUNDARY_UPSTREAM_CA", "/b\n");
     let config = machine.clone().flag("--upstream-ca=/c").config();

@@ -10,7 +10,7 @@ use rustls::pki_types::CertificateDer;
 use super::file::{File, Given, Read};
 use super::{Choice, DomainMatch, Environment, Error, Limits, Log, Prompt, Setting, System, Users};
 use crate::cli::{Args, settings};
-use crate::proxy;
+use crate::proxy::roots_in;
 
 /// The port of the profiles, where none is named.
 const PPROF_PORT: u16 = 6060;
@@ -285,7 +285,7 @@ fn certificates(
         Ok(content) => content,
         Err(error) => return Err(Error::Unreadable { source_name, path, error }),
     };
-    proxy::roots_in(&content)
+    roots_in(&content)
         .map_err(|error| Error::Value { source_name, what: format!("{}: {error}", path.display()) })
 }
 

@@ -85,7 +85,7 @@ impl Proxy {
             answer = timeout(patience, answered) => matches!(answer, Ok(Ok(true))),
             () = self.closing() => false,
         };
-        open.is_answered();
+        open.close();
         if is_permitted {
             return self.rules_of(call).decide(intent);
         }
@@ -102,7 +102,7 @@ struct Open<'a> {
 
 impl Open<'_> {
     /// Whoever asked hears what became of it.
-    fn is_answered(mut self) {
+    fn close(mut self) {
         self.denial = None;
     }
 }

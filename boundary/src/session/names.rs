@@ -47,8 +47,7 @@ pub(super) fn pins() -> Pins {
 /// have changed them.
 pub(super) fn resolver(
     config: &Config,
-    pins: &Arc<Pins>,
-    rules: &Arc<Policies>,
+    (pins, rules): (&Arc<Pins>, &Arc<Policies>),
     recorder: &Recorder,
 ) -> Resolver {
     let (hosts, resolv_conf) = files();

@@ -190,18 +190,16 @@ impl Setup<'_> {
         let certificate = authority.certificate_pem().as_bytes().to_vec();
         let pins = Arc::new(names::pins());
         let (rules, limits) = bounds(self.config, home)?;
-        let mut resolver = names::resolver(self.config, &pins, &rules, &recorder);
+        let resolver = names::resolver(self.config, (&pins, &rules), &recorder);
         // What `landjail` connects gets there by whichever door there is.
-        if self.walls.jail() != Choice::Landjail && !self.doors.has_v6() {
-            resolver = resolver.without_v6();
-        }
+        let has_v6 = self.walls.jail() == Choice::Landjail || self.doors.has_v6();
         let parts = Parts {
             rules: Arc::clone(&rules),
             authority,
             pins: Arc::clone(&pins),
             recorder: recorder.clone(),
             origin,
-            resolver: Arc::new(resolver),
+            resolver: Arc::new(if has_v6 { resolver } else { resolver.without_v6() }),
         };
         let mut proxy = Proxy::new(parts, limits, names::egress(self.config, self.walls.jail()))?;
         proxy = proxy.weighing(memory::resident);
