@@ -76,12 +76,27 @@ impl Turns {
         self.pause.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Has whoever waits for an answer look again.
+    fn wake(&self) {
+        if let Some(waker) = self.pause().waker.take() {
+            waker.wake();
+        }
+    }
+
     fn is_open(&self) -> bool {
         self.open.load(Ordering::Acquire)
     }
 
+    fn asked(&self) -> usize {
+        self.asked.load(Ordering::Acquire)
+    }
+
+    fn answered(&self) -> usize {
+        self.answered.load(Ordering::Acquire)
+    }
+
     fn is_busy(&self) -> bool {
-        self.asked.load(Ordering::Acquire) != self.answered.load(Ordering::Acquire)
+        self.asked() != self.answered()
     }
 }
 
@@ -92,11 +107,8 @@ pub(super) struct Turn(pub(super) Arc<Turns>);
 impl Drop for Turn {
     fn drop(&mut self) {
         self.0.answered.fetch_add(1, Ordering::AcqRel);
-        let mut pause = self.0.pause();
-        pause.since = Some(Instant::now());
-        if let Some(waker) = pause.waker.take() {
-            waker.wake();
-        }
+        self.0.pause().since = Some(Instant::now());
+        self.0.wake();
     }
 }
 
@@ -114,6 +126,12 @@ pub(super) struct Heads<S> {
     phase: Phase,
     /// When the last byte came; for a head, its first.
     heard: Instant,
+    /// When the client last took some of an answer.
+    said: Instant,
+    /// Whether it takes no more of one for now.
+    is_full: bool,
+    /// How many answers it has taken, all of each.
+    flushed: usize,
     clock: Clock,
     /// What is still to be written, and then read away, once the connection is over.
     farewell: Option<Farewell>,
@@ -156,6 +174,9 @@ impl<S> Heads<S> {
             looked: 0,
             phase: Phase::Head,
             heard,
+            said: heard,
+            is_full: false,
+            flushed: 0,
             clock: Clock::default(),
             farewell: None,
         }
@@ -237,9 +258,24 @@ impl<S> Heads<S> {
         if !self.held.is_empty() {
             return self.fail(Fault::Cut);
         }
-        let is_waiting = self.turns.is_busy();
+        let is_waiting = self.owes();
         self.phase = if is_waiting { Phase::HalfClosed } else { Phase::Over };
         is_waiting
+    }
+
+    /// Whether something of an answer is still to come, or to be written: that is over when the parser has
+    /// nothing left, and not yet when it has all of the answer. It drops what it has at the end of file.
+    fn owes(&self) -> bool {
+        self.turns.asked() != self.flushed
+    }
+
+    /// Notes whether the client's side took something.
+    fn wrote<T>(&mut self, written: Poll<T>) -> Poll<T> {
+        self.is_full = written.is_pending();
+        if !self.is_full {
+            self.said = Instant::now();
+        }
+        written
     }
 
     /// Ends the connection. The parser sees an end of file, answers what it has, and shuts down.
@@ -267,7 +303,9 @@ impl<S> Heads<S> {
                     self.turns.pause().since.map_or(self.heard, |ended| ended.max(self.heard));
                 Some(quiet + self.limits.idle)
             }
-            Phase::HalfClosed => Some(self.heard + self.limits.half_closed),
+            // Whoever does not read keeps itself waiting.
+            Phase::HalfClosed if self.is_full => Some(Instant::now() + self.limits.half_closed),
+            Phase::HalfClosed => Some(self.heard.max(self.said) + self.limits.half_closed),
             Phase::Waiting | Phase::Open | Phase::Refused | Phase::Over => None,
         }
     }
@@ -306,9 +344,9 @@ impl<S: AsyncRead + Unpin> Heads<S> {
         }
     }
 
-    /// The end, once everything is answered or the client is taken for gone.
+    /// The end, once everything is answered and taken or the client is taken for gone.
     fn poll_half_closed(&mut self, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
-        if !self.turns.is_busy() || self.is_late(cx) {
+        if !self.owes() || self.is_late(cx) {
             return Poll::Ready(Ok(()));
         }
         self.turns.pause().waker = Some(cx.waker().clone());
@@ -374,7 +412,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Heads<S> {
                 return Poll::Ready(Ok(()));
             }
             match this.phase {
-                Phase::Refused if this.turns.is_busy() => {
+                Phase::Refused if this.owes() => {
                     this.turns.pause().waker = Some(cx.waker().clone());
                     return Poll::Pending;
                 }
@@ -400,7 +438,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Heads<S> {
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<std::io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, buf)
+        let written = Pin::new(&mut self.stream).poll_write(cx, buf);
+        self.wrote(written)
     }
 
     fn poll_write_vectored(
@@ -408,15 +447,22 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Heads<S> {
         cx: &mut Context<'_>,
         bufs: &[std::io::IoSlice<'_>],
     ) -> Poll<std::io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(cx, bufs)
+        let written = Pin::new(&mut self.stream).poll_write_vectored(cx, bufs);
+        self.wrote(written)
     }
 
     fn is_write_vectored(&self) -> bool {
         self.stream.is_write_vectored()
     }
 
+    /// The parser asks for it when it has nothing left to write.
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
+        ready!(Pin::new(&mut self.stream).poll_flush(cx))?;
+        let answered = self.turns.answered();
+        if std::mem::replace(&mut self.flushed, answered) != answered {
+            self.turns.wake();
+        }
+        Poll::Ready(Ok(()))
     }
 
     /// Says the last word, shuts the write half, and reads away what the client still sends.
