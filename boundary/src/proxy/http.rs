@@ -281,8 +281,12 @@ impl Talk {
 
     /// An upstream's answer as the client gets it.
     fn pass_back(&self, reply: Reply, mut account: Account) -> Response<Answer> {
-        let Reply { response, connection } = reply;
+        let Reply { response, mut connection } = reply;
         let (mut parts, body) = response.into_parts();
+        if parts.version == Version::HTTP_10 {
+            // The parser would ask again as the server answered, and an upload in chunks not be sent.
+            connection.end();
+        }
         parts.version = Version::HTTP_11;
         parts.headers = headers::response(parts.headers, None);
         account.status = Some(parts.status.as_u16());

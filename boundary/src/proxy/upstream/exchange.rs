@@ -102,6 +102,14 @@ impl Connection {
         }
     }
 
+    /// Carries nothing after this, if it carries nothing else.
+    pub(in crate::proxy) fn end(&mut self) {
+        match self {
+            Self::Alone(idle) => idle.is_last = true,
+            Self::Shared(_) => {}
+        }
+    }
+
     /// What is spoken on it.
     pub(in crate::proxy) fn speech(&self) -> Speech {
         match self {
