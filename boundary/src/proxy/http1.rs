@@ -5,10 +5,13 @@
 
 use std::convert::Infallible;
 use std::pin::pin;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
+use hyper::{Request, Version};
 use hyper_util::rt::TokioIo;
 
 use super::flow::Call;
@@ -36,9 +39,12 @@ async fn go_on<S: Stream>(proxy: Arc<Proxy>, rest: Rest<S>, call: Call, heard: H
     let Rest { stream, held, begun } = rest;
     let io = Heads::new(stream, held, &proxy.limits, Arc::clone(&turns));
     let side = Side::Http1(Arc::clone(&turns), Arc::clone(&after));
+    let cut = call.cut.clone();
     let talk = Talk::new(Arc::clone(&proxy), call, heard, side);
     let talk = Arc::new(talk.going_on(begun));
-    let service = service_fn(|request| {
+    let is_old = AtomicBool::new(false);
+    let service = service_fn(|request: Request<Incoming>| {
+        is_old.store(request.version() == Version::HTTP_10, Ordering::Relaxed);
         let talk = Arc::clone(&talk);
         let turn = Turn(Arc::clone(&turns));
         async move {
@@ -72,6 +78,10 @@ async fn go_on<S: Stream>(proxy: Arc<Proxy>, rest: Rest<S>, call: Call, heard: H
     let is_garbled = ended.as_ref().is_err_and(hyper::Error::is_parse);
     if let Err(error) = ended {
         tracing::debug!(%error, "client connection ended");
+        // To an old client the end of the connection is that of the answer.
+        if is_old.load(Ordering::Relaxed) && !is_garbled {
+            cut.mark();
+        }
     }
     let fault = turns.fault().map(Fault::code);
     if let Some(code) = fault.or(is_garbled.then_some(Code::BadRequest)) {
