@@ -126,6 +126,8 @@ pub(super) struct Heads<S> {
     phase: Phase,
     /// When the last byte came; for a head, its first.
     heard: Instant,
+    /// When the client shut its side.
+    shut: Option<Instant>,
     /// When the client last took some of an answer.
     said: Instant,
     /// Whether it takes no more of one for now.
@@ -174,6 +176,7 @@ impl<S> Heads<S> {
             looked: 0,
             phase: Phase::Head,
             heard,
+            shut: None,
             said: heard,
             is_full: false,
             flushed: 0,
@@ -303,10 +306,13 @@ impl<S> Heads<S> {
                     self.turns.pause().since.map_or(self.heard, |ended| ended.max(self.heard));
                 Some(quiet + self.limits.idle)
             }
-            // Whoever does not read keeps itself waiting.
-            Phase::HalfClosed if self.is_full => Some(Instant::now() + self.limits.half_closed),
-            Phase::HalfClosed => Some(self.heard.max(self.said) + self.limits.half_closed),
-            Phase::Waiting | Phase::Open | Phase::Refused | Phase::Over => None,
+            Phase::HalfClosed | Phase::Waiting => {
+                let shut = self.shut?;
+                // Whoever does not read keeps itself waiting.
+                let quiet = if self.is_full { Instant::now() } else { shut.max(self.said) };
+                Some(quiet + self.limits.half_closed)
+            }
+            Phase::Open | Phase::Refused | Phase::Over => None,
         }
     }
 
@@ -371,11 +377,15 @@ impl<S: AsyncRead + Unpin> Heads<S> {
                 if began || !matches!(self.phase, Phase::Head) {
                     self.heard = Instant::now();
                 }
+                if count == 0 {
+                    self.shut.get_or_insert_with(Instant::now);
+                }
                 if count == 0 && matches!(self.phase, Phase::Head) {
                     return Poll::Ready(Ok(self.half_close()));
                 }
                 // Nor before it is told whether it gets its tunnel: there it hears of it.
-                if count == 0 && matches!(self.phase, Phase::Waiting) && self.turns.is_busy() {
+                let is_waiting = matches!(self.phase, Phase::Waiting) && self.turns.is_busy();
+                if count == 0 && is_waiting && !self.is_late(cx) {
                     return Poll::Pending;
                 }
                 Poll::Ready(Ok(count > 0))

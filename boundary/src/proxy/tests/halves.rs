@@ -101,3 +101,33 @@ async fn an_answer_that_flows_is_not_cut_for_a_client_that_has_shut_its_side() {
         client.ends().await;
     }
 }
+
+/// A request that waits with a wish to switch, whose client has shut its side.
+async fn wishes(stage: &Stage, listener: &TcpListener, host: &str) -> [Client<TcpStream>; 2] {
+    let mut client = stage.connect().await;
+    let wish =
+        "Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABk\r\n";
+    client.say(format!("GET / HTTP/1.1\r\nHost: {host}\r\n{wish}\r\n")).await;
+    client.0.shutdown().await.unwrap();
+    let mut upstream = accepted(listener).await;
+    upstream.head_of_request().await;
+    [client, upstream]
+}
+
+#[tokio::test]
+async fn a_client_that_leaves_with_a_wish_to_switch_is_taken_for_gone_in_time() {
+    let limits = Limits { half_closed: Duration::from_millis(300), ..Limits::default() };
+    let (stage, listener, host) = by_hand(limits).await;
+    let [mut client, mut upstream] = wishes(&stage, &listener, &host).await;
+    assert!(upstream.rest().await.is_empty(), "it is given up");
+    client.ends().await;
+    // One that is answered is not, as long as something comes.
+    let [mut client, mut upstream] = wishes(&stage, &listener, &host).await;
+    upstream.say("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n").await;
+    let answer = tokio::spawn(async move { client.answer(false).await });
+    for _ in 0..5 {
+        sleep(Duration::from_millis(150)).await;
+        upstream.say("x").await;
+    }
+    assert_eq!(soon(answer).await.unwrap().text(), "xxxxx");
+}
