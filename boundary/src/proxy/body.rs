@@ -17,9 +17,9 @@ use tokio::time::Instant;
 
 use super::clock::Clock;
 use super::framing::Fault;
-use super::heads::Turn;
 use super::identity::Override;
 use super::pool::Pool;
+use super::turns::Turn;
 use super::upstream::Connection;
 use crate::audit::{Entry, Tally};
 

@@ -6,9 +6,8 @@
 
 use std::future::Future as _;
 use std::pin::{Pin, pin};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
-use std::task::{Context, Poll, Waker, ready};
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
 
 use bytes::{Buf as _, Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, ReadBuf};
@@ -17,100 +16,11 @@ use tokio::time::Instant;
 use super::clock::Clock;
 use super::farewell::Farewell;
 use super::framing::{self, Chunks, Fault, Framing, Said};
+use super::turns::Turns;
 use super::{Limits, respond};
 
 /// Room made for one read.
 const READ: usize = 8 * 1024;
-
-/// What the strict front and the service behind the parser tell each other.
-#[derive(Debug, Default)]
-pub(super) struct Turns {
-    /// Heads handed on.
-    asked: AtomicUsize,
-    /// Answers finished, or given up.
-    answered: AtomicUsize,
-    /// The stream is no longer HTTP: a tunnel, or an accepted upgrade.
-    open: AtomicBool,
-    /// Why the connection is at its end.
-    fault: OnceLock<Fault>,
-    /// Whether that is in the body of the request that is being answered.
-    in_body: AtomicBool,
-    /// Method and target of the head that it is about, as far as they could be read.
-    garbled: OnceLock<(String, String)>,
-    pause: Mutex<Pause>,
-}
-
-/// The time between two requests.
-#[derive(Debug, Default)]
-struct Pause {
-    /// When the last answer ended.
-    since: Option<Instant>,
-    /// Who waits for an answer to end.
-    waker: Option<Waker>,
-}
-
-impl Turns {
-    /// From here on every byte passes.
-    pub(super) fn open(&self) {
-        self.open.store(true, Ordering::Release);
-    }
-
-    /// Why the front refused to go on, if it did.
-    pub(super) fn fault(&self) -> Option<Fault> {
-        self.fault.get().copied()
-    }
-
-    /// The fault of the request that is being answered, which is answered with it. A fault of the next
-    /// one's head is not.
-    pub(super) fn own_fault(&self) -> Option<Fault> {
-        self.fault().filter(|_| self.in_body.load(Ordering::Acquire))
-    }
-
-    /// Method and target of what was refused, if it got so far.
-    pub(super) fn garbled(&self) -> Option<(&str, &str)> {
-        self.garbled.get().map(|(method, target)| (method.as_str(), target.as_str()))
-    }
-
-    /// Nothing panics while it is held.
-    fn pause(&self) -> MutexGuard<'_, Pause> {
-        self.pause.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Has whoever waits for an answer look again.
-    fn wake(&self) {
-        if let Some(waker) = self.pause().waker.take() {
-            waker.wake();
-        }
-    }
-
-    fn is_open(&self) -> bool {
-        self.open.load(Ordering::Acquire)
-    }
-
-    fn asked(&self) -> usize {
-        self.asked.load(Ordering::Acquire)
-    }
-
-    fn answered(&self) -> usize {
-        self.answered.load(Ordering::Acquire)
-    }
-
-    fn is_busy(&self) -> bool {
-        self.asked() != self.answered()
-    }
-}
-
-/// One request being answered; dropping it says that the answer is over.
-#[derive(Debug)]
-pub(super) struct Turn(pub(super) Arc<Turns>);
-
-impl Drop for Turn {
-    fn drop(&mut self) {
-        self.0.answered.fetch_add(1, Ordering::AcqRel);
-        self.0.pause().since = Some(Instant::now());
-        self.0.wake();
-    }
-}
 
 /// A client's stream behind the strict front.
 pub(super) struct Heads<S> {
@@ -232,7 +142,7 @@ impl<S> Heads<S> {
             Ok(Some((length, framing))) => {
                 self.free = length;
                 self.looked = 0;
-                self.turns.asked.fetch_add(1, Ordering::AcqRel);
+                self.turns.asks();
                 self.phase = match framing {
                     Framing::Length(0) => Phase::Head,
                     Framing::Length(length) => Phase::Body(length),
@@ -285,12 +195,8 @@ impl<S> Heads<S> {
     fn fail(&mut self, fault: Fault) -> bool {
         // A fault in a body is the fault of the request that is being answered.
         let is_head = matches!(self.phase, Phase::Head);
-        self.turns.in_body.store(!is_head, Ordering::Release);
-        // There is no second one: the phase is over with the first.
-        self.turns.fault.get_or_init(|| fault);
-        if is_head && let Some(line) = framing::asked(&self.held, &self.limits) {
-            self.turns.garbled.get_or_init(|| line);
-        }
+        let line = if is_head { framing::asked(&self.held, &self.limits) } else { None };
+        self.turns.fail(fault, is_head, line);
         self.phase = if is_head { Phase::Refused } else { Phase::Over };
         true
     }
@@ -302,8 +208,7 @@ impl<S> Heads<S> {
             Phase::Head if self.turns.is_busy() => Some(Instant::now() + self.limits.idle),
             Phase::Head if !self.held.is_empty() => Some(self.heard + self.limits.head_time),
             Phase::Head | Phase::Body(_) | Phase::Chunked(_) => {
-                let quiet =
-                    self.turns.pause().since.map_or(self.heard, |ended| ended.max(self.heard));
+                let quiet = self.turns.ended().map_or(self.heard, |ended| ended.max(self.heard));
                 Some(quiet + self.limits.idle)
             }
             Phase::HalfClosed | Phase::Waiting => {
@@ -355,7 +260,7 @@ impl<S: AsyncRead + Unpin> Heads<S> {
         if !self.owes() || self.is_late(cx) {
             return Poll::Ready(Ok(()));
         }
-        self.turns.pause().waker = Some(cx.waker().clone());
+        self.turns.await_answer(cx);
         Poll::Pending
     }
 
@@ -366,7 +271,7 @@ impl<S: AsyncRead + Unpin> Heads<S> {
             return Poll::Pending;
         }
         if self.turns.is_busy() {
-            self.turns.pause().waker = Some(cx.waker().clone());
+            self.turns.await_answer(cx);
         }
         let began = self.held.is_empty();
         self.held.reserve(READ);
@@ -423,7 +328,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Heads<S> {
             }
             match this.phase {
                 Phase::Refused if this.owes() => {
-                    this.turns.pause().waker = Some(cx.waker().clone());
+                    this.turns.await_answer(cx);
                     return Poll::Pending;
                 }
                 Phase::HalfClosed => return this.poll_half_closed(cx),

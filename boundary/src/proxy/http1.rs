@@ -16,10 +16,11 @@ use hyper_util::rt::TokioIo;
 
 use super::flow::Call;
 use super::framing::Fault;
-use super::heads::{Heads, Turn, Turns};
+use super::heads::Heads;
 use super::http::{After, Side, Talk};
 use super::identity::Heard;
 use super::short::{self, Rest};
+use super::turns::{Turn, Turns};
 use super::{Limits, Proxy, Stream};
 use crate::rules::Code;
 
