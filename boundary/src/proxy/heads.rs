@@ -257,7 +257,8 @@ impl<S: AsyncRead + Unpin> Heads<S> {
 
     /// The end, once everything is answered and taken or the client is taken for gone.
     fn poll_half_closed(&mut self, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
-        if !self.owes() || self.is_late(cx) {
+        let is_left = self.turns.is_closing() && self.turns.is_busy();
+        if !self.owes() || is_left || self.is_late(cx) {
             return Poll::Ready(Ok(()));
         }
         self.turns.await_answer(cx);
@@ -290,7 +291,8 @@ impl<S: AsyncRead + Unpin> Heads<S> {
                 }
                 // Nor before it is told whether it gets its tunnel: there it hears of it.
                 let is_waiting = matches!(self.phase, Phase::Waiting) && self.turns.is_busy();
-                if count == 0 && is_waiting && !self.is_late(cx) {
+                let is_left = self.turns.is_closing();
+                if count == 0 && is_waiting && !is_left && !self.is_late(cx) {
                     return Poll::Pending;
                 }
                 Poll::Ready(Ok(count > 0))

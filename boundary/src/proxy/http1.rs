@@ -71,6 +71,7 @@ async fn go_on<S: Stream>(proxy: Arc<Proxy>, rest: Rest<S>, call: Call, heard: H
         biased;
         ended = connection.as_mut() => ended,
         () = proxy.closing() => {
+            turns.close();
             connection.as_mut().graceful_shutdown();
             connection.as_mut().await
         }

@@ -20,6 +20,8 @@ pub(super) struct Turns {
     answered: AtomicUsize,
     /// The stream is no longer HTTP: a tunnel, or an accepted upgrade.
     open: AtomicBool,
+    /// The session ends.
+    closing: AtomicBool,
     /// Why the connection is at its end.
     fault: OnceLock<Fault>,
     /// Whether that is in the body of the request that is being answered.
@@ -42,6 +44,17 @@ impl Turns {
     /// From here on every byte passes.
     pub(super) fn open(&self) {
         self.open.store(true, Ordering::Release);
+    }
+
+    /// The session ends: nobody is waited for who has shut its side.
+    pub(super) fn close(&self) {
+        self.closing.store(true, Ordering::Release);
+        self.wake();
+    }
+
+    /// Whether it does.
+    pub(super) fn is_closing(&self) -> bool {
+        self.closing.load(Ordering::Acquire)
     }
 
     /// Why the front refused to go on, if it did.

@@ -131,3 +131,25 @@ async fn a_client_that_leaves_with_a_wish_to_switch_is_taken_for_gone_in_time() 
     }
     assert_eq!(soon(answer).await.unwrap().text(), "xxxxx");
 }
+
+#[tokio::test]
+async fn a_client_that_has_shut_its_side_ends_with_the_session() {
+    let limits = Limits { drain: 100 * DEADLINE, ..Limits::default() };
+    for wish in [true, false] {
+        let (mut stage, listener, host) = by_hand(limits.clone()).await;
+        let [mut client, mut upstream] = if wish {
+            wishes(&stage, &listener, &host).await
+        } else {
+            let mut client = stage.connect().await;
+            client.say(format!("GET / HTTP/1.1\r\nHost: {host}\r\nTE: trailers\r\n\r\n")).await;
+            client.0.shutdown().await.unwrap();
+            let mut upstream = accepted(&listener).await;
+            upstream.head_of_request().await;
+            [client, upstream]
+        };
+        drop(stage.shutdown.take());
+        client.ends().await;
+        assert!(upstream.rest().await.is_empty(), "it is given up");
+        assert_eq!(stage.records().await.len(), 2);
+    }
+}
