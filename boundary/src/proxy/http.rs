@@ -129,7 +129,7 @@ impl Talk {
         // The time of one that was begun runs on.
         let (begun, late) = begun.map_or_else(
             || (None, self.limits().answer_by()),
-            |(errand, late)| (Some(errand), late),
+            |(errand, late)| (Some(*errand), late),
         );
         let (speech, meant) = (self.speech(), self.proxy.meant(&self.heard.target, &permit));
         let mut order = Order { permit: &permit, speech, switch, correlation: None, late, meant };
