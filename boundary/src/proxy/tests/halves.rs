@@ -114,6 +114,16 @@ async fn wishes(stage: &Stage, listener: &TcpListener, host: &str) -> [Client<Tc
     [client, upstream]
 }
 
+/// Waits until no connection of the command is carried.
+async fn until_gone(stage: &Stage) {
+    let wait = async {
+        while stage.proxy.load().connections > 0 {
+            sleep(Duration::from_millis(5)).await;
+        }
+    };
+    soon(wait).await;
+}
+
 #[tokio::test]
 async fn a_client_that_leaves_with_a_wish_to_switch_is_taken_for_gone_in_time() {
     let limits = Limits { half_closed: Duration::from_millis(300), ..Limits::default() };
@@ -121,6 +131,10 @@ async fn a_client_that_leaves_with_a_wish_to_switch_is_taken_for_gone_in_time() 
     let [mut client, mut upstream] = wishes(&stage, &listener, &host).await;
     assert!(upstream.rest().await.is_empty(), "it is given up");
     client.ends().await;
+    // At once, and not after the time in which its stream might still be given away.
+    let left = std::time::Instant::now();
+    until_gone(&stage).await;
+    assert!(left.elapsed() < Limits::default().linger / 2, "{:?}", left.elapsed());
     // One that is answered is not, as long as something comes.
     let [mut client, mut upstream] = wishes(&stage, &listener, &host).await;
     upstream.say("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n").await;
