@@ -17,9 +17,9 @@ use tokio::time::Instant;
 
 use super::clock::Clock;
 use super::framing::Fault;
-use super::heads::Turn;
 use super::identity::Override;
 use super::pool::Pool;
+use super::turns::Turn;
 use super::upstream::Connection;
 use crate::audit::{Entry, Tally};
 
@@ -251,6 +251,9 @@ impl Answer {
             give_back(connection, pool);
             return Self::own(Bytes::new());
         }
+        if let Connection::Shared(lane) = &connection {
+            lane.waits(true);
+        }
         let lease = Some((connection, Arc::clone(pool)));
         Self { content: Content::Upstream(body, lease), account: None, turn: None, broken: None }
     }
@@ -339,13 +342,16 @@ fn poll_upstream(
     lease: &mut Option<(Connection, Arc<Pool>)>,
     cx: &mut Context<'_>,
 ) -> Poll<Option<hyper::Result<Frame<Bytes>>>> {
-    if let Poll::Ready(frame) = Pin::new(&mut *body).poll_frame(cx) {
-        return Poll::Ready(frame);
+    let frame = Pin::new(&mut *body).poll_frame(cx);
+    match lease {
+        Some((Connection::Shared(lane), _)) => lane.waits(frame.is_ready()),
+        Some((Connection::Alone(idle), _)) if frame.is_pending() => {
+            idle.driver.drive(cx);
+            return Pin::new(body).poll_frame(cx);
+        }
+        Some((Connection::Alone(_), _)) | None => {}
     }
-    if let Some((Connection::Alone(idle), _)) = lease {
-        idle.driver.drive(cx);
-    }
-    Pin::new(body).poll_frame(cx)
+    frame
 }
 
 /// The connection is free for the next request.

@@ -6,9 +6,8 @@
 
 use std::future::Future as _;
 use std::pin::{Pin, pin};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
-use std::task::{Context, Poll, Waker, ready};
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
 
 use bytes::{Buf as _, Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, ReadBuf};
@@ -17,88 +16,11 @@ use tokio::time::Instant;
 use super::clock::Clock;
 use super::farewell::Farewell;
 use super::framing::{self, Chunks, Fault, Framing, Said};
+use super::turns::Turns;
 use super::{Limits, respond};
 
 /// Room made for one read.
 const READ: usize = 8 * 1024;
-
-/// What the strict front and the service behind the parser tell each other.
-#[derive(Debug, Default)]
-pub(super) struct Turns {
-    /// Heads handed on.
-    asked: AtomicUsize,
-    /// Answers finished, or given up.
-    answered: AtomicUsize,
-    /// The stream is no longer HTTP: a tunnel, or an accepted upgrade.
-    open: AtomicBool,
-    /// Why the connection is at its end.
-    fault: OnceLock<Fault>,
-    /// Whether that is in the body of the request that is being answered.
-    in_body: AtomicBool,
-    /// Method and target of the head that it is about, as far as they could be read.
-    garbled: OnceLock<(String, String)>,
-    pause: Mutex<Pause>,
-}
-
-/// The time between two requests.
-#[derive(Debug, Default)]
-struct Pause {
-    /// When the last answer ended.
-    since: Option<Instant>,
-    /// Who waits for an answer to end.
-    waker: Option<Waker>,
-}
-
-impl Turns {
-    /// From here on every byte passes.
-    pub(super) fn open(&self) {
-        self.open.store(true, Ordering::Release);
-    }
-
-    /// Why the front refused to go on, if it did.
-    pub(super) fn fault(&self) -> Option<Fault> {
-        self.fault.get().copied()
-    }
-
-    /// The fault of the request that is being answered, which is answered with it. A fault of the next
-    /// one's head is not.
-    pub(super) fn own_fault(&self) -> Option<Fault> {
-        self.fault().filter(|_| self.in_body.load(Ordering::Acquire))
-    }
-
-    /// Method and target of what was refused, if it got so far.
-    pub(super) fn garbled(&self) -> Option<(&str, &str)> {
-        self.garbled.get().map(|(method, target)| (method.as_str(), target.as_str()))
-    }
-
-    /// Nothing panics while it is held.
-    fn pause(&self) -> MutexGuard<'_, Pause> {
-        self.pause.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn is_open(&self) -> bool {
-        self.open.load(Ordering::Acquire)
-    }
-
-    fn is_busy(&self) -> bool {
-        self.asked.load(Ordering::Acquire) != self.answered.load(Ordering::Acquire)
-    }
-}
-
-/// One request being answered; dropping it says that the answer is over.
-#[derive(Debug)]
-pub(super) struct Turn(pub(super) Arc<Turns>);
-
-impl Drop for Turn {
-    fn drop(&mut self) {
-        self.0.answered.fetch_add(1, Ordering::AcqRel);
-        let mut pause = self.0.pause();
-        pause.since = Some(Instant::now());
-        if let Some(waker) = pause.waker.take() {
-            waker.wake();
-        }
-    }
-}
 
 /// A client's stream behind the strict front.
 pub(super) struct Heads<S> {
@@ -114,6 +36,14 @@ pub(super) struct Heads<S> {
     phase: Phase,
     /// When the last byte came; for a head, its first.
     heard: Instant,
+    /// When the client shut its side.
+    shut: Option<Instant>,
+    /// When the client last took some of an answer.
+    said: Instant,
+    /// Whether it takes no more of one for now.
+    is_full: bool,
+    /// How many answers it has taken, all of each.
+    flushed: usize,
     clock: Clock,
     /// What is still to be written, and then read away, once the connection is over.
     farewell: Option<Farewell>,
@@ -156,6 +86,10 @@ impl<S> Heads<S> {
             looked: 0,
             phase: Phase::Head,
             heard,
+            shut: None,
+            said: heard,
+            is_full: false,
+            flushed: 0,
             clock: Clock::default(),
             farewell: None,
         }
@@ -208,7 +142,7 @@ impl<S> Heads<S> {
             Ok(Some((length, framing))) => {
                 self.free = length;
                 self.looked = 0;
-                self.turns.asked.fetch_add(1, Ordering::AcqRel);
+                self.turns.asks();
                 self.phase = match framing {
                     Framing::Length(0) => Phase::Head,
                     Framing::Length(length) => Phase::Body(length),
@@ -237,21 +171,32 @@ impl<S> Heads<S> {
         if !self.held.is_empty() {
             return self.fail(Fault::Cut);
         }
-        let is_waiting = self.turns.is_busy();
+        let is_waiting = self.owes();
         self.phase = if is_waiting { Phase::HalfClosed } else { Phase::Over };
         is_waiting
+    }
+
+    /// Whether something of an answer is still to come, or to be written: that is over when the parser has
+    /// nothing left, and not yet when it has all of the answer. It drops what it has at the end of file.
+    fn owes(&self) -> bool {
+        self.turns.asked() != self.flushed
+    }
+
+    /// Notes whether the client's side took something.
+    fn wrote<T>(&mut self, written: Poll<T>) -> Poll<T> {
+        self.is_full = written.is_pending();
+        if !self.is_full {
+            self.said = Instant::now();
+        }
+        written
     }
 
     /// Ends the connection. The parser sees an end of file, answers what it has, and shuts down.
     fn fail(&mut self, fault: Fault) -> bool {
         // A fault in a body is the fault of the request that is being answered.
         let is_head = matches!(self.phase, Phase::Head);
-        self.turns.in_body.store(!is_head, Ordering::Release);
-        // There is no second one: the phase is over with the first.
-        self.turns.fault.get_or_init(|| fault);
-        if is_head && let Some(line) = framing::asked(&self.held, &self.limits) {
-            self.turns.garbled.get_or_init(|| line);
-        }
+        let line = if is_head { framing::asked(&self.held, &self.limits) } else { None };
+        self.turns.fail(fault, is_head, line);
         self.phase = if is_head { Phase::Refused } else { Phase::Over };
         true
     }
@@ -263,12 +208,16 @@ impl<S> Heads<S> {
             Phase::Head if self.turns.is_busy() => Some(Instant::now() + self.limits.idle),
             Phase::Head if !self.held.is_empty() => Some(self.heard + self.limits.head_time),
             Phase::Head | Phase::Body(_) | Phase::Chunked(_) => {
-                let quiet =
-                    self.turns.pause().since.map_or(self.heard, |ended| ended.max(self.heard));
+                let quiet = self.turns.ended().map_or(self.heard, |ended| ended.max(self.heard));
                 Some(quiet + self.limits.idle)
             }
-            Phase::HalfClosed => Some(self.heard + self.limits.half_closed),
-            Phase::Waiting | Phase::Open | Phase::Refused | Phase::Over => None,
+            Phase::HalfClosed | Phase::Waiting => {
+                let shut = self.shut?;
+                // Whoever does not read keeps itself waiting.
+                let quiet = if self.is_full { Instant::now() } else { shut.max(self.said) };
+                Some(quiet + self.limits.half_closed)
+            }
+            Phase::Open | Phase::Refused | Phase::Over => None,
         }
     }
 
@@ -306,12 +255,13 @@ impl<S: AsyncRead + Unpin> Heads<S> {
         }
     }
 
-    /// The end, once everything is answered or the client is taken for gone.
+    /// The end, once everything is answered and taken or the client is taken for gone.
     fn poll_half_closed(&mut self, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
-        if !self.turns.is_busy() || self.is_late(cx) {
+        let is_left = self.turns.is_closing() && self.turns.is_busy();
+        if !self.owes() || is_left || self.is_late(cx) {
             return Poll::Ready(Ok(()));
         }
-        self.turns.pause().waker = Some(cx.waker().clone());
+        self.turns.await_answer(cx);
         Poll::Pending
     }
 
@@ -322,7 +272,7 @@ impl<S: AsyncRead + Unpin> Heads<S> {
             return Poll::Pending;
         }
         if self.turns.is_busy() {
-            self.turns.pause().waker = Some(cx.waker().clone());
+            self.turns.await_answer(cx);
         }
         let began = self.held.is_empty();
         self.held.reserve(READ);
@@ -333,11 +283,16 @@ impl<S: AsyncRead + Unpin> Heads<S> {
                 if began || !matches!(self.phase, Phase::Head) {
                     self.heard = Instant::now();
                 }
+                if count == 0 {
+                    self.shut.get_or_insert_with(Instant::now);
+                }
                 if count == 0 && matches!(self.phase, Phase::Head) {
                     return Poll::Ready(Ok(self.half_close()));
                 }
                 // Nor before it is told whether it gets its tunnel: there it hears of it.
-                if count == 0 && matches!(self.phase, Phase::Waiting) && self.turns.is_busy() {
+                let is_waiting = matches!(self.phase, Phase::Waiting) && self.turns.is_busy();
+                let is_left = self.turns.is_closing();
+                if count == 0 && is_waiting && !is_left && !self.is_late(cx) {
                     return Poll::Pending;
                 }
                 Poll::Ready(Ok(count > 0))
@@ -374,8 +329,8 @@ impl<S: AsyncRead + Unpin> AsyncRead for Heads<S> {
                 return Poll::Ready(Ok(()));
             }
             match this.phase {
-                Phase::Refused if this.turns.is_busy() => {
-                    this.turns.pause().waker = Some(cx.waker().clone());
+                Phase::Refused if this.owes() => {
+                    this.turns.await_answer(cx);
                     return Poll::Pending;
                 }
                 Phase::HalfClosed => return this.poll_half_closed(cx),
@@ -400,7 +355,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Heads<S> {
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<std::io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, buf)
+        let written = Pin::new(&mut self.stream).poll_write(cx, buf);
+        self.wrote(written)
     }
 
     fn poll_write_vectored(
@@ -408,15 +364,22 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Heads<S> {
         cx: &mut Context<'_>,
         bufs: &[std::io::IoSlice<'_>],
     ) -> Poll<std::io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(cx, bufs)
+        let written = Pin::new(&mut self.stream).poll_write_vectored(cx, bufs);
+        self.wrote(written)
     }
 
     fn is_write_vectored(&self) -> bool {
         self.stream.is_write_vectored()
     }
 
+    /// The parser asks for it when it has nothing left to write.
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
+        ready!(Pin::new(&mut self.stream).poll_flush(cx))?;
+        let answered = self.turns.answered();
+        if std::mem::replace(&mut self.flushed, answered) != answered {
+            self.turns.wake();
+        }
+        Poll::Ready(Ok(()))
     }
 
     /// Says the last word, shuts the write half, and reads away what the client still sends.

@@ -24,13 +24,13 @@ use super::correlation::Correlation;
 use super::ending::Cut;
 use super::flow::Call;
 use super::framing::Fault;
-use super::heads::Turns;
 use super::http2::Tasks;
 use super::identity::{self, Heard};
 use super::peek::Speech;
 use super::relay::Ended;
 use super::respond::Manner;
 use super::short::{Begun, Errand};
+use super::turns::Turns;
 use super::upstream::{Failure, Order, Reply, Stop};
 use super::{Limits, Proxy, headers, relay, respond, websocket};
 use crate::rules::{Code, Denial, Intent, Permit};
@@ -129,7 +129,7 @@ impl Talk {
         // The time of one that was begun runs on.
         let (begun, late) = begun.map_or_else(
             || (None, self.limits().answer_by()),
-            |(errand, late)| (Some(errand), late),
+            |(errand, late)| (Some(*errand), late),
         );
         let (speech, meant) = (self.speech(), self.proxy.meant(&self.heard.target, &permit));
         let mut order = Order { permit: &permit, speech, switch, correlation: None, late, meant };
@@ -283,8 +283,12 @@ impl Talk {
 
     /// An upstream's answer as the client gets it.
     fn pass_back(&self, reply: Reply, mut account: Account) -> Response<Answer> {
-        let Reply { response, connection } = reply;
+        let Reply { response, mut connection } = reply;
         let (mut parts, body) = response.into_parts();
+        if parts.version == Version::HTTP_10 {
+            // The parser would ask again as the server answered, and an upload in chunks not be sent.
+            connection.end();
+        }
         parts.version = Version::HTTP_11;
         parts.headers = headers::response(parts.headers, None);
         account.status = Some(parts.status.as_u16());

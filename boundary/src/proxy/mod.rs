@@ -36,6 +36,7 @@ mod shared;
 mod short;
 mod tls;
 mod trust;
+mod turns;
 mod upstream;
 mod websocket;
 mod weight;

@@ -6,7 +6,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -20,9 +20,20 @@ use tokio::time::Instant;
 use super::body::Upload;
 use super::pool::Key;
 
-/// Requests on one connection at once, where the upstream takes more: its window is shared, and a
-/// client that does not read its answers must not hold up everybody.
+/// Requests on one connection at once, where the upstream takes more.
 const MOST_LANES: usize = 128;
+/// What one answer may be ahead of its reader: enough for 100 Mbit/s over 160 ms.
+pub(super) const STREAM_WINDOW: u32 = 2 << 20;
+/// What all answers of a connection may be together: the bound of its memory.
+pub(super) const CONNECTION_WINDOW: u32 = 16 << 20;
+/// Answers of one connection that may wait for their readers: one more, and nothing would be left of its
+/// window for anybody. Who comes then goes by another.
+const MOST_UNREAD: usize = (CONNECTION_WINDOW / STREAM_WINDOW - 1) as usize;
+/// How long a reader may be away before its answer counts as one that waits, in milliseconds.
+const UNREAD: u64 = 250;
+/// In place of a time: an answer that does not wait for its reader, and none.
+const READ: u64 = 0;
+const FREE: u64 = u64::MAX;
 /// Hosts of which it is remembered that they speak HTTP/1.1 alone.
 const MOST_PLAIN: usize = 4096;
 
@@ -39,6 +50,11 @@ pub(super) struct Load {
     is_gone: AtomicBool,
     /// When the last lane was given back.
     since: Mutex<Instant>,
+    /// When it was opened.
+    born: Instant,
+    /// One for each lane: when its answer began to wait for its reader, in milliseconds since then;
+    /// [`READ`], or [`FREE`].
+    unread: [AtomicU64; MOST_LANES],
 }
 
 impl Load {
@@ -50,6 +66,8 @@ impl Load {
             takes_connect: AtomicBool::new(false),
             is_gone: AtomicBool::new(false),
             since: Mutex::new(Instant::now()),
+            born: Instant::now(),
+            unread: [const { AtomicU64::new(FREE) }; MOST_LANES],
         }
     }
 
@@ -66,9 +84,42 @@ impl Load {
 
     /// Takes one more lane, if there is room.
     fn enter(self: &Arc<Self>) -> bool {
+        if self.open.load(Ordering::Acquire) >= MOST_UNREAD && self.unread() >= MOST_UNREAD {
+            return false;
+        }
         let most = self.most.load(Ordering::Relaxed);
         let enter = |open| (open < most).then_some(open + 1);
         self.open.fetch_update(Ordering::AcqRel, Ordering::Acquire, enter).is_ok()
+    }
+
+    /// How many answers wait for their readers.
+    fn unread(&self) -> usize {
+        let now = self.now();
+        let waits = |since: &&AtomicU64| match since.load(Ordering::Relaxed) {
+            READ | FREE => false,
+            since => now.saturating_sub(since) >= UNREAD,
+        };
+        self.unread.iter().filter(waits).count()
+    }
+
+    /// The number of a new lane.
+    fn number(&self) -> u8 {
+        let (done, not) = (Ordering::AcqRel, Ordering::Relaxed);
+        let takes = |it: &AtomicU64| it.compare_exchange(FREE, READ, done, not).is_ok();
+        let number = self.unread.iter().position(takes);
+        number.and_then(|number| u8::try_from(number).ok()).unwrap_or(u8::MAX)
+    }
+
+    /// What a lane's answer waits for.
+    fn set(&self, number: u8, since: u64) {
+        if let Some(unread) = self.unread.get(usize::from(number)) {
+            unread.store(since, Ordering::Release);
+        }
+    }
+
+    /// Milliseconds since the beginning.
+    fn now(&self) -> u64 {
+        u64::try_from(self.born.elapsed().as_millis()).unwrap_or(FREE).clamp(READ + 1, FREE - 1)
     }
 
     /// Nothing panics while it is held.
@@ -90,13 +141,7 @@ struct Shared {
 impl Shared {
     /// A lane, if there is one.
     fn lane(&self) -> Option<Lane> {
-        let (sender, address) = (self.sender.clone(), self.address);
-        self.load.enter().then(|| Lane {
-            sender,
-            address,
-            load: Arc::clone(&self.load),
-            doubt: None,
-        })
+        self.load.enter().then(|| Lane::of(self))
     }
 
     fn is_busy(&self) -> bool {
@@ -117,9 +162,23 @@ pub(super) struct Lane {
     load: Arc<Load>,
     /// While an answer is awaited: from when on nobody knows whether there is anybody at the other end.
     doubt: Option<Instant>,
+    /// Which of its connection's it is.
+    number: u8,
 }
 
 impl Lane {
+    /// One that is counted already.
+    fn of(Shared { sender, address, load, .. }: &Shared) -> Self {
+        let (sender, address, load) = (sender.clone(), *address, Arc::clone(load));
+        let number = load.number();
+        Self { sender, address, load, doubt: None, number }
+    }
+
+    /// Its answer waits from now on: for its reader, or for its upstream.
+    pub(super) fn waits(&self, for_reader: bool) {
+        self.load.set(self.number, if for_reader { self.load.now() } else { READ });
+    }
+
     /// Sends a request, and waits for the head of its answer. Whoever gives up after the time at which
     /// the connection becomes doubtful abandons it.
     pub(super) async fn ask(
@@ -144,6 +203,7 @@ impl Drop for Lane {
         if self.doubt.is_some_and(|doubt| doubt <= Instant::now()) {
             self.abandon();
         }
+        self.load.set(self.number, FREE);
         self.load.open.fetch_sub(1, Ordering::AcqRel);
         *self.load.since() = Instant::now();
     }
@@ -280,8 +340,8 @@ impl Lanes {
         (load, is_only): (Arc<Load>, bool),
     ) -> Lane {
         load.open.fetch_add(1, Ordering::AcqRel);
-        let lane = Lane { sender: sender.clone(), address, load: Arc::clone(&load), doubt: None };
         let shared = Shared { sender, address, load, is_only };
+        let lane = Lane::of(&shared);
         let mut state = self.lock();
         state.plain.remove(key);
         state.by_key.entry(key.clone()).or_default().push(shared);

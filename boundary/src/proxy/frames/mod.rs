@@ -20,7 +20,7 @@ use super::farewell::Farewell;
 mod refused;
 
 pub(super) use refused::Refusals;
-use refused::Watch;
+use refused::{Watch, carries};
 
 /// Bytes before a frame's payload (RFC 9113 §4.1).
 const HEAD: usize = 9;
@@ -32,6 +32,9 @@ const READ: usize = 8 * 1024;
 const FORGIVEN: Duration = Duration::from_secs(30);
 /// So many bytes in either direction excuse one frame that carries nothing.
 const EXCUSE: usize = 256;
+/// So many of them one does that carries something, however little: gRPC answers each small message with a
+/// window and a PING, by which it measures how fast the connection is.
+const EXCUSED: usize = 3;
 
 /// Kinds and flags of frames (RFC 9113 §6).
 mod kind {
@@ -43,6 +46,7 @@ mod kind {
     pub(super) const CONTINUATION: u8 = 9;
     pub(super) const END_STREAM: u8 = 1;
     pub(super) const END_HEADERS: u8 = 4;
+    pub(super) const PADDED: u8 = 8;
 }
 
 /// Why a connection is ended.
@@ -118,6 +122,8 @@ pub(super) struct Frames<S> {
     idling: Budget,
     /// Bytes that passed and excuse frames that carry nothing.
     passed: usize,
+    /// Frames that came, carried something and excuse some.
+    carried: usize,
     at: At,
     /// Bytes read and not handed on.
     held: BytesMut,
@@ -131,8 +137,8 @@ pub(super) struct Frames<S> {
     farewell: Option<Farewell>,
     /// Whether what is to be written has waited for more.
     has_waited: bool,
-    /// Who hears which streams of a client are refused.
-    watch: Option<Watch>,
+    /// Follows what is to be written.
+    watch: Watch,
     /// How the client's bytes have ended, until the library is told.
     ended: Option<std::io::Result<()>>,
 }
@@ -147,7 +153,7 @@ impl<S> Frames<S> {
     ) -> Self {
         Self {
             begun: Some(Instant::now()),
-            watch: Some(Watch::new(refusals)),
+            watch: Watch::client(refusals),
             ..Self::new(stream, limits, verdict, At::Preface(PREFACE))
         }
     }
@@ -166,6 +172,7 @@ impl<S> Frames<S> {
             resets: Budget::new(limits.h2_resets),
             idling: Budget::new(limits.h2_frames),
             passed: 0,
+            carried: 0,
             at,
             held: BytesMut::new(),
             free: 0,
@@ -174,7 +181,7 @@ impl<S> Frames<S> {
             clock: None,
             farewell: None,
             has_waited: false,
-            watch: None,
+            watch: Watch::upstream(),
             ended: None,
         }
     }
@@ -236,10 +243,8 @@ impl<S> Frames<S> {
         }
         // The first bit of a stream's number means nothing.
         let stream = u32::from_be_bytes(*stream) & 0x7fff_ffff;
-        if kind == kind::HEADERS
-            && let Some(watch) = &mut self.watch
-        {
-            watch.begin(stream);
+        if kind == kind::HEADERS {
+            self.watch.begin(stream);
         }
         self.enter(kind, flags, length);
         HEAD
@@ -255,9 +260,11 @@ impl<S> Frames<S> {
             _ => false,
         };
         if is_free {
+            self.carried += usize::from(carries(kind, flags, length));
             return None;
         }
-        self.idling.earn(self.passed / EXCUSE);
+        let carried = std::mem::take(&mut self.carried) + self.watch.carried();
+        self.idling.earn(self.passed / EXCUSE + EXCUSED * carried);
         self.passed %= EXCUSE;
         (!self.idling.spend()).then_some(Excess::Frames)
     }
@@ -280,19 +287,15 @@ impl<S> Frames<S> {
 
     /// A frame of fields has gone by: they are whole, or go on in the next.
     fn close_fields(&self) {
-        if !self.in_fields
-            && let Some(watch) = &self.watch
-        {
-            watch.end();
+        if !self.in_fields {
+            self.watch.end();
         }
     }
 
     /// So much of what was to be written is.
     fn written(&mut self, count: usize) {
         self.pass(count);
-        if let Some(watch) = &mut self.watch {
-            watch.taken(count);
-        }
+        self.watch.taken(count);
     }
 
     /// Starts or stops the clock of what must be whole in time. Its later bytes do not prolong it.
@@ -411,7 +414,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Frames<S> {
         let before = buf.filled().len();
         let read = ready!(this.poll_next(cx, buf));
         let is_over = read.is_err() || buf.filled().len() == before && buf.remaining() > 0;
-        if is_over && this.watch.is_some() {
+        if is_over && this.watch.is_client() {
             this.ended = Some(read);
             cx.waker().wake_by_ref();
             return Poll::Pending;
@@ -427,9 +430,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Frames<S> {
         buf: &[u8],
     ) -> Poll<std::io::Result<usize>> {
         let this = self.get_mut();
-        if let Some(watch) = &mut this.watch {
-            watch.offered(&[std::io::IoSlice::new(buf)]);
-        }
+        this.watch.offered(&[std::io::IoSlice::new(buf)]);
         ready!(this.poll_gathered(buf.len(), cx));
         let count = ready!(Pin::new(&mut this.stream).poll_write(cx, buf))?;
         this.written(count);
@@ -442,9 +443,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Frames<S> {
         bufs: &[std::io::IoSlice<'_>],
     ) -> Poll<std::io::Result<usize>> {
         let this = self.get_mut();
-        if let Some(watch) = &mut this.watch {
-            watch.offered(bufs);
-        }
+        this.watch.offered(bufs);
         ready!(this.poll_gathered(bufs.iter().map(|part| part.len()).sum(), cx));
         let count = ready!(Pin::new(&mut this.stream).poll_write_vectored(cx, bufs))?;
         this.written(count);

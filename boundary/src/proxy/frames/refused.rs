@@ -1,6 +1,7 @@
-//! Streams that the library refuses by itself: the service behind it never hears of them.
+//! What the library says: the streams that it refuses by itself, of which the service behind it never
+//! hears, and how many frames carry something.
 //!
-//! *Standing*: [`super::Frames`] tells which streams were opened, and what the library says on them;
+//! *Standing*: [`super::Frames`] tells which streams were opened, and what the library writes;
 //! [`crate::proxy::http2`] tells how many requests it was given, and puts the others on record.
 //! *Never*: counts a stream twice, or one whose request was given.
 
@@ -8,7 +9,7 @@ use std::collections::BTreeSet;
 use std::io::IoSlice;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::{HEAD, kind};
+use super::{HEAD, PREFACE, kind};
 use crate::rules::Code;
 
 /// Bytes of an error in a frame that resets a stream.
@@ -94,10 +95,11 @@ impl Refusals {
     }
 }
 
-/// Follows both directions of a client's connection.
-#[derive(Debug)]
+/// Follows what the library writes, and of a client which streams it opens.
+#[derive(Debug, Default)]
 pub(super) struct Watch {
-    refusals: Arc<Refusals>,
+    /// Who hears of a client's streams.
+    refusals: Option<Arc<Refusals>>,
     /// The stream whose fields are coming.
     fields: u32,
     /// What came of a frame's head that is to be written, and of the error behind it.
@@ -106,12 +108,29 @@ pub(super) struct Watch {
     left: usize,
     /// How much was followed that is not written yet.
     ahead: usize,
+    /// How many frames carried something.
+    carried: usize,
 }
 
 impl Watch {
-    /// Tells what it sees.
-    pub(super) fn new(refusals: Arc<Refusals>) -> Self {
-        Self { refusals, fields: 0, head: Vec::new(), left: 0, ahead: 0 }
+    /// Of a client: tells which streams are refused.
+    pub(super) fn client(refusals: Arc<Refusals>) -> Self {
+        Self { refusals: Some(refusals), ..Self::default() }
+    }
+
+    /// Of an upstream, to which a preface is written before the first frame.
+    pub(super) fn upstream() -> Self {
+        Self { left: PREFACE, ..Self::default() }
+    }
+
+    /// Whether it is a client's.
+    pub(super) fn is_client(&self) -> bool {
+        self.refusals.is_some()
+    }
+
+    /// How many frames carried something since the last time.
+    pub(super) fn carried(&mut self) -> usize {
+        std::mem::take(&mut self.carried)
     }
 
     /// Fields have begun to come.
@@ -121,7 +140,9 @@ impl Watch {
 
     /// They are whole.
     pub(super) fn end(&self) {
-        self.refusals.opened(self.fields);
+        if let Some(refusals) = &self.refusals {
+            refusals.opened(self.fields);
+        }
     }
 
     /// Follows what is to be written, whether or not the client takes it. What was not taken is
@@ -146,8 +167,14 @@ impl Watch {
             let here = self.left.min(bytes.len());
             self.left -= here;
             bytes = bytes.get(here..).unwrap_or_default();
-            let Some((byte, rest)) = bytes.split_first() else { return };
-            self.head.push(*byte);
+            if bytes.is_empty() {
+                return;
+            }
+            // Of a reset, the error too.
+            let wanted = if self.head.len() < HEAD { HEAD } else { HEAD + ERROR };
+            let here = wanted.saturating_sub(self.head.len()).min(bytes.len());
+            let (head, rest) = bytes.split_at(here);
+            self.head.extend_from_slice(head);
             bytes = rest;
             self.look();
         }
@@ -167,16 +194,29 @@ impl Watch {
         let length = usize::try_from(u32::from_be_bytes([0, a, b, c])).unwrap_or(usize::MAX);
         let stream = u32::from_be_bytes(*stream);
         self.left = length.saturating_sub(rest.len());
-        match (kind, rest.first_chunk::<ERROR>()) {
-            (_, Some(error)) => self.refusals.said(stream, refused(u32::from_be_bytes(*error))),
+        self.carried += usize::from(carries(kind, flags, length));
+        let error = rest.first_chunk::<ERROR>().map(|error| u32::from_be_bytes(*error));
+        self.head.clear();
+        let Some(refusals) = &self.refusals else { return };
+        match (kind, error) {
+            (_, Some(error)) => refusals.said(stream, refused(error)),
             // The only answer that the library gives is to a head that is too large.
             (kind::HEADERS, None) => {
                 let is_all = flags & kind::END_STREAM != 0;
-                self.refusals.said(stream, is_all.then_some(Code::OverLimit));
+                refusals.said(stream, is_all.then_some(Code::OverLimit));
             }
             _ => {}
         }
-        self.head.clear();
+    }
+}
+
+/// Whether a frame carries a request, an answer, or a part of one, and be it a byte. Whether padding is all of
+/// it, its head does not say.
+pub(super) const fn carries(kind: u8, flags: u8, length: usize) -> bool {
+    match kind {
+        kind::HEADERS => true,
+        kind::DATA => length > 0 && flags & kind::PADDED == 0,
+        _ => false,
     }
 }
 

@@ -103,6 +103,90 @@ async fn data_excuses_what_it_needs() {
     assert_eq!((read.unwrap(), verdict.get().copied()), (length, None));
 }
 
+/// What gRPC says for every small message that it gets: a window, and a question how fast it was.
+fn measured() -> Vec<u8> {
+    [frame(WINDOW_UPDATE, 0, &[0, 0, 0, 30]), frame(PING, 0, &[0; 8])].concat()
+}
+
+/// A front before a client or an upstream, behind the preface.
+async fn begun(is_client: bool) -> (DuplexStream, Frames<DuplexStream>, Verdict) {
+    let preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+    if is_client {
+        let (mut near, mut front, verdict) = front(&Limits::default());
+        near.write_all(preface).await.unwrap();
+        front.read_exact(&mut [0; 24]).await.unwrap();
+        return (near, front, verdict);
+    }
+    let (mut near, far) = duplex(1 << 20);
+    let mut front = Frames::upstream(far, &Limits::default());
+    let verdict = Arc::clone(&front.verdict);
+    front.write_all(preface).await.unwrap();
+    near.read_exact(&mut [0; 24]).await.unwrap();
+    (near, front, verdict)
+}
+
+/// What becomes of fifty thousand small messages, towards the front or from it, each with what gRPC says.
+async fn many(message: &[u8], is_client: bool, comes: bool) -> Option<Excess> {
+    let (mut near, mut front, verdict) = begun(is_client).await;
+    let mut heard = measured();
+    if comes {
+        heard.extend(message);
+    }
+    let (mut through, mut said) = (vec![0; heard.len()], vec![0; message.len()]);
+    for _ in 0..50_000 {
+        if !comes {
+            // In two pieces, of which the first is not even a frame's head.
+            front.write_all(&message[..4]).await.unwrap();
+            front.write_all(&message[4..]).await.unwrap();
+            front.flush().await.unwrap();
+            near.read_exact(&mut said).await.unwrap();
+        }
+        near.write_all(&heard).await.unwrap();
+        if front.read_exact(&mut through).await.is_err() {
+            break;
+        }
+    }
+    verdict.get().copied()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_small_message_excuses_what_is_said_of_it_whichever_way_it_goes() {
+    let message = frame(kind::DATA, 0, &[0; 30]);
+    let call = frame(kind::HEADERS, kind::END_HEADERS, &[0; 20]);
+    for frame in [message, call] {
+        for (is_client, comes) in [(true, true), (true, false), (false, true), (false, false)] {
+            assert_eq!(many(&frame, is_client, comes).await, None, "{is_client} {comes}");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_carries_nothing_excuses_nothing() {
+    let preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+    // Padding is no content.
+    for idle in [frame(PING, 0, &[0; 8]), frame(kind::DATA, 8, &[3, 0, 0, 0])] {
+        let (mut near, mut front, verdict) = front(&limits());
+        near.write_all(&[&preface[..], &idle.repeat(120), &measured().repeat(100)].concat())
+            .await
+            .unwrap();
+        near.shutdown().await.unwrap();
+        front.read_to_end(&mut Vec::new()).await.unwrap();
+        assert_eq!(verdict.get().copied(), Some(Excess::Frames), "{idle:?}");
+    }
+    // Nor does what is said in answer to it.
+    let (mut near, mut front, verdict) = front(&limits());
+    near.write_all(preface).await.unwrap();
+    front.read_exact(&mut [0; 24]).await.unwrap();
+    for _ in 0..150 {
+        near.write_all(&frame(PING, 0, &[0; 8])).await.unwrap();
+        let mut heard = [0; 17];
+        if front.read_exact(&mut heard).await.is_ok() {
+            front.write_all(&frame(PING, 1, &[0; 8])).await.unwrap();
+        }
+    }
+    assert_eq!(verdict.get().copied(), Some(Excess::Frames));
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_spent_budget_is_forgiven_in_time() {
     let mut budget = Budget::new(100);

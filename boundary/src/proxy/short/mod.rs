@@ -46,7 +46,7 @@ pub(super) enum Begun {
     /// The rules permit it, and nothing was done.
     Judged(Permit),
     /// It is permitted and on record, and perhaps sent. Its answer has to begin by then.
-    Permitted(Permit, Errand, Option<Instant>),
+    Permitted(Permit, Box<Errand>, Option<Instant>),
     /// Its name leads where it must not. Looked up once more, it might lead elsewhere.
     Denied(Denial),
 }
@@ -122,7 +122,7 @@ struct Question {
 impl Question {
     /// The long way goes on with it; it is on record.
     fn long(self, account: Account, way: Result<(Way, Stopwatch), Failure>) -> Turn {
-        let errand = Errand { account, way };
+        let errand = Box::new(Errand { account, way });
         Turn::begun(Begun::Permitted(self.permit, errand, self.late))
     }
 

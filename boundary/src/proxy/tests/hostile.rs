@@ -176,6 +176,21 @@ async fn a_body_that_breaks_is_broken_for_its_client_alone() {
 }
 
 #[tokio::test]
+async fn an_answer_that_breaks_is_no_whole_one_to_an_old_client() {
+    for framing in ["Transfer-Encoding: chunked\r\n\r\n5\r\n", "Content-Length: 10\r\n\r\n"] {
+        let answer = format!("HTTP/1.1 200 OK\r\nConnection: close\r\n{framing}hello");
+        let origin = Scripted::new(move |_| answer.clone()).await;
+        let stage = Stage::redirected(origin.address, &origin.rule(""));
+        let mut client = stage.connect().await;
+        client.say(format!("GET / HTTP/1.0\r\nHost: {}\r\n\r\n", origin.authority())).await;
+        let mut all = Vec::new();
+        let ended = soon(client.0.read_to_end(&mut all)).await;
+        assert_eq!(ended.map_err(|error| error.kind()), Err(io::ErrorKind::ConnectionReset));
+        assert!(String::from_utf8_lossy(&all).ends_with("hello"), "{all:?}");
+    }
+}
+
+#[tokio::test]
 async fn trailers_and_chunk_lines_have_an_end() {
     let chunked = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n";
     for (first, rest) in [("0\r\n", b"X: y\r\n".repeat(100)), ("1;", vec![b'x'; 4096])] {

@@ -235,6 +235,28 @@ async fn bodies_keep_their_framing() {
 }
 
 #[tokio::test]
+async fn an_upload_in_chunks_is_whole_after_an_answer_of_an_old_server() {
+    let answer = "HTTP/1.0 200 OK\r\nConnection: keep-alive\r\nContent-Length: 2\r\n\r\nok";
+    let origin = Scripted::new(move |_| answer.into()).await;
+    let stage = Stage::redirected(origin.address, &origin.rule(""));
+    let host = origin.authority();
+    let upload = format!(
+        "POST / HTTP/1.1\r\nHost: {host}\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n"
+    );
+    for odd in ["TE: trailers\r\n", ""] {
+        let mut client = stage.connect().await;
+        let first = format!("GET / HTTP/1.1\r\nHost: {host}\r\n{odd}\r\n");
+        assert_eq!(client.ask(first).await.text(), "ok");
+        assert_eq!(client.ask(&upload).await.text(), "ok");
+        let sent = origin.requests().pop().unwrap();
+        assert!(
+            sent.starts_with("POST / HTTP/1.1\r\n") && sent.contains("hello"),
+            "{odd:?} {sent}"
+        );
+    }
+}
+
+#[tokio::test]
 async fn answers_without_bodies_have_none() {
     let origin = Scripted::new(|request| {
         let path = request.split(' ').nth(1).unwrap();

@@ -87,6 +87,23 @@ async fn a_handshake_that_dawdles_or_breaks_off_is_ended_and_on_record() {
 }
 
 #[tokio::test]
+async fn a_garbled_head_is_told_so_after_a_wish_to_switch_that_was_not_met() {
+    let origin = Scripted::fine().await;
+    let stage = limited(&origin, Limits::default());
+    let host = origin.authority();
+    let wish = "Connection: Upgrade\r\nUpgrade: h2c\r\n";
+    for path in ["/", "/denied"] {
+        let mut client = stage.connect().await;
+        let host = if path == "/" { host.as_str() } else { "denied.example" };
+        let got = client.ask(format!("GET {path} HTTP/1.1\r\nHost: {host}\r\n{wish}\r\n")).await;
+        assert_eq!(got.status, if path == "/" { 200 } else { 403 });
+        client.say("no request\r\n\r\n").await;
+        assert_eq!(client.answer(false).await.status, 400, "{path}");
+        client.ends().await;
+    }
+}
+
+#[tokio::test]
 async fn a_head_that_dawdles_is_timed_out() {
     let origin = Scripted::fine().await;
     let stage =

@@ -10,6 +10,7 @@ mod faults;
 mod floods;
 mod frames;
 mod gateway;
+mod halves;
 mod hostile;
 mod http;
 mod http2;

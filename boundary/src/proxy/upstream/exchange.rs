@@ -25,16 +25,10 @@ use crate::proxy::frames::Frames;
 use crate::proxy::gateway::Gateway;
 use crate::proxy::peek::Speech;
 use crate::proxy::pool::{Idle, Kept, Key};
-use crate::proxy::shared::{Lane, Load, Need};
+use crate::proxy::shared::{CONNECTION_WINDOW, Lane, Load, Need, STREAM_WINDOW};
 use crate::proxy::{Stream, headers};
 use crate::rules::{Intent, Permit, Scheme};
 
-/// What one answer may be ahead of its reader on a shared connection: enough for 100 Mbit/s over
-/// 160 ms.
-const STREAM_WINDOW: u32 = 2 << 20;
-/// What all answers of a shared connection may be together: the bound of its memory. Several
-/// readers that stand still do not hold up the others.
-const CONNECTION_WINDOW: u32 = 16 << 20;
 /// What is taken from one request's body before the upstream reads it.
 const SEND_BUFFER: usize = 256 << 10;
 /// The least room for an answer's head.
@@ -99,6 +93,14 @@ impl Connection {
         match self {
             Self::Alone(idle) => Some(&idle.cut),
             Self::Shared(_) => None,
+        }
+    }
+
+    /// Carries nothing after this, if it carries nothing else.
+    pub(in crate::proxy) fn end(&mut self) {
+        match self {
+            Self::Alone(idle) => idle.is_last = true,
+            Self::Shared(_) => {}
         }
     }
 

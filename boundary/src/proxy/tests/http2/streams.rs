@@ -197,6 +197,30 @@ async fn an_answer_that_nobody_reads_is_held_back_at_its_source() {
     }
 }
 
+#[tokio::test]
+async fn answers_that_nobody_reads_do_not_hold_up_those_of_others() {
+    let origin = Origin2::new(&["h2"], move |request| large_or_short(&request, move || {})).await;
+    let stage = origin.stage(&origin.rule(""));
+    let mut held = Vec::new();
+    for _ in 0..9 {
+        let client = Many::secured(&stage, origin.port()).await;
+        let answer = client.send(client.get("/endless")).await.unwrap();
+        held.push((client, answer));
+    }
+    // Until all that may be on the way is.
+    sleep(Duration::from_secs(2)).await;
+    let client = Many::secured(&stage, origin.port()).await;
+    assert_eq!(client.ask(client.get("/short")).await.text(), "ok");
+    assert_eq!(origin.connections(), 2, "one more, and no more");
+    // The others go on when they are read.
+    for (_client, mut answer) in held {
+        let mut read = 0;
+        while read < 4 << 20 {
+            read += piece(answer.body_mut()).await.unwrap().into_data().unwrap().len();
+        }
+    }
+}
+
 /// An extended CONNECT.
 fn websocket(client: &Many, path: &str, protocol: &'static str) -> Request<Content> {
     let mut request = Request::new(content(""));
