@@ -208,6 +208,49 @@ fn a_port_that_was_closed_can_be_taken_again() {
     }
 }
 
+/// Has a process around that does not show what it has open, a server; takes ports that were closed, more
+/// sockets than the usher may hold, and what that process serves.
+const SECRETIVE: &str = "
+import ctypes, os, socket
+server = socket.create_server(('127.0.0.1', 0))
+name, (told, tell) = server.getsockname(), os.pipe()
+if not os.fork():
+    assert ctypes.CDLL(None).prctl(4, 0, 0, 0, 0) == 0  # PR_SET_DUMPABLE
+    os.write(tell, b'x')
+    while True: server.accept()[0].send(b'served')
+os.read(told, 1); server.close()
+for family in [socket.AF_INET, socket.AF_INET6] * 3:
+    for kind in [socket.SOCK_STREAM, socket.SOCK_DGRAM]:
+        one = socket.socket(family, kind); one.bind(('localhost', 0))
+        taken = one.getsockname(); one.close()
+        two = socket.socket(family, kind); two.bind(taken)
+        assert two.getsockname() == taken
+        if kind == socket.SOCK_DGRAM:
+            socket.socket(family, kind).sendto(b'heard', taken)
+            two.settimeout(10); assert two.recv(9) == b'heard'
+print('taken')
+for _ in range(300): socket.socket().close()
+print('made')
+assert socket.create_connection(name).recv(9) == b'served'
+print('served', flush=True)
+os._exit(0)";
+
+#[test]
+fn a_process_that_does_not_show_what_it_has_open_keeps_that_and_nothing_else() {
+    needs!(root, python3, setpriv, prlimit);
+    let world = World::new();
+    let command = ["/usr/bin/python3", "-c", SECRETIVE];
+    let few = ["prlimit", "--nofile=128:128"];
+    as_guest(&world, &[], &command).under(&few).output().exits(0).says("taken\nmade\nserved");
+    // Root in a container does not look into one either: it has few rights, and the machine's settings are
+    // read-only.
+    let contained = "mount --bind /proc/sys /proc/sys && mount -o remount,bind,ro /proc/sys && \
+                     exec setpriv --bounding-set -sys_ptrace,-sys_admin \"$@\"";
+    let run = as_root(&world, &[], &command).under(&world.without("users")).under(&few);
+    let run = run.under(&["unshare", "--mount", "sh", "-c", contained, "sh"]);
+    run.output().exits(0).says("taken\nmade\nserved");
+}
+
 #[test]
 fn many_sockets_are_let_go_when_the_command_has_closed_them() {
     needs!(root, python3, setpriv);
