@@ -55,6 +55,13 @@ impl Entry {
             Self::Listening => false,
         }
     }
+
+    /// Keeps no handle of a stream, of which nothing else is known than that it was made.
+    fn forget_handle(&mut self) {
+        if let Self::Stream(_) | Self::Unix(_) = self {
+            *self = Self::Listening;
+        }
+    }
 }
 
 /// A connection that was made for the command.
@@ -105,6 +112,8 @@ pub(super) struct Sockets {
     has_datagrams: bool,
     /// The one that was made last: it may be on its way to the command still.
     latest: Option<u64>,
+    /// Those that the last look missed, and not the one before.
+    missed: HashSet<u64>,
     /// Those that nobody has open, unless somebody who does not show it.
     unseen: HashSet<u64>,
 }
@@ -182,6 +191,7 @@ impl Sockets {
     pub(super) fn note(&mut self, inode: u64, entry: Entry) {
         self.has_datagrams |= matches!(entry, Entry::Datagram(_));
         self.held += usize::from(entry.is_held());
+        self.missed.remove(&inode);
         self.unseen.remove(&inode);
         match self.entries.insert(inode, entry) {
             Some(before) => self.held -= usize::from(before.is_held()),
@@ -195,7 +205,7 @@ impl Sockets {
         if self.entries.len() >= self.limit.0.max(FEW)
             || self.held >= self.limit.1.max(FEW_HELD) && is_due()
         {
-            self.sweep();
+            self.look();
         }
     }
 
@@ -207,34 +217,51 @@ impl Sockets {
         }
     }
 
-    /// Lets go of what nobody has open. Where a process does not show what it has, that is known still, but
-    /// no handle of a stream is kept: a port that was closed is free then, and whoever cannot be seen
-    /// connects nothing.
+    /// Lets go of what nobody has open, at once.
     pub(super) fn sweep(&mut self) {
+        self.look();
+        if !self.missed.is_empty() {
+            self.look();
+        }
+    }
+
+    /// Looks for what nobody has open.
+    fn look(&mut self) {
         let before = worked();
         drop(self.spare.take());
+        let missed = std::mem::take(&mut self.missed);
         if let Ok(look) = open_sockets() {
-            let latest = self.latest;
-            self.unseen.clear();
-            self.entries.retain(|inode, entry| {
-                if look.open.contains(inode) || latest == Some(*inode) {
-                    return true;
-                }
-                if look.is_whole {
-                    return false;
-                }
-                self.unseen.insert(*inode);
-                if matches!(entry, Entry::Stream(_) | Entry::Unix(_)) {
-                    *entry = Entry::Listening;
-                }
-                true
-            });
-            self.rooms.retain(|inode, _| self.entries.contains_key(inode));
+            self.let_go(&look, &missed);
         }
         self.spare = io::pipe().ok();
-        self.held = self.entries.values().filter(|entry| entry.is_held()).count();
-        self.limit = (self.entries.len() * 2, self.held * 2);
+        let is_held = |inode: &u64| self.entries.get(inode).is_some_and(Entry::is_held);
+        self.held = self.entries.keys().filter(|inode| is_held(inode)).count();
+        // What was missed goes with the next look, as a rule.
+        let held_still = self.held - self.missed.iter().filter(|inode| is_held(inode)).count();
+        self.limit = ((self.entries.len() - self.missed.len()) * 2, held_still * 2);
         self.due = Some(Instant::now() + worked().saturating_sub(before) * SHARE);
+    }
+
+    /// Lets go of what a look missed, and the look before it, too: a socket that goes from hand to hand during a
+    /// look may be in none of them when they are looked at. Where a process does not show what it has, that is
+    /// known still, but no handle of a stream is kept: a port that was closed is free then, and whoever cannot
+    /// be seen connects nothing.
+    fn let_go(&mut self, look: &Look, missed: &HashSet<u64>) {
+        let unseen = std::mem::take(&mut self.unseen);
+        self.entries.retain(|inode, entry| {
+            if look.open.contains(inode) || self.latest == Some(*inode) {
+                return true;
+            }
+            if !missed.contains(inode) && !unseen.contains(inode) {
+                return self.missed.insert(*inode);
+            }
+            if !look.is_whole {
+                self.unseen.insert(*inode);
+                entry.forget_handle();
+            }
+            !look.is_whole
+        });
+        self.rooms.retain(|inode, _| self.entries.contains_key(inode));
     }
 
     /// Lets go of a socket that keeps an address which somebody else wants, if nobody has it open.
@@ -351,5 +378,15 @@ mod tests {
         assert!(sockets.at(gone).is_none(), "this process is not below itself");
         assert!(sockets.at(1).is_some(), "it is on its way");
         drop(ours);
+    }
+
+    #[test]
+    fn what_one_look_misses_may_be_in_other_hands_by_then() {
+        let mut sockets = Sockets::default();
+        let few = u64::try_from(FEW).unwrap();
+        (1..=few).for_each(|inode| sockets.note(inode, Entry::Listening));
+        assert!(sockets.at(1).is_some());
+        sockets.note(few + 1, Entry::Listening);
+        assert!(sockets.at(1).is_none(), "nobody had it then either");
     }
 }
