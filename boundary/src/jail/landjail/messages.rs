@@ -108,6 +108,10 @@ pub(super) fn receive(shared: &Arc<Shared>, asked: &Asked) -> nix::Result<Reply>
         _ => (Form::Message, 2),
     };
     let flags = asked.number(flags);
+    // There are none, and nobody waits for one.
+    if flags & libc::MSG_ERRQUEUE != 0 {
+        return Err(Errno::EAGAIN);
+    }
     let is_nonblocking =
         nix::fcntl::fcntl(socket.theirs(), nix::fcntl::FcntlArg::F_GETFL)? & libc::O_NONBLOCK != 0;
     match receive_now(asked, &socket, (form, flags)) {
