@@ -137,6 +137,38 @@ fn a_datagram_socket_that_is_shut_down_costs_nothing() {
     }
 }
 
+/// Has one message cut into several datagrams, in every way that there is.
+const SEGMENTED: &str = "
+import ctypes, errno, socket, struct
+UDP, SEGMENT, GRO = 17, 103, 104
+def error(call, *arguments):
+    try: return call(*arguments)
+    except OSError as failure: return errno.errorcode[failure.errno]
+hears = socket.socket(type=socket.SOCK_DGRAM); hears.bind(('127.0.0.1', 0)); hears.settimeout(10)
+name = hears.getsockname()
+says = socket.socket(type=socket.SOCK_DGRAM); says.connect(name)
+print('set', *[error(says.setsockopt, UDP, option, 1) for option in (SEGMENT, GRO)])
+other, beside = (0, 1, struct.pack('i', 0)), (UDP, SEGMENT, struct.pack('H', 1))
+print('sent', *[error(says.sendmsg, [b'abc'], [other, beside], 0, *to) for to in ((), (name,))])
+data, control = map(ctypes.create_string_buffer, (b'abc', struct.pack('QiiH6x', 18, *beside[:2], 1)))
+part = ctypes.create_string_buffer(struct.pack('PN', ctypes.addressof(data), 3))
+places = ctypes.addressof(part), 1, ctypes.addressof(control), 24
+head = ctypes.create_string_buffer(struct.pack('PI4xPNPNi4xI4x', 0, 0, *places, 0, 0))
+libc = ctypes.CDLL(None, use_errno=True)
+print('at once', libc.sendmmsg(says.fileno(), head, 1, 0), errno.errorcode.get(ctypes.get_errno()))
+print('whole', says.sendmsg([b'whole'], [other]), hears.recv(99))";
+
+#[test]
+fn whoever_has_the_kernel_cut_datagrams_is_told_that_nobody_does() {
+    needs!(root, python3, setpriv);
+    let world = World::new();
+    for run in EVERYBODY {
+        let out = run(&world, &[], &["python3", "-c", SEGMENTED]).output();
+        out.exits(0).says("set ENOPROTOOPT ENOPROTOOPT\nsent EIO EIO\nat once -1 EIO\n");
+        out.says("whole 5 b'whole'");
+    }
+}
+
 /// Sends what cannot be closed at once, a connection with something to say to somebody who does not listen,
 /// over a datagram socket, and closes it; then others speak to each other, and ask for a name.
 const LINGERING: &str = "
