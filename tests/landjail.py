@@ -216,6 +216,11 @@ waiting.start()
 b.send(b"three")
 waiting.join()
 
+# Errors are waited for by nobody, and no datagram is one.
+told("no error", error(a.recvmsg, 9, 99, socket.MSG_ERRQUEUE))
+b.send(b"none")
+told("no error", error(a.recvmsg, 9, 99, socket.MSG_ERRQUEUE), a.recv(9))
+
 # One that is shut down says nothing, and hears what it is sent.
 b.setblocking(True)
 b.send(b"four")

@@ -137,6 +137,38 @@ fn a_datagram_socket_that_is_shut_down_costs_nothing() {
     }
 }
 
+/// Has one message cut into several datagrams, in every way that there is.
+const SEGMENTED: &str = "
+import ctypes, errno, socket, struct
+UDP, SEGMENT, GRO = 17, 103, 104
+def error(call, *arguments):
+    try: return call(*arguments)
+    except OSError as failure: return errno.errorcode[failure.errno]
+hears = socket.socket(type=socket.SOCK_DGRAM); hears.bind(('127.0.0.1', 0)); hears.settimeout(10)
+name = hears.getsockname()
+says = socket.socket(type=socket.SOCK_DGRAM); says.connect(name)
+print('set', *[error(says.setsockopt, UDP, option, 1) for option in (SEGMENT, GRO)])
+other, beside = (0, 1, struct.pack('i', 0)), (UDP, SEGMENT, struct.pack('H', 1))
+print('sent', *[error(says.sendmsg, [b'abc'], [other, beside], 0, *to) for to in ((), (name,))])
+data, control = map(ctypes.create_string_buffer, (b'abc', struct.pack('QiiH6x', 18, *beside[:2], 1)))
+part = ctypes.create_string_buffer(struct.pack('PN', ctypes.addressof(data), 3))
+places = ctypes.addressof(part), 1, ctypes.addressof(control), 24
+head = ctypes.create_string_buffer(struct.pack('PI4xPNPNi4xI4x', 0, 0, *places, 0, 0))
+libc = ctypes.CDLL(None, use_errno=True)
+print('at once', libc.sendmmsg(says.fileno(), head, 1, 0), errno.errorcode.get(ctypes.get_errno()))
+print('whole', says.sendmsg([b'whole'], [other]), hears.recv(99))";
+
+#[test]
+fn whoever_has_the_kernel_cut_datagrams_is_told_that_nobody_does() {
+    needs!(root, python3, setpriv);
+    let world = World::new();
+    for run in EVERYBODY {
+        let out = run(&world, &[], &["python3", "-c", SEGMENTED]).output();
+        out.exits(0).says("set ENOPROTOOPT ENOPROTOOPT\nsent EIO EIO\nat once -1 EIO\n");
+        out.says("whole 5 b'whole'");
+    }
+}
+
 /// Sends what cannot be closed at once, a connection with something to say to somebody who does not listen,
 /// over a datagram socket, and closes it; then others speak to each other, and ask for a name.
 const LINGERING: &str = "
@@ -206,6 +238,49 @@ fn a_port_that_was_closed_can_be_taken_again() {
     for run in EVERYBODY {
         run(&world, &[], &["python3", "-c", script]).output().exits(0).says("taken");
     }
+}
+
+/// Has a process around that does not show what it has open, a server; takes ports that were closed, more
+/// sockets than the usher may hold, and what that process serves.
+const SECRETIVE: &str = "
+import ctypes, os, socket
+server = socket.create_server(('127.0.0.1', 0))
+name, (told, tell) = server.getsockname(), os.pipe()
+if not os.fork():
+    assert ctypes.CDLL(None).prctl(4, 0, 0, 0, 0) == 0  # PR_SET_DUMPABLE
+    os.write(tell, b'x')
+    while True: server.accept()[0].send(b'served')
+os.read(told, 1); server.close()
+for family in [socket.AF_INET, socket.AF_INET6] * 3:
+    for kind in [socket.SOCK_STREAM, socket.SOCK_DGRAM]:
+        one = socket.socket(family, kind); one.bind(('localhost', 0))
+        taken = one.getsockname(); one.close()
+        two = socket.socket(family, kind); two.bind(taken)
+        assert two.getsockname() == taken
+        if kind == socket.SOCK_DGRAM:
+            socket.socket(family, kind).sendto(b'heard', taken)
+            two.settimeout(10); assert two.recv(9) == b'heard'
+print('taken')
+for _ in range(300): socket.socket().close()
+print('made')
+assert socket.create_connection(name).recv(9) == b'served'
+print('served', flush=True)
+os._exit(0)";
+
+#[test]
+fn a_process_that_does_not_show_what_it_has_open_keeps_that_and_nothing_else() {
+    needs!(root, python3, setpriv, prlimit);
+    let world = World::new();
+    let command = ["/usr/bin/python3", "-c", SECRETIVE];
+    let few = ["prlimit", "--nofile=128:128"];
+    as_guest(&world, &[], &command).under(&few).output().exits(0).says("taken\nmade\nserved");
+    // Root in a container does not look into one either: it has few rights, and the machine's settings are
+    // read-only.
+    let contained = "mount --bind /proc/sys /proc/sys && mount -o remount,bind,ro /proc/sys && \
+                     exec setpriv --bounding-set -sys_ptrace,-sys_admin \"$@\"";
+    let run = as_root(&world, &[], &command).under(&world.without("users")).under(&few);
+    let run = run.under(&["unshare", "--mount", "sh", "-c", contained, "sh"]);
+    run.output().exits(0).says("taken\nmade\nserved");
 }
 
 #[test]

@@ -3,6 +3,7 @@
 `landlock`: its system calls are not there. `transparency`: no socket may be transparent. `killable`:
 whoever waits for an answer to a system call is woken by every signal (before Linux 5.19). `turns`: who
 asks and who answers take no turns (before 6.6). `rights`: no unix socket keeps descriptors off (before 6.16).
+`users`: nobody makes a user namespace, as in a container.
 Several at once: `killable,turns`.
 """
 import ctypes
@@ -13,7 +14,7 @@ import sys
 ALLOW, NOT_PERMITTED, NO_SUCH_CALL = 0x7FFF0000, 0x50000 | 1, 0x50000 | 38
 INVALID = 0x50000 | 22
 IS_X86 = os.uname().machine == "x86_64"
-SET_OPTION, SECCOMP, IOCTL = (54, 317, 16) if IS_X86 else (208, 277, 29)
+SET_OPTION, SECCOMP, IOCTL, UNSHARE = (54, 317, 16, 272) if IS_X86 else (208, 277, 29, 97)
 CODE = {
     "landlock": [
         (0x20, 0, 0, 0),  # the call's number
@@ -57,6 +58,14 @@ CODE = {
         (0x20, 0, 0, 24),  # its request
         (0x15, 0, 1, 0x40082104),  # SECCOMP_IOCTL_NOTIF_SET_FLAGS
         (0x06, 0, 0, INVALID),
+        (0x06, 0, 0, ALLOW),
+    ],
+    "users": [
+        (0x20, 0, 0, 0),  # the call's number
+        (0x15, 0, 3, UNSHARE),
+        (0x20, 0, 0, 16),  # its flags
+        (0x45, 0, 1, 0x10000000),  # CLONE_NEWUSER
+        (0x06, 0, 0, NOT_PERMITTED),
         (0x06, 0, 0, ALLOW),
     ],
 }

@@ -13,7 +13,7 @@ use nix::sys::time::TimeValLike as _;
 use super::address::{self, Address, written};
 use super::datagrams::{Datagram, LONGEST, Received, is_readable};
 use super::service::{Asked, Reply, Shared};
-use super::unix;
+use super::{options, unix};
 use crate::jail::usher::message::{HEADERS, Header, MOST, content, write_length};
 use crate::sys::notify::Answer;
 
@@ -39,7 +39,7 @@ pub(super) fn send_message(shared: &Shared, asked: &Asked) -> nix::Result<Reply>
         (0, _) => socket.peer().ok_or(Errno::EDESTADDRREQ)?,
         name => whom(shared, (asked, &socket), name)?,
     };
-    Ok(done(shared.send(asked, (&socket, target), &header.data(asked.thread, LONGEST)?)?))
+    Ok(done(shared.send(asked, (&socket, target), &whole(asked, &header)?)?))
 }
 
 /// `sendmmsg(2)`. It fails only if nothing was sent.
@@ -54,7 +54,7 @@ pub(super) fn send_messages(shared: &Shared, asked: &Asked) -> nix::Result<Reply
                 (0, _) => socket.peer().ok_or(Errno::EDESTADDRREQ)?,
                 name => whom(shared, (asked, &socket), name)?,
             };
-            shared.send(asked, (&socket, target), &header.data(asked.thread, LONGEST)?)
+            shared.send(asked, (&socket, target), &whole(asked, &header)?)
         });
         let length = match outcome {
             Ok(length) => length,
@@ -65,6 +65,14 @@ pub(super) fn send_messages(shared: &Shared, asked: &Asked) -> nix::Result<Reply
         sent += 1;
     }
     Ok(done(sent))
+}
+
+/// The content of a message that is one datagram; an error if the kernel is to cut it into several.
+fn whole(asked: &Asked, header: &Header) -> nix::Result<Vec<u8>> {
+    if header.has_beside(asked.thread, options::SEGMENT)? {
+        return Err(Errno::EIO);
+    }
+    header.data(asked.thread, LONGEST)
 }
 
 /// Whom a message of a socket is for. One of the unix family leads nowhere, which is told.
@@ -108,6 +116,10 @@ pub(super) fn receive(shared: &Arc<Shared>, asked: &Asked) -> nix::Result<Reply>
         _ => (Form::Message, 2),
     };
     let flags = asked.number(flags);
+    // There are none, and nobody waits for one.
+    if flags & libc::MSG_ERRQUEUE != 0 {
+        return Err(Errno::EAGAIN);
+    }
     let is_nonblocking =
         nix::fcntl::fcntl(socket.theirs(), nix::fcntl::FcntlArg::F_GETFL)? & libc::O_NONBLOCK != 0;
     match receive_now(asked, &socket, (form, flags)) {

@@ -10,6 +10,13 @@ use super::sockets::Entry;
 use crate::jail::usher::report::What;
 use crate::sys::notify::Answer;
 
+/// `UDP_SEGMENT` and `UDP_GRO` of linux/udp.h: that one message is several datagrams. What we carry is one, and
+/// whoever is told so sends them one by one.
+const CUTS: [u32; 2] = [SEGMENT.1.cast_unsigned(), 104];
+
+/// What says the same beside a message.
+pub(super) const SEGMENT: (i32, i32) = (libc::IPPROTO_UDP, 103);
+
 /// `setsockopt(2)`. Which option it is stands in registers; what it is set to does not matter.
 pub(super) fn set(shared: &Shared, asked: &Asked) -> nix::Result<Reply> {
     let [level, name] = [1, 2].map(|place| asked.number(place).cast_unsigned());
@@ -24,6 +31,11 @@ pub(super) fn set(shared: &Shared, asked: &Asked) -> nix::Result<Reply> {
         return Err(Errno::EPERM);
     }
     Ok(match entry {
+        Some(Entry::Datagram(_))
+            if level == libc::IPPROTO_UDP.cast_unsigned() && CUTS.contains(&name) =>
+        {
+            return Err(Errno::ENOPROTOOPT);
+        }
         // It would have had no other effect on a datagram socket than to be set.
         Some(Entry::Datagram(_)) => Reply::Answer(Answer::Done(0)),
         Some(Entry::Unix(_) | Entry::Stream(_) | Entry::Connected(_) | Entry::Listening) | None => {

@@ -19,6 +19,7 @@ use nix::time::{ClockId, clock_gettime};
 use super::address::canonical;
 use super::datagrams::Datagram;
 use super::family;
+use crate::jail::procfs;
 use crate::sys::reach;
 
 /// How many sockets there are at least when they are swept, however short a time after the last.
@@ -39,7 +40,7 @@ pub(super) enum Entry {
     Unix(Arc<OwnedFd>),
     /// Connected, or about to be; no handle is left but of one that failed.
     Connected(Connected),
-    /// It listens; no handle is left.
+    /// It listens, or nobody showed that he has it when all were asked; no handle is left.
     Listening,
     /// A datagram socket, which the usher only pretends to be.
     Datagram(Arc<Datagram>),
@@ -52,6 +53,13 @@ impl Entry {
             Self::Stream(_) | Self::Unix(_) | Self::Datagram(_) => true,
             Self::Connected(connected) => connected.has_failed(),
             Self::Listening => false,
+        }
+    }
+
+    /// Keeps no handle of a stream, of which nothing else is known than that it was made.
+    fn forget_handle(&mut self) {
+        if let Self::Stream(_) | Self::Unix(_) = self {
+            *self = Self::Listening;
         }
     }
 }
@@ -104,6 +112,10 @@ pub(super) struct Sockets {
     has_datagrams: bool,
     /// The one that was made last: it may be on its way to the command still.
     latest: Option<u64>,
+    /// Those that the last look missed, and not the one before.
+    missed: HashSet<u64>,
+    /// Those that nobody has open, unless somebody who does not show it.
+    unseen: HashSet<u64>,
 }
 
 impl Sockets {
@@ -121,22 +133,35 @@ impl Sockets {
     }
 
     /// The datagram socket that takes what another one sends to one of this machine's own addresses: one
-    /// that is connected to it before one that hears everybody.
+    /// that somebody is seen to have before one that may be nobody's, and one that is connected to it before
+    /// one that hears everybody.
     pub(super) fn datagram_for(
         &self,
         address: SocketAddr,
         from: &Datagram,
     ) -> Option<Arc<Datagram>> {
         let source = from.source_towards(address);
-        let all = self.datagrams().filter(|datagram| datagram.takes(address));
-        all.min_by_key(|datagram| datagram.peer().is_none_or(|peer| canonical(peer) != source))
-            .map(Arc::clone)
+        let is_others =
+            |datagram: &Datagram| datagram.peer().is_none_or(|peer| canonical(peer) != source);
+        let all = self.known_datagrams().filter(|(datagram, _)| datagram.takes(address));
+        all.min_by_key(|(datagram, is_seen)| (!is_seen, is_others(datagram)))
+            .map(|(datagram, _)| Arc::clone(datagram))
     }
 
     /// Every datagram socket.
     pub(super) fn datagrams(&self) -> impl Iterator<Item = &Arc<Datagram>> {
-        self.entries.values().filter_map(|entry| match entry {
-            Entry::Datagram(datagram) => Some(datagram),
+        self.known_datagrams().map(|(datagram, _)| datagram)
+    }
+
+    /// Every datagram socket that somebody was seen to have.
+    pub(super) fn seen_datagrams(&self) -> impl Iterator<Item = &Arc<Datagram>> {
+        self.known_datagrams().filter_map(|(datagram, is_seen)| is_seen.then_some(datagram))
+    }
+
+    /// Every datagram socket, and whether somebody was seen to have it.
+    fn known_datagrams(&self) -> impl Iterator<Item = (&Arc<Datagram>, bool)> {
+        self.entries.iter().filter_map(|(inode, entry)| match entry {
+            Entry::Datagram(datagram) => Some((datagram, !self.unseen.contains(inode))),
             Entry::Stream(_) | Entry::Unix(_) | Entry::Connected(_) | Entry::Listening => None,
         })
     }
@@ -166,6 +191,8 @@ impl Sockets {
     pub(super) fn note(&mut self, inode: u64, entry: Entry) {
         self.has_datagrams |= matches!(entry, Entry::Datagram(_));
         self.held += usize::from(entry.is_held());
+        self.missed.remove(&inode);
+        self.unseen.remove(&inode);
         match self.entries.insert(inode, entry) {
             Some(before) => self.held -= usize::from(before.is_held()),
             None => self.latest = Some(inode),
@@ -178,7 +205,7 @@ impl Sockets {
         if self.entries.len() >= self.limit.0.max(FEW)
             || self.held >= self.limit.1.max(FEW_HELD) && is_due()
         {
-            self.sweep();
+            self.look();
         }
     }
 
@@ -190,20 +217,51 @@ impl Sockets {
         }
     }
 
-    /// Lets go of what nobody has open. Where a process does not show what it has, nothing is known
-    /// to be closed.
+    /// Lets go of what nobody has open, at once.
     pub(super) fn sweep(&mut self) {
+        self.look();
+        if !self.missed.is_empty() {
+            self.look();
+        }
+    }
+
+    /// Looks for what nobody has open.
+    fn look(&mut self) {
         let before = worked();
         drop(self.spare.take());
-        if let Some(open) = open_sockets() {
-            let latest = self.latest;
-            self.entries.retain(|inode, _| open.contains(inode) || latest == Some(*inode));
-            self.rooms.retain(|inode, _| self.entries.contains_key(inode));
+        let missed = std::mem::take(&mut self.missed);
+        if let Ok(look) = open_sockets() {
+            self.let_go(&look, &missed);
         }
         self.spare = io::pipe().ok();
-        self.held = self.entries.values().filter(|entry| entry.is_held()).count();
-        self.limit = (self.entries.len() * 2, self.held * 2);
+        let is_held = |inode: &u64| self.entries.get(inode).is_some_and(Entry::is_held);
+        self.held = self.entries.keys().filter(|inode| is_held(inode)).count();
+        // What was missed goes with the next look, as a rule.
+        let held_still = self.held - self.missed.iter().filter(|inode| is_held(inode)).count();
+        self.limit = ((self.entries.len() - self.missed.len()) * 2, held_still * 2);
         self.due = Some(Instant::now() + worked().saturating_sub(before) * SHARE);
+    }
+
+    /// Lets go of what a look missed, and the look before it, too: a socket that goes from hand to hand during a
+    /// look may be in none of them when they are looked at. Where a process does not show what it has, that is
+    /// known still, but no handle of a stream is kept: a port that was closed is free then, and whoever cannot
+    /// be seen connects nothing.
+    fn let_go(&mut self, look: &Look, missed: &HashSet<u64>) {
+        let unseen = std::mem::take(&mut self.unseen);
+        self.entries.retain(|inode, entry| {
+            if look.open.contains(inode) || self.latest == Some(*inode) {
+                return true;
+            }
+            if !missed.contains(inode) && !unseen.contains(inode) {
+                return self.missed.insert(*inode);
+            }
+            if !look.is_whole {
+                self.unseen.insert(*inode);
+                entry.forget_handle();
+            }
+            !look.is_whole
+        });
+        self.rooms.retain(|inode, _| self.entries.contains_key(inode));
     }
 
     /// Lets go of a socket that keeps an address which somebody else wants, if nobody has it open.
@@ -233,12 +291,20 @@ fn worked() -> Duration {
     clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).map_or(Duration::ZERO, Duration::from)
 }
 
-/// The inodes of all sockets that the session's processes have open. None if one of them does not
-/// tell.
-fn open_sockets() -> Option<HashSet<u64>> {
-    let mut open = HashSet::new();
+/// What was seen of the sockets that the session's processes have open.
+#[derive(Debug)]
+struct Look {
+    /// Their inodes.
+    open: HashSet<u64>,
+    /// Whether every process showed its own.
+    is_whole: bool,
+}
+
+/// Looks for all sockets that the session's processes have open. An error where that could not be done.
+fn open_sockets() -> io::Result<Look> {
+    let mut look = Look { open: HashSet::new(), is_whole: true };
     // Who is not found has closed nothing.
-    for process in family::all_descendants(std::process::id()).ok()? {
+    for process in family::all_descendants(std::process::id())? {
         let folder = PathBuf::from(format!("/proc/{process}"));
         let threads = fs::read_dir(folder.join("task")).into_iter().flatten().flatten();
         // Most share the descriptors of the first.
@@ -247,24 +313,43 @@ fn open_sockets() -> Option<HashSet<u64>> {
             number.is_some_and(|number| number != process && !reach::share_files(process, number))
         });
         for folder in of_their_own.map(|thread| thread.path()).chain([folder.clone()]) {
-            match sockets_of(&folder).map(Vec::from_iter) {
-                Some(sockets) => open.extend(sockets),
+            match sockets_of(&folder) {
+                Ok(sockets) => look.open.extend(sockets),
+                Err(_) if has_ended(&folder) => {}
                 // Not to be looked at.
-                None if fs::exists(folder).unwrap_or(true) => return None,
-                None => {}
+                Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+                    look.is_whole = false;
+                }
+                Err(error) => return Err(error),
             }
         }
     }
-    Some(open)
+    Ok(look)
 }
 
-/// The inodes of the sockets that a thread has open, by its folder in procfs.
-fn sockets_of(folder: &Path) -> Option<impl Iterator<Item = u64>> {
-    let descriptors = fs::read_dir(folder.join("fd")).ok()?.flatten();
-    let links = descriptors.filter_map(|entry| fs::read_link(entry.path()).ok());
-    Some(links.filter_map(|link| {
-        link.to_str()?.strip_prefix("socket:[")?.strip_suffix(']')?.parse().ok()
-    }))
+/// The inodes of the sockets that a thread has open, by its folder in procfs. What may be listed need not be
+/// readable.
+fn sockets_of(folder: &Path) -> io::Result<Vec<u64>> {
+    let mut sockets = Vec::new();
+    for entry in fs::read_dir(folder.join("fd"))? {
+        let link = match fs::read_link(entry?.path()) {
+            // Closed meanwhile.
+            Err(error) if procfs::is_gone(&error) => continue,
+            link => link?,
+        };
+        let inode = link.to_str().and_then(|link| link.strip_prefix("socket:["));
+        sockets.extend(inode.and_then(|inode| inode.strip_suffix(']')?.parse::<u64>().ok()));
+    }
+    Ok(sockets)
+}
+
+/// Whether a thread has ended, and so has nothing open, by its folder in procfs: nobody but root may look
+/// into it then.
+fn has_ended(folder: &Path) -> bool {
+    match procfs::text(folder.join("stat")) {
+        Ok(stat) => stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with(['Z', 'X'])),
+        Err(error) => procfs::is_gone(&error),
+    }
 }
 
 #[cfg(test)]
@@ -293,5 +378,15 @@ mod tests {
         assert!(sockets.at(gone).is_none(), "this process is not below itself");
         assert!(sockets.at(1).is_some(), "it is on its way");
         drop(ours);
+    }
+
+    #[test]
+    fn what_one_look_misses_may_be_in_other_hands_by_then() {
+        let mut sockets = Sockets::default();
+        let few = u64::try_from(FEW).unwrap();
+        (1..=few).for_each(|inode| sockets.note(inode, Entry::Listening));
+        assert!(sockets.at(1).is_some());
+        sockets.note(few + 1, Entry::Listening);
+        assert!(sockets.at(1).is_none(), "nobody had it then either");
     }
 }

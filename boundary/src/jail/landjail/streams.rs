@@ -297,7 +297,7 @@ pub(super) fn bind(shared: &Shared, asked: &Asked) -> nix::Result<Reply> {
         shared.give_address(&datagram);
         let port = datagram.port().unwrap_or_default();
         datagram.bind_again(SocketAddr::new(ip, port));
-    } else if shared.sockets().datagrams().any(is_taken) {
+    } else if shared.sockets().seen_datagrams().any(is_taken) {
         return Err(Errno::EADDRINUSE);
     } else {
         datagram.bind(wanted);

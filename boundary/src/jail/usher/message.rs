@@ -21,6 +21,9 @@ pub(in crate::jail) const MOST: u64 = 1024;
 /// (`net.core.optmem_max`).
 const MOST_BESIDE: u64 = 128 * 1024;
 
+/// The size of `struct cmsghdr`: a length that counts it, a level and a type.
+const HEAD: usize = 16;
+
 /// How many descriptors a message may have (`SCM_MAX_FD`).
 const MOST_LENT: usize = 253;
 
@@ -113,18 +116,45 @@ impl Header {
         thread: Thread,
         handle: BorrowedFd<'_>,
     ) -> nix::Result<(Vec<u8>, Vec<OwnedFd>)> {
+        let mut bytes = self.read_beside(thread)?;
+        let share = |number| reach::share_descriptor(handle, number);
+        let lent = translate(&mut bytes, share, |who| thread.may_claim(who))?;
+        Ok((bytes, lent))
+    }
+
+    /// Whether something of a level and a type is sent beside the content.
+    pub(in crate::jail) fn has_beside(
+        &self,
+        thread: Thread,
+        what: (i32, i32),
+    ) -> nix::Result<bool> {
+        Ok(is_in(&self.read_beside(thread)?, what))
+    }
+
+    /// What is sent beside the content, as it is.
+    fn read_beside(&self, thread: Thread) -> nix::Result<Vec<u8>> {
         if self.beside_length == 0 {
-            return Ok((Vec::new(), Vec::new()));
+            return Ok(Vec::new());
         }
         if self.beside_length > MOST_BESIDE {
             return Err(Errno::ENOBUFS);
         }
         let length = usize::try_from(self.beside_length).map_err(|_wide| Errno::ENOBUFS)?;
-        let mut bytes = thread.read(self.beside, length)?;
-        let share = |number| reach::share_descriptor(handle, number);
-        let lent = translate(&mut bytes, share, |who| thread.may_claim(who))?;
-        Ok((bytes, lent))
+        thread.read(self.beside, length)
     }
+}
+
+/// Whether one of these control messages, as far as they are whole, is of a level and a type.
+fn is_in(mut rest: &[u8], what: (i32, i32)) -> bool {
+    while rest.len() >= HEAD {
+        if (int(rest, 8), int(rest, 12)) == what {
+            return true;
+        }
+        let length = usize::try_from(number(rest, 0)).ok().filter(|length| *length >= HEAD);
+        let next = length.and_then(|length| length.checked_next_multiple_of(size_of::<u64>()));
+        rest = next.and_then(|next| rest.get(next..)).unwrap_or_default();
+    }
+    false
 }
 
 /// Replaces each descriptor in control messages by what `share` makes of it, and the sender's number by our
@@ -137,8 +167,6 @@ fn translate(
     /// `SCM_RIGHTS` and `SCM_CREDENTIALS` of linux/socket.h.
     const RIGHTS: i32 = 1;
     const CREDENTIALS: i32 = 2;
-    /// Of `struct cmsghdr`: a length that counts it, a level and a type.
-    const HEAD: usize = 16;
     let mut lent = Vec::new();
     let mut rest = bytes;
     while rest.len() >= HEAD {
@@ -252,6 +280,18 @@ mod tests {
         let who = bytes.get(files.len() + other.len() + 16..).unwrap();
         let expected = [std::process::id(), 1000, 1001].map(u32::to_ne_bytes).concat();
         assert!(who.starts_with(&expected), "{who:?}");
+    }
+
+    #[test]
+    fn one_of_several_control_messages_is_found() {
+        let [one, other] = [beside(libc::SOL_SOCKET, 1, &[9; 4]), beside(17, 103, &[1, 0])];
+        let both = [one, other].concat();
+        assert!(is_in(&both, (libc::SOL_SOCKET, 1)) && is_in(&both, (17, 103)));
+        assert!(!is_in(&both, (17, 1)) && !is_in(&[], (0, 0)));
+        for length in [0_u64, 15, u64::MAX] {
+            let bytes = [&length.to_ne_bytes()[..], &[0; 8], &both].concat();
+            assert!(!is_in(&bytes, (17, 103)), "{length}");
+        }
     }
 
     #[test]
