@@ -181,7 +181,7 @@ impl Resolver {
         });
         // The longest suffix is the one that leaves least.
         let Some((shorter, suffix)) = shorter.min_by_key(|(name, _)| name.len()) else {
-            return false;
+            return self.is_own_attempt(host, &text);
         };
         let covers = |host: &Host| self.rules.names_host(host);
         if !covers(host) {
@@ -190,6 +190,17 @@ impl Resolver {
         let is_public =
             shorter.contains('.') && Host::parse(shorter).is_ok_and(|host| covers(&host));
         is_public && !self.is_meant(host, shorter, suffix)
+    }
+
+    /// The same where there is no list but the domain of the machine's own name, which may be as wide as
+    /// `com`: only of a single label that a rule covers.
+    fn is_own_attempt(&self, host: &Host, text: &str) -> bool {
+        let covers = |host: &Host| self.rules.names_host(host);
+        let short = || text.strip_suffix(self.pins.own()?)?.strip_suffix('.');
+        let short = || short().filter(|short| !short.contains('.'));
+        let is_covered =
+            || short().and_then(|short| Host::parse(short).ok()).is_some_and(|it| covers(&it));
+        !covers(host) && is_covered()
     }
 
     /// Whether a rule knows a name below a suffix from others there, with as many labels that are

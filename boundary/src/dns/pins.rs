@@ -60,6 +60,8 @@ pub struct Pins {
     answered: Answered,
     /// The host's search list.
     search: Vec<String>,
+    /// The domain of its own name, which some programs take for a list where there is none.
+    own: Option<String>,
 }
 
 /// Names by number and numbers by name.
@@ -81,10 +83,20 @@ impl Pins {
         &self.search
     }
 
+    /// The same without a list, in a domain of its own.
+    pub fn within(own: Option<String>) -> Self {
+        Self { own, ..Self::default() }
+    }
+
+    /// The domain that programs take for a search list, where there is none.
+    pub(super) fn own(&self) -> Option<&str> {
+        self.own.as_deref()
+    }
+
     /// The shorter names of which the search list makes this one. A program that was given an address
     /// for it may have asked for one of them, and call it by that.
     pub fn short(&self, name: &Host) -> Vec<Host> {
-        if self.search.is_empty() {
+        if self.search.is_empty() && self.own.is_none() {
             return Vec::new();
         }
         let text = name.to_string();
@@ -92,7 +104,7 @@ impl Pins {
             let short = text.strip_suffix(suffix.as_str())?.strip_suffix('.')?;
             Host::parse(short).ok().filter(|short| matches!(short, Host::Name(_)))
         };
-        self.search.iter().filter_map(short).collect()
+        self.search.iter().chain(&self.own).filter_map(short).collect()
     }
 
     /// The name's addresses, the same for the session's whole life. `None` when all are given away:

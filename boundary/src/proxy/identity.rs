@@ -52,6 +52,11 @@ impl Heard {
         }
     }
 
+    /// Whether the greeting names an intent's host by no shorter name.
+    pub(super) fn is_in_full(&self, intent: &Intent) -> bool {
+        self.sni.as_ref().is_none_or(|sni| sni == intent.host())
+    }
+
     /// Whether the connection names the intent's host and port. A program that connects to an
     /// address may name a host that is there; whether it is, the way out finds.
     pub(super) fn agrees_with(&self, intent: &Intent) -> bool {

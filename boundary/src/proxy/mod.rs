@@ -326,7 +326,10 @@ impl Proxy {
         heard: Heard,
     ) {
         match self.permit_stream(Scheme::Tls, &call, heard.sni.as_ref()) {
-            Some(permit) if heard.agrees_with(permit.intent()) => {
+            // Its greeting goes on as it is: what is in it is what was permitted, and nothing shorter.
+            Some(permit)
+                if heard.agrees_with(permit.intent()) && heard.is_in_full(permit.intent()) =>
+            {
                 self.pass(Rewind::new(greeting.seen, stream), &call, permit).await;
             }
             Some(permit) => {

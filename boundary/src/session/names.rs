@@ -38,9 +38,9 @@ pub(super) fn pins() -> Pins {
     let own = || {
         let name = fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
         let domain = name.trim().split_once('.').map(|(_, domain)| domain.to_ascii_lowercase());
-        domain.into_iter().filter(|domain| !domain.is_empty()).collect()
+        domain.filter(|domain| !domain.is_empty())
     };
-    Pins::searching(search_domains(&resolv_conf).unwrap_or_else(own))
+    search_domains(&resolv_conf).map_or_else(|| Pins::within(own()), Pins::searching)
 }
 
 /// The resolver, and what the host's files say of names. They are read now, before the command may

@@ -9,7 +9,7 @@ use std::os::unix::net::UnixStream;
 use nix::errno::Errno;
 use nix::sys::socket::getsockopt;
 use nix::sys::socket::sockopt::PeerCredentials;
-use nix::unistd::{Pid, getpid, getppid};
+use nix::unistd::{Pid, getpid, getppid, getuid};
 
 use crate::sys::{confinement, pidfd};
 
@@ -33,7 +33,10 @@ pub(super) fn is_of_session(stream: &UnixStream) -> bool {
         handle => handle,
     };
     let Ok(handle) = handle else { return true };
-    let is_inside = !confinement::is_no_command(listener) || is_below(listener, getppid());
+    // Where processes are hidden (`hidepid` of proc(5)), those of others: no command is another user's.
+    let is_hidden = parent(listener).is_none() && credentials.uid() != getuid().as_raw();
+    let is_behind_walls = !is_hidden && !confinement::is_no_command(listener);
+    let is_inside = is_behind_walls || is_below(listener, getppid());
     // What is read of a number is of this process only as long as it runs.
     is_inside || pidfd::has_ended(handle.as_fd()).unwrap_or(true)
 }

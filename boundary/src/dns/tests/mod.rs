@@ -33,9 +33,22 @@ impl Stage {
         let rules = rules.iter().map(|rule| rule.parse().expect("a rule")).collect();
         let rules = Arc::new(Policies::new(RuleSet::new(rules, DomainMatch::Subdomains)));
         let search = search.iter().map(ToString::to_string).collect();
-        let pins = Arc::new(Pins::searching(search));
+        Self::with(rules, Pins::searching(search), recorder, records)
+    }
+
+    fn with(rules: Arc<Policies>, pins: Pins, recorder: Recorder, records: Memory) -> Self {
+        let pins = Arc::new(pins);
         let resolver = Arc::new(Resolver::new(pins, rules, recorder.clone()));
         Self { resolver, recorder, records }
+    }
+
+    /// On a machine without a search list, in this domain.
+    fn within(rules: &[&str], domain: &str) -> Self {
+        let (sinks, _, records) = Sinks::memory(tracing::Level::ERROR, Format::Text);
+        let recorder = Recorder::start(sinks, Session::default()).expect("threads");
+        let rules = rules.iter().map(|rule| rule.parse().expect("a rule")).collect();
+        let rules = Arc::new(Policies::new(RuleSet::new(rules, DomainMatch::Subdomains)));
+        Self::with(rules, Pins::within(Some(domain.to_owned())), recorder, records)
     }
 
     fn ask(&self, query: &Message) -> Message {
@@ -547,4 +560,15 @@ proptest! {
             }
         }
     }
+}
+
+#[test]
+fn the_machines_own_domain_hides_no_names_but_what_it_makes_of_a_short_one_that_a_rule_covers() {
+    let is_there = |rules: &[&str], name: &str| {
+        let answer = Stage::within(rules, "com").lookup(name, RecordType::A);
+        answer.metadata.response_code == ResponseCode::NoError
+    };
+    assert!(is_there(&["domain=*"], "www.github.com."));
+    assert!(is_there(&["domain=a.test"], "evil.com."));
+    assert!(!is_there(&["host=db"], "db.com.") && is_there(&["host=db"], "db."));
 }

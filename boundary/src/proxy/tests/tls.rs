@@ -9,6 +9,7 @@ use tokio_rustls::{TlsAcceptor, TlsConnector};
 
 use super::super::Stream;
 use super::*;
+use crate::dns::Directory;
 
 /// An origin behind TLS, with a certificate for `name` by an authority of its own.
 pub(super) struct Secure {
@@ -314,6 +315,24 @@ async fn a_bad_upstream_certificate_is_a_502_that_says_so() {
     assert_eq!(got.status, 502);
     assert!(got.text().contains("bad_certificate"), "{}", got.text());
     assert!(secure.origin.requests().is_empty(), "nothing was sent");
+}
+
+#[tokio::test]
+async fn a_greeting_with_a_shorter_name_is_not_passed_on() {
+    let secure = Secure::new("db.test").await;
+    let port = secure.port();
+    let search = vec!["test".to_owned()];
+    let rules = [format!("proto=tls host=db.test,127.0.0.1 port={port}")];
+    let directory = Some(Arc::new(Directory::new("127.0.0.1 db.test", "")));
+    let egress = Egress { directory, ..Egress::default() };
+    let setting = Setting { egress, search, ..Setting::to_name("db.test", port, &rules) };
+    let stage = setting.start();
+    let stream = stage.connect().await.0;
+    assert!(greeted(&stage, stream, "db", true).await.is_err());
+    let stream = stage.connect().await.0;
+    let error = greeted(&stage, stream, "db.test", true).await.map(drop).unwrap_err();
+    assert!(error.to_string().contains("invalid peer certificate"), "it is passed on: {error}");
+    assert_eq!(stage.records().await[0]["code"], "host_mismatch");
 }
 
 #[tokio::test]
